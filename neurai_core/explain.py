@@ -1,0 +1,224 @@
+"""Settings in plain words: what each one takes, and what was wrong with those given.
+
+Reads settings classes and the errors of pydantic without importing either, so it costs nothing until used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+
+from neurai_core.errors import SettingsError
+from neurai_core.naming import suggest
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic.fields import FieldInfo
+
+    from neurai_core.specs import Config
+
+TRACED = "traced"
+_BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "multiple_of": "multiple of"}
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """One setting in words, for tables and messages.
+
+    Attributes:
+        name: keyword.
+        type: what it takes, such as ``float`` or ``'strict' or 'fixed'``.
+        default: its default as Python writes it; empty when it must be given.
+        range: its bounds, such as ``> 0``; empty when it has none.
+        description: what it means, with its unit.
+    """
+
+    name: str
+    type: str
+    default: str
+    range: str
+    description: str
+
+    def __str__(self) -> str:
+        """The row on one line: ``eta: float > 0, default 0.1``."""
+        takes = f"{self.type} {self.range}".rstrip()
+        return f"{self.name}: {takes}, default {self.default}" if self.default else f"{self.name}: {takes}"
+
+
+def describe_settings(config: type[Config]) -> tuple[SettingRow, ...]:
+    """Every setting of a settings class, in the order in which it is written.
+
+    >>> from pydantic import Field
+    >>> from neurai_core.specs import Config
+    >>> class SignConfig(Config):
+    ...     scale: float = Field(0.02, gt=0, description="size of every gradient entry")
+    >>> print(*describe_settings(SignConfig))
+    scale: float > 0, default 0.02
+    """
+    return tuple(_row(name, field) for name, field in config.model_fields.items())
+
+
+def validate_settings(config: type[Config], given: Mapping[str, Any], *, name: str) -> Config:
+    """The settings class filled with what was given.
+
+    Scalars of JAX may stand where a float is taken, also while they are traced: bounds are checked as far
+    as the value is known, and the scalar itself is kept.
+
+    Args:
+        config: the settings class.
+        given: settings by keyword.
+        name: whose settings they are, for the message.
+
+    Raises:
+        SettingsError: one line per setting that is wrong, and what it takes.
+    """
+    plain = {key: _plain(value) for key, value in given.items()}
+    traced = {key: value for key, value in plain.items() if is_traced(value)}
+    lines = [_refuse_traced(key) for key in traced if key in config.model_fields and not _is_float(config, key)]
+    if lines:
+        raise SettingsError("\n".join(lines), _hint(config, list(traced)))
+    scalars = {key: value for key, value in plain.items() if _is_scalar(value) and _is_float(config, key)}
+    stand_ins = {key: _stand_in(config.model_fields[key], value) for key, value in scalars.items()}
+    filled = _validate(config, plain | stand_ins, name)
+    return filled.model_copy(update=scalars) if scalars else filled
+
+
+def recorded_settings(config: Config) -> dict[str, Any]:
+    """The settings as JSON holds them; one that is traced reads ``traced``."""
+    values = {name: getattr(config, name) for name in type(config).model_fields}
+    arrays = {name: value for name, value in values.items() if _is_scalar(value)}
+    plain = config.model_dump(mode="json", exclude=set(arrays), fallback=place_of)
+    return plain | {name: TRACED if is_traced(value) else float(value) for name, value in arrays.items()}
+
+
+def place_of(value: Any) -> str:
+    """Where a function or class, or the class of any other object, is defined: ``module:name``.
+
+    >>> place_of(describe_settings)
+    'neurai_core.explain:describe_settings'
+    """
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
+def explain_errors(error: ValidationError, known: Iterable[str], owner: str, noun: str = "setting") -> list[str]:
+    """One line per field for an error of pydantic, with the value given or the nearest right name."""
+    return [_line(one, list(known), owner, noun) for one in error.errors(include_url=False)]
+
+
+def is_traced(value: Any) -> bool:
+    """Whether a value is a scalar of JAX that is not known yet, told by its behavior (no import of JAX)."""
+    if not _is_scalar(value):
+        return False
+    try:
+        float(value)
+    except TypeError:  # what JAX raises when asked for the number behind a tracer
+        return True
+    return False
+
+
+def _validate(config: type[Config], values: dict[str, Any], name: str) -> Config:
+    from pydantic import ValidationError
+
+    try:
+        return config.model_validate(values)
+    except ValidationError as error:
+        lines = explain_errors(error, config.model_fields, repr(name))
+        fields = [str(one["loc"][0]) for one in error.errors(include_url=False) if one["loc"]]
+        raise SettingsError("\n".join(lines), _hint(config, fields)) from error
+
+
+def _line(one: Mapping[str, Any], known: list[str], owner: str, noun: str) -> str:
+    where = ".".join(map(str, one["loc"])) or owner
+    if one["type"] == "extra_forbidden":
+        nearest = suggest(where, known)
+        return f"{where}: not a {noun} of {owner}" + (f"; did you mean {nearest!r}?" if nearest else "")
+    if one["type"] == "missing":
+        return f"{where}: must be given"
+    message = one["msg"].removeprefix("Value error, ")
+    return f"{where}: {message[:1].lower()}{message[1:]} (got {one['input']!r})"
+
+
+def _hint(config: type[Config], fields: list[str]) -> str:
+    rows = {row.name: row for row in describe_settings(config)}
+    if not rows:
+        return "It has no settings."
+    if all(field in rows for field in fields) and fields:
+        return "\n".join(f"{rows[field]}{_meaning(rows[field])}" for field in dict.fromkeys(fields))
+    return f"Settings: {'; '.join(map(str, rows.values()))}."
+
+
+def _meaning(row: SettingRow) -> str:
+    return f" ({row.description})" if row.description else ""
+
+
+def _row(name: str, field: FieldInfo) -> SettingRow:
+    default = "" if field.is_required() else _default(field)
+    return SettingRow(name, _type(field.annotation), default, _range(field), field.description or "")
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True, validated_data={})
+    return repr(getattr(value, "value", value))
+
+
+def _type(annotation: Any) -> str:
+    origin, members = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " or ".join(map(repr, members))
+    if members and (origin is Union or origin is UnionType):
+        return " or ".join(map(_type, members))
+    if hasattr(annotation, "__members__"):
+        return " or ".join(repr(member.value) for member in annotation)
+    if annotation is type(None):
+        return "None"
+    return (
+        annotation.__name__ if isinstance(annotation, type) and not members else str(annotation).replace("typing.", "")
+    )
+
+
+def _range(field: FieldInfo) -> str:
+    bounds = _bounds(field)
+    return ", ".join(f"{sign} {bounds[key]:g}" for key, sign in _BOUNDS.items() if key in bounds)
+
+
+def _bounds(field: FieldInfo) -> dict[str, Any]:
+    found = ((key, getattr(one, key, None)) for one in field.metadata for key in _BOUNDS)
+    return {key: value for key, value in found if value is not None}
+
+
+def _is_scalar(value: Any) -> bool:
+    return getattr(value, "shape", None) == () and hasattr(value, "dtype") and not _is_numpy(value)
+
+
+def _is_numpy(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == "numpy"
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy as Python's own."""
+    return value.item() if _is_numpy(value) and getattr(value, "shape", None) == () else value
+
+
+def _is_float(config: type[Config], key: str) -> bool:
+    field = config.model_fields.get(key)
+    return field is not None and float in (field.annotation, *get_args(field.annotation))
+
+
+def _refuse_traced(key: str) -> str:
+    return f"{key}: takes a Python value (got a traced one): it decides what is compiled"
+
+
+def _stand_in(field: FieldInfo, value: Any) -> Any:
+    """A number to validate in the place of a JAX scalar: its value when known, otherwise one that fits."""
+    if not is_traced(value):
+        return value.item()
+    if isinstance(field.default, float | int):
+        return field.default
+    bounds = _bounds(field)
+    low, high = bounds.get("gt", bounds.get("ge")), bounds.get("lt", bounds.get("le"))
+    if low is not None and high is not None:
+        return (low + high) / 2
+    return low + 1.0 if low is not None else high - 1.0 if high is not None else 1.0

@@ -1,0 +1,61 @@
+"""The hooks of NeurAI: the two that every plugin implements, and those of observers.
+
+Mark an implementation with `hookimpl`; an implementation may leave out arguments it does not use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from neurai_core.specs import Config, PluginSpec
+
+PROJECT = "neurai"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class PluginHooks:
+    """What an object named by an entry point of a kind (``neurai.algorithms``, ...) implements."""
+
+    @hookspec(firstresult=True)
+    def neurai_spec(self) -> PluginSpec:  # type: ignore[empty-body]
+        """The description of the plugin. Must not import JAX."""
+
+    @hookspec(firstresult=True)
+    def neurai_build(self, config: Config, context: Mapping[str, Any]) -> Any:
+        """The object itself: a Rule, a Surrogate, an Adapter, a Dataset.
+
+        Args:
+            config: the validated settings, an instance of the spec's config class.
+            context: what the kind passes besides settings; an algorithm gets ``loss``, ``accuracy``
+                and ``has_aux``.
+        """
+
+
+class ObserverHooks:
+    """What an observer (group ``neurai.observers``) implements, one or more of them."""
+
+    @hookspec
+    def neurai_before_step(self, step: int, epoch: int) -> None:
+        """Called before step ``step`` (counted from 0 over the whole run)."""
+
+    @hookspec
+    def neurai_after_step(self, step: int, epoch: int, loss: float, accuracy: float) -> None:
+        """Called after a step with the loss and accuracy of its batch (-1 without an accuracy function)."""
+
+    @hookspec
+    def neurai_before_epoch(self, epoch: int) -> None:
+        """Called before epoch ``epoch`` (counted from 0)."""
+
+    @hookspec
+    def neurai_after_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Called after an epoch with its metrics by name."""
+
+    @hookspec
+    def neurai_checkpoint(self, step: int, path: Path) -> None:
+        """Called when a checkpoint of step ``step`` has been written to ``path``."""

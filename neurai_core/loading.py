@@ -1,0 +1,323 @@
+"""Loading one plugin, step by step, so that what is broken stays alone and says where it broke.
+
+```
+requirements   the distribution's requirement on the core, from metadata, before any import
+import         the entry point is imported
+register       its hooks are checked in a scratch plugin manager of its own
+spec           it is asked for its spec, which is checked
+settings       its settings class takes what was given
+build          it builds an object (the first step that may import JAX)
+```
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pluggy
+from pydantic import ValidationError
+
+from neurai_core.discovery import CORE, IN_PROCESS, Entry, Kind, Switches, core_version, trace
+from neurai_core.errors import BlockedName, PluginError, UsageError, missing_extra
+from neurai_core.explain import explain_errors, validate_settings
+from neurai_core.hookspecs import PROJECT, ObserverHooks, PluginHooks
+from neurai_core.naming import canonical, did_you_mean, normalize_distribution, suggest
+from neurai_core.plugin import resolve
+from neurai_core.specs import Config, PluginSpec
+
+Watch = Callable[[str], None]
+
+
+class _Refused(Exception):
+    """What a check of ours says; printed without the name of this class."""
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A plugin that passed every check: its entry, its own manager and its spec."""
+
+    entry: Entry
+    manager: pluggy.PluginManager
+    spec: PluginSpec
+
+
+def load(entry: Entry, kind: Kind, watch: Watch = lambda step: None) -> Loaded:
+    """Import an installed plugin, check its hooks and ask for its spec.
+
+    Args:
+        entry: what to load.
+        kind: the kind it must be of.
+        watch: called with the name of each step before it begins.
+
+    Raises:
+        BlockedName: a switch in the environment blocks it; nothing was imported.
+        PluginError: a step failed.
+    """
+    return admit(entry, kind, _fetch(entry, watch), watch)
+
+
+def load_observer(entry: Entry, watch: Watch = lambda step: None) -> Any:
+    """Import an installed observer and check its hooks.
+
+    Raises:
+        BlockedName: a switch in the environment blocks it; nothing was imported.
+        PluginError: a step failed.
+    """
+    return admit_observer(entry, _fetch(entry, watch), watch)
+
+
+def admit(entry: Entry, kind: Kind, plugin: Any, watch: Watch = lambda step: None) -> Loaded:
+    """Check the hooks of a plugin object and ask it for its spec.
+
+    Raises:
+        PluginError: a step failed.
+    """
+    with _step(entry, "register", watch):
+        manager = _scratch_manager(plugin, entry.name, PluginHooks)
+        _check_complete(manager)
+    with _step(entry, "spec", watch):
+        spec = manager.hook.neurai_spec()
+        _check_spec(spec, entry, kind)
+    return Loaded(entry, manager, spec)
+
+
+def admit_local(plugin: Any, find_kind: Callable[[str], Kind]) -> dict[Entry, Loaded]:
+    """Check a plugin object of this process; one entry for its name and one for each alias.
+
+    Args:
+        plugin: the object.
+        find_kind: from the name of a kind to its row.
+
+    Raises:
+        PluginError: a step failed.
+    """
+    unnamed = Entry("plugin", type(plugin).__name__)
+    with _step(unnamed, "register"):
+        manager = _scratch_manager(plugin, unnamed.name, PluginHooks)
+        _check_complete(manager)
+    with _step(unnamed, "spec"):
+        spec = manager.hook.neurai_spec()
+        kind = find_kind(getattr(spec, "kind", "algorithm"))
+        entries = {canonical(name): Entry(kind.name, name) for name in _names(spec)}
+        for entry in entries.values():
+            _check_spec(spec, entry, kind)
+    return {entry: Loaded(entry, manager, spec) for entry in entries.values()}
+
+
+def admit_observer(entry: Entry, plugin: Any, watch: Watch = lambda step: None) -> Any:
+    """Check the hooks of an observer.
+
+    Raises:
+        PluginError: it implements no hook, or one that does not exist or takes unknown arguments.
+    """
+    with _step(entry, "register", watch):
+        manager = _scratch_manager(plugin, entry.name, ObserverHooks)
+        _check_observer(manager, plugin)
+    return plugin
+
+
+def fill_settings(loaded: Loaded, given: Mapping[str, Any]) -> Config:
+    """A plugin's settings class filled with what was given.
+
+    Raises:
+        SettingsError: a setting is wrong.
+        PluginError: the settings class itself is broken.
+    """
+    with _step(loaded.entry, "settings"):
+        return validate_settings(loaded.spec.config, given, name=loaded.spec.name)
+
+
+def build(loaded: Loaded, config: Config, context: Mapping[str, Any]) -> Any:
+    """The object that a plugin builds.
+
+    Raises:
+        MissingExtra: a library that it needs is not installed.
+        PluginError: it failed; errors about what the caller gave come through as they are.
+    """
+    check_extras(loaded.spec)
+    with _step(loaded.entry, "build"):
+        built = loaded.manager.hook.neurai_build(config=config, context=dict(context))
+        if built is None:
+            raise _Refused("neurai_build returned None, expected the object")
+    return built
+
+
+def offered_class(loaded: Loaded, class_name: str) -> Any:
+    """The documented class that a plugin's spec offers.
+
+    Raises:
+        MissingExtra: a library that it needs is not installed.
+        PluginError: it cannot be imported.
+    """
+    check_extras(loaded.spec)
+    with _step(loaded.entry, "build"):
+        return resolve(loaded.spec.offers[class_name])
+
+
+def check_extras(spec: PluginSpec) -> None:
+    """Raise `MissingExtra` for the first library that building needs and that is not installed."""
+    for module, requirement in spec.requires.items():
+        if not _importable(module):
+            raise missing_extra(module, requirement, f"{spec.kind.capitalize()} {spec.name!r}")
+
+
+def again(error: PluginError) -> PluginError:
+    """A copy of a kept failure to raise, with its cause and without earlier tracebacks."""
+    copy = PluginError(error.message, error.hint, distribution=error.distribution, step=error.step)
+    copy.__cause__ = error.__cause__
+    return copy
+
+
+def failure(entry: Entry, step: str, error: BaseException) -> PluginError:
+    """The failure of a plugin in a step, in words."""
+    message = f"Plugin {entry} failed at step {step!r}: {_words(error)}"
+    wrapped = PluginError(message, _hint(entry, step, error), distribution=entry.distribution, step=step)
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _fetch(entry: Entry, watch: Watch) -> Any:
+    """The one place where an installed plugin is imported, behind the switches and the requirement check."""
+    blocked = Switches.read().blocked_by(entry)
+    if blocked:
+        raise BlockedName(f"{entry.kind.capitalize()} {entry.name!r} is blocked by {blocked}.", "Unset it to use it.")
+    assert entry.point is not None
+    with _step(entry, "requirements", watch):
+        _check_core_requirement(entry)
+    with _step(entry, "import", watch):
+        return entry.point.load()
+
+
+@contextmanager
+def _step(entry: Entry, step: str, watch: Watch = lambda step: None) -> Iterator[None]:
+    """Contain whatever a plugin does in a step, ``sys.exit`` included."""
+    watch(step)
+    start = time.perf_counter()
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if step in ("settings", "build") and isinstance(error, UsageError):
+            raise
+        # A spec is often built while its module is imported; what is invalid is the spec all the same.
+        where = "spec" if step == "import" and isinstance(error, ValidationError) else step
+        raise failure(entry, where, error) from error
+    finally:
+        trace(f"{step} {entry} {entry.value} {1e3 * (time.perf_counter() - start):.1f} ms")
+
+
+def _check_core_requirement(entry: Entry) -> None:
+    lines = entry.point.dist.requires if entry.point and entry.point.dist else None
+    for line in filter(_on_core, lines or ()):
+        from packaging.requirements import Requirement
+
+        requirement, installed = Requirement(line), core_version()
+        applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if applies and not requirement.specifier.contains(installed, prereleases=True):
+            raise _Refused(f"it needs {CORE}{requirement.specifier}, and {CORE} {installed} is installed")
+
+
+def _on_core(requirement: str) -> bool:
+    name = re.match(r"\s*([A-Za-z0-9._-]+)", requirement)
+    return name is not None and normalize_distribution(name[1]) == CORE
+
+
+def _scratch_manager(plugin: Any, name: str, hooks: type) -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hooks)
+    manager.register(plugin, name)
+    manager.check_pending()
+    return manager
+
+
+def _check_complete(manager: pluggy.PluginManager) -> None:
+    missing = [name for name in _hook_names(PluginHooks) if not getattr(manager.hook, name).get_hookimpls()]
+    if missing:
+        raise _Refused(f"it implements no {' and no '.join(missing)}")
+
+
+def _check_observer(manager: pluggy.PluginManager, plugin: Any) -> None:
+    callers = manager.get_hookcallers(plugin)
+    if not callers:
+        raise _Refused(f"{plugin!r} implements no hook of observers: {', '.join(_hook_names(ObserverHooks))}")
+    for caller in callers:
+        if any(one.wrapper or one.hookwrapper for one in caller.get_hookimpls()):
+            raise _Refused(f"{caller.name} is a wrapper; observers are called one by one and cannot wrap each other")
+
+
+def _check_spec(spec: Any, entry: Entry, kind: Kind) -> None:
+    expected = resolve(kind.spec)
+    if not isinstance(spec, expected):
+        raise _Refused(f"neurai_spec returned {spec!r:.80}, expected an instance of {expected.__name__}")
+    if spec.kind != kind.name:
+        raise _Refused(f"its spec is of kind {spec.kind!r}, and the entry point of kind {kind.name!r}")
+    if entry.key not in map(canonical, _names(spec)):
+        raise _Refused(f"its spec is named {spec.name!r}, and the entry point {entry.name!r}")
+
+
+def _names(spec: Any) -> tuple[str, ...]:
+    return (spec.name, *spec.aliases) if isinstance(spec, PluginSpec) else ("?",)
+
+
+def _importable(module: str) -> bool:
+    if module in sys.modules:
+        return sys.modules[module] is not None
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(explain_errors(error, PluginSpec.model_fields, error.title, "field")) + "."
+    text = " ".join(str(error).split())
+    if isinstance(error, _Refused):
+        return f"{text}."
+    return f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}."
+
+
+def _hint(entry: Entry, step: str, error: BaseException) -> str:
+    if entry.distribution == IN_PROCESS or entry.builtin:
+        return _remedy(entry, step, error)
+    return f"{_remedy(entry, step, error)} NEURAI_BLOCK={entry.distribution} hides it.".lstrip()
+
+
+def _remedy(entry: Entry, step: str, error: BaseException) -> str:
+    if step == "requirements":
+        return f"Install a version of {entry.distribution} made for this {CORE}, or the {CORE} it asks for."
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"Install what provides {error.name.partition('.')[0]!r}."
+    if isinstance(error, SystemExit):
+        return "Its code calls sys.exit; that belongs into a main function."
+    if isinstance(error, AttributeError) and step == "import" and entry.value:
+        return f"Its entry point says {entry.value!r}; check the part after the colon."
+    if isinstance(error, pluggy.PluginValidationError):
+        return _hook_remedy(str(error))
+    if step == "spec" and isinstance(error, ValidationError):
+        return "Correct the fields of its spec."
+    return "Report it to its authors."
+
+
+def _hook_remedy(text: str) -> str:
+    hooks = {**_hook_names(PluginHooks), **_hook_names(ObserverHooks)}
+    unknown = re.search(r"unknown hook '(\w+)'", text)
+    nearest = did_you_mean(unknown[1], hooks) if unknown else ""
+    named = re.search(r"for hook '(\w+)'", text)
+    shown = [named[1]] if named else [suggest(unknown[1], hooks) or ""] if unknown else []
+    return f"{nearest} {' '.join(f'The hook is {one}{hooks[one]}.' for one in shown if one in hooks)}".strip()
+
+
+def _hook_names(hooks: type) -> dict[str, str]:
+    """The hooks of a specification with their arguments, as an author writes them."""
+    functions = {name: value for name, value in vars(hooks).items() if name.startswith("neurai_")}
+    arguments = {name: value.__code__.co_varnames[1 : value.__code__.co_argcount] for name, value in functions.items()}
+    return {name: f"({', '.join(names)})" for name, names in arguments.items()}

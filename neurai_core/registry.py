@@ -1,0 +1,504 @@
+"""Find anything by name: learning rules, surrogates, adapters, data sets, and whatever kind comes next.
+
+```
+names(kind) ─▶ find(kind, name) ─▶ spec(kind, name) ─▶ create(kind, name)
+one scan       one entry           checked and kept    a Rule, a Surrogate, ... that knows its origin
+```
+A name costs one scan of metadata, a spec costs pydantic and that one plugin, a build costs JAX.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace as changed
+from typing import TYPE_CHECKING, Any
+
+from neurai_core.discovery import IN_PROCESS, KINDS, OBSERVER, Entry, Kind, Switches
+from neurai_core.errors import (
+    BlockedName,
+    DuplicateName,
+    MissingExtra,
+    PluginError,
+    SettingsError,
+    UnknownName,
+)
+from neurai_core.finding import Finder, blocked_by
+from neurai_core.naming import canonical, did_you_mean
+from neurai_core.overview import PluginStatus, Row, overview, unreadable_status
+
+if TYPE_CHECKING:
+    from neurai_core.loading import Loaded
+    from neurai_core.observing import Observers
+    from neurai_core.specs import Config, Origin, PluginSpec
+
+
+class Registry:
+    """Every plugin that is installed or registered in this process.
+
+    Args:
+        kinds: the table of kinds.
+    """
+
+    def __init__(self, kinds: Iterable[Kind] = KINDS) -> None:
+        self._lock = threading.RLock()
+        self._finder = Finder(kinds, self._lock, self._forget_installed)
+        self._loaded: dict[Entry, Loaded] = {}
+        self._failed: dict[Entry, PluginError] = {}
+        self._observers: Observers | None = None
+        self._changes = 0
+
+    @property
+    def changes(self) -> int:
+        """How often what can be found has changed; what was looked up at one count holds until the next."""
+        return self._changes
+
+    # ---- names: metadata only
+
+    def names(self, kind: str, supports: str | None = None) -> tuple[str, ...]:
+        """The names of a kind that the environment does not block, sorted.
+
+        Args:
+            kind: such as ``algorithm`` or ``algorithms``.
+            supports: only those whose spec makes this claim or has this need, such as ``local``. This loads
+                every spec of the kind; what fails is left out here and shown by `plugins`.
+
+        Raises:
+            UnknownName: there is no such kind.
+        """
+        by_key: dict[str, Entry] = {}
+        for entry in self.entries(kind):
+            by_key.setdefault(entry.key, entry)
+        if supports is None:
+            return tuple(entry.name for entry in by_key.values())
+        wanted = canonical(supports)
+        return tuple(one.name for key, one in by_key.items() if wanted in _tags(self._spec_or_none(kind, key)))
+
+    def entries(self, kind: str) -> tuple[Entry, ...]:
+        """The entries of a kind that the environment does not block, sorted by name; clashing ones too."""
+        self._finder.refresh()
+        return self._finder.usable(self._finder.kind(kind).name)
+
+    def find(self, kind: str, name: str) -> Entry:
+        """The one entry of a name; imports nothing.
+
+        Args:
+            kind: such as ``algorithm``.
+            name: lookup name, possibly qualified: ``pc@some-dist``.
+
+        Raises:
+            UnknownName: nothing has that name; `BlockedName` when the environment blocks what has.
+            DuplicateName: several distributions offer it and none was chosen.
+        """
+        return self._finder.find(kind, name)
+
+    # ---- specs: pydantic, no JAX
+
+    def spec(self, kind: str, name: str) -> PluginSpec:
+        """The spec of a name; imports that plugin alone.
+
+        Args:
+            kind: such as ``algorithm``.
+            name: lookup name, possibly qualified: ``pc@some-dist``.
+
+        Raises:
+            UnknownName: nothing has that name.
+            DuplicateName: several distributions offer it.
+            PluginError: its plugin is broken.
+        """
+        return self._ready(kind, name).spec
+
+    def settings(self, kind: str, name: str, given: Mapping[str, Any]) -> Config:
+        """The validated settings of a name; imports no JAX.
+
+        Raises:
+            UnknownName, DuplicateName, PluginError: as for `spec`.
+            SettingsError: one line for every setting that is wrong.
+        """
+        return self._settings(self._ready(kind, name), given)
+
+    # ---- objects: the first import of JAX
+
+    def create(
+        self,
+        kind: str,
+        name: str,
+        context: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        recorded: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Build the object of a name; it carries its origin when it has a field or a method for it.
+
+        Args:
+            kind: such as ``algorithm``.
+            name: lookup name, possibly qualified.
+            context: what the kind passes besides settings, such as ``{"loss": callable}``.
+            settings: settings by keyword.
+            recorded: what the origin says about the context; by default its values, callables by name.
+
+        Raises:
+            UnknownName, DuplicateName, PluginError: as for `spec`.
+            SettingsError: a setting is wrong.
+            MissingExtra: the plugin needs a library that is not installed.
+        """
+        from neurai_core.loading import build
+
+        loaded = self._ready(kind, name)
+        config = self._settings(loaded, settings or {})
+        context = context or {}
+        built = self._guarded(loaded.entry, lambda: build(loaded, config, context))
+        return _with_origin(built, _origin(loaded, config, context if recorded is None else recorded))
+
+    def rebuild(
+        self,
+        origin: Origin,
+        context: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        recorded: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Build an object again from what it knew about itself.
+
+        Args:
+            origin: where it came from.
+            context: as for `create`.
+            settings: settings to change; those that were traced must be given.
+            recorded: as for `create`.
+
+        Raises:
+            UnknownName: its distribution is not installed; the hint says which it was.
+            SettingsError: a setting was traced, so its value is not known.
+        """
+        wanted = {**origin.settings, **(settings or {})}
+        traced = [key for key, value in wanted.items() if value == "traced"]
+        if traced:
+            lines = (f"{key}: was traced when {origin.name!r} was built, so its value is not known" for key in traced)
+            raise SettingsError("\n".join(lines), f"Give it: rebuild(origin, {traced[0]}=...).")
+        try:
+            return self.create(origin.kind, f"{origin.name}@{origin.distribution}", context, wanted, recorded)
+        except UnknownName as error:
+            if isinstance(error, BlockedName) or origin.distribution == IN_PROCESS:
+                raise
+            pinned = f"{origin.distribution}=={origin.version}"
+            raise UnknownName(error.message, f"It came from {pinned}: python -m pip install '{pinned}'.") from error
+
+    def offers(self, kind: str | None = None) -> dict[str, str]:
+        """Every documented class that specs offer, with the name of its plugin; loads every spec.
+
+        Args:
+            kind: only plugins of this kind.
+        """
+        return {name: one.spec.name for one in self._everything(kind) for name in one.spec.offers}
+
+    def offered(self, class_name: str, kind: str | None = None) -> Any:
+        """The documented class of that name, from whichever plugin offers it.
+
+        The plugin of the same name is asked first, so usually no other is loaded.
+
+        Args:
+            class_name: such as ``BP``.
+            kind: only plugins of this kind.
+
+        Raises:
+            UnknownName: no plugin offers it.
+            DuplicateName, PluginError: the plugin of that name clashes or is broken.
+        """
+        for loaded in self._likely(class_name, kind):
+            if class_name in loaded.spec.offers:
+                return self._offered_class(loaded, class_name)
+        known = self.offers(kind)
+        raise UnknownName(
+            f"No plugin offers a class named {class_name!r}.{did_you_mean(class_name, known)}",
+            f"Offered: {', '.join(sorted(known)) or 'none'}.",
+        )
+
+    # ---- plugins and observers of this process
+
+    def register(self, plugin: Any, *, replace: bool = False) -> PluginSpec:
+        """Make a plugin object findable in this process, for notebooks.
+
+        Switches of the environment concern installed plugins only. Registering it twice changes nothing.
+
+        Args:
+            plugin: an object with the hooks ``neurai_spec`` and ``neurai_build``, such as a `Plugin`.
+            replace: take the place of one registered in this process before, as when a cell runs again.
+
+        Returns:
+            Its spec.
+
+        Raises:
+            PluginError: its hooks or its spec are wrong.
+            DuplicateName: the name is installed, or registered already.
+        """
+        with self._lock:
+            for entry, loaded in self._loaded.items():
+                if entry.point is None and loaded.manager.is_registered(plugin):
+                    return loaded.spec
+            new = self._admit(plugin)
+            earlier = self._earlier(new) if replace else []
+            self._refuse(new, allowed=earlier)
+            self._remove(earlier)
+            self._add(new, replaces=False)
+        return next(iter(new.values())).spec
+
+    @contextmanager
+    def temporary(self, plugin: Any, *, replace: bool = False) -> Iterator[PluginSpec]:
+        """Make a plugin object findable inside a ``with`` block.
+
+        Args:
+            plugin: as for `register`.
+            replace: hide whatever has its name, installed plugins included.
+
+        Raises:
+            PluginError: its hooks or its spec are wrong.
+            DuplicateName: the name is taken and ``replace`` is not set.
+        """
+        with self._lock:
+            new = self._admit(plugin)
+            if not replace:
+                self._refuse(new, allowed=[])
+            self._add(new, replaces=replace)
+        try:
+            yield next(iter(new.values())).spec
+        finally:
+            with self._lock:
+                self._remove(new)
+
+    def observers(self) -> Observers:
+        """The observers that are on: installed ones, loaded now, and those of this process."""
+        from neurai_core.loading import load_observer
+
+        with self._lock:
+            shared = self._shared_observers()
+            for entry in self._finder.observers():
+                if entry not in self._failed and not blocked_by(entry, Switches.read()):
+                    found = self._contained(entry, lambda entry=entry: load_observer(entry))  # type: ignore[misc]
+                    if found is not None:
+                        shared.add(found, entry)
+            return shared
+
+    @contextmanager
+    def observe(self, observer: Any) -> Iterator[Any]:
+        """Put an observer on inside a ``with`` block; its exceptions come through.
+
+        Args:
+            observer: an object or module with hooks of observers, marked with ``hookimpl``.
+
+        Raises:
+            PluginError: it has no hook, a misspelled one, or one that asks for unknown arguments.
+        """
+        from neurai_core.loading import admit_observer
+
+        admit_observer(Entry(OBSERVER.name, type(observer).__name__), observer)
+        with self._lock:
+            self._shared_observers().add(observer)
+        try:
+            yield observer
+        finally:
+            with self._lock:
+                self._shared_observers().remove(observer)
+
+    # ---- the list of plugins
+
+    def plugins(self, *, static: bool = False, isolate: bool = False) -> tuple[PluginStatus, ...]:
+        """Every plugin with its distribution, version and status.
+
+        Args:
+            static: import nothing; a plugin that was not loaded before is ``unloaded``.
+            isolate: load each plugin in a process of its own, so that one that crashes is listed as well.
+        """
+        self._finder.refresh()
+        passive = static or isolate
+        rows: list[Row] = []
+        for kind in self._finder.kinds:
+            rows += overview(self._finder.entries(kind), self._known_state if passive else self._state)
+        for entry in self._finder.observers():  # any number may share a name
+            rows += overview([entry], self._known_state if passive else self._observer_state)
+        found = self._isolated(rows) if isolate else [status for _, status in rows]
+        return (*found, *map(unreadable_status, self._finder.unreadable))
+
+    # ---- loading and the ledger of failures
+
+    def _ready(self, kind: str, name: str) -> Loaded:
+        entry = self._finder.find(kind, name)
+        if entry in self._failed and entry not in self._loaded and self._finder.refresh():
+            entry = self._finder.find(kind, name)  # what was missing may have been installed since
+        return self._load(entry)
+
+    def _load(self, entry: Entry) -> Loaded:
+        from neurai_core.loading import again, load
+
+        with self._lock:
+            if entry in self._loaded:
+                return self._loaded[entry]
+            if entry in self._failed:
+                raise again(self._failed[entry])
+            self._loaded[entry] = self._guarded(entry, lambda: load(entry, self._finder.kinds[entry.kind]))
+            return self._loaded[entry]
+
+    def _guarded(self, entry: Entry, action: Callable[[], Any]) -> Any:
+        """Do something with a plugin and keep its failure; doing it well clears an earlier one."""
+        from neurai_core.loading import again
+
+        try:
+            result = action()
+        except PluginError as error:
+            self._failed[entry] = again(error)
+            raise
+        self._failed.pop(entry, None)
+        return result
+
+    def _contained(self, entry: Entry, action: Callable[[], Any]) -> Any:
+        try:
+            return self._guarded(entry, action)
+        except PluginError:
+            return None
+
+    def _forget_installed(self) -> None:
+        self._changes += 1
+        self._loaded = {entry: loaded for entry, loaded in self._loaded.items() if entry.point is None}
+        self._failed = {}
+
+    def _everything(self, kind: str | None) -> Iterator[Loaded]:
+        """Whatever can be loaded; what cannot is in the ledger."""
+        for one in [kind] if kind else list(self._finder.kinds):
+            for name in self.names(one):
+                try:
+                    loaded = self._ready(one, name)
+                except (PluginError, DuplicateName):
+                    continue
+                yield loaded
+
+    def _likely(self, class_name: str, kind: str | None) -> Iterator[Loaded]:
+        """Plugins named like the class, then all others."""
+        for one in [self._finder.kind(kind).name] if kind else list(self._finder.kinds):
+            if any(entry.key == canonical(class_name) for entry in self.entries(one)):
+                yield self._ready(one, class_name)
+        yield from self._everything(kind)
+
+    def _offered_class(self, loaded: Loaded, class_name: str) -> Any:
+        from neurai_core.loading import offered_class
+
+        return self._guarded(loaded.entry, lambda: offered_class(loaded, class_name))
+
+    def _spec_or_none(self, kind: str, name: str) -> PluginSpec | None:
+        with suppress(PluginError, DuplicateName):
+            return self.spec(kind, name)
+        return None
+
+    def _settings(self, loaded: Loaded, given: Mapping[str, Any]) -> Config:
+        from neurai_core.loading import fill_settings
+
+        config: Config = self._guarded(loaded.entry, lambda: fill_settings(loaded, given))
+        return config
+
+    # ---- plugins of this process
+
+    def _admit(self, plugin: Any) -> dict[Entry, Loaded]:
+        from neurai_core.loading import admit_local
+
+        return admit_local(plugin, self._finder.kind)
+
+    def _add(self, new: Mapping[Entry, Loaded], *, replaces: bool) -> None:
+        self._changes += 1
+        self._loaded.update(new)
+        self._finder.add(new, replaces=replaces)
+
+    def _remove(self, entries: Iterable[Entry]) -> None:
+        self._changes += 1
+        gone = list(entries)
+        self._finder.discard(gone)
+        for entry in gone:
+            self._loaded.pop(entry, None)
+            self._failed.pop(entry, None)
+
+    def _earlier(self, new: Iterable[Entry]) -> list[Entry]:
+        """Every entry of plugins registered before under one of these names."""
+        same = [one for entry in new for one in self._finder.candidates(entry.kind, entry.key) if one.point is None]
+        managers = [self._loaded[entry].manager for entry in same]
+        return [entry for entry, loaded in self._loaded.items() if loaded.manager in managers]
+
+    def _refuse(self, new: Iterable[Entry], allowed: list[Entry]) -> None:
+        switches = Switches.read()
+        for entry in new:
+            for one in self._finder.candidates(entry.kind, entry.key):
+                if one not in allowed and not blocked_by(one, switches):
+                    raise DuplicateName(
+                        f"{entry.kind.capitalize()} {entry.name!r} cannot be registered: {one} has the name.",
+                        "Choose another name, or hide it in a with block: temporary(plugin, replace=True).",
+                    )
+
+    def _shared_observers(self) -> Observers:
+        from neurai_core.observing import Observers
+
+        if self._observers is None:
+            self._observers = Observers(self._failed.__setitem__)
+        return self._observers
+
+    # ---- states for the list of plugins
+
+    def _known_state(self, entry: Entry) -> PluginError | MissingExtra | str:
+        observed = self._observers is not None and self._observers.holds(entry)
+        return self._failed.get(entry) or ("ok" if observed or entry in self._loaded else "unloaded")
+
+    def _state(self, entry: Entry) -> PluginError | MissingExtra | str:
+        from neurai_core.loading import check_extras
+
+        try:
+            spec = self._load(entry).spec
+            check_extras(spec)
+        except (PluginError, MissingExtra) as error:
+            return error
+        return self._failed.get(entry) or "ok"
+
+    def _observer_state(self, entry: Entry) -> PluginError | MissingExtra | str:
+        self.observers()
+        return self._failed.get(entry) or "ok"
+
+    def _isolated(self, rows: Iterable[Row]) -> list[PluginStatus]:
+        from neurai_core.isolation import load_isolated
+
+        def settle(row: Row) -> PluginStatus:
+            entry, status = row
+            if entry.point is None or status.status in ("blocked", "duplicate"):
+                return status
+            return changed(status, **load_isolated(entry, {**self._finder.kinds, OBSERVER.name: OBSERVER}[entry.kind]))
+
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(settle, rows))
+
+
+def _origin(loaded: Loaded, config: Config, recorded: Mapping[str, Any]) -> Origin:
+    from neurai_core.explain import recorded_settings
+    from neurai_core.specs import Origin
+
+    return Origin(
+        kind=loaded.spec.kind,
+        name=loaded.spec.name,
+        distribution=loaded.entry.distribution,
+        version=loaded.entry.version,
+        settings=recorded_settings(config),
+        context={key: _recorded(value) for key, value in recorded.items()},
+    )
+
+
+def _recorded(value: Any) -> Any:
+    from neurai_core.explain import place_of
+
+    return value if value is None or isinstance(value, bool | int | float | str) else place_of(value)
+
+
+def _with_origin(built: Any, origin: Origin) -> Any:
+    if "origin" in getattr(built, "_fields", ()):
+        return built._replace(origin=origin)
+    if hasattr(built, "with_origin"):
+        return built.with_origin(origin)
+    return built
+
+
+def _tags(spec: PluginSpec | None) -> set[str]:
+    return {canonical(tag) for tag in (*getattr(spec, "claims", ()), getattr(spec, "needs", ""))}
+
+
+REGISTRY = Registry()

@@ -1,0 +1,209 @@
+"""What a plugin says about itself, without importing JAX: its settings, facts, claims and references.
+
+Specs are frozen pydantic models that refuse unknown fields and survive a round trip through JSON.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import reduce
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator
+
+# defer_build moves building the validators, and pydantic's own scan for plugins, from import to first use.
+_FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Target = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")]
+
+
+class Config(BaseModel):
+    """Base of every settings class: frozen, no unknown settings, finite numbers only.
+
+    Give every number its bounds and every setting a description with its unit or range.
+
+    >>> class SignConfig(Config):
+    ...     scale: float = Field(0.02, gt=0, description="size of every gradient entry")
+    >>> SignConfig().scale
+    0.02
+    """
+
+    model_config = ConfigDict(**_FROZEN, allow_inf_nan=False)
+
+
+class Reference(BaseModel):
+    """A paper, book or page that a plugin implements; ``neurai cite`` prints its BibTeX."""
+
+    model_config = _FROZEN
+
+    title: str
+    authors: str = ""
+    year: int | None = None
+    doi: str = ""
+    arxiv: str = ""
+    url: str = ""
+    bibtex: str = ""
+
+
+class PluginSpec(BaseModel):
+    """What every plugin says, whatever its kind.
+
+    Attributes:
+        kind: what it is, such as ``algorithm``.
+        name: lookup name, the same as the entry point's (or one of the aliases is).
+        summary: one line for lists.
+        config: the class of its settings.
+        aliases: further names; each one that should be found is an entry point of its own.
+        references: what it implements.
+        offers: documented class name -> ``"module:attribute"``.
+        requires: top-level module that building needs -> what pip installs to get it, for instance
+            ``{"equinox": "neurai[equinox]"}``.
+
+    >>> spec = PluginSpec(kind="algorithm", name="bp", summary="Back propagation")
+    >>> PluginSpec.model_validate_json(spec.model_dump_json()) == spec
+    True
+    """
+
+    model_config = _FROZEN
+
+    kind: Name
+    name: Name
+    summary: Annotated[str, Field(min_length=1, pattern=r"^[^\n]+$")]
+    config: type[Config] = Config
+    aliases: tuple[Name, ...] = ()
+    references: tuple[Reference, ...] = ()
+    offers: dict[str, Target] = {}
+    requires: dict[str, str] = {}
+
+    @field_serializer("config", when_used="json")
+    def _config_as_text(self, config: type[Config]) -> str:
+        return f"{config.__module__}:{config.__qualname__}"
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _config_from_text(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        module, _, attribute = given.partition(":")
+        try:
+            return reduce(getattr, attribute.split("."), importlib.import_module(module))
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(f"no settings class can be imported from {given!r}: {error}") from error
+
+
+class AlgorithmSpec(PluginSpec):
+    """A learning rule.
+
+    Attributes:
+        needs: what it must see of a model: ``callable`` (any ``model(params, x)``) or ``layered``.
+        claims: tags that tests verify: ``local``, ``exact``, ``order_in_beta``, ``stateful``, ...
+    """
+
+    kind: Literal["algorithm"] = "algorithm"
+    needs: Literal["callable", "layered"] = "callable"
+    claims: tuple[Name, ...] = ()
+
+
+class SurrogateSpec(PluginSpec):
+    """A surrogate derivative of the Heaviside step.
+
+    Attributes:
+        claims: tags that tests verify.
+        derivative: the derivative used backward, in LaTeX.
+        primitive: its antiderivative, in LaTeX; empty when it has none.
+        equation: number of its equation in the first reference.
+        width: name of the setting that sets the width.
+        area: integral of the derivative over all u, in terms of the settings.
+        support: where the derivative is not zero, in terms of the settings; ``all`` for every u.
+        symmetry: symmetry of the derivative around the threshold: ``even`` or ``none``.
+    """
+
+    kind: Literal["surrogate"] = "surrogate"
+    claims: tuple[Name, ...] = ()
+    derivative: str = ""
+    primitive: str = ""
+    equation: str = ""
+    width: str = ""
+    area: str = ""
+    support: str = "all"
+    symmetry: Literal["even", "none"] = "even"
+
+
+class AdapterSpec(PluginSpec):
+    """A bridge from the models of one library.
+
+    Attributes:
+        library: what the library is called in print.
+        models: what it accepts, as the library spells it, such as ``eqx.nn.MLP``.
+    """
+
+    kind: Literal["adapter"] = "adapter"
+    library: str = ""
+    models: tuple[str, ...] = ()
+
+
+class DatasetSpec(PluginSpec):
+    """A data set.
+
+    Attributes:
+        shape: shape of one example; None when the files decide.
+        dtype: dtype of the inputs.
+        classes: names of the classes by label; None when the files decide or there are none.
+        train: number of training examples; None when the files decide.
+        test: number of test examples; None when the files decide.
+        split: how training and test examples were told apart.
+        licence: the licence of the data.
+        attribution: who made the data.
+        source: where the data comes from.
+    """
+
+    kind: Literal["dataset"] = "dataset"
+    shape: tuple[int, ...] | None = None
+    dtype: str = "float32"
+    classes: tuple[str, ...] | None = None
+    train: int | None = None
+    test: int | None = None
+    split: str = ""
+    licence: str = ""
+    attribution: str = ""
+    source: str = ""
+
+
+class Origin(BaseModel):
+    """Where a built object comes from: enough to build it again, or to say what is missing.
+
+    Attributes:
+        kind: what it is, such as ``algorithm``.
+        name: lookup name.
+        distribution: the distribution that offers it.
+        version: that distribution's version.
+        settings: every setting by name; one that was traced when the object was built reads ``traced``.
+        context: what the kind passed besides settings, by name, such as ``{"loss": "cross_entropy"}``.
+
+    >>> origin = Origin(kind="algorithm", name="bp", distribution="neurai", version="0.1.0")
+    >>> Origin.from_json(origin.to_json()) == origin
+    True
+    """
+
+    model_config = _FROZEN
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+    settings: dict[str, Any] = {}
+    context: dict[str, Any] = {}
+
+    def __hash__(self) -> int:
+        # The dicts do not hash; equal origins agree in these four.
+        return hash((self.kind, self.name, self.distribution, self.version))
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return self.model_dump_json()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The origin that `to_json` wrote."""
+        return cls.model_validate_json(text)

@@ -1,0 +1,16 @@
+"""Fixtures every test may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Run the test in float64; numerics tests do."""
+    import jax
+
+    with jax.enable_x64(True):
+        yield

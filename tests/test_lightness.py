@@ -1,0 +1,212 @@
+"""What importing costs, and who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import neurai_core
+
+CORE = Path(neurai_core.__file__).parent
+PLUGINS = CORE.parent / "plugins"
+HEAVY = ("jax", "numpy", "optax", "pydantic", "pluggy", "importlib_metadata")
+
+# The light side: a module imports only from floors below its own.
+FLOORS = (
+    ("errors", "naming"),
+    ("specs", "hookspecs", "explain"),
+    ("discovery", "plugin"),
+    ("finding", "loading"),
+    ("observing", "isolation", "overview"),
+    ("registry",),
+    ("by_name",),
+    ("__init__",),
+)
+LIGHT = {module: level for level, floor in enumerate(FLOORS) for module in floor}
+# What a light module may import at its top besides the standard library and lower floors.
+ALLOWED = {
+    "specs": {"pydantic"},
+    "hookspecs": {"pluggy"},
+    "loading": {"pydantic", "pluggy"},
+    "observing": {"pluggy"},
+}
+# The JAX side, in the same order; a package counts as one, except for modules named here.
+JAX_FLOORS = (
+    ("arrays", "training.data"),
+    ("activations", "layered", "losses", "surrogates", "surrogate_makers", "energy"),
+    ("rule", "adapting", "relaxation"),
+    ("transforms", "grads"),
+    ("models",),
+    ("training", "report", "testing"),
+    ("cli", "__main__"),
+)
+# What third parties are offered, and so what the built-in plugins may use.
+OFFERED = {
+    "specs",
+    "plugin",
+    "errors",
+    "hookspecs",
+    "layered",
+    "losses",
+    "rule",
+    "surrogates",
+    "arrays",
+    "transforms",
+    "adapting",
+    "energy",
+    "relaxation",
+    "grads.base",
+    "training.data",
+}
+
+
+def loaded_after(code: str, *modules: str) -> set[str]:
+    """Which of the modules a fresh interpreter holds after running code."""
+    program = f"import sys\n{code}\nprint(*[name for name in {modules!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_importing_the_front_door_imports_nothing_heavy() -> None:
+    assert loaded_after("import neurai_core", *HEAVY) == set()
+
+
+def test_listing_names_imports_neither_jax_nor_pydantic_nor_pluggy() -> None:
+    code = "import neurai_core as neurai\nassert 'bp' in neurai.names('algorithm')"
+    assert loaded_after(code, *HEAVY, "neurai_algorithms") == {"importlib_metadata"}
+
+
+def test_a_spec_imports_no_jax_and_no_other_plugin() -> None:
+    code = "import neurai_core as neurai\nassert neurai.spec('algorithm', 'bp').name == 'bp'"
+    others = ("neurai_surrogates", "neurai_adapters", "neurai_datasets", "neurai_algorithms.backprop")
+    assert loaded_after(code, "jax", "numpy", "optax", "neurai_algorithms", *others) == {"neurai_algorithms"}
+
+
+def test_every_spec_and_the_list_of_plugins_come_without_jax() -> None:
+    code = "import neurai_core as neurai\nneurai.plugins()\nneurai.names('algorithm', supports='local')"
+    assert loaded_after(code, "jax", "numpy", "optax") == set()
+
+
+def test_every_public_name_exists_and_none_is_a_module() -> None:
+    for name in neurai_core.__dir__():
+        assert hasattr(neurai_core, name), name
+        assert not (CORE / f"{name}.py").exists() and not (CORE / name).is_dir(), name
+
+
+def test_the_front_door_tells_type_checkers_the_same_names() -> None:
+    tree = ast.parse((CORE / "__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    told = {
+        alias.asname: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom) and node.module != "typing"
+        for alias in node.names
+    }
+    assert told == {name: f"neurai_core.{module}" for name, module in neurai_core._PUBLIC.items()}
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'neurai_core' has no attribute 'algorythm'"):
+        _ = neurai_core.algorythm
+
+
+def core_files() -> Iterator[tuple[str, Path]]:
+    """Every module of the core by its name inside the package."""
+    for path in sorted(CORE.rglob("*.py")):
+        parts = path.relative_to(CORE).with_suffix("").parts
+        yield ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts), path
+
+
+def imported(path: Path, *, anywhere: bool) -> set[str]:
+    """Modules that a file imports, at its top level or anywhere; blocks for type checkers do not count."""
+    tree = ast.parse(path.read_text())
+    found = set()
+    for node in _statements(tree, anywhere):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            found |= _targets(node)
+    return found
+
+
+def _statements(node: ast.AST, anywhere: bool) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) and not anywhere:
+            continue
+        yield child
+        yield from _statements(child, anywhere)
+
+
+def _targets(node: ast.ImportFrom) -> set[str]:
+    """``from neurai_core import rule`` is the module, ``from neurai_core import Rule`` the front door."""
+    assert node.module is not None
+    submodules = {alias.name for alias in node.names if (CORE / f"{alias.name}.py").exists()}
+    if node.module == "neurai_core" and submodules:
+        return {f"neurai_core.{name}" for name in submodules}
+    return {node.module}
+
+
+def within_core(modules: set[str]) -> set[str]:
+    """The parts of the core among imported modules, by their name inside it."""
+    return {
+        name.removeprefix("neurai_core").removeprefix(".") or "__init__"
+        for name in modules
+        if name.startswith("neurai_core")
+    }
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_a_light_module_imports_only_lower_floors(module: str) -> None:
+    path = CORE / f"{module}.py"
+    modules = imported(path, anywhere=False)
+    for name in within_core(modules):
+        assert LIGHT.get(name, 99) < LIGHT[module], f"{module} imports {name}"
+    outside = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) - {"neurai_core"}
+    assert outside <= ALLOWED.get(module, set())
+
+
+def test_every_module_stands_on_a_floor() -> None:
+    known = {*LIGHT, *(name for floor in JAX_FLOORS for name in floor)}
+    assert {name.partition(".")[0] for name, _ in core_files()} <= known
+
+
+def floor_of(module: str) -> int:
+    """The floor of a module; all light ones lie below."""
+    levels = {name: level for level, floor in enumerate(JAX_FLOORS) for name in floor}
+    top = module.partition(".")[0]
+    return -1 if module in LIGHT else levels.get(module, levels[top])
+
+
+@pytest.mark.parametrize(("module", "path"), [one for one in core_files() if one[0] not in LIGHT])
+def test_a_jax_module_imports_no_higher_floor(module: str, path: Path) -> None:
+    for used in within_core(imported(path, anywhere=False)):
+        assert floor_of(used) <= floor_of(module), f"{module} imports {used}"
+
+
+def test_the_core_names_no_plugin_package() -> None:
+    packages = {path.name for path in PLUGINS.iterdir() if path.is_dir()}
+    for name, path in core_files():
+        tops = {one.partition(".")[0] for one in imported(path, anywhere=True)}
+        assert not tops & packages, f"{name} imports {tops & packages}"
+
+
+@pytest.mark.parametrize("path", sorted(PLUGINS.rglob("*.py")), ids=lambda path: str(path.relative_to(PLUGINS)))
+def test_a_built_in_plugin_uses_only_what_third_parties_are_offered(path: Path) -> None:
+    assert within_core(imported(path, anywhere=True)) <= OFFERED
+
+
+@pytest.mark.parametrize("path", sorted(PLUGINS.glob("*/__init__.py")), ids=lambda path: path.parent.name)
+def test_the_specs_of_a_plugin_package_import_no_jax(path: Path) -> None:
+    modules = {
+        name for name in imported(path, anywhere=False) if not name.startswith(("neurai_core", path.parent.name))
+    }
+    assert {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) <= {"pydantic"}
