@@ -1,0 +1,164 @@
+"""From the model a user has to what a rule works on, and back: the contract of adapters.
+
+An adapter is a plugin of kind ``adapter`` whose name is the top-level module that the model's class comes from.
+It converts a model once into plain pytrees; its models compare by structure, so adapting again does not retrace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
+
+from neurai_core.arrays import PyTree, Shape
+from neurai_core.errors import ModelError
+from neurai_core.layered import Layered, Variables
+from neurai_core.naming import canonical
+
+
+class Adapted(NamedTuple):
+    """A user's model as a rule sees it.
+
+    Attributes:
+        model: a `Layered`, or a callable ``model(params, x)``, with ``apply(params, model_state, x, *, key, train)``
+            like a `Layered`'s where it carries state. Compares and hashes by structure.
+        split: ``(the user's params) -> (params, model_state)``; cheap, called for every batch.
+        join: ``(tree of the structure of params, model_state) -> the user's structure``.
+    """
+
+    model: Any
+    split: Callable[[PyTree], tuple[PyTree, PyTree]]
+    join: Callable[[PyTree, PyTree], PyTree]
+
+
+class Adapter(NamedTuple):
+    """What an adapter plugin builds.
+
+    Attributes:
+        adapt: ``(model, *, needs, input_shape=None) -> Adapted``; ``needs`` is ``"callable"`` or ``"layered"``,
+            ``input_shape`` the shape of one example for libraries that infer shapes late. Raises ModelError naming
+            the layer that cannot be converted and the way out.
+        params: ``model -> params``: the model's own parameters, in the structure that ``split`` takes; None when
+            the library keeps them outside the model.
+    """
+
+    adapt: Callable[..., Adapted]
+    params: Callable[[Any], PyTree | None]
+
+
+def adapt(model: Any, *, needs: str = "callable", input_shape: Shape | None = None) -> Adapted:
+    """See a user's model as a rule does.
+
+    Args:
+        model: a `Layered`, any callable ``model(params, x)``, or a model of a library with an adapter.
+        needs: ``"callable"`` or ``"layered"``, from the rule's spec.
+        input_shape: shape of one example, for libraries that infer shapes late.
+
+    Raises:
+        ModelError: a rule needs layers and the model is one opaque callable, or is no model.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> adapted = adapt(lambda params, x: x @ params)
+        >>> params, model_state = adapted.split(jnp.ones((2, 1)))
+        >>> adapted.model(params, jnp.ones((3, 2))).shape
+        (3, 1)
+    """
+    if isinstance(model, Layered):
+        return Adapted(model, _split_variables, _join_variables)
+    adapter = find_adapter(model)
+    if adapter is not None:
+        return adapter.adapt(model, needs=needs, input_shape=input_shape)
+    if callable(model) and needs == "callable":
+        return Adapted(model, _split_plain, _join_plain)
+    raise ModelError(_no_layers(model), hint=_LAYERS_HINT)
+
+
+def as_layered(
+    model: Any, params: PyTree = None, *, input_shape: Shape | None = None
+) -> tuple[Layered, PyTree, PyTree]:
+    """Split a user's model into layers.
+
+    Args:
+        model: a `Layered` or a model of a library with an adapter.
+        params: its parameters in the library's own structure; None takes those inside the model.
+        input_shape: shape of one example, for libraries that infer shapes late.
+
+    Returns:
+        ``(layered, params, model_state)`` with params a tuple, one plain pytree per layer.
+
+    Raises:
+        ModelError: the model cannot be layered (the layer is named), or keeps no parameters and none were given.
+
+    Example:
+        >>> import jax, neurai_core as neurai
+        >>> mlp = neurai.models.mlp((4, 3, 2))
+        >>> params, _ = mlp.init(jax.random.key(0), (4,))
+        >>> layered, params, model_state = as_layered(mlp, params)
+        >>> len(layered), model_state
+        (2, ())
+    """
+    adapted = adapt(model, needs="layered", input_shape=input_shape)
+    if params is None:
+        params = own_params(model)
+    if params is None:
+        raise ModelError(
+            f"A {type(model).__name__} keeps its parameters outside itself and none were given.",
+            hint="Pass them: as_layered(model, params).",
+        )
+    return (adapted.model, *adapted.split(params))
+
+
+def own_params(model: Any) -> PyTree | None:
+    """The parameters that a model of a library keeps inside itself; None for a model that keeps none."""
+    adapter = None if isinstance(model, Layered) else find_adapter(model)
+    return None if adapter is None else adapter.params(model)
+
+
+def find_adapter(model: Any) -> Adapter | None:
+    """The adapter of the library that a model's class comes from; None when no plugin offers one."""
+    from neurai_core.registry import REGISTRY
+
+    return _adapter_of(cast(Hashable, type(model)), REGISTRY.changes)
+
+
+@lru_cache(maxsize=1024)
+def _adapter_of(cls: Any, changes: int) -> Adapter | None:
+    """Looked up once per class: finding a name costs more than a small training step."""
+    from neurai_core.registry import REGISTRY
+
+    known = set(map(canonical, REGISTRY.names("adapter")))
+    for base in cls.__mro__:
+        library = base.__module__.partition(".")[0]
+        if canonical(library) in known:
+            return cast(Adapter, REGISTRY.create("adapter", library))
+    return None
+
+
+def _no_layers(model: Any) -> str:
+    kind = getattr(model, "__name__", None) or type(model).__name__
+    if not callable(model):
+        return f"The model is a {kind}, expected a Layered, a callable model(params, x) or a model of a known library."
+    return f"The rule needs a model in layers, and {kind} is one opaque callable."
+
+
+_LAYERS_HINT = (
+    "Build it from layers, e.g. Layered((function(first, init=first_init), dense(10))), or use a rule that takes any "
+    "callable, such as those that `neurai rules` lists with needs = callable."
+)
+
+
+def _split_variables(params: PyTree) -> tuple[PyTree, PyTree]:
+    return (params.params, params.model_state) if isinstance(params, Variables) else (params, ())
+
+
+def _join_variables(params: PyTree, model_state: PyTree) -> PyTree:
+    return Variables(params, model_state) if model_state != () else params
+
+
+def _split_plain(params: PyTree) -> tuple[PyTree, PyTree]:
+    return params, ()
+
+
+def _join_plain(params: PyTree, model_state: PyTree) -> PyTree:
+    return params

@@ -1,0 +1,82 @@
+"""Words for arrays and trees of arrays that every numerical module shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+PyTree: TypeAlias = Any
+Scalar: TypeAlias = jax.Array
+Shape: TypeAlias = tuple[int, ...]
+Elementwise: TypeAlias = Callable[[jax.Array], jax.Array]
+
+
+def default_float() -> Any:
+    """The float type JAX creates by default: float32, or float64 when x64 is enabled.
+
+    >>> str(default_float())
+    'float32'
+    """
+    return jnp.zeros(()).dtype
+
+
+def tree_dot(a: PyTree, b: PyTree) -> Scalar:
+    """Inner product of two trees of equal structure.
+
+    >>> float(tree_dot({"w": jnp.ones(3)}, {"w": jnp.arange(3.0)}))
+    3.0
+    """
+    products = jax.tree.map(lambda p, q: jnp.vdot(p, q), a, b)
+    return sum(jax.tree.leaves(products), start=jnp.zeros(()))
+
+
+def tree_norm(tree: PyTree) -> Scalar:
+    """Euclidean norm over all entries of a tree.
+
+    >>> float(tree_norm([jnp.array([3.0]), jnp.array([4.0])]))
+    5.0
+    """
+    return jnp.sqrt(tree_dot(tree, tree))
+
+
+def tree_scale(tree: PyTree, factor: Any) -> PyTree:
+    """Every entry of a tree times one factor, each leaf keeping its dtype.
+
+    >>> tree_scale({"w": jnp.ones(2)}, 3.0)["w"].tolist()
+    [3.0, 3.0]
+    """
+    return jax.tree.map(lambda leaf: leaf * jnp.asarray(factor, leaf.dtype), tree)
+
+
+def batch_size(x: PyTree) -> int:
+    """Length of the leading axis of the first array of a batch.
+
+    >>> batch_size(jnp.zeros((7, 2)))
+    7
+    """
+    return int(jax.tree.leaves(x)[0].shape[0])
+
+
+def shape_text(tree: PyTree) -> str:
+    """Shapes and dtypes of a tree in one short line, for error messages.
+
+    >>> shape_text({"b": jnp.zeros(2), "w": jnp.zeros((3, 2))})
+    "{'b': float32[2], 'w': float32[3,2]}"
+    """
+    text = jax.tree.map(_Literal, tree)
+    return repr(text)
+
+
+class _Literal:
+    """Prints an array as ``float32[3,2]``."""
+
+    def __init__(self, leaf: Any) -> None:
+        shape: Sequence[int] = getattr(leaf, "shape", ())
+        name = getattr(getattr(leaf, "dtype", None), "name", type(leaf).__name__)
+        self.text = f"{name}[{','.join(map(str, shape))}]"
+
+    def __repr__(self) -> str:
+        return self.text

@@ -1,0 +1,226 @@
+"""``GradeBase`` and ``LocalBase``: the documented classes, each a thin face of a registered learning rule.
+
+A subclass names its rule and keeps its settings; compiling, checking and converting the model happen here, once
+per (model, shapes, static settings). Two objects of equal settings share one compiled step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from neurai_core.adapting import Adapted, adapt
+from neurai_core.arrays import PyTree, Scalar
+from neurai_core.errors import DataError, UsageError
+from neurai_core.layered import check_forward
+from neurai_core.losses import accuracy_function, is_labels, loss_function
+from neurai_core.rule import Estimate, Rule, check_objective, model_state_of, objective
+from neurai_core.training.data import check_batch
+
+
+class GradeBase:
+    """Base class of gradient algorithms.
+
+    Args:
+        loss_f: loss by name or callable ``(outputs, targets) -> scalar``; keyword arguments that ``get_grads`` or
+            ``predict`` do not know are passed on to it.
+        acc_f: accuracy by name or callable ``(outputs, targets) -> scalar``; None reports -1.
+        fun_has_aux: whether ``loss_f`` returns a pair; the second part is handed back, never differentiated.
+
+    Raises:
+        UnknownName: no loss or accuracy has that name.
+
+    A subclass sets ``algorithm``, the registered name of its rule, and ``settings``:
+
+        >>> from neurai_core.grads import GradeBase
+        >>> class Mine(GradeBase):
+        ...     algorithm = "bp"
+        >>> Mine("mse").loss_f.__name__
+        'mse'
+    """
+
+    algorithm: ClassVar[str] = ""
+    needs: ClassVar[str] = "callable"
+
+    def __init__(
+        self,
+        loss_f: str | Callable[..., Any],
+        acc_f: str | Callable[..., Any] | None = None,
+        fun_has_aux: bool = False,
+    ) -> None:
+        self.loss_f = loss_function(loss_f)
+        self.acc_f = accuracy_function(acc_f)
+        self.fun_has_aux = fun_has_aux
+        self._checked: set[Any] = set()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of the rule, by the names of its config."""
+        return {}
+
+    def rule(self, **loss_kwargs: Any) -> Rule:
+        """The learning rule, with ``loss_kwargs`` bound to the loss."""
+        from neurai_core.registry import REGISTRY
+
+        if not self.algorithm:
+            raise UsageError(
+                f"{type(self).__name__} names no learning rule.",
+                hint="Use BP, PC, ..., or set `algorithm` in a subclass.",
+            )
+        context = {"loss": self._loss(loss_kwargs), "accuracy": self.acc_f, "has_aux": self.fun_has_aux}
+        return REGISTRY.create("algorithm", self.algorithm, context=context, settings=self.settings)
+
+    def get_grads(
+        self,
+        model: Any,
+        param: PyTree,
+        batch_data: tuple[PyTree, PyTree],
+        return_param: bool = False,
+        *,
+        key: jax.Array | None = None,
+        **kwargs: Any,
+    ) -> tuple[Any, ...]:
+        """Gradients of the loss of one batch with respect to the parameters.
+
+        Compiles once per (model, shapes, settings).
+
+        Args:
+            model: a callable ``model(params, x)``, a `Layered`, or a model of a library with an adapter.
+            param: its parameters, in the library's own structure.
+            batch_data: ``(x, y)``, batch axis first.
+            return_param: whether to return the parameters too, with the collections that the forward pass updated
+                (batch statistics).
+            key: PRNG key for stochastic layers.
+            **kwargs: numbers or arrays passed on to the loss.
+
+        Returns:
+            ``(grads, loss, accuracy)``, then the loss's second part if ``fun_has_aux``, then the parameters if
+            ``return_param``. ``grads`` has the structure of ``param``; collections get zeros.
+
+        Raises:
+            ModelError: model, parameters, inputs and loss do not fit each other.
+            DataError: empty batch, lengths that differ, labels outside the classes.
+        """
+        adapted, params, model_state = self._prepare(model, param, batch_data, kwargs)
+        estimate, state = _estimate(self, adapted.model, params, model_state, batch_data, key, kwargs)
+        grads = adapted.join(estimate.grads, jax.tree.map(np.zeros_like, model_state))
+        result: tuple[Any, ...] = (grads, estimate.loss, estimate.accuracy)
+        if self.fun_has_aux:
+            result += (estimate.aux.get("loss_aux"),)
+        if return_param:
+            result += (adapted.join(params, model_state_of(state)),)
+        return result
+
+    def predict(self, model: Any, param: PyTree, batch_data: tuple[PyTree, PyTree], **kwargs: Any) -> tuple[Any, ...]:
+        """Loss and accuracy of one batch, the model in evaluation mode.
+
+        Args:
+            model: as in ``get_grads``.
+            param: its parameters, in the library's own structure.
+            batch_data: ``(x, y)``, batch axis first.
+            **kwargs: numbers or arrays passed on to the loss.
+
+        Returns:
+            ``(loss, accuracy)``, then the loss's second part if ``fun_has_aux``.
+
+        Raises:
+            ModelError: model, parameters, inputs and loss do not fit each other.
+            DataError: empty batch, lengths that differ, labels outside the classes.
+        """
+        adapted, params, model_state = self._prepare(model, param, batch_data, kwargs)
+        loss, accuracy, aux = _evaluate(self, adapted.model, params, model_state, batch_data, kwargs)
+        return (loss, accuracy, aux) if self.fun_has_aux else (loss, accuracy)
+
+    def _prepare(
+        self, model: Any, param: PyTree, batch: tuple[PyTree, PyTree], kwargs: dict[str, Any]
+    ) -> tuple[Adapted, PyTree, PyTree]:
+        adapted = adapt(model, needs=self.needs)
+        params, model_state = adapted.split(param)
+        shapes = _shapes(batch)
+        if (adapted.model, shapes) not in self._checked:
+            self._check(adapted.model, params, model_state, batch, kwargs)
+            self._checked.add((adapted.model, shapes))
+        return adapted, params, model_state
+
+    def _check(
+        self,
+        model: Any,
+        params: PyTree,
+        model_state: PyTree,
+        batch: tuple[PyTree, PyTree],
+        kwargs: dict[str, Any],
+    ) -> None:
+        """Everything that can be wrong, once per model and shapes; values are looked at in this first batch."""
+        x, y = batch
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(batch))
+        if not traced:
+            check_batch(x, y)
+        outputs = check_forward(model, params, x, model_state=model_state)
+        if not traced and is_labels(outputs, y):
+            check_batch(x, y, n_classes=outputs.shape[-1])
+        check_objective(objective(self._loss(kwargs), self.acc_f, self.fun_has_aux), outputs, y)
+
+    def _loss(self, kwargs: dict[str, Any]) -> Callable[..., Any]:
+        return partial(self.loss_f, **kwargs) if kwargs else self.loss_f
+
+    def _identity(self) -> tuple[Any, ...]:
+        return type(self), self.loss_f, self.acc_f, self.fun_has_aux, tuple(sorted(self.settings.items()))
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, GradeBase) and self._identity() == other._identity())
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+
+class LocalBase(GradeBase):
+    """Base class of learning rules that see the model layer by layer.
+
+    Args:
+        loss_f: as in `GradeBase`.
+        acc_f: as in `GradeBase`.
+        fun_has_aux: as in `GradeBase`.
+    """
+
+    needs: ClassVar[str] = "layered"
+
+
+def _shapes(batch: tuple[PyTree, PyTree]) -> tuple[Any, ...]:
+    try:
+        x, y = batch
+    except (TypeError, ValueError):
+        raise DataError(
+            f"batch_data is a {type(batch).__name__}, expected the pair (x, y).",
+            hint="get_grads(model, param, (x, y))",
+        ) from None
+    return tuple((np.shape(leaf), getattr(leaf, "dtype", None)) for leaf in (x, y))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _estimate(
+    method: GradeBase,
+    model: Any,
+    params: PyTree,
+    model_state: PyTree,
+    batch: Any,
+    key: Any,
+    kwargs: dict[str, Any],
+) -> tuple[Estimate, PyTree]:
+    rule = method.rule(**kwargs)
+    state = rule.init(model, params, key=jax.random.key(0) if key is None else key, model_state=model_state)
+    return rule.estimate(model, params, state, batch, key=key)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _evaluate(
+    method: GradeBase, model: Any, params: PyTree, model_state: PyTree, batch: Any, kwargs: dict[str, Any]
+) -> tuple[Scalar, Scalar, PyTree]:
+    x, y = batch
+    outputs = method.rule(**kwargs).predict(model, params, x, model_state)
+    score = objective(method._loss(kwargs), method.acc_f, method.fun_has_aux)
+    loss, aux = score.loss(outputs, y)
+    return loss, score.accuracy(outputs, y), aux

@@ -1,0 +1,22 @@
+"""``SurrogateFunctionBase`` and the class of every surrogate that is installed.
+
+Each class is the plugin's own, found through the registry on first touch, so a third party's class appears
+here too.
+
+Example:
+    >>> import numpy as np
+    >>> from neurai_core.grads.surrogate_grad import Sigmoid
+    >>> Sigmoid(alpha=4.0, spiking=True)(np.array([-1.0, 2.0, 3.0])).tolist()
+    [0.0, 1.0, 1.0]
+"""
+
+from __future__ import annotations
+
+from neurai_core.grads.offered import attributes_of
+from neurai_core.surrogate_makers import custom as custom
+from neurai_core.surrogate_makers import normalized as normalized
+from neurai_core.surrogates import Facts as Facts
+from neurai_core.surrogates import Surrogate as SurrogateFunctionBase
+
+__all__ = ["Facts", "SurrogateFunctionBase", "custom", "normalized"]
+__getattr__ = attributes_of(__name__, "surrogate")

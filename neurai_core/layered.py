@@ -1,0 +1,671 @@
+"""A network as a chain of layers: what a local learning rule sees of a model.
+
+A `Layer` is two functions, ``init`` and ``apply``; where the layer is "linear, then elementwise" it also shows
+its two halves, so that a rule can take adjoints, exact differences and constant drives from them. A `Layered`
+is a tuple of layers. Both compare and hash by structure: a model that is built again does not retrace.
+
+Parameters are plain pytrees, one per layer. Batch axis first; images are ``(B, H, W, C)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from neurai_core.arrays import Elementwise, PyTree, Shape, default_float, shape_text
+from neurai_core.errors import ModelError, UnknownName
+from neurai_core.naming import canonical, did_you_mean
+
+
+class Variables(NamedTuple):
+    """Parameters of a `Layered` together with the collections that its forward pass updates.
+
+    Attributes:
+        params: a tuple, one plain pytree per layer.
+        model_state: a tuple, one pytree per layer; ``()`` when no layer carries anything.
+    """
+
+    params: PyTree
+    model_state: PyTree = ()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer. Its callables compare by structure: functions of a module, or frozen dataclasses.
+
+    Attributes:
+        init: ``(key, input_shape) -> (params, model_state)``; ``input_shape`` is that of one example.
+        apply: ``(params, model_state, x, *, key=None, train=False) -> (y, model_state)``.
+        linear: ``(params, x) -> pre-activation``, affine in x; with ``activation`` when
+            ``apply = activation . linear``, else None.
+        activation: elementwise; None for a layer that is not "linear, then elementwise".
+        name: what error messages call it.
+        stateful: whether ``apply`` updates a model state (batch statistics).
+        stochastic: whether ``apply`` in training draws from its key (dropout).
+
+    Example:
+        >>> layer = dense(3, activation="relu")
+        >>> params, _ = layer.init(jax.random.key(0), (5,))
+        >>> jax.tree.map(jnp.shape, params)
+        {'b': (3,), 'w': (5, 3)}
+    """
+
+    init: Callable[..., tuple[PyTree, PyTree]]
+    apply: Callable[..., tuple[PyTree, PyTree]]
+    linear: Callable[[PyTree, PyTree], PyTree] | None = None
+    activation: Elementwise | None = None
+    name: str = "layer"
+    stateful: bool = False
+    stochastic: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Layered:
+    """A chain of layers: ``model(params, x)`` evaluates it.
+
+    Example:
+        >>> model = Layered((dense(8, "tanh"), dense(2)))
+        >>> params, model_state = model.init(jax.random.key(0), (4,))
+        >>> model(params, jnp.ones((16, 4))).shape
+        (16, 2)
+    """
+
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        if not self.layers:
+            raise ModelError("A Layered needs at least one layer, got none.", hint="For example Layered((dense(10),)).")
+        for index, layer in enumerate(self.layers):
+            if not isinstance(layer, Layer):
+                raise ModelError(
+                    f"Layer {index} is a {type(layer).__name__}, expected a Layer.",
+                    hint="Makers: dense, conv, avg_pool, max_pool, flatten, residual, block, function.",
+                )
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.layers)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Layered) and self.layers == other.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def init(self, key: jax.Array, input_shape: Shape) -> tuple[PyTree, PyTree]:
+        """Create parameters.
+
+        Args:
+            key: PRNG key.
+            input_shape: shape of one example, without the batch axis, for instance ``(64,)`` or ``(28, 28, 1)``.
+
+        Returns:
+            ``(params, model_state)``: a tuple with one plain pytree per layer, and the same for the collections
+            that the forward pass updates, ``()`` when there are none.
+
+        Raises:
+            ModelError: a layer cannot take what the layer before it gives.
+        """
+        made = []
+        shape = tuple(input_shape)
+        for index, (layer, layer_key) in enumerate(zip(self.layers, jax.random.split(key, len(self)), strict=True)):
+            with naming(index, layer, shape):
+                params, model_state = layer.init(layer_key, shape)
+                shape = output_shape(layer, params, model_state, shape)
+            made.append((params, model_state))
+        params, model_state = zip(*made, strict=True)
+        return params, model_state if jax.tree.leaves(model_state) else ()
+
+    def apply(
+        self,
+        params: PyTree,
+        model_state: PyTree,
+        x: PyTree,
+        *,
+        key: jax.Array | None = None,
+        train: bool = False,
+    ) -> tuple[PyTree, PyTree]:
+        """Run all layers; each stochastic layer draws from its own part of ``key``.
+
+        Returns:
+            ``(y, model_state)`` with the model state updated when ``train``.
+        """
+        states = self.layer_states(model_state)
+        updated = []
+        for index, (layer, layer_params, layer_state) in enumerate(zip(self.layers, params, states, strict=True)):
+            layer_key = None if key is None else jax.random.fold_in(key, index)
+            x, layer_state = layer.apply(layer_params, layer_state, x, key=layer_key, train=train)
+            updated.append(layer_state)
+        return x, model_state if model_state == () else tuple(updated)
+
+    def __call__(self, params: PyTree, x: PyTree, model_state: PyTree = ()) -> PyTree:
+        """The outputs, in evaluation mode."""
+        return self.apply(params, model_state, x)[0]
+
+    def layer_states(self, model_state: PyTree) -> tuple[PyTree, ...]:
+        """One model state per layer.
+
+        Raises:
+            ModelError: a layer carries state and none was given.
+        """
+        if model_state != ():
+            return tuple(model_state)
+        for index, layer in enumerate(self.layers):
+            if layer.stateful:
+                raise ModelError(
+                    f"Layer {index} ({layer.name}) carries a model state and none was given.",
+                    hint="Pass the model_state that init or as_layered returned, as in Variables(params, model_state).",
+                )
+        return ((),) * len(self)
+
+
+def forward(
+    model: Any,
+    params: PyTree,
+    x: PyTree,
+    *,
+    model_state: PyTree = (),
+    key: jax.Array | None = None,
+    train: bool = False,
+) -> tuple[PyTree, PyTree]:
+    """One forward pass of a `Layered`, of an adapted model, or of any callable ``model(params, x)``.
+
+    Returns:
+        ``(outputs, model_state)``; a plain callable hands its model state through.
+
+    Example:
+        >>> forward(lambda params, x: params * x, 2.0, jnp.ones(3))[0].tolist()
+        [2.0, 2.0, 2.0]
+    """
+    apply = getattr(model, "apply", None)
+    if apply is None:
+        return model(params, x), model_state
+    return apply(params, model_state, x, key=key, train=train)
+
+
+# ---------------------------------------------------------------------------- activations
+
+
+def identity(x: jax.Array) -> jax.Array:
+    """The identity, the activation of a linear layer."""
+    return x
+
+
+def hard_sigmoid(x: jax.Array) -> jax.Array:
+    """``clip(x, 0, 1)``: the hard sigmoid of the equilibrium propagation literature."""
+    return jnp.clip(x, 0.0, 1.0)
+
+
+ACTIVATIONS: dict[str, Elementwise] = {
+    "identity": identity,
+    "relu": jax.nn.relu,
+    "leaky_relu": jax.nn.leaky_relu,
+    "elu": jax.nn.elu,
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+    "softplus": jax.nn.softplus,
+    "sigmoid": jax.nn.sigmoid,
+    "hard_sigmoid": hard_sigmoid,
+    "tanh": jnp.tanh,
+}
+RECTIFIERS = frozenset({"relu", "leaky_relu", "elu", "gelu", "silu", "softplus"})
+
+
+def activation_function(activation: str | Elementwise) -> Elementwise:
+    """The elementwise function of a name; a callable is returned as it is.
+
+    Raises:
+        UnknownName: no activation has that name.
+
+    >>> activation_function("tanh")(jnp.zeros(2)).tolist()
+    [0.0, 0.0]
+    """
+    if callable(activation):
+        return activation
+    found = {canonical(name): function for name, function in ACTIVATIONS.items()}.get(canonical(str(activation)))
+    if found is None:
+        raise UnknownName(
+            f"No activation is named {activation!r}.{did_you_mean(str(activation), ACTIVATIONS)}",
+            hint=f"Names: {', '.join(ACTIVATIONS)}; or pass an elementwise callable.",
+        )
+    return found
+
+
+# ---------------------------------------------------------------------------- layer makers
+
+
+@dataclass(frozen=True)
+class LinearThenElementwise:
+    """The ``apply`` of every layer that is "linear, then elementwise"."""
+
+    linear: Callable[[PyTree, PyTree], PyTree]
+    activation: Elementwise
+
+    def __call__(
+        self, params: PyTree, model_state: PyTree, x: PyTree, *, key: Any = None, train: bool = False
+    ) -> tuple[PyTree, PyTree]:
+        """``activation(linear(params, x))``, the model state handed through."""
+        return self.activation(self.linear(params, x)), model_state
+
+
+@dataclass(frozen=True)
+class Stateless:
+    """The ``apply`` of a layer that is one pure function ``(params, x) -> y``."""
+
+    function: Callable[[PyTree, PyTree], PyTree]
+
+    def __call__(
+        self, params: PyTree, model_state: PyTree, x: PyTree, *, key: Any = None, train: bool = False
+    ) -> tuple[PyTree, PyTree]:
+        """``function(params, x)``, the model state handed through."""
+        return self.function(params, x), model_state
+
+
+def no_params(key: jax.Array, input_shape: Shape) -> tuple[PyTree, PyTree]:
+    """The ``init`` of a layer without parameters."""
+    return (), ()
+
+
+def linear_layer(
+    init: Callable[..., tuple[PyTree, PyTree]],
+    linear: Callable[[PyTree, PyTree], PyTree],
+    activation: str | Elementwise,
+    name: str,
+) -> Layer:
+    """A layer "linear, then elementwise" from its two halves.
+
+    Args:
+        init: ``(key, input_shape) -> (params, model_state)``.
+        linear: ``(params, x) -> pre-activation``, affine in x.
+        activation: name or elementwise callable.
+        name: what error messages call the layer.
+
+    Example:
+        >>> scale = linear_layer(lambda key, shape: (jnp.ones(shape), ()), jnp.multiply, "relu", "scale")
+        >>> scale.apply(jnp.ones(2), (), jnp.array([[-1.0, 2.0]]))[0].tolist()
+        [[0.0, 2.0]]
+    """
+    elementwise = activation_function(activation)
+    return Layer(init, LinearThenElementwise(linear, elementwise), linear, elementwise, name)
+
+
+def dense_linear(params: PyTree, x: jax.Array) -> jax.Array:
+    """``x @ w + b``; x is ``(..., D_in)``."""
+    y = x @ params["w"]
+    return y + params["b"] if "b" in params else y
+
+
+def _weights(key: jax.Array, shape: Shape, fan_in: int, activation: str | Elementwise) -> jax.Array:
+    gain = 2.0 if isinstance(activation, str) and activation in RECTIFIERS else 1.0
+    return jax.random.normal(key, shape, default_float()) * math.sqrt(gain / fan_in)
+
+
+def _with_bias(w: jax.Array, bias: bool) -> PyTree:
+    return {"w": w, "b": jnp.zeros(w.shape[-1], w.dtype)} if bias else {"w": w}
+
+
+@dataclass(frozen=True)
+class DenseInit:
+    """Normal weights of variance ``gain / D_in`` (gain 2 before a rectifier, else 1), zero biases."""
+
+    width: int
+    activation: str | Elementwise
+    bias: bool
+
+    def __call__(self, key: jax.Array, input_shape: Shape) -> tuple[PyTree, PyTree]:
+        """Parameters ``{"w": (D_in, width), "b": (width,)}`` for examples of shape ``(..., D_in)``."""
+        if len(input_shape) != 1:
+            raise ModelError(
+                f"A dense layer takes examples of shape (D,), got {input_shape}.",
+                hint="Put flatten() before it.",
+            )
+        fan_in = input_shape[-1]
+        return _with_bias(_weights(key, (fan_in, self.width), fan_in, self.activation), self.bias), ()
+
+
+def dense(width: int, activation: str | Elementwise = "identity", bias: bool = True) -> Layer:
+    """Fully connected layer ``activation(x @ w + b)``.
+
+    Args:
+        width: number of outputs, at least 1.
+        activation: name or elementwise callable.
+        bias: whether to add ``b``.
+
+    Returns:
+        A layer with params ``{"w": (D_in, width), "b": (width,)}``.
+
+    Raises:
+        ModelError: width below 1.
+
+    Example:
+        >>> dense(10, activation="relu").name
+        'dense(10)'
+    """
+    if width < 1:
+        raise ModelError(f"A dense layer needs a width of at least 1, got {width}.", hint="For example dense(128).")
+    return linear_layer(DenseInit(width, activation, bias), dense_linear, activation, f"dense({width})")
+
+
+@dataclass(frozen=True)
+class ConvLinear:
+    """Two-dimensional cross-correlation plus bias on ``(B, H, W, C)``."""
+
+    stride: tuple[int, int]
+    padding: Any
+
+    def __call__(self, params: PyTree, x: jax.Array) -> jax.Array:
+        """Kernel ``w`` is ``(height, width, C_in, C_out)``."""
+        y = jax.lax.conv_general_dilated(
+            x, params["w"], self.stride, self.padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return y + params["b"] if "b" in params else y
+
+
+@dataclass(frozen=True)
+class ConvInit:
+    """Normal kernels of variance ``gain / fan_in``, zero biases."""
+
+    channels: int
+    kernel: tuple[int, int]
+    activation: str | Elementwise
+    bias: bool
+
+    def __call__(self, key: jax.Array, input_shape: Shape) -> tuple[PyTree, PyTree]:
+        """Parameters ``{"w": (height, width, C_in, channels), "b": (channels,)}``."""
+        if len(input_shape) != 3:
+            raise ModelError(f"A conv layer takes examples of shape (H, W, C), got {input_shape}.")
+        shape = (*self.kernel, input_shape[-1], self.channels)
+        return _with_bias(_weights(key, shape, math.prod(shape[:-1]), self.activation), self.bias), ()
+
+
+def conv(
+    channels: int,
+    kernel: int | tuple[int, int],
+    stride: int | tuple[int, int] = 1,
+    padding: Any = "SAME",
+    activation: str | Elementwise = "identity",
+    bias: bool = True,
+) -> Layer:
+    """Two-dimensional convolution of ``(B, H, W, C)`` images, then an elementwise activation.
+
+    Args:
+        channels: number of output channels, at least 1.
+        kernel: side, or (height, width), in pixels.
+        stride: step in pixels.
+        padding: ``"SAME"``, ``"VALID"`` or ((top, bottom), (left, right)).
+        activation: name or elementwise callable.
+        bias: whether to add one bias per channel.
+
+    Returns:
+        A layer with params ``{"w": (height, width, C_in, channels), "b": (channels,)}``.
+
+    Raises:
+        ModelError: fewer than one channel.
+
+    Example:
+        >>> params, _ = conv(4, 3).init(jax.random.key(0), (8, 8, 1))
+        >>> params["w"].shape
+        (3, 3, 1, 4)
+    """
+    if channels < 1:
+        raise ModelError(f"A conv layer needs at least 1 channel, got {channels}.", hint="For example conv(16, 3).")
+    padding = padding if isinstance(padding, str) else tuple(tuple(pair) for pair in padding)
+    init = ConvInit(channels, _pair(kernel), activation, bias)
+    return linear_layer(init, ConvLinear(_pair(stride), padding), activation, f"conv({channels}, {kernel})")
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+@dataclass(frozen=True)
+class AvgPoolLinear:
+    """Mean over windows of ``(B, H, W, C)``: a linear map without parameters."""
+
+    window: tuple[int, int]
+    stride: tuple[int, int]
+
+    def __call__(self, params: PyTree, x: jax.Array) -> jax.Array:
+        """``(B, H, W, C) -> (B, H', W', C)``."""
+        total = jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, *self.window, 1), (1, *self.stride, 1), "VALID")
+        return total / math.prod(self.window)
+
+
+def avg_pool(window: int | tuple[int, int], stride: int | tuple[int, int] | None = None) -> Layer:
+    """Mean over windows of ``(B, H, W, C)`` images; windows that do not fit are left out.
+
+    Args:
+        window: side, or (height, width), in pixels.
+        stride: step in pixels; the window's own size by default.
+
+    Example:
+        >>> avg_pool(2).apply((), (), jnp.ones((1, 4, 4, 3)))[0].shape
+        (1, 2, 2, 3)
+    """
+    linear = AvgPoolLinear(_pair(window), _pair(window if stride is None else stride))
+    return linear_layer(no_params, linear, "identity", f"avg_pool({window})")
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """Maximum over windows of ``(B, H, W, C)``."""
+
+    window: tuple[int, int]
+    stride: tuple[int, int]
+
+    def __call__(self, params: PyTree, x: jax.Array) -> jax.Array:
+        """``(B, H, W, C) -> (B, H', W', C)``."""
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, *self.window, 1), (1, *self.stride, 1), "VALID")
+
+
+def max_pool(window: int | tuple[int, int], stride: int | tuple[int, int] | None = None) -> Layer:
+    """Maximum over windows of ``(B, H, W, C)`` images; windows that do not fit are left out.
+
+    Args:
+        window: side, or (height, width), in pixels.
+        stride: step in pixels; the window's own size by default.
+
+    Example:
+        >>> max_pool(2).apply((), (), jnp.ones((1, 4, 4, 3)))[0].shape
+        (1, 2, 2, 3)
+    """
+    pool = MaxPool(_pair(window), _pair(window if stride is None else stride))
+    return Layer(no_params, Stateless(pool), name=f"max_pool({window})")
+
+
+def flatten_linear(params: PyTree, x: jax.Array) -> jax.Array:
+    """``(B, ...) -> (B, D)``."""
+    return x.reshape(x.shape[0], -1)
+
+
+def flatten() -> Layer:
+    """All axes but the batch's as one, ``(B, ...) -> (B, D)``.
+
+    Example:
+        >>> flatten().apply((), (), jnp.ones((2, 4, 4, 3)))[0].shape
+        (2, 48)
+    """
+    return linear_layer(no_params, flatten_linear, "identity", "flatten")
+
+
+@dataclass(frozen=True)
+class ChainInit:
+    """Parameters and model states of several layers as those of one."""
+
+    model: Layered
+    skip: bool
+
+    def __call__(self, key: jax.Array, input_shape: Shape) -> tuple[PyTree, PyTree]:
+        """Raises ModelError when a residual chain does not keep the shape."""
+        params, model_state = self.model.init(key, input_shape)
+        if self.skip:
+            given, got = tuple(input_shape), output_shape(self.model, params, model_state, input_shape)
+            if given != got:
+                raise ModelError(
+                    f"The layers of a residual layer turn shape {given} into {got}, expected the same shape.",
+                    hint="Give its last layer the width, channels and stride that keep the shape.",
+                )
+        return params, model_state
+
+
+@dataclass(frozen=True)
+class ChainApply:
+    """Several layers run as one; ``skip`` adds the input to the output."""
+
+    model: Layered
+    skip: bool
+
+    def __call__(
+        self, params: PyTree, model_state: PyTree, x: PyTree, *, key: Any = None, train: bool = False
+    ) -> tuple[PyTree, PyTree]:
+        """``y = layers(x)`` or ``y = x + layers(x)``."""
+        y, model_state = self.model.apply(params, model_state, x, key=key, train=train)
+        return (x + y if self.skip else y), model_state
+
+
+def _chain(layers: tuple[Layer, ...], skip: bool, name: str) -> Layer:
+    model = Layered(layers)
+    inner = ", ".join(layer.name for layer in layers)
+    return Layer(
+        ChainInit(model, skip),
+        ChainApply(model, skip),
+        name=f"{name}({inner})",
+        stateful=any(layer.stateful for layer in layers),
+        stochastic=any(layer.stochastic for layer in layers),
+    )
+
+
+def residual(*layers: Layer) -> Layer:
+    """``x + layers(x)`` as one layer; the inner layers keep the shape.
+
+    Example:
+        >>> model = Layered((residual(dense(4, "relu"), dense(4)), dense(2)))
+        >>> params, _ = model.init(jax.random.key(0), (4,))
+        >>> model(params, jnp.ones((3, 4))).shape
+        (3, 2)
+    """
+    return _chain(layers, True, "residual")
+
+
+def block(*layers: Layer) -> Layer:
+    """Several layers as one: a local rule keeps activities only at its output.
+
+    Example:
+        >>> block(conv(4, 3, activation="relu"), max_pool(2)).name
+        'block(conv(4, 3), max_pool(2))'
+    """
+    return _chain(layers, False, "block")
+
+
+@dataclass(frozen=True)
+class FixedInit:
+    """An ``init(key, input_shape) -> params`` as a layer's ``init``."""
+
+    init: Callable[[jax.Array, Shape], PyTree]
+
+    def __call__(self, key: jax.Array, input_shape: Shape) -> tuple[PyTree, PyTree]:
+        """The user's parameters and no model state."""
+        return self.init(key, input_shape), ()
+
+
+def function(fn: Callable[[PyTree, PyTree], PyTree], init: Callable[[jax.Array, Shape], PyTree] | None = None) -> Layer:
+    """Any callable as one layer.
+
+    Args:
+        fn: ``(params, x) -> y``, batch axis first. A function of a module compares by identity, so define it once.
+        init: ``(key, input_shape) -> params``; None for a layer without parameters (``params`` is then ``()``).
+
+    Example:
+        >>> centered = function(lambda params, x: x - x.mean(axis=-1, keepdims=True))
+        >>> centered.apply((), (), jnp.array([[1.0, 3.0]]))[0].tolist()
+        [[-1.0, 1.0]]
+    """
+    made = no_params if init is None else FixedInit(init)
+    return Layer(made, Stateless(fn), name=getattr(fn, "__name__", type(fn).__name__))
+
+
+# ---------------------------------------------------------------------------- shapes and their errors
+
+
+def _example(shape: Shape) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, *shape), default_float())
+
+
+def output_shape(layer: Layer | Layered, params: PyTree, model_state: PyTree, input_shape: Shape) -> Shape:
+    """Shape of one example after a layer, without computing."""
+    y = jax.eval_shape(lambda p, s, x: layer.apply(p, s, x)[0], params, model_state, _example(tuple(input_shape)))
+    return tuple(y.shape[1:])
+
+
+@contextmanager
+def naming(index: int, layer: Layer, shape: Any) -> Iterator[None]:
+    """Turn what goes wrong inside a layer into one sentence that names the layer."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"Layer {index} ({layer.name}): {error.message}", hint=error.hint) from error
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"Layer {index} ({layer.name}) cannot take an input of shape {shape}: {reason}",
+            hint="Check the width of the layer before it and the shape of the data.",
+        ) from error
+
+
+def check_forward(model: Any, params: PyTree, x: PyTree, *, model_state: PyTree = ()) -> PyTree:
+    """Shapes of the outputs, found without computing; a model and its inputs that do not fit are one clear error.
+
+    Args:
+        model: a `Layered`, an adapted model or a callable ``model(params, x)``.
+        params: its parameters.
+        x: a batch of inputs, arrays or ``jax.ShapeDtypeStruct``.
+        model_state: collections that the forward pass updates.
+
+    Returns:
+        The outputs as ``jax.ShapeDtypeStruct``.
+
+    Raises:
+        ModelError: names the layer, what it was given and what it expected.
+
+    Example:
+        >>> model = Layered((dense(3),))
+        >>> params, _ = model.init(jax.random.key(0), (5,))
+        >>> check_forward(model, params, jnp.ones((2, 5))).shape
+        (2, 3)
+    """
+    if isinstance(model, Layered):
+        return _check_layers(model, params, x, model_state)
+    try:
+        return jax.eval_shape(lambda p, s, x: forward(model, p, x, model_state=s)[0], params, model_state, x)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"The model cannot take inputs {shape_text(x)} with the parameters given: {reason}",
+            hint="The model is called as model(params, x), batch axis first; check params and x.",
+        ) from error
+
+
+def _check_layers(model: Layered, params: PyTree, x: PyTree, model_state: PyTree) -> PyTree:
+    if not isinstance(params, (tuple, list)) or len(params) != len(model):
+        given = f"{len(params)} entries" if isinstance(params, (tuple, list)) else f"a {type(params).__name__}"
+        raise ModelError(
+            f"params has {given}, expected a tuple of {len(model)}, one entry per layer.",
+            hint="model.init(key, input_shape) makes them.",
+        )
+    shape = jax.eval_shape(lambda x: x, x)
+    for index, layer in enumerate(model.layers):
+        state = model.layer_states(model_state)[index]
+        with naming(index, layer, shape_text(shape)):
+            shape = jax.eval_shape(lambda p, s, x, f=layer.apply: f(p, s, x)[0], params[index], state, shape)
+    return shape

@@ -1,0 +1,101 @@
+"""Relaxation: move activities downhill for n steps, or until they hardly move. Shared by all energy-based rules.
+
+One compiled loop whatever n is: memory does not grow with the number of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from neurai_core.arrays import PyTree, Scalar
+
+
+class Relaxed(NamedTuple):
+    """Where a relaxation ended.
+
+    Attributes:
+        state: the activities (and whatever the step carries beside them).
+        steps: number of steps taken, an int32 scalar.
+        change: root mean square change per element of the last step that was looked at; nan when none was.
+        trace: what ``observe`` saw before every step and at the end, stacked ``(n + 1, ...)``; ``()`` without it.
+    """
+
+    state: PyTree
+    steps: Scalar
+    change: Scalar
+    trace: PyTree = ()
+
+
+def relax(
+    step: Callable[[Scalar, PyTree], PyTree],
+    state: PyTree,
+    n: int,
+    *,
+    tol: Any = 0.0,
+    every: int = 1,
+    observe: Callable[[PyTree], PyTree] | None = None,
+    moving: Callable[[PyTree], PyTree] = lambda state: state,
+) -> Relaxed:
+    """Apply ``step`` up to n times.
+
+    The measure that ``tol`` is held against is the root mean square change per element of one step, so it depends
+    neither on the batch size nor on the width.
+
+    Args:
+        step: ``(t, state) -> state`` with t the number of the step, from 0.
+        state: where to start.
+        n: greatest number of steps.
+        tol: stop once the change per element is below this; 0 (a Python number) never looks.
+        every: look at the change every this many steps only; the steps taken are a multiple of it, or n.
+        observe: ``state -> anything``; its values are stacked. Turns off stopping early (``tol`` must be 0).
+        moving: picks the part of the state whose change is measured, the activities.
+
+    Returns:
+        A `Relaxed`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> halved = relax(lambda t, u: u - 0.5 * u, jnp.ones(4), 100, tol=1e-3)
+        >>> int(halved.steps), float(halved.state[0]) < 1e-3
+        (10, True)
+    """
+    never = isinstance(tol, (int, float)) and tol == 0
+    unknown = jnp.asarray(jnp.nan)
+    if observe is not None:
+        if not never:
+            raise ValueError("relax: a trace has a fixed length, so observe needs tol=0")
+        state, trace = jax.lax.scan(lambda u, t: (step(t, u), observe(u)), state, jnp.arange(n))
+        last = jax.tree.map(lambda leaf: leaf[None], observe(state))
+        trace = jax.tree.map(lambda *parts: jnp.concatenate(parts), trace, last)
+        return Relaxed(state, jnp.asarray(n), unknown, trace)
+    if never:
+        return Relaxed(jax.lax.fori_loop(0, n, step, state), jnp.asarray(n), unknown)
+
+    def going_on(carry: tuple[Scalar, PyTree, Scalar]) -> Scalar:
+        t, _, change = carry
+        return (t < n) & ~(change < tol)
+
+    def stride(carry: tuple[Scalar, PyTree, Scalar]) -> tuple[Scalar, PyTree, Scalar]:
+        t, before, _ = carry
+        last = jnp.minimum(t + every, n) - 1
+        before = jax.lax.fori_loop(t, last, step, before)
+        after = step(last, before)
+        return last + 1, after, change_per_element(moving(before), moving(after))
+
+    steps, state, change = jax.lax.while_loop(going_on, stride, (jnp.asarray(0), state, unknown))
+    return Relaxed(state, steps, change)
+
+
+def change_per_element(before: PyTree, after: PyTree) -> Scalar:
+    """Root mean square difference over all elements of two trees.
+
+    >>> float(change_per_element([jnp.zeros(2)], [jnp.full(2, 3.0)]))
+    3.0
+    """
+    differences = [jnp.abs(a - b) for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True)]
+    total = sum(jnp.sum(jnp.square(d)) for d in differences)
+    return jnp.sqrt(total / max(1, sum(d.size for d in differences)))

@@ -1,0 +1,195 @@
+"""What a learning rule is: three pure functions, what they return, and the objective they serve.
+
+As an optax optimizer is a pair ``(init, update)``, a learning rule is a triple ``(init, estimate, predict)``.
+State is what is carried from step to step; ``aux`` is what is merely reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from neurai_core.arrays import PyTree, Scalar, shape_text
+from neurai_core.errors import ModelError
+from neurai_core.layered import forward
+
+
+class Estimate(NamedTuple):
+    """What a learning rule says of one batch.
+
+    Attributes:
+        grads: same structure, shapes and dtypes as ``params``; hand it to optax.
+        loss: the feed-forward loss of the batch, a scalar.
+        accuracy: a scalar; -1.0 when the rule was built without an accuracy.
+        aux: what the rule reports: energy, residual, steps used, per-layer errors; ``aux["loss_aux"]`` holds
+            the second part of a loss that returns a pair.
+    """
+
+    grads: PyTree
+    loss: Scalar
+    accuracy: Scalar
+    aux: dict[str, Any]
+
+
+class State(NamedTuple):
+    """The state of a rule that carries something of its own.
+
+    Attributes:
+        model_state: the collections that the model's forward pass updates, ``()`` for most models.
+        own: what the rule carries: feedback weights, an optimizer's state, persistent activities.
+    """
+
+    model_state: PyTree
+    own: PyTree
+
+
+def model_state_of(state: PyTree) -> PyTree:
+    """The model's part of a rule's state.
+
+    >>> model_state_of(State(model_state=(), own=1.0)), model_state_of(())
+    ((), ())
+    """
+    return state.model_state if isinstance(state, State) else state
+
+
+class Rule(NamedTuple):
+    """A learning rule: turns a model and a batch into gradients.
+
+    Attributes:
+        init: ``(model, params, *, key, model_state=()) -> state``; what is carried from step to step. For most
+            rules it is the model's own collections (batch statistics), ``()`` for most models; a rule that
+            carries more returns a `State`.
+        estimate: ``(model, params, state, batch, *, key=None) -> (Estimate, state)``; pure: it may be jitted,
+            vmapped and sharded. ``batch`` is ``(x, y)``, batch axis first.
+        predict: ``(model, params, x, state=()) -> outputs`` of the trained network.
+        origin: name, distribution, version and settings it was built from; None for a rule made by hand.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, neurai_core as neurai
+        >>> rule = neurai.algorithm("bp", loss="squared_error")
+        >>> model = lambda params, x: x @ params
+        >>> params, batch = jnp.ones((2, 1)), (jnp.ones((4, 2)), jnp.zeros((4, 1)))
+        >>> state = rule.init(model, params, key=jax.random.key(0))
+        >>> estimate, state = rule.estimate(model, params, state, batch)
+        >>> float(estimate.loss), estimate.grads.tolist()
+        (2.0, [[2.0], [2.0]])
+    """
+
+    init: Callable[..., PyTree]
+    estimate: Callable[..., tuple[Estimate, PyTree]]
+    predict: Callable[..., PyTree]
+    origin: Any = None
+
+
+class Objective(NamedTuple):
+    """Loss and accuracy of a batch in the one form that rules use.
+
+    Attributes:
+        loss: ``(outputs, targets) -> (scalar, aux)``, whether or not the user's loss returns a pair.
+        accuracy: ``(outputs, targets) -> scalar``; -1.0 without an accuracy function.
+    """
+
+    loss: Callable[[PyTree, PyTree], tuple[Scalar, PyTree]]
+    accuracy: Callable[[PyTree, PyTree], Scalar]
+
+
+def objective(loss: Callable[..., Any], accuracy: Callable[..., Any] | None, has_aux: bool = False) -> Objective:
+    """Bring a loss and an optional accuracy into the form rules use.
+
+    Args:
+        loss: ``(outputs, targets) -> scalar``, or ``-> (scalar, aux)`` when ``has_aux``.
+        accuracy: ``(outputs, targets) -> scalar`` or None.
+        has_aux: whether ``loss`` returns a pair.
+
+    Example:
+        >>> from neurai_core.rule import objective
+        >>> score = objective(lambda outputs, targets: (outputs - targets).sum(), None)
+        >>> value, aux = score.loss(jnp.ones(3), jnp.zeros(3))
+        >>> float(value), aux, float(score.accuracy(None, None))
+        (3.0, (), -1.0)
+    """
+
+    def with_aux(outputs: PyTree, targets: PyTree) -> tuple[Scalar, PyTree]:
+        return loss(outputs, targets) if has_aux else (loss(outputs, targets), ())
+
+    def accuracy_or_unknown(outputs: PyTree, targets: PyTree) -> Scalar:
+        return jnp.asarray(-1.0 if accuracy is None else accuracy(outputs, targets))
+
+    return Objective(with_aux, accuracy_or_unknown)
+
+
+def true_gradient(
+    score: Objective, model: Any, params: PyTree, model_state: PyTree, batch: PyTree, *, key: Any = None
+) -> tuple[Estimate, PyTree]:
+    """The gradient of the feed-forward loss by reverse-mode differentiation: the reference for every rule.
+
+    Args:
+        score: loss and accuracy, from `objective`.
+        model: a `Layered`, an adapted model or a callable ``model(params, x)``.
+        params: its parameters.
+        model_state: collections that the forward pass updates (batch statistics), ``()`` for none.
+        batch: ``(x, y)``, batch axis first.
+        key: PRNG key for stochastic layers.
+
+    Returns:
+        ``(Estimate, model_state)``.
+
+    Example:
+        >>> score = objective(lambda outputs, targets: jnp.mean((outputs - targets) ** 2), None)
+        >>> batch = (jnp.ones((4, 1)), jnp.zeros((4, 1)))
+        >>> estimate, _ = true_gradient(score, lambda params, x: params * x, 3.0, (), batch)
+        >>> float(estimate.loss), float(estimate.grads)
+        (9.0, 6.0)
+    """
+    x, y = batch
+
+    def loss_of(params: PyTree) -> tuple[Scalar, tuple[PyTree, PyTree, PyTree]]:
+        outputs, updated = forward(model, params, x, model_state=model_state, key=key, train=True)
+        value, aux = score.loss(outputs, y)
+        return value, (outputs, updated, aux)
+
+    (loss, (outputs, updated, aux)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+    return Estimate(grads, loss, score.accuracy(outputs, y), loss_aux(aux)), updated
+
+
+def loss_aux(aux: PyTree) -> dict[str, Any]:
+    """What a loss handed back beside its value, as an entry of ``Estimate.aux``; empty when there is none."""
+    return {"loss_aux": aux} if jax.tree.leaves(aux) else {}
+
+
+def feedforward_init(model: Any, params: PyTree, *, key: Any = None, model_state: PyTree = ()) -> PyTree:
+    """The ``init`` of rules that carry nothing of their own: the state is the model's."""
+    return model_state
+
+
+def feedforward_predict(model: Any, params: PyTree, x: PyTree, state: PyTree = ()) -> PyTree:
+    """The ``predict`` of rules that predict by one forward pass, in evaluation mode."""
+    return forward(model, params, x, model_state=model_state_of(state))[0]
+
+
+def check_objective(score: Objective, outputs: PyTree, targets: PyTree) -> None:
+    """Find out, without computing, whether the loss takes the model's outputs and returns a scalar.
+
+    Raises:
+        ModelError: it does not; says the shapes it was given.
+
+    >>> check_objective(objective(lambda outputs, targets: outputs.sum(), None), jnp.ones(3), jnp.ones(3))
+    """
+    for name, function in (("loss", lambda o, y: score.loss(o, y)[0]), ("accuracy", score.accuracy)):
+        given = f"outputs {shape_text(outputs)} and targets {shape_text(targets)}"
+        try:
+            value = jax.eval_shape(function, outputs, targets)
+        except (TypeError, ValueError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelError(
+                f"The {name} cannot take {given}: {reason}",
+                hint="Integer labels have shape (B,), one-hot and regression targets that of the outputs.",
+            ) from error
+        if getattr(value, "shape", None) != ():
+            raise ModelError(
+                f"The {name} returned {shape_text(value)} for {given}, expected one scalar per batch.",
+                hint="Reduce it over the batch, for instance with jnp.mean; a loss that returns a pair needs has_aux.",
+            )

@@ -1,0 +1,1 @@
+"""Training: data and its order, the training loop, checkpoints. Import what is needed from its own module."""

@@ -1,0 +1,227 @@
+"""Layers: makers, structure, shapes and what they say when they do not fit."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from neurai_core.errors import ModelError, UnknownName
+from neurai_core.layered import (
+    Layer,
+    Layered,
+    Variables,
+    avg_pool,
+    block,
+    check_forward,
+    conv,
+    dense,
+    flatten,
+    forward,
+    function,
+    max_pool,
+    residual,
+)
+from neurai_core.models import cnn, mlp
+
+KEY = jax.random.key(0)
+
+
+def image_net() -> Layered:
+    return Layered(
+        (
+            conv(4, 3, activation="relu"),
+            max_pool(2),
+            block(conv(6, (3, 1), stride=(1, 2), padding="VALID", activation="tanh"), avg_pool(2, stride=1)),
+            flatten(),
+            dense(12, "relu"),
+            residual(dense(7, "relu"), dense(12)),
+            dense(5),
+        )
+    )
+
+
+def test_an_mlp_is_activation_of_x_w_plus_b(x64):
+    model = mlp((3, 4, 2), activation="tanh")
+    params, model_state = model.init(KEY, (3,))
+    x = jax.random.normal(KEY, (5, 3))
+    by_hand = jnp.tanh(x @ params[0]["w"] + params[0]["b"]) @ params[1]["w"] + params[1]["b"]
+    np.testing.assert_array_equal(model(params, x), by_hand)
+    assert model_state == ()
+    assert jax.tree.map(jnp.shape, params) == ({"w": (3, 4), "b": (4,)}, {"w": (4, 2), "b": (2,)})
+    assert params[0]["w"].dtype == jnp.float64
+
+
+def test_a_convolution_equals_its_loop(x64):
+    layer = conv(2, (3, 2), stride=2, padding="VALID", activation="relu")
+    params, _ = layer.init(KEY, (7, 6, 3))
+    x = jax.random.normal(KEY, (2, 7, 6, 3))
+    y, _ = layer.apply(params, (), x)
+    by_hand = np.zeros(y.shape)
+    for i in range(y.shape[1]):
+        for j in range(y.shape[2]):
+            patch = x[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 2]
+            by_hand[:, i, j] = np.maximum(np.einsum("bhwc,hwco->bo", patch, params["w"]), 0)
+    np.testing.assert_allclose(y, by_hand, rtol=1e-12, atol=1e-14)
+
+
+def test_pools_equal_numpy(x64):
+    x = jax.random.normal(KEY, (2, 5, 4, 3))
+    windows = np.asarray(x[:, :4]).reshape(2, 2, 2, 2, 2, 3)
+    np.testing.assert_allclose(avg_pool(2).apply((), (), x)[0], windows.mean(axis=(2, 4)), rtol=1e-12)
+    np.testing.assert_array_equal(max_pool(2).apply((), (), x)[0], windows.max(axis=(2, 4)))
+
+
+def test_linear_then_elementwise_is_apply():
+    for layer, shape in (
+        (dense(4, "tanh"), (3,)),
+        (conv(2, 3, activation="relu"), (5, 5, 1)),
+        (avg_pool(2), (4, 4, 1)),
+    ):
+        params, model_state = layer.init(KEY, shape)
+        x = jax.random.normal(KEY, (2, *shape))
+        assert layer.linear is not None and layer.activation is not None
+        np.testing.assert_array_equal(layer.apply(params, model_state, x)[0], layer.activation(layer.linear(params, x)))
+
+
+def test_a_residual_layer_adds_its_input():
+    layer = residual(dense(4, "tanh"), dense(3))
+    params, _ = layer.init(KEY, (3,))
+    x = jax.random.normal(KEY, (2, 3))
+    inner = Layered((dense(4, "tanh"), dense(3)))
+    np.testing.assert_array_equal(layer.apply(params, ((), ()), x)[0], x + inner(params, x))
+
+
+def test_models_built_twice_compare_hash_and_trace_as_one():
+    assert image_net() == image_net() and hash(image_net()) == hash(image_net())
+    assert mlp((3, 4)) != mlp((3, 5))
+    traces = []
+
+    def step(model, params, x):
+        traces.append(1)
+        return model(params, x)
+
+    compiled = jax.jit(step, static_argnums=0)
+    params, _ = cnn((2,), 3).init(KEY, (4, 4, 1))
+    for _ in range(3):
+        compiled(cnn((2,), 3), params, jnp.ones((1, 4, 4, 1)))
+    assert len(traces) == 1
+
+
+def test_init_knows_every_shape_without_computing():
+    model = image_net()
+    params, model_state = model.init(KEY, (8, 8, 1))
+    assert check_forward(model, params, jnp.ones((3, 8, 8, 1)), model_state=model_state).shape == (3, 5)
+    assert model(params, jnp.ones((3, 8, 8, 1))).shape == (3, 5)
+
+
+def test_activations_have_the_variance_of_their_input():
+    model = mlp((256,) + (256,) * 8)
+    params, _ = model.init(KEY, (256,))
+    y = model(params, jax.random.normal(KEY, (64, 256)))
+    assert 0.2 < float(y.std()) < 5.0
+
+
+def counting(params, model_state, x, *, key=None, train=False):
+    return x, model_state + 1 if train else model_state
+
+
+def noisy(params, model_state, x, *, key=None, train=False):
+    return (x + jax.random.normal(key, x.shape) if train else x), model_state
+
+
+def stateful_model() -> Layered:
+    def init(key, shape):
+        return (), jnp.zeros(())
+
+    counter = Layer(init, counting, name="counter", stateful=True)
+    noise = Layer(lambda key, shape: ((), ()), noisy, name="noise", stochastic=True)
+    return Layered((dense(3), counter, noise, noise))
+
+
+def test_model_state_is_updated_in_training_only():
+    model = stateful_model()
+    params, model_state = model.init(KEY, (2,))
+    x = jnp.ones((4, 2))
+    assert model_state[1] == 0
+    _, updated = forward(model, params, x, model_state=model_state, key=KEY, train=True)
+    _, kept = forward(model, params, x, model_state=model_state)
+    assert updated[1] == 1 and kept[1] == 0
+
+
+def test_every_stochastic_layer_draws_its_own_noise():
+    model = stateful_model()
+    params, model_state = model.init(KEY, (2,))
+    x = jnp.ones((4, 2))
+    twice, _ = model.apply(params, model_state, x, key=KEY, train=True)
+    again, _ = model.apply(params, model_state, x, key=KEY, train=True)
+    clean = model(params, x, model_state)
+    np.testing.assert_array_equal(twice, again)
+    first = jax.random.normal(jax.random.fold_in(KEY, 2), clean.shape)
+    assert not np.allclose(twice - clean, 2 * first)
+
+
+def test_a_plain_callable_runs_as_a_model():
+    outputs, model_state = forward(lambda params, x: params * x, 3.0, jnp.ones(2), model_state=())
+    assert outputs.tolist() == [3.0, 3.0] and model_state == ()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Layered(()), "at least one layer"),
+        (lambda: Layered((dense(3), jnp.tanh)), "Layer 1 is a"),
+        (lambda: dense(0), "width of at least 1"),
+        (lambda: conv(0, 3), "at least 1 channel"),
+        (lambda: mlp((3,)), "input and output"),
+        (lambda: cnn((), 10), "at least one convolution"),
+        (lambda: mlp((3, 2)).init(KEY, (8, 8, 1)), r"Layer 0 \(dense\(2\)\).*shape \(D,\), got \(8, 8, 1\)"),
+        (lambda: cnn((4,), 10).init(KEY, (64,)), r"Layer 0 \(conv\(4, 3\)\).*\(H, W, C\), got \(64,\)"),
+        (lambda: Layered((residual(dense(4)),)).init(KEY, (3,)), r"turn shape \(3,\) into \(4,\)"),
+        (lambda: stateful_model()((((), (), (), ())), jnp.ones((1, 2))), "carries a model state"),
+    ],
+)
+def test_a_model_that_cannot_be_built_says_which_layer(make, words):
+    with pytest.raises(ModelError, match=words):
+        make()
+
+
+def test_an_unknown_activation_gets_the_nearest_name():
+    with pytest.raises(UnknownName, match="Did you mean 'relu'"):
+        dense(3, activation="rellu")
+
+
+@pytest.mark.parametrize(
+    ("params", "x", "words"),
+    [
+        (0, jnp.ones((2, 5)), r"Layer 0 \(dense\(4\)\) cannot take an input of shape float32\[2,5\]"),
+        (slice(0, 1), jnp.ones((2, 3)), "params has 1 entries, expected a tuple of 2"),
+        ({"w": 1}, jnp.ones((2, 3)), "params has a dict, expected a tuple of 2"),
+    ],
+)
+def test_params_or_inputs_that_do_not_fit_are_named(params, x, words):
+    model = mlp((3, 4, 2))
+    made, _ = model.init(KEY, (3,))
+    given = (
+        {0: made}.get(params, params)
+        if isinstance(params, int)
+        else made[params]
+        if isinstance(params, slice)
+        else params
+    )
+    with pytest.raises(ModelError, match=words):
+        check_forward(model, given, x)
+
+
+def test_a_callable_that_cannot_take_its_inputs_says_so():
+    with pytest.raises(ModelError, match=r"cannot take inputs float32\[2,5\]"):
+        check_forward(lambda params, x: x @ params, jnp.ones((3, 1)), jnp.ones((2, 5)))
+
+
+def test_function_wraps_any_callable_with_its_own_parameters():
+    layer = function(jnp.multiply, init=lambda key, shape: jnp.full(shape, 2.0))
+    model = Layered((layer, dense(1)))
+    params, _ = model.init(KEY, (3,))
+    assert params[0].tolist() == [2.0, 2.0, 2.0]
+    assert Variables(params).model_state == ()
