@@ -1,0 +1,136 @@
+"""The built-in data sets: what they are, in light words; each implementation is in a file of its own.
+
+No file here is named like a plugin, because importing a submodule binds its name in the package.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from neurai_core.plugin import Plugin
+from neurai_core.specs import Config, DatasetSpec, Reference
+
+FASHION_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+
+class FashionMnistConfig(Config):
+    """Settings of Fashion-MNIST."""
+
+    download: bool = Field(True, description="download the files (31 MB) once if no folder holds them")
+
+
+class IdxConfig(Config):
+    """Settings of a folder of IDX files."""
+
+    path: str = Field(min_length=1, description="folder with MNIST's four file names, each gzipped or not")
+
+
+class NpzConfig(Config):
+    """Settings of a numpy archive."""
+
+    path: str = Field(min_length=1, description="an .npz file with x_train, y_train, x_test and y_test")
+
+
+digits = Plugin(
+    DatasetSpec(
+        name="digits",
+        summary="1797 handwritten digits of 8x8 pixels, carried with the package",
+        shape=(8, 8, 1),
+        classes=tuple("0123456789"),
+        train=1437,
+        test=360,
+        split="one fifth of every class is the test set, drawn once with numpy.random.default_rng(0) and "
+        "stored in the file; writers occur in both parts",
+        licence="CC-BY-4.0",
+        attribution="E. Alpaydin and C. Kaynak (1998): Optical Recognition of Handwritten Digits, UCI "
+        "Machine Learning Repository",
+        source="the UCI data set's test part, as in scikit-learn's load_digits; pixels 0..16 divided by 16",
+        references=(
+            Reference(
+                title="Optical Recognition of Handwritten Digits",
+                authors="E. Alpaydin and C. Kaynak",
+                year=1998,
+                doi="10.24432/C50P49",
+                url="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
+                bibtex="@misc{alpaydin1998optical,\n"
+                "  author = {Alpaydin, E. and Kaynak, C.},\n"
+                "  title = {Optical Recognition of Handwritten Digits},\n"
+                "  year = {1998},\n"
+                "  howpublished = {UCI Machine Learning Repository},\n"
+                "  doi = {10.24432/C50P49}\n"
+                "}",
+            ),
+        ),
+    ),
+    "neurai_datasets.uci_digits:build",
+)
+
+fashion_mnist = Plugin(
+    DatasetSpec(
+        name="fashion-mnist",
+        summary="70000 pictures of clothes of 28x28 pixels, in ten classes",
+        config=FashionMnistConfig,
+        shape=(28, 28, 1),
+        classes=FASHION_CLASSES,
+        train=60000,
+        test=10000,
+        split="as published",
+        licence="MIT",
+        attribution="Zalando SE, 2017",
+        source="$NEURAI_DATA, Debian's package dataset-fashion-mnist, or a download from "
+        "github.com/zalandoresearch/fashion-mnist; pixels 0..255 divided by 255",
+        references=(
+            Reference(
+                title="Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms",
+                authors="H. Xiao, K. Rasul and R. Vollgraf",
+                year=2017,
+                arxiv="1708.07747",
+                url="https://github.com/zalandoresearch/fashion-mnist",
+                bibtex="@misc{xiao2017fashion,\n"
+                "  author = {Xiao, Han and Rasul, Kashif and Vollgraf, Roland},\n"
+                "  title = {Fashion-{MNIST}: a Novel Image Dataset for Benchmarking Machine Learning\n"
+                "           Algorithms},\n"
+                "  year = {2017},\n"
+                "  eprint = {1708.07747},\n"
+                "  archivePrefix = {arXiv}\n"
+                "}",
+            ),
+        ),
+    ),
+    "neurai_datasets.fashion:build",
+)
+
+idx = Plugin(
+    DatasetSpec(
+        name="idx",
+        summary="a folder of IDX files under MNIST's names",
+        config=IdxConfig,
+        split="as in the files: train-* and t10k-*",
+        source="the folder; unsigned bytes are divided by 255, other types taken as they are; classes are "
+        "0 to the largest label",
+    ),
+    "neurai_datasets.idx_folder:build",
+)
+
+npz = Plugin(
+    DatasetSpec(
+        name="npz",
+        summary="a numpy archive with x_train, y_train, x_test and y_test",
+        config=NpzConfig,
+        split="as in the file",
+        source="the file; inputs are taken as they are, as float32; integer targets are labels of the "
+        "classes 0 to the largest, floating-point targets those of a regression",
+    ),
+    "neurai_datasets.npz_file:build",
+)

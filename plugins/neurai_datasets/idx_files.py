@@ -1,0 +1,206 @@
+"""The IDX file format of MNIST: one array per file, its type and shape in a short header.
+
+Bytes 0 and 1 are zero, byte 2 is the type code, byte 3 the number of axes; then follow one big-endian 32-bit
+size per axis and the values, big-endian, last axis fastest. Described by LeCun, Cortes and Burges with the
+MNIST database (http://yann.lecun.com/exdb/mnist/).
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurai_core.errors import DataError
+from neurai_core.training.data import Dataset, check, numbered_classes
+
+TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
+
+TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+GZIP_MAGIC = b"\x1f\x8b"
+LISTED = 12  # names of a folder that an error shows
+
+Array = NDArray[Any]
+
+
+def find(folder: Path) -> dict[str, Path]:
+    """Those of MNIST's four files that a folder holds, by their plain name.
+
+    A file may be gzipped (`.gz`), and its name may have a dot before `idx`; of several the plain one counts.
+    """
+    found = {}
+    for name in FILES:
+        forms = (folder / (form + suffix) for suffix in ("", ".gz") for form in (name, name.replace("-idx", ".idx")))
+        path = next((form for form in forms if os.path.isfile(form)), None)
+        if path is not None:
+            found[name] = path
+    return found
+
+
+def find_all(folder: Path) -> dict[str, Path]:
+    """All four files of a folder, by their plain name.
+
+    Raises:
+        DataError: the folder is none, or a file is missing; lists what is there.
+    """
+    if not os.path.isdir(folder):
+        what = "is a file" if os.path.isfile(folder) else "does not exist"
+        raise DataError(f"{folder} {what}, expected a folder of IDX files.", f"It holds {', '.join(FILES)}.")
+    found = find(folder)
+    if len(found) < len(FILES):
+        raise _incomplete(folder, found)
+    return found
+
+
+def read_stream(path: Path) -> bytes:
+    """The bytes of a file, decompressed if they are gzipped, whatever its name says.
+
+    Raises:
+        DataError: the file cannot be read, or its gzip stream is damaged.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.", "Check the path and its permissions.") from error
+    if not content.startswith(GZIP_MAGIC):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(
+            f"{path} is a damaged gzip file of {len(content)} bytes: {error}.", "Fetch the file again."
+        ) from error
+
+
+def parse(stream: bytes, path: Path) -> Array:
+    """The array that an IDX stream holds, big-endian as stored.
+
+    Args:
+        stream: the whole file, decompressed.
+        path: the file's name, for errors.
+
+    Raises:
+        DataError: wrong magic number, or more or fewer bytes than the header asks for.
+
+    Example:
+        >>> from pathlib import Path
+        >>> parse(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]), Path("labels")).tolist()
+        [7, 8, 9]
+    """
+    dtype, shape, start = _header(stream, path)
+    expected, given = start + math.prod(shape) * dtype.itemsize, len(stream)
+    if given != expected:
+        raise DataError(
+            f"{path} is {'truncated' if given < expected else 'too long'}: it has {given} bytes "
+            f"decompressed, expected {expected} for {dtype.name} of shape {shape}.",
+            "Fetch the file again.",
+        )
+    return np.frombuffer(stream, dtype, offset=start).reshape(shape)
+
+
+def read(path: Path) -> Array:
+    """The array of one IDX file, gzipped or not."""
+    return parse(read_stream(path), path)
+
+
+def dataset(
+    name: str,
+    arrays: dict[str, Array],
+    paths: dict[str, Path],
+    *,
+    classes: tuple[str, ...] | None = None,
+    licence: str = "",
+) -> Dataset:
+    """A checked data set from the four arrays of IDX files.
+
+    Args:
+        name: the data set's name.
+        arrays: by plain file name; images (N, H, W) get a channel axis, unsigned bytes become float32 in
+            [0, 1], other types float32 as they are.
+        paths: the files they came from, for errors.
+        classes: what the labels mean; "0" to the largest label when None.
+        licence: the terms of the data.
+
+    Raises:
+        DataError: see `neurai_core.training.data.check`; images and labels of different number.
+    """
+    for images, labels in ((TRAIN_IMAGES, TRAIN_LABELS), (TEST_IMAGES, TEST_LABELS)):
+        _check_pair(arrays[images], arrays[labels], paths[images], paths[labels])
+    x_train, x_test = (as_inputs(arrays[file]) for file in (TRAIN_IMAGES, TEST_IMAGES))
+    y_train, y_test = (arrays[file].astype(np.int32) for file in (TRAIN_LABELS, TEST_LABELS))
+    classes = classes or numbered_classes(name, y_train, y_test)
+    return check(Dataset(name, x_train, y_train, x_test, y_test, classes=classes, licence=licence))
+
+
+def as_inputs(images: Array) -> Array:
+    """Images (N, H, W) as float32 (N, H, W, 1), bytes scaled to [0, 1]; other shapes keep their axes."""
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf, and the check names its row
+        values = images.astype(np.float32)
+    if images.dtype == np.uint8:
+        values /= 255
+    return values[..., np.newaxis] if images.ndim == 3 else values
+
+
+def _header(stream: bytes, path: Path) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Type, shape, and where the values start."""
+    magic = stream[:4]
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or magic[3] == 0:
+        raise DataError(
+            f"{path} is no IDX file: it starts with {magic.hex(' ') or 'nothing'}, expected 00 00, a type "
+            f"code ({', '.join(f'{code:02x}' for code in TYPES)}) and the number of axes.",
+            "Images of MNIST start with 00 00 08 03, labels with 00 00 08 01.",
+        )
+    start = 4 + 4 * magic[3]
+    if len(stream) < start:
+        raise DataError(
+            f"{path} is truncated: it has {len(stream)} bytes decompressed, expected a header of {start}.",
+            "Fetch the file again.",
+        )
+    return np.dtype(TYPES[magic[2]]), struct.unpack_from(f">{magic[3]}I", stream, 4), start
+
+
+def _check_pair(images: Array, labels: Array, images_path: Path, labels_path: Path) -> None:
+    if images.ndim < 2 or labels.ndim != 1:
+        path, array, axes = (
+            (labels_path, labels, "one axis") if labels.ndim != 1 else (images_path, images, "two axes or more")
+        )
+        raise DataError(f"{path} holds an array of shape {array.shape}, expected {axes}.", "Are two files exchanged?")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f"{labels_path} holds {labels.dtype.name}, expected integer labels.", "Store them as bytes.")
+    if len(images) != len(labels):
+        raise DataError(
+            f"{images_path} holds {len(images)} images and {labels_path} {len(labels)} labels, expected as many.",
+            "The two files belong to different data sets or parts; fetch them again.",
+        )
+
+
+def _incomplete(folder: Path, found: dict[str, Path]) -> DataError:
+    missing = ", ".join(name for name in FILES if name not in found)
+    try:
+        holds, hint = _listing(folder), _nearby(folder)
+    except OSError as error:
+        return DataError(f"{folder} cannot be read: {error.strerror}.", "Check its permissions.")
+    return DataError(f"{folder} lacks {missing} (plain or .gz); it holds {holds}.", hint)
+
+
+def _listing(folder: Path) -> str:
+    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more if names else "nothing"
+
+
+def _nearby(folder: Path) -> str:
+    """The folder that was probably meant."""
+    complete = [path for path in sorted(folder.iterdir()) if path.is_dir() and len(find(path)) == len(FILES)]
+    if complete:
+        return f"All four files are in {complete[0]}: give that folder."
+    return f"A folder of IDX files has MNIST's four names: {', '.join(FILES)}."

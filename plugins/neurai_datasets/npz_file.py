@@ -1,0 +1,97 @@
+"""One numpy archive with the arrays x_train, y_train, x_test and y_test as a data set."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurai_core.errors import DataError
+from neurai_core.training.data import Dataset, check, numbered_classes
+from neurai_datasets import NpzConfig
+
+NAMES = ("x_train", "y_train", "x_test", "y_test")
+HOW = "Write the file with np.savez(path, x_train=..., y_train=..., x_test=..., y_test=...)."
+
+Array = NDArray[Any]
+
+
+def build(config: NpzConfig, **context: Any) -> Dataset:
+    """The data set in the file `config.path`: inputs as they are, as float32.
+
+    Integer targets are labels of the classes "0" to the largest; floating-point targets are those of a
+    regression, kept as float32.
+
+    Raises:
+        DataError: no such file, no archive, an array is missing or holds no numbers, or the data are unfit.
+    """
+    path = Path(os.path.expanduser(config.path))
+    arrays = _read(path)
+    x_train, x_test = (_as_float(arrays[name], name, path) for name in ("x_train", "x_test"))
+    y_train, y_test, classes = _targets(arrays["y_train"], arrays["y_test"], path)
+    return check(Dataset("npz", x_train, y_train, x_test, y_test, classes=classes))
+
+
+def _read(path: Path) -> dict[str, Array]:
+    try:
+        file = path.open("rb")  # opened here, because np.load leaves a broken archive open
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}.", "Give the path of an .npz file.") from error
+    with file:
+        return _members(_archive(file, path), path)
+
+
+def _archive(file: BinaryIO, path: Path) -> np.lib.npyio.NpzFile:
+    try:
+        archive = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is no .npz archive.", HOW) from error
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise DataError(f"{path} holds one bare array, expected an archive of {', '.join(NAMES)}.", HOW)
+    return archive
+
+
+def _members(archive: np.lib.npyio.NpzFile, path: Path) -> dict[str, Array]:
+    missing = [name for name in NAMES if name not in archive.files]
+    if missing:
+        held = ", ".join(archive.files) or "nothing"
+        raise DataError(f"{path} lacks {', '.join(missing)}; it holds {held}.", HOW)
+    return {name: _member(archive, name, path) for name in NAMES}
+
+
+def _member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:
+    try:
+        return np.asarray(archive[name])
+    except ValueError as error:  # what numpy raises for an array of objects, whose pickle could run any code
+        raise DataError(f"{name} in {path} is no plain array: {error}.", "Store numbers, not objects.") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        raise DataError(f"{name} in {path} is damaged: {error}.", "Write or fetch the file again.") from error
+
+
+def _as_float(array: Array, name: str, path: Path) -> Array:
+    if array.dtype.kind not in "fiu":
+        raise DataError(
+            f"{name} in {path} has dtype {array.dtype}, expected floating point or integers.",
+            "Convert it to float32.",
+        )
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf, and the check names its row
+        return array.astype(np.float32)
+
+
+def _targets(train: Array, test: Array, path: Path) -> tuple[Array, Array, tuple[str, ...] | None]:
+    kinds = train.dtype.kind + test.dtype.kind
+    if kinds == "ff":
+        return _as_float(train, "y_train", path), _as_float(test, "y_test", path), None
+    if set(kinds) <= set("iu"):
+        classes = numbered_classes(str(path), train, test)  # first: it bounds what int32 has to hold
+        return train.astype(np.int32), test.astype(np.int32), classes
+    raise DataError(
+        f"y_train and y_test in {path} have dtypes {train.dtype} and {test.dtype}, "
+        "expected integer labels in both, or floating-point targets in both.",
+        "Use y.astype('int32') for labels, y.astype('float32') for a regression.",
+    )
