@@ -56,11 +56,17 @@ if TYPE_CHECKING:
     from neurai_core.specs import PluginSpec as PluginSpec
     from neurai_core.specs import Reference as Reference
     from neurai_core.specs import SurrogateSpec as SurrogateSpec
+    from neurai_core.surrogates import Surrogate as Surrogate
     from neurai_core.transforms import accumulate as accumulate
     from neurai_core.transforms import per_example as per_example
     from neurai_core.transforms import with_alignment as with_alignment
 
     __version__: str
+
+    from neurai_core import grads as grads
+    from neurai_core import layered as layered
+    from neurai_core import losses as losses
+    from neurai_core import models as models
 
 # A name is public if and only if it is here. No name may be that of a module of this package: whichever is
 # imported first would hide the other.
@@ -100,6 +106,7 @@ _HOME = {
     "plugin": ("Plugin",),
     "registry": ("Registry",),
     "rule": ("Estimate", "Rule"),
+    "surrogates": ("Surrogate",),
     "specs": (
         "AdapterSpec",
         "AlgorithmSpec",
@@ -112,6 +119,8 @@ _HOME = {
     ),
     "transforms": ("accumulate", "per_example", "with_alignment"),
 }
+# Modules that are reached by attribute, as in `neurai.models.mlp`.
+_MODULES = ("grads", "layered", "losses", "models")
 _PUBLIC = {name: module for module, names_there in _HOME.items() for name in names_there}
 
 
@@ -124,6 +133,8 @@ def __getattr__(name: str) -> Any:
         value: Any = version("neurai")
     elif name in _PUBLIC:
         value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"{__name__}.{name}")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

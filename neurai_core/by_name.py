@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from neurai_core.adapting import Adapter
     from neurai_core.rule import Rule
     from neurai_core.specs import Origin, PluginSpec
+    from neurai_core.surrogates import Surrogate
     from neurai_core.training.data import Dataset
 
 
@@ -81,7 +82,7 @@ def algorithm(
     return built
 
 
-def surrogate(name: str, **settings: Any) -> Callable[..., Any]:
+def surrogate(name: str, **settings: Any) -> Surrogate:
     """A surrogate by name: a callable ``u -> spikes`` with a derivative of its own.
 
     Args:
@@ -95,7 +96,7 @@ def surrogate(name: str, **settings: Any) -> Callable[..., Any]:
     >>> float(surrogate("superspike")(0.5))
     1.0
     """
-    built: Callable[..., Any] = REGISTRY.create("surrogate", name, settings=settings)
+    built: Surrogate = REGISTRY.create("surrogate", name, settings=settings)
     return built
 
 

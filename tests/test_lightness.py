@@ -47,6 +47,8 @@ JAX_FLOORS = (
 )
 # What third parties are offered, and so what the built-in plugins may use.
 OFFERED = {
+    "activations",
+    "naming",
     "specs",
     "plugin",
     "errors",
@@ -54,6 +56,7 @@ OFFERED = {
     "layered",
     "losses",
     "rule",
+    "surrogate_makers",
     "surrogates",
     "arrays",
     "transforms",
@@ -105,7 +108,7 @@ def test_the_front_door_tells_type_checkers_the_same_names() -> None:
     told = {
         alias.asname: node.module
         for node in block.body
-        if isinstance(node, ast.ImportFrom) and node.module != "typing"
+        if isinstance(node, ast.ImportFrom) and node.module not in ("typing", "neurai_core")
         for alias in node.names
     }
     assert told == {name: f"neurai_core.{module}" for name, module in neurai_core._PUBLIC.items()}

@@ -1,0 +1,430 @@
+"""What a surrogate is: a step forward, a smooth derivative backward, and the facts about that derivative.
+
+```
+u ──▶ H(u) = 1 where u >= 0      forward,  spiking=True      u: membrane potential minus threshold
+u ──▶ P(u)                       forward,  spiking=False     the primitive, P' = g
+du ─▶ g(u) du + dP/dalpha dalpha backward, in both modes     the surrogate derivative; alpha: any number of it
+```
+A `Surrogate` is a JAX pytree whose leaves are its numbers, so they can be traced, mapped over and learned;
+with plain Python numbers it compares and hashes by structure, so one that is built again does not retrace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from dataclasses import replace as changed
+from functools import partial, wraps
+from math import inf
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+from jax.typing import ArrayLike
+
+from neurai_core.errors import DataError, NeurAIError, UsageError
+from neurai_core.explain import validate_settings
+from neurai_core.registry import REGISTRY
+from neurai_core.specs import Config, Origin
+
+Number: TypeAlias = float | jax.Array
+_FORMULAS = ("derivative", "primitive")
+
+
+class Facts(NamedTuple):
+    """What holds for a surrogate derivative g and its primitive P, whatever its shape; None is "not stated".
+
+    Attributes:
+        area: integral of g over all u.
+        peak: largest value of g.
+        half_width: distance from the threshold at which g has fallen to half its peak, in units of u.
+        support: ends of the interval outside which g is zero, in units of u.
+        symmetric: whether ``g(-u) == g(u)``.
+        signed: whether g takes both signs; P is then not monotone.
+    """
+
+    area: Number | None = None
+    peak: Number | None = None
+    half_width: Number | None = None
+    support: tuple[Number, Number] = (-inf, inf)
+    symmetric: bool | None = None
+    signed: bool | None = None
+
+
+class Surrogate:
+    """A function from membrane potentials to spikes with a surrogate derivative.
+
+    A subclass writes ``derivative``, ``primitive`` or, best, both, as functions of an array of at least 32
+    bits; the precision of u, its checks and every transformation are taken care of here. A missing derivative
+    is taken from the primitive by automatic differentiation; without a primitive there is no
+    ``spiking=False`` and no learning of the numbers.
+
+    Args:
+        spiking: whether the forward pass is the step; otherwise it is the primitive. Both have the same
+            derivative.
+        **settings: floats and arrays become the leaves of the pytree, anything else is static. With a
+            ``config_class`` they are validated by it.
+
+    Attributes:
+        config_class: settings class of the plugin, None for a surrogate without one.
+        spiking: as above.
+
+    Raises:
+        SettingsError: a setting is out of range.
+        UsageError: ``spiking=False`` without a primitive.
+
+    Example:
+        >>> class Tent(Surrogate):
+        ...     def __init__(self, width=1.0, spiking=True):
+        ...         super().__init__(width=width, spiking=spiking)
+        ...     def derivative(self, u):
+        ...         return jnp.maximum(1 - jnp.abs(u) / self.width, 0)
+        >>> tent, u = Tent(width=2.0), jnp.array([-1.0, 0.0, 3.0])
+        >>> tent(u).tolist()
+        [0.0, 1.0, 1.0]
+        >>> jax.grad(lambda u: tent(u).sum())(u).tolist()
+        [0.5, 1.0, 0.0]
+        >>> tent
+        Tent(width=2.0, spiking=True)
+    """
+
+    config_class: ClassVar[type[Config] | None] = None
+    spiking: bool
+    _form: _Form
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in _FORMULAS:
+            if name in vars(cls):
+                setattr(cls, name, _formula(vars(cls)[name]))
+        jax.tree_util.register_pytree_with_keys(cls, _flatten_with_keys, partial(_unflatten, cls), _flatten)
+
+    def __init__(self, *, spiking: bool = True, **settings: Any) -> None:
+        self._fill({**settings, "spiking": spiking})
+
+    @classmethod
+    def build(cls, config: Config, **context: Any) -> Self:
+        """The surrogate of these settings: the target of its plugin.
+
+        Args:
+            config: the validated settings.
+            **context: not used.
+        """
+        return cls(**dict(config))
+
+    # ---- the three functions of u
+
+    def __call__(self, u: ArrayLike) -> jax.Array:
+        """Spikes: 1 where ``u >= 0``, else 0; ``primitive(u)`` when ``spiking`` is off. NaN stays NaN.
+
+        Args:
+            u: membrane potential minus threshold, real, any shape; array-valued numbers of the surrogate
+                broadcast against it.
+
+        Returns:
+            The same dtype as u, and its shape.
+
+        Raises:
+            DataError: u is not of a real floating dtype.
+        """
+        u = _real(u, self)
+        form, arrays = _split(self)
+        shape = jnp.broadcast_shapes(u.shape, *(array.shape for array in arrays))
+        return _fire(form, arrays, jnp.broadcast_to(u, shape))
+
+    def spikes(self, u: ArrayLike) -> jax.Array:
+        """The spikes as booleans: a quarter of the memory of float32, and no derivative.
+
+        >>> import neurai_core as neurai
+        >>> neurai.surrogate("sigmoid").spikes(jnp.array([-0.5, 0.5])).tolist()
+        [False, True]
+        """
+        return _real(u, self) >= 0
+
+    def derivative(self, u: Any) -> Any:
+        """The surrogate derivative g(u): what the backward pass multiplies by. Shape and dtype of u."""
+        return _slope(self.primitive, _real(u, self))
+
+    def primitive(self, u: Any) -> Any:
+        """P(u), the integral of the derivative up to u: the forward pass when ``spiking`` is off.
+
+        Raises:
+            UsageError: there is none.
+        """
+        raise _no_primitive(self, "was asked for its primitive, which it does not have.")
+
+    @property
+    def has_primitive(self) -> bool:
+        """Whether there is a primitive."""
+        return type(self).primitive is not Surrogate.primitive
+
+    # ---- what it knows about itself
+
+    @property
+    def facts(self) -> Facts:
+        """Area, peak, half width, support and symmetry for the present numbers; a subclass states them."""
+        return Facts()
+
+    @property
+    def limits(self) -> tuple[jax.Array, jax.Array]:
+        """The primitive far below and far above the threshold."""
+        return self.primitive(-inf), self.primitive(inf)
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """What each setting means, with its unit."""
+        fields = self.config_class.model_fields if self.config_class else {}
+        return {name: field.description or "" for name, field in fields.items()}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every setting by name."""
+        return {**self._numbers, **dict(self._form.static)}
+
+    @property
+    def config(self) -> Config | None:
+        """The settings as the plugin's settings class holds them; None without one."""
+        return self.config_class.model_construct(**self.settings) if self.config_class else None
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where the registry found it; None when it was made directly."""
+        return self._form.origin
+
+    # ---- the same with a difference
+
+    def replace(self, **changes: Any) -> Self:
+        """The same surrogate with some settings changed, for instance ``replace(spiking=False)``.
+
+        Raises:
+            SettingsError: a setting is out of range.
+            UsageError: there is no setting of that name, or no primitive.
+        """
+        unknown = changes.keys() - self.settings.keys()
+        if unknown:
+            known = ", ".join(self.settings)
+            raise UsageError(f"{type(self).__name__} has no setting {min(unknown)!r}.", f"Settings: {known}.")
+        new = object.__new__(type(self))
+        new._fill({**self.settings, **changes})
+        return new.with_origin(self.origin)
+
+    def with_origin(self, origin: Origin | None) -> Self:
+        """The same surrogate, knowing where the registry found it. Origins do not count in comparisons."""
+        new: Self = _unflatten(type(self), changed(self._form, origin=origin), self._numbers.values())
+        return new
+
+    # ---- plumbing
+
+    def _fill(self, settings: Mapping[str, Any]) -> None:
+        values = self._validated(settings)
+        numbers = {name: value for name, value in values.items() if _is_number(value)}
+        static = {name: value for name, value in values.items() if name not in numbers}
+        vars(self).update(values, _form=_Form(tuple(numbers), tuple(static.items())))
+        self._check()
+
+    def _validated(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        if self.config_class is None:
+            return dict(settings)
+        return dict(validate_settings(self.config_class, settings, name=type(self).__name__))
+
+    def _check(self) -> None:
+        if not self.has_primitive and type(self).derivative is Surrogate.derivative:
+            raise UsageError(
+                f"{type(self).__name__} defines neither derivative nor primitive.",
+                "Write the method derivative(self, u), and primitive(self, u) where it has one.",
+            )
+        if not (self.spiking or self.has_primitive):
+            raise _no_primitive(self, "has no primitive, which spiking=False puts in the place of the step.")
+
+    @property
+    def _numbers(self) -> dict[str, Any]:
+        return {name: vars(self)[name] for name in self._form.numbers}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(
+            f"{type(self).__name__} is frozen, so {name!r} cannot be set. Give settings to "
+            "super().__init__(...) in a subclass, and change them with .replace(...)."
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Surrogate) or type(self) is not type(other):
+            return NotImplemented
+        pairs = zip(self._numbers.values(), other._numbers.values(), strict=False)
+        return self is other or (self._form == other._form and all(_same(a, b) for a, b in pairs))
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._form, *self._numbers.values()))
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
+        return f"{type(self).__name__}({settings})"
+
+
+# ---- the step and its derivative
+
+
+class _Formula(NamedTuple):
+    """A surrogate without its arrays: static, and hashable where its other settings are."""
+
+    treedef: Any
+    constants: tuple[float | None, ...]
+
+    def surrogate(self, arrays: tuple[Any, ...]) -> Any:
+        left: Iterator[Any] = iter(arrays)
+        return self.treedef.unflatten([next(left) if one is None else one for one in self.constants])
+
+
+def _split(surrogate: Surrogate) -> tuple[_Formula, tuple[jax.Array, ...]]:
+    # Python numbers stay constants of the program: no promotion by their dtype, and nothing saved for them.
+    leaves, treedef = jax.tree.flatten(surrogate)
+    constants = tuple(leaf if isinstance(leaf, float | int) else None for leaf in leaves)
+    arrays = tuple(jnp.asarray(leaf) for leaf, one in zip(leaves, constants, strict=True) if one is None)
+    return _Formula(treedef, constants), arrays
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _fire(form: _Formula, arrays: tuple[jax.Array, ...], u: jax.Array) -> jax.Array:
+    surrogate = form.surrogate(arrays)
+    return _step(u) if surrogate.spiking else surrogate.primitive(u)
+
+
+@partial(_fire.defjvp, symbolic_zeros=True)
+def _fire_jvp(form: _Formula, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    (arrays, u), (d_arrays, du) = primals, tangents
+    moving = {i: d for i, d in enumerate(d_arrays) if not isinstance(d, SymbolicZero)}
+    tangent = jnp.zeros_like(u)
+    if not isinstance(du, SymbolicZero):
+        tangent = _input_tangent(form, arrays, u, du)
+    if moving:
+        tangent = tangent + _number_tangent(form, arrays, u, moving)
+    return _fire(form, arrays, u), tangent
+
+
+# Rematerialized: the backward pass keeps u, which the network keeps anyway, instead of a second array g(u).
+# The forward pass computes no part of g, so there is nothing that common subexpressions could undo.
+@partial(jax.checkpoint, prevent_cse=False, static_argnums=(0,))
+def _input_tangent(form: _Formula, arrays: tuple[jax.Array, ...], u: jax.Array, du: jax.Array) -> jax.Array:
+    g: jax.Array = form.surrogate(arrays).derivative(u)
+    return g * du
+
+
+@partial(jax.checkpoint, prevent_cse=False, static_argnums=(0,))
+def _number_tangent(
+    form: _Formula, arrays: tuple[jax.Array, ...], u: jax.Array, moving: dict[int, jax.Array]
+) -> jax.Array:
+    """dP/dalpha dalpha for the numbers that are differentiated."""
+    surrogate = form.surrogate(arrays)
+    if not surrogate.has_primitive:
+        raise _no_primitive(surrogate, "has no primitive, which the derivative by one of its numbers needs.")
+    # At u = inf every formula has a factor u that meets a zero; the largest number gives the limit.
+    largest = float(jnp.finfo(u.dtype).max)  # type: ignore[no-untyped-call]
+    bounded = jnp.clip(u, -largest, largest)
+
+    def primitive(moved: dict[int, jax.Array]) -> jax.Array:
+        now = tuple(moved.get(i, one) for i, one in enumerate(arrays))
+        value: jax.Array = form.surrogate(now).primitive(bounded)
+        return value
+
+    return _tangent(primitive, {i: arrays[i] for i in moving}, moving)
+
+
+@partial(jax.jit, inline=True)
+def _step(u: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isnan(u), u, (u >= 0).astype(u.dtype))
+
+
+def _slope(function: Callable[[jax.Array], jax.Array], u: jax.Array) -> jax.Array:
+    return _tangent(function, u, jnp.ones_like(u))
+
+
+def _tangent(function: Callable[[Any], jax.Array], at: Any, along: Any) -> jax.Array:
+    tangent: jax.Array = jax.jvp(function, (at,), (along,))[1]
+    return tangent
+
+
+# ---- precision and checks
+
+
+def _formula(method: Callable[[Any, jax.Array], Any]) -> Callable[[Any, Any], Any]:
+    """A formula that takes any real u: 16 bits are computed in 32 and rounded once, nothing is promoted."""
+
+    @wraps(method)
+    def evaluate(self: Surrogate, u: ArrayLike) -> jax.Array:
+        u = _real(u, self)
+        wide = jnp.promote_types(u.dtype, jnp.float32)
+        numbers = jax.tree.map(partial(_in_precision, wide), self)
+        return jnp.asarray(method(numbers, u.astype(wide))).astype(u.dtype)
+
+    return evaluate
+
+
+def _in_precision(wide: Any, number: Any) -> Any:
+    """A number of the surrogate in the precision of the computation; Python's own adapt by themselves."""
+    return number.astype(wide) if hasattr(number, "astype") else number
+
+
+def _real(u: ArrayLike, surrogate: Surrogate) -> jax.Array:
+    try:
+        array = jnp.asarray(u)
+    except (TypeError, ValueError):
+        kind = type(u).__name__
+    else:
+        kind = f"{array.dtype} {list(array.shape)}"
+        if jnp.issubdtype(array.dtype, jnp.floating):
+            return array
+    raise DataError(
+        f"{type(surrogate).__name__} got u as {kind}, expected real floating-point numbers: membrane "
+        "potential minus threshold.",
+        "Convert it: jnp.asarray(u, float).",
+    )
+
+
+def _no_primitive(surrogate: Surrogate, what: str) -> UsageError:
+    names = ", ".join(_names_with_primitive())
+    return UsageError(f"{type(surrogate).__name__} {what}", f"Surrogates with a primitive: {names}.")
+
+
+def _names_with_primitive() -> Iterator[str]:
+    for name in REGISTRY.names("surrogate"):
+        with suppress(NeurAIError):
+            if getattr(REGISTRY.spec("surrogate", name), "primitive", ""):
+                yield name
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | Surrogate) or hasattr(value, "dtype")
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two numbers are the same; arrays only when they are one object, for they may be traced."""
+    return a is b or (isinstance(a, float | Surrogate) and isinstance(b, float | Surrogate) and a == b)
+
+
+# ---- the pytree
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What a surrogate is apart from its numbers."""
+
+    numbers: tuple[str, ...]
+    static: tuple[tuple[str, Any], ...]
+    origin: Origin | None = field(default=None, compare=False)
+
+
+def _flatten(surrogate: Surrogate) -> tuple[tuple[Any, ...], _Form]:
+    return tuple(surrogate._numbers.values()), surrogate._form
+
+
+def _flatten_with_keys(surrogate: Surrogate) -> tuple[tuple[tuple[Any, Any], ...], _Form]:
+    keyed = tuple((jax.tree_util.GetAttrKey(name), value) for name, value in surrogate._numbers.items())
+    return keyed, surrogate._form
+
+
+def _unflatten(cls: type[Any], form: _Form, numbers: Any) -> Any:
+    new = object.__new__(cls)
+    vars(new).update(form.static, _form=form)
+    vars(new).update(zip(form.numbers, numbers, strict=True))
+    return new

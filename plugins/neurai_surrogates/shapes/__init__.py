@@ -1,0 +1,1 @@
+"""The mathematics of each surrogate, one file each; the specs are in the package above."""

@@ -1,0 +1,68 @@
+r"""Polynomial: $g(u) = \max(\sqrt\alpha/2 - \alpha|u|/4,\ 0)$, a triangle.
+
+Wu, Deng, Li, Zhu and Shi 2018, h2, doi:10.3389/fnins.2018.00331. The printed factor sign(2/sqrt(a) - |u|)
+makes it grow without bound outside the triangle; the printed primitive has slope 0 there, and so has this.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from neurai_core.surrogates import Facts, Number, Surrogate
+from neurai_surrogates import PolynomialConfig
+
+
+class Polynomial(Surrogate):
+    r"""Polynomial: a triangle around the threshold, h2 of Wu et al., of area 1.
+
+    $$g(u) = \max\!\left(\frac{\sqrt\alpha}{2} - \frac{\alpha|u|}{4},\ 0\right)
+    \qquad P(u) = \frac12 + \frac{\sqrt\alpha}{2} u - \frac{\alpha}{8} u|u|$$
+
+    inside the triangle; P is 0 below and 1 above it.
+
+    Args:
+        alpha: squared inverse of the half width 1/sqrt(alpha); zero beyond 2/sqrt(alpha), peak sqrt(alpha)/2.
+        spiking: whether the forward pass is the step; otherwise it is the primitive P.
+
+    Raises:
+        SettingsError: alpha is not positive and finite.
+
+    Example:
+        >>> import jax
+        >>> polynomial = Polynomial(alpha=1.0)
+        >>> [jax.grad(polynomial)(u).item() for u in (0.0, 1.0, 3.0)]
+        [0.5, 0.25, 0.0]
+    """
+
+    config_class = PolynomialConfig
+    alpha: Number
+
+    def __init__(self, alpha: Number = 1.0, spiking: bool = True) -> None:
+        super().__init__(alpha=alpha, spiking=spiking)
+
+    def derivative(self, u: Any) -> Any:
+        """g(u): sqrt(alpha)/2 at the threshold, 0 from 2/sqrt(alpha) on."""
+        slope = self.alpha**0.5 / 2
+        return slope * jnp.maximum(1 - slope * jnp.abs(u), 0)
+
+    def primitive(self, u: Any) -> Any:
+        """P(u): two parabolas, from 0 to 1."""
+        t = self.alpha**0.5 / 2 * u
+        # The printed polynomial, in the distance to the triangle's end; abs(t) would have derivative 0 at 0.
+        tail = jnp.maximum(1 - jnp.where(t < 0, -t, t), 0) ** 2 / 2
+        return jnp.where(t < 0, tail, 1 - tail)
+
+    @property
+    def facts(self) -> Facts:
+        """Area 1, peak sqrt(alpha)/2, zero outside 2/sqrt(alpha)."""
+        end = 2 / self.alpha**0.5
+        return Facts(
+            area=1.0,
+            peak=self.alpha**0.5 / 2,
+            half_width=end / 2,
+            support=(-end, end),
+            symmetric=True,
+            signed=False,
+        )

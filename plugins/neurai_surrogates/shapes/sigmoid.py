@@ -1,0 +1,64 @@
+r"""Sigmoid: $g(u) = \alpha\,\sigma(\alpha u)\,\sigma(-\alpha u)$, the logistic density.
+
+Wu, Deng, Li, Zhu and Shi 2018, h3, doi:10.3389/fnins.2018.00331; their width a is our 1/alpha.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from neurai_core.surrogates import Facts, Number, Surrogate
+from neurai_surrogates import SigmoidConfig
+
+
+class Sigmoid(Surrogate):
+    r"""Sigmoid: the derivative of the logistic function, h3 of Wu et al., of area 1.
+
+    $$g(u) = \alpha\,\sigma(\alpha u)\,\sigma(-\alpha u)
+    \qquad P(u) = \sigma(\alpha u) = \frac{1}{1 + e^{-\alpha u}}$$
+
+    Args:
+        alpha: slope of the logistic function, per unit of u; half width 1.763/alpha, peak alpha/4.
+        spiking: whether the forward pass is the step; otherwise it is the primitive P.
+
+    Raises:
+        SettingsError: alpha is not positive and finite.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> sigmoid = Sigmoid(alpha=4.0, spiking=True)
+        >>> sigmoid(jnp.array([-1.0, 0.0, 1.0])).tolist(), jax.grad(sigmoid)(0.0).item()
+        ([0.0, 1.0, 1.0], 1.0)
+    """
+
+    config_class = SigmoidConfig
+    alpha: Number
+
+    def __init__(self, alpha: Number = 4.0, spiking: bool = True) -> None:
+        super().__init__(alpha=alpha, spiking=spiking)
+
+    def derivative(self, u: Any) -> Any:
+        """g(u): alpha/4 at the threshold, with exponential tails."""
+        # s(x) s(-x), because s (1 - s) loses every digit far out and exp(-x) / (1 + exp(-x))^2 is NaN there.
+        x = self.alpha * u
+        return self.alpha * jax.nn.sigmoid(x) * jax.nn.sigmoid(-x)
+
+    def primitive(self, u: Any) -> Any:
+        """P(u): from 0 to 1."""
+        return jax.nn.sigmoid(self.alpha * u)
+
+    @property
+    def facts(self) -> Facts:
+        """Area 1, peak alpha/4."""
+        return Facts(
+            area=1.0,
+            peak=self.alpha / 4,
+            half_width=_HALF / self.alpha,
+            symmetric=True,
+            signed=False,
+        )
+
+
+_HALF = 1.762747174039086  # 2 acosh(sqrt(2)): where s(x) s(-x) = 1/8

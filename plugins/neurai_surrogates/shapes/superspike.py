@@ -1,0 +1,63 @@
+r"""SuperSpike: $g(u) = (1 + \alpha|u|)^{-2}$, the derivative of the fast sigmoid.
+
+Zenke and Ganguli 2018, doi:10.1162/neco_a_01086; their steepness beta is our alpha.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from neurai_core.surrogates import Facts, Number, Surrogate
+from neurai_surrogates import SuperSpikeConfig
+
+
+class SuperSpike(Surrogate):
+    r"""SuperSpike: the surrogate derivative of Zenke and Ganguli, of peak 1 whatever its width.
+
+    $$g(u) = \frac{1}{(1 + \alpha|u|)^2} \qquad P(u) = \frac{u}{1 + \alpha|u|} + \frac{1}{\alpha}$$
+
+    Its area is 2/alpha: a steeper one also passes less gradient on, unlike the density-shaped surrogates.
+
+    Args:
+        alpha: slope of the fast sigmoid, per unit of u; half width 0.414/alpha.
+        spiking: whether the forward pass is the step; otherwise it is the primitive P.
+
+    Raises:
+        SettingsError: alpha is not positive and finite.
+
+    Example:
+        >>> import jax
+        >>> spike = SuperSpike(alpha=10.0)
+        >>> spike(0.5).item(), jax.grad(spike)(0.1).item()
+        (1.0, 0.25)
+    """
+
+    config_class = SuperSpikeConfig
+    alpha: Number
+
+    def __init__(self, alpha: Number = 1.0, *, spiking: bool = True) -> None:
+        super().__init__(alpha=alpha, spiking=spiking)
+
+    def derivative(self, u: Any) -> Any:
+        """g(u): 1 at the threshold, with tails 1/u^2."""
+        r = 1 / (1 + self.alpha * jnp.abs(u))
+        return r * r
+
+    def primitive(self, u: Any) -> Any:
+        """P(u): from 0 to 2/alpha."""
+        # Not abs(u), whose derivative at 0 is 0; and no u / (1 + alpha |u|), which is inf / inf far out.
+        r = 1 / (1 + self.alpha * jnp.where(u < 0, -u, u))
+        return jnp.where(u < 0, r, 2 - r) / self.alpha
+
+    @property
+    def facts(self) -> Facts:
+        """Peak 1, area 2/alpha."""
+        return Facts(
+            area=2 / self.alpha,
+            peak=1.0,
+            half_width=(2**0.5 - 1) / self.alpha,
+            symmetric=True,
+            signed=False,
+        )
