@@ -86,7 +86,8 @@ class GradeBase:
     ) -> tuple[Any, ...]:
         """Gradients of the loss of one batch with respect to the parameters.
 
-        Compiles once per (model, shapes, settings).
+        Compiles once per (model, shapes, settings). A rule that carries something of its own from step to step starts
+        anew in every call; train it by its `Rule`.
 
         Args:
             model: a callable ``model(params, x)``, a `Layered`, or a model of a library with an adapter.
@@ -107,12 +108,12 @@ class GradeBase:
         """
         adapted, params, model_state = self._prepare(model, param, batch_data, kwargs)
         estimate, state = _estimate(self, adapted.model, params, model_state, batch_data, key, kwargs)
-        grads = adapted.join(estimate.grads, jax.tree.map(np.zeros_like, model_state))
+        grads = adapted.join(estimate.grads, jax.tree.map(_no_gradient, model_state))
         result: tuple[Any, ...] = (grads, estimate.loss, estimate.accuracy)
         if self.fun_has_aux:
             result += (estimate.aux.get("loss_aux"),)
         if return_param:
-            result += (adapted.join(params, model_state_of(state)),)
+            result += (param if model_state == () else adapted.join(params, model_state_of(state)),)
         return result
 
     def predict(self, model: Any, param: PyTree, batch_data: tuple[PyTree, PyTree], **kwargs: Any) -> tuple[Any, ...]:
@@ -189,6 +190,11 @@ class LocalBase(GradeBase):
     needs: ClassVar[str] = "layered"
 
 
+def _no_gradient(leaf: PyTree) -> PyTree:
+    """Zeros for a collection's array; a PRNG key has none."""
+    return leaf if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended) else np.zeros_like(leaf)
+
+
 def _shapes(batch: tuple[PyTree, PyTree]) -> tuple[Any, ...]:
     try:
         x, y = batch
@@ -211,7 +217,8 @@ def _estimate(
     kwargs: dict[str, Any],
 ) -> tuple[Estimate, PyTree]:
     rule = method.rule(**kwargs)
-    state = rule.init(model, params, key=jax.random.key(0) if key is None else key, model_state=model_state)
+    # A fixed key: what a rule draws once and keeps, feedback weights say, is the same in every call.
+    state = rule.init(model, params, key=jax.random.key(0), model_state=model_state)
     return rule.estimate(model, params, state, batch, key=key)
 
 

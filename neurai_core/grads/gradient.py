@@ -48,7 +48,7 @@ def grad(
         >>> grad(lambda x: x**2)(3.0).item()
         6.0
         >>> value, slope = grad(lambda x: x**2, return_fun_value=True)(3.0)
-        >>> value, slope.item()
+        >>> value.item(), slope.item()
         (9.0, 6.0)
         >>> import jax.numpy as jnp
         >>> total = grad(lambda w, x: w * x, reduce_axes=("batch",))
