@@ -1,0 +1,32 @@
+"""The command ``neurai``. Whatever computes is imported inside the commands that compute.
+
+Exit codes: 0 done, 1 failed work, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and say how it ended.
+
+    Args:
+        arguments: what stands on the command line after ``neurai``; None takes it from there.
+
+    Returns:
+        The exit code.
+
+    Example:
+        >>> main(["--version"])  # doctest: +ELLIPSIS
+        neurai ...
+        0
+    """
+    from neurai_core.cli.app import app
+    from neurai_core.cli.ending import ended, exit_on_sigterm
+
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    words = [word for word in given if word != "--debug"]  # it may stand anywhere
+    with exit_on_sigterm():
+        return ended(lambda: app(words, prog_name="neurai", standalone_mode=False), debug=words != given)

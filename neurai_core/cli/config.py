@@ -1,0 +1,63 @@
+"""``neurai config``."""
+
+from __future__ import annotations
+
+import typer
+
+from neurai_core.cli.options import (
+    AlignFlag,
+    BatchFlag,
+    ConfigFlag,
+    DataFlag,
+    EpochsFlag,
+    JsonFlag,
+    LossFlag,
+    ModelFlag,
+    OptimizerFlag,
+    RateFlag,
+    RuleFlag,
+    ScheduleFlag,
+    SeedFlag,
+    SetFlags,
+    chosen_from,
+)
+from neurai_core.cli.output import print_json, stdout
+from neurai_core.report.tables import table
+
+app = typer.Typer(help="Settings of a run: what they are and where they come from.", no_args_is_help=True)
+
+
+@app.callback()
+def config() -> None:
+    """Settings of a run: what they are and where they come from."""
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    rule: RuleFlag = None,
+    sets: SetFlags = None,
+    model: ModelFlag = None,
+    data: DataFlag = None,
+    optimizer: OptimizerFlag = None,
+    lr: RateFlag = None,
+    schedule: ScheduleFlag = None,
+    loss: LossFlag = None,
+    epochs: EpochsFlag = None,
+    batch_size: BatchFlag = None,
+    seed: SeedFlag = None,
+    align: AlignFlag = None,
+    config: ConfigFlag = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what `neurai train` with the same options would use, and where each value comes from.
+
+    Flags win over --set, --set over the file of --config, the file over variables NEURAI_*, and these over
+    defaults.
+    """
+    chosen = chosen_from(context)
+    rows = [(name, value, chosen.sources[name]) for name, value in chosen.values().items()]
+    if as_json:
+        print_json({name: {"value": value, "source": source} for name, value, source in rows})
+    else:
+        stdout().print(table(("setting", "value", "from"), rows))

@@ -1,0 +1,129 @@
+"""``neurai describe`` and ``neurai cite``. No JAX."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neurai_core.cli.options import JsonFlag, complete_name
+from neurai_core.cli.output import note, print_json, stdout
+from neurai_core.report.tables import table
+
+if TYPE_CHECKING:
+    from neurai_core.specs import PluginSpec, Reference
+
+_SHOWN_ELSEWHERE = {"kind", "name", "summary", "config", "references"}
+
+
+def describe(
+    name: Annotated[str, typer.Argument(help="A rule, surrogate, data set or adapter.", autocompletion=complete_name)],
+    as_json: JsonFlag = False,
+) -> None:
+    """Describe a rule, surrogate, data set or adapter: settings with bounds and meaning, facts, sources."""
+    found = _find(name)
+    if as_json:
+        described = [_as_json(spec) for spec in found]
+        print_json(described[0] if len(described) == 1 else described)
+        return
+    for spec in found:
+        _print(spec)
+
+
+def cite(
+    names: Annotated[list[str], typer.Argument(help="Rules, surrogates or data sets.", autocompletion=complete_name)],
+) -> None:
+    """Print the BibTeX of what was used, on stdout."""
+    entries: dict[str, None] = {}
+    for name in names:
+        for spec in _find(name):
+            if not spec.references:
+                note(f"{spec.kind} {spec.name} names no reference.")
+            entries |= dict.fromkeys(_bibtex(spec.name, one) for one in spec.references)
+    for entry in entries:
+        stdout().print(entry, markup=False, soft_wrap=True)
+
+
+def _find(name: str) -> list[PluginSpec]:
+    """The specs of that name, of whatever kind; with one name usually one."""
+    from neurai_core.discovery import KINDS
+    from neurai_core.errors import BlockedName, UnknownName
+    from neurai_core.naming import did_you_mean, split_qualified
+    from neurai_core.registry import REGISTRY
+
+    found = []
+    for kind in KINDS:
+        try:
+            found.append(REGISTRY.spec(kind.name, name))
+        except BlockedName:
+            raise
+        except UnknownName:
+            continue
+    if found:
+        return found
+    known = {one: None for kind in KINDS for one in REGISTRY.names(kind.name)}
+    raise UnknownName(
+        f"Nothing is named {name!r}.{did_you_mean(split_qualified(name)[0], known)}",
+        "List them with `neurai rules`, `neurai surrogates`, `neurai datasets` and `neurai adapters`.",
+    )
+
+
+def _as_json(spec: PluginSpec) -> dict[str, Any]:
+    from neurai_core.explain import describe_settings
+
+    settings = [asdict(row) for row in describe_settings(spec.config)]
+    return {**spec.model_dump(mode="json"), "settings": settings}
+
+
+def _print(spec: PluginSpec) -> None:
+    from neurai_core.explain import describe_settings
+
+    console = stdout()
+    console.print(f"{spec.name} ({spec.kind})", style="bold")
+    console.print(spec.summary, markup=False)
+    settings = [(row.name, row.type, row.default or "must be given", row.range, row.description)
+                for row in describe_settings(spec.config)]  # fmt: skip
+    if settings:
+        console.print(table(("setting", "takes", "default", "bounds", "meaning"), settings))
+    else:
+        console.print("It has no settings.")
+    facts = spec.model_dump(mode="json", exclude=_SHOWN_ELSEWHERE)
+    console.print(table(("fact", "value"), [(key, _text(value)) for key, value in facts.items() if value]))
+    for reference in spec.references:
+        console.print(f"Reference: {_citation(reference)}", markup=False)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {one}" for key, one in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _citation(reference: Reference) -> str:
+    parts = (
+        reference.authors.rstrip("."),
+        reference.year and str(reference.year),
+        reference.title,
+        _link(reference),
+    )
+    return ". ".join(part for part in parts if part)
+
+
+def _link(reference: Reference) -> str:
+    if reference.doi:
+        return f"https://doi.org/{reference.doi}"
+    return f"https://arxiv.org/abs/{reference.arxiv}" if reference.arxiv else reference.url
+
+
+def _bibtex(name: str, reference: Reference) -> str:
+    if reference.bibtex:
+        return reference.bibtex
+    values = {
+        "title": reference.title,
+        "author": reference.authors,
+        "year": reference.year,
+        "url": _link(reference),
+    }
+    fields = ",\n".join(f"  {key} = {{{value}}}" for key, value in values.items() if value)
+    return f"@misc{{{name}{reference.year or ''},\n{fields}\n}}"

@@ -1,0 +1,124 @@
+"""``neurai doctor``: what is installed, what is found, and what is wrong."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from neurai_core.cli.options import JsonFlag
+from neurai_core.cli.output import print_json, stdout
+from neurai_core.report.tables import table
+
+LIBRARIES = (
+    "neurai",
+    "jax",
+    "jaxlib",
+    "optax",
+    "numpy",
+    "pydantic",
+    "pluggy",
+    "typer",
+    "rich",
+    "safetensors",
+    "matplotlib",
+)
+OPTIONAL = ("equinox", "flax", "pooch")
+Finding = tuple[str, str, str]  # topic, finding, what is wrong
+
+
+def doctor(as_json: JsonFlag = False) -> None:
+    """Print versions, devices, plugins, data sets, cache and what is wrong; exit with 1 if something is."""
+    findings = [*_versions(), *_environment(), *_devices(), *_plugins(), *_data_sets()]
+    wrong = [f"{topic}: {problem}" for topic, _, problem in findings if problem]
+    if as_json:
+        print_json({"findings": {topic: finding for topic, finding, _ in findings}, "wrong": wrong})
+    else:
+        stdout().print(table(("", "found"), [(topic, finding) for topic, finding, _ in findings]))
+        for line in wrong or ["nothing"]:
+            stdout().print(f"wrong: {line}", markup=False)
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _versions() -> Iterator[Finding]:
+    from importlib_metadata import PackageNotFoundError, version
+
+    yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}", ""
+    for name in (*LIBRARIES, *OPTIONAL):
+        try:
+            yield name, version(name), ""
+        except PackageNotFoundError:
+            yield name, "not installed", "" if name in OPTIONAL else "is needed: python -m pip install neurai"
+
+
+def _environment() -> Iterator[Finding]:
+    from neurai_core.naming import did_you_mean
+
+    known = _known_variables()
+    for name, value in sorted(os.environ.items()):
+        if name.startswith("NEURAI_"):
+            yield (
+                name,
+                value,
+                "" if name in known else f"no such variable is read.{did_you_mean(name, known)}",
+            )
+
+
+def _known_variables() -> set[str]:
+    from neurai_core.training.settings import RunSettings, variable
+
+    plugins = ("ONLY", "BLOCK", "PREFER", "DISABLE_PLUGIN_AUTOLOAD", "TRACE", "DATA")
+    return {f"NEURAI_{name}" for name in plugins} | {variable(name) for name in RunSettings.model_fields}
+
+
+def _devices() -> Iterator[Finding]:
+    try:
+        import jax
+
+        devices = jax.devices()
+    except Exception as error:  # a broken installation of JAX raises anything
+        yield "devices", "none", f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
+        return
+    yield "devices", ", ".join(f"{one.platform}:{one.id} ({one.device_kind})" for one in devices), ""
+    cache = getattr(jax.config, "jax_compilation_cache_dir", None)
+    yield "compilation cache", cache or "off (JAX_COMPILATION_CACHE_DIR turns it on)", ""
+
+
+def _plugins() -> Iterator[Finding]:
+    from neurai_core.registry import REGISTRY
+
+    for one in REGISTRY.plugins():
+        failed = one.status in ("failed", "crash", "duplicate")
+        topic = f"{one.kind or 'distribution'} {one.name or one.distribution}"
+        finding = f"{one.status}, from {one.distribution} {one.version}".rstrip()
+        if one.error and not failed:
+            finding += f"; {one.error} {one.hint}".rstrip()
+        yield topic, finding, f"{one.error} {one.hint}".strip() if failed else ""
+
+
+def _data_sets() -> Iterator[Finding]:
+    """The data sets that need no path, looked for without downloading."""
+    from neurai_core.registry import REGISTRY
+
+    for name in REGISTRY.names("dataset"):
+        try:
+            fields = REGISTRY.spec("dataset", name).config.model_fields
+        except Exception:  # the list of plugins says it
+            continue
+        if not any(field.is_required() for field in fields.values()):
+            yield f"data of {name}", _data_set(name, {"download": False} if "download" in fields else {}), ""
+
+
+def _data_set(name: str, settings: dict[str, Any]) -> str:
+    import neurai_core as neurai
+    from neurai_core.errors import NeurAIError
+
+    try:
+        data = neurai.dataset(name, **settings)
+    except NeurAIError as error:
+        return f"not found: {error.message} {error.hint}"
+    return f"{len(data.x_train)} to train, {len(data.x_test)} to test"

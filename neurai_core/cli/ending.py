@@ -1,0 +1,83 @@
+"""How a command ends: every error as one sentence and a hint on stderr, and the right exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import typer
+
+from neurai_core.cli.output import stderr
+from neurai_core.errors import NeurAIError
+
+FAILED, MISUSED, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+# Newer typer carries its own click, older ones import it; either way this is the base of usage errors.
+ClickException: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+def ended(command: Callable[[], Any], *, debug: bool = False) -> int:
+    """Run a command and turn whatever it raises into words and an exit code.
+
+    Args:
+        command: returns None, or an exit code.
+        debug: show the traceback as well.
+    """
+    try:
+        return int(command() or 0)
+    except (KeyboardInterrupt, typer.Abort):
+        say_error("Interrupted.", "")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _explain(error)
+
+
+def say_error(message: str, hint: str) -> None:
+    """Print an error and what to do about it."""
+    console = stderr()
+    console.print("error:", style="bold red", end=" ")
+    console.print(message, markup=False)
+    if hint:
+        console.print("hint:", style="bold", end=" ")
+        console.print(hint, markup=False)
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """End with exit code 143 when asked to; training lays its own way of stopping over this one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _exit(signum: int, frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)
+
+
+def _explain(error: Exception) -> int:
+    if isinstance(error, NeurAIError):
+        say_error(error.message, error.hint)
+        return error.exit_code
+    if isinstance(error, ClickException):
+        context = getattr(error, "ctx", None)
+        say_error(error.format_message(), f"{context.command_path} --help" if context else "neurai --help")
+        return MISUSED
+    line = (str(error).strip() or "no message").splitlines()[0]
+    say_error(f"unexpected {type(error).__name__}: {line}", "Run it again with --debug to see where it happened.")
+    return FAILED

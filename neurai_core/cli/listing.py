@@ -1,0 +1,114 @@
+"""What is installed: ``neurai rules``, ``surrogates``, ``datasets``, ``adapters`` and ``plugins``. No JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from neurai_core.cli.options import JsonFlag
+from neurai_core.cli.output import note, print_json, stdout
+from neurai_core.report.tables import table
+
+Columns = dict[str, Callable[[Any], Any]]
+
+
+def rules(as_json: JsonFlag = False) -> None:
+    """List the learning rules."""
+    _list(
+        "algorithm",
+        {"needs": lambda spec: spec.needs, "claims": lambda spec: ", ".join(spec.claims)},
+        as_json,
+    )
+
+
+def surrogates(as_json: JsonFlag = False) -> None:
+    """List the surrogate derivatives of the spike."""
+    _list("surrogate", {"settings": _settings, "derivative": lambda spec: spec.derivative}, as_json)
+
+
+def datasets(as_json: JsonFlag = False) -> None:
+    """List the data sets."""
+    columns: Columns = {
+        "shape": lambda spec: _known(spec.shape and "x".join(map(str, spec.shape))),
+        "classes": lambda spec: _known(spec.classes and len(spec.classes)),
+        "train": lambda spec: _known(spec.train),
+        "test": lambda spec: _known(spec.test),
+        "licence": lambda spec: spec.licence or None,
+    }
+    _list("dataset", columns, as_json)
+
+
+def adapters(as_json: JsonFlag = False) -> None:
+    """List the libraries whose models can be trained."""
+    columns: Columns = {
+        "models": lambda spec: ", ".join(spec.models),
+        "installed by": lambda spec: ", ".join(spec.requires.values()) or None,
+    }
+    _list("adapter", columns, as_json)
+
+
+def plugins(
+    static: Annotated[bool, typer.Option("--static", help="Read metadata only, import nothing.")] = False,
+    isolate: Annotated[bool, typer.Option("--isolate", help="Load each in a process of its own.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """List every plugin with its distribution and state; exit with 1 if one failed."""
+    from neurai_core.registry import REGISTRY
+
+    found = REGISTRY.plugins(static=static, isolate=isolate)
+    if as_json:
+        print_json([asdict(one) for one in found])
+    else:
+        columns = ("kind", "name", "distribution", "version", "status", "step", "what happened")
+        rows = [
+            (
+                one.kind,
+                one.name,
+                one.distribution,
+                one.version,
+                one.status,
+                one.step,
+                f"{one.error} {one.hint}".strip(),
+            )
+            for one in found
+        ]
+        stdout().print(table(columns, rows))
+    if any(one.status in ("failed", "crash") for one in found):
+        raise typer.Exit(1)
+
+
+def _list(kind: str, columns: Columns, as_json: bool) -> None:
+    specs = list(_specs(kind))
+    if as_json:
+        print_json([{**spec.model_dump(mode="json"), "distribution": str(entry.distribution)} for entry, spec in specs])
+        return
+    rows = [
+        (entry.name, spec.summary, *(column(spec) for column in columns.values()), entry.distribution)
+        for entry, spec in specs
+    ]
+    stdout().print(table(("name", "what it is", *columns, "distribution"), rows))
+
+
+def _specs(kind: str) -> Iterator[tuple[Any, Any]]:
+    """Every entry of a kind with its spec; what cannot be loaded is noted."""
+    from neurai_core.errors import NeurAIError
+    from neurai_core.registry import REGISTRY
+
+    for entry in REGISTRY.entries(kind):
+        try:
+            yield entry, REGISTRY.spec(kind, f"{entry.name}@{entry.distribution}")
+        except NeurAIError as error:
+            note(f"{entry} is left out: {error.message} `neurai plugins` says more.")
+
+
+def _settings(spec: Any) -> str:
+    from neurai_core.explain import describe_settings
+
+    return ", ".join(f"{row.name}={row.default}" if row.default else row.name for row in describe_settings(spec.config))
+
+
+def _known(value: Any) -> Any:
+    return value or "as the files say"

@@ -1,0 +1,83 @@
+"""The options that several commands share, and what the shell completes them to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from neurai_core.training.settings import Chosen, RunSettings, choose, variable
+
+PANEL = "What decides the run"
+
+
+def complete_rule(incomplete: str) -> list[str]:
+    """Names of learning rules that begin so."""
+    return _complete("algorithm", incomplete)
+
+
+def complete_data(incomplete: str) -> list[str]:
+    """Names of data sets that begin so."""
+    return _complete("dataset", incomplete)
+
+
+def complete_name(incomplete: str) -> list[str]:
+    """Names of any kind that begin so."""
+    from neurai_core.discovery import KINDS
+
+    return sorted({name for kind in KINDS for name in _complete(kind.name, incomplete)})
+
+
+def _complete(kind: str, incomplete: str) -> list[str]:
+    from neurai_core.registry import REGISTRY
+
+    return [name for name in REGISTRY.names(kind) if name.startswith(incomplete)]
+
+
+def _run_option(name: str, *flags: str, **more: Any) -> Any:
+    """The option of a run setting, with its meaning and default from `RunSettings`."""
+    field = RunSettings.model_fields[name]
+    words = field.description or ""
+    meaning = f"{words[:1].upper()}{words[1:]} (variable {variable(name)})."
+    return typer.Option(
+        *(flags or (f"--{name.replace('_', '-')}",)),
+        help=meaning,
+        show_default=str(field.default),
+        rich_help_panel=PANEL,
+        **more,
+    )
+
+
+RuleFlag = Annotated[str | None, _run_option("rule", autocompletion=complete_rule)]
+ModelFlag = Annotated[str | None, _run_option("model")]
+DataFlag = Annotated[str | None, _run_option("data", autocompletion=complete_data)]
+OptimizerFlag = Annotated[str | None, _run_option("optimizer")]
+RateFlag = Annotated[float | None, _run_option("lr")]
+ScheduleFlag = Annotated[str | None, _run_option("schedule")]
+LossFlag = Annotated[str | None, _run_option("loss")]
+EpochsFlag = Annotated[int | None, _run_option("epochs")]
+BatchFlag = Annotated[int | None, _run_option("batch_size")]
+SeedFlag = Annotated[int | None, _run_option("seed")]
+AlignFlag = Annotated[bool | None, _run_option("align", "--align/--no-align")]
+SetFlags = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        rich_help_panel=PANEL,
+        metavar="KEY=VALUE",
+        help="A setting of the rule; may be repeated. `neurai describe RULE` lists them.",
+    ),
+]
+ConfigFlag = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="The config.toml of a run, to repeat it.")
+]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+def chosen_from(context: typer.Context) -> Chosen:
+    """The run that the options of a command describe."""
+    given = context.params
+    flags = {name: given[name] for name in RunSettings.model_fields}
+    file = given["config"]  # older versions of typer hand its text
+    return choose(flags, given["sets"] or (), None if file is None else Path(file))

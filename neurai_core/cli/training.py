@@ -1,0 +1,178 @@
+"""``neurai train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from neurai_core.cli.options import (
+    AlignFlag,
+    BatchFlag,
+    ConfigFlag,
+    DataFlag,
+    EpochsFlag,
+    JsonFlag,
+    LossFlag,
+    ModelFlag,
+    OptimizerFlag,
+    RateFlag,
+    RuleFlag,
+    ScheduleFlag,
+    SeedFlag,
+    SetFlags,
+    chosen_from,
+)
+from neurai_core.cli.output import note, print_json, stderr, stdout
+from neurai_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from neurai_core.training.run import Viewer
+    from neurai_core.training.task import Task
+
+
+def train(
+    context: typer.Context,
+    rule: RuleFlag = None,
+    sets: SetFlags = None,
+    model: ModelFlag = None,
+    data: DataFlag = None,
+    optimizer: OptimizerFlag = None,
+    lr: RateFlag = None,
+    schedule: ScheduleFlag = None,
+    loss: LossFlag = None,
+    epochs: EpochsFlag = None,
+    batch_size: BatchFlag = None,
+    seed: SeedFlag = None,
+    align: AlignFlag = None,
+    config: ConfigFlag = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of the run.", show_default="runs/<time>-<rule>-<data>"),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Continue the run in this folder, to the same bits."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Compile and check shapes only; write nothing.")] = False,
+    as_json: JsonFlag = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+) -> None:
+    """Train a network. Without any option: a perceptron on handwritten digits, by back-propagation.
+
+    Everything of the run goes into its folder: settings, metrics, parameters, learning curve. Settings come
+    from flags, then --set, then --config, then the environment; `neurai config show` says which is which.
+    """
+    if resume is not None:
+        _refuse_others(context)
+    chosen = None if resume is not None else chosen_from(context)
+
+    from neurai_core.training import run  # JAX from here on
+
+    view = _View(quiet=quiet)
+    with view:
+        if resume is not None:
+            result = run.resume(resume, view.viewer)
+        elif dry_run and chosen is not None:
+            result = run.dry_run(chosen, view.viewer)
+        elif chosen is not None:
+            result = run.train(chosen, out, view.viewer)
+    _print_result(result, as_json=as_json, quiet=quiet)
+
+
+def _refuse_others(context: typer.Context) -> None:
+    others = ("as_json", "quiet", "resume")
+    given = [name for name in context.params if name not in others and _was_given(context, name)]
+    if given:
+        flag = given[0].replace("_", "-").replace("sets", "set")
+        raise UsageError(
+            f"--resume continues a run with its own settings; --{flag} cannot change them.",
+            "Start another run with --config FOLDER/config.toml and the change.",
+        )
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _print_result(result: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        print_json(result)
+    if quiet:
+        return
+    console = stderr() if as_json else stdout()
+    if "dry_run" in result:
+        console.print(
+            "{rule} on {data} with {model}: {parameters} parameters, {steps} steps; all shapes fit and a step "
+            "compiles in {compile_s:.2f} s.".format(**result),
+            markup=False,
+        )
+        return
+    _print_table(console, result)
+
+
+def _print_table(console: Console, result: dict[str, Any]) -> None:
+    from neurai_core.report.tables import result_table
+
+    console.print(result_table(result))
+    console.print(
+        f"{result['steps']} steps; everything is in {result['run']}, drawn in learning_curve.png",
+        markup=False,
+    )
+
+
+class _View:
+    """What is seen of a run: a progress bar on a terminal, a line per epoch elsewhere, nothing when quiet."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self.console = stderr()
+        self.bar: Progress | None = None
+
+    @property
+    def viewer(self) -> Viewer:
+        """The callbacks of a run."""
+        from neurai_core.training.run import Viewer
+
+        if self.quiet:
+            return Viewer(note=note)
+        if not self.console.is_terminal:
+            return Viewer(epoch=self._line, note=note)
+        return Viewer(self._begin, self._steps, self._epoch, note)
+
+    def __enter__(self) -> _View:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def _begin(self, task: Task, done: int, folder: Path) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=self.console, transient=True)
+        self.bar.add_task("training", total=task.steps, completed=done)
+        self.bar.start()
+
+    def _steps(self, done: int) -> None:
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=done)
+
+    def _epoch(self, row: dict[str, Any]) -> None:
+        if self.bar is not None:
+            score = "test_accuracy" if "test_accuracy" in row else "test_loss"
+            said = f"epoch {row['epoch']}: {score.replace('_', ' ')} {row[score]:.4g}"
+            self.bar.update(self.bar.task_ids[0], description=said)
+
+    def _line(self, row: dict[str, Any]) -> None:
+        self.console.print(_words(row), markup=False)
+
+
+def _words(row: dict[str, Any]) -> str:
+    parts = [f"train loss {row['train_loss']:.4g}", f"test loss {row['test_loss']:.4g}"]
+    if "test_accuracy" in row:
+        parts.append(f"accuracy {row['test_accuracy']:.4f}")
+    return f"epoch {row['epoch']}: {', '.join(parts)}"

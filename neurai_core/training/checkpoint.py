@@ -1,0 +1,203 @@
+"""Trees of arrays on disk that verify themselves: one safetensors file, its SHA-256 in its own header.
+
+A file appears whole or not at all (written beside its place, flushed, renamed). Neither safetensors nor the
+file system notices a flipped bit, so the hash covers names, dtypes, shapes, bytes and facts, and reading checks
+it. No pickle, and nothing in a file names code to import.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
+
+from neurai_core.arrays import PyTree
+from neurai_core.errors import DataError, ModelError, OutputError
+
+Arrays = dict[str, NDArray[Any]]
+SUFFIX = ".safetensors"
+KEPT = 2  # the newest, and the one to fall back to
+
+
+def save(path: Path, tree: PyTree, facts: Mapping[str, Any] | None = None) -> Path:
+    """Write a tree of arrays.
+
+    Args:
+        path: the file; one that exists is replaced.
+        tree: arrays by any structure; PRNG keys are kept as their data.
+        facts: what JSON holds, kept beside the arrays.
+
+    Raises:
+        OutputError: the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "params.safetensors")
+        >>> _ = save(path, {"w": np.ones(2, np.float32)}, {"step": 3})
+        >>> load(path, {"w": np.zeros(2, np.float32)})
+        ({'w': Array([1., 1.], dtype=float32)}, {'step': 3})
+    """
+    arrays = {name: _plain(leaf) for name, leaf in _named_leaves(tree)}
+    text = json.dumps(dict(facts or {}), sort_keys=True)
+    # One entry, because safetensors writes several in any order and equal runs shall give equal files.
+    manifest = json.dumps({"facts": text, "sha256": _digest(arrays, text)}, sort_keys=True)
+    content = to_bytes(arrays, metadata={"neurai": manifest})
+    try:
+        _write_whole(path, content)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror or error}.",
+            "Is the disk full, or the folder read-only?",
+        ) from error
+    return path
+
+
+def load(path: Path, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
+    """Read a tree of arrays, verified.
+
+    Args:
+        path: the file.
+        like: a tree of the same structure, shapes and dtypes; its values do not matter.
+
+    Returns:
+        ``(tree, facts)``.
+
+    Raises:
+        DataError: the file cannot be read, or is damaged.
+        ModelError: it holds a tree of another structure.
+    """
+    arrays, facts = _verified(path)
+    leaves = _named_leaves(like)
+    _check_same(path, arrays, {name: _plain(leaf) for name, leaf in leaves})
+    restored = [_restored(arrays[name], leaf) for name, leaf in leaves]
+    return jax.tree.unflatten(jax.tree.structure(like), restored), facts
+
+
+def save_step(folder: Path, step: int, tree: PyTree, facts: Mapping[str, Any] | None = None) -> Path:
+    """Write the checkpoint of a step into a folder; remove all but the newest two, and what a kill left half."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error.strerror or error}.", "Is the disk full?") from error
+    path = save(folder / f"step-{step:09d}{SUFFIX}", tree, facts)
+    for old in [*list(_newest_first(folder))[KEPT:], *folder.glob(f".*{SUFFIX}.*")]:
+        old.unlink()
+    return path
+
+
+def any_in(folder: Path) -> bool:
+    """Whether a folder holds a checkpoint, damaged or not."""
+    return any(_newest_first(folder))
+
+
+def newest(folder: Path, like: PyTree) -> tuple[PyTree, dict[str, Any], list[DataError]]:
+    """The newest checkpoint of a folder that is undamaged.
+
+    Returns:
+        ``(tree, facts, passed_over)``: what was damaged and passed over, newest first.
+
+    Raises:
+        DataError: the folder holds no undamaged checkpoint.
+        ModelError: the newest undamaged one holds a tree of another structure.
+    """
+    damaged: list[DataError] = []
+    for path in _newest_first(folder):
+        try:
+            return *load(path, like), damaged
+        except DataError as error:
+            damaged.append(error)
+    found = damaged[0].message if damaged else "It holds none."
+    raise DataError(f"{folder} has no checkpoint to continue from. {found}", "Start the run anew.")
+
+
+def _newest_first(folder: Path) -> Iterator[Path]:
+    return iter(sorted(folder.glob(f"step-*{SUFFIX}"), reverse=True))
+
+
+def _named_leaves(tree: PyTree) -> list[tuple[str, Any]]:
+    return [(jax.tree_util.keystr(path) or "value", leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _plain(leaf: Any) -> NDArray[Any]:
+    """A leaf as numpy's own dtypes hold it: keys as their data, bfloat16 and its like as unsigned integers."""
+    array = np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf, order="C")
+    return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
+
+
+def _restored(array: NDArray[Any], like: Any) -> jax.Array:
+    if _is_key(like):
+        return jax.random.wrap_key_data(jax.numpy.asarray(array), impl=jax.random.key_impl(like))
+    dtype = np.asarray(like).dtype
+    return jax.numpy.asarray(array.view(dtype) if dtype.kind == "V" else array)
+
+
+def _digest(arrays: Mapping[str, NDArray[Any]], facts: str) -> str:
+    digest = hashlib.sha256(facts.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _verified(path: Path) -> tuple[Arrays, dict[str, Any]]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            said = json.loads((file.metadata() or {})["neurai"])
+            arrays: Arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{path} cannot be read: {reason}.", "It is missing, cut off or damaged.") from error
+    facts = str(said.get("facts"))
+    if said.get("sha256") != _digest(arrays, facts):
+        raise DataError(f"{path} is damaged: its content does not have the SHA-256 in its header.", "Use another.")
+    return arrays, json.loads(facts)
+
+
+def _check_same(path: Path, found: Arrays, expected: Arrays) -> None:
+    for name in [*expected, *found]:
+        pair = [
+            f"{tree[name].dtype}{list(tree[name].shape)}" if name in tree else "nothing" for tree in (found, expected)
+        ]
+        if pair[0] != pair[1]:
+            raise ModelError(
+                f"{path} holds {pair[0]} at {name}, expected {pair[1]}.",
+                "It was written with another model, rule or optimizer.",
+            )
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    _flush_folder(path.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the rename last through a power cut, where folders can be flushed."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

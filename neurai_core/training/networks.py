@@ -1,0 +1,227 @@
+"""The network that a text on the command line names: a built-in one by its widths, or the user's own.
+
+```
+mlp:128,64           dense layers of these widths (mlp:128,64,tanh chooses the activation)
+cnn:8,16             convolutions of these channels, each followed by pooling
+package.module:net   a model, (model, params), or a function that makes one
+path/to/file.py:net  the same, from a file
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import math
+import sys
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+
+from neurai_core.adapting import find_adapter
+from neurai_core.arrays import PyTree, Shape
+from neurai_core.errors import ModelError, NeurAIError
+from neurai_core.layered import ACTIVATIONS, Layered, Variables
+from neurai_core.models import cnn, mlp
+from neurai_core.naming import did_you_mean
+
+FAMILIES = {"mlp": "128,64", "cnn": "8,16"}
+_FORMS = "Write mlp:128,64, cnn:8,16, module:attribute or file.py:attribute."
+
+
+class Network(NamedTuple):
+    """A network to train.
+
+    Attributes:
+        model: a `Layered`, a model of a library with an adapter, or a callable ``model(params, x)``.
+        params: its parameters in the model's own structure.
+        flat: whether it takes examples as vectors.
+        sha256: of the file that the user's model comes from; empty for a built-in one.
+    """
+
+    model: Any
+    params: PyTree
+    flat: bool = False
+    sha256: str = ""
+
+
+def network(text: str, input_shape: Shape, n_outputs: int, key: jax.Array) -> Network:
+    """The network that a text names, for these data.
+
+    Args:
+        text: one of the forms above.
+        input_shape: shape of one example.
+        n_outputs: number of classes, or of regression targets.
+        key: PRNG key for its parameters.
+
+    Raises:
+        ModelError: the text names no model, or the model does not fit the data.
+
+    Example:
+        >>> found = network("mlp:16", (8, 8, 1), 10, jax.random.key(0))
+        >>> [layer["w"].shape for layer in found.params]
+        [(64, 16), (16, 10)]
+    """
+    family, _, rest = text.partition(":")
+    if family == "mlp":
+        return _mlp(text, rest or FAMILIES[family], math.prod(input_shape), n_outputs, key)
+    if family == "cnn":
+        return _cnn(text, rest or FAMILIES[family], input_shape, n_outputs, key)
+    if not rest:
+        raise ModelError(f"--model got {text!r}, which is no model.{did_you_mean(family, FAMILIES)}", _FORMS)
+    return _own(text, input_shape, n_outputs, key)
+
+
+def absolute(text: str) -> str:
+    """The same text, with the path of a file made absolute, so that it can be used from any folder.
+
+    >>> absolute("mlp:16")
+    'mlp:16'
+    """
+    place, _, attribute = text.rpartition(":")
+    return f"{Path(place).expanduser().absolute()}:{attribute}" if place.endswith(".py") else text
+
+
+# ---------------------------------------------------------------------------- built-in ones
+
+
+def _mlp(text: str, rest: str, n_inputs: int, n_outputs: int, key: jax.Array) -> Network:
+    widths, activation = _widths(text, rest)
+    model = mlp((n_inputs, *widths, n_outputs), activation)
+    return Network(model, model.init(key, (n_inputs,))[0], flat=True)
+
+
+def _cnn(text: str, rest: str, input_shape: Shape, n_outputs: int, key: jax.Array) -> Network:
+    if len(input_shape) != 3:
+        raise ModelError(
+            f"--model {text} takes images (H, W, C), and the data have examples of shape {input_shape}.",
+            "Use --model mlp:128,64.",
+        )
+    channels, activation = _widths(text, rest)
+    if min(input_shape[:2]) < 2 ** len(channels):
+        height, width, _ = input_shape
+        raise ModelError(
+            f"--model {text} halves the image {len(channels)} times, and {height}x{width} pixels are too few.",
+            "Name fewer channels, such as --model cnn:8.",
+        )
+    model = cnn(channels, n_outputs, activation)
+    return Network(model, model.init(key, input_shape)[0])
+
+
+def _widths(text: str, rest: str) -> tuple[list[int], str]:
+    parts = [part.strip() for part in rest.split(",")]
+    activation = parts.pop() if parts[-1] and not parts[-1].lstrip("-").isdigit() else "relu"
+    if activation not in ACTIVATIONS:
+        raise ModelError(
+            f"--model got {text!r}; {activation!r} is neither a width nor an activation."
+            f"{did_you_mean(activation, ACTIVATIONS)}",
+            f"Activations: {', '.join(ACTIVATIONS)}.",
+        )
+    wrong = [part for part in parts if not part.isdigit() or int(part) < 1]
+    if wrong:
+        raise ModelError(f"--model got {text!r}; {wrong[0]!r} is no width of at least 1.", _FORMS)
+    return [int(part) for part in parts], activation
+
+
+# ---------------------------------------------------------------------------- the user's own
+
+
+def _own(text: str, input_shape: Shape, n_outputs: int, key: jax.Array) -> Network:
+    place, _, attribute = text.rpartition(":")
+    module = _module(text, place)
+    found = _attribute(text, module, attribute)
+    offered = {"input_shape": input_shape, "n_outputs": n_outputs, "key": key}
+    if _is_maker(found):
+        found = _made(text, found, offered)
+    model, params = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
+    if params is None:
+        params = _params(text, model, input_shape, key)
+    return Network(model, params, sha256=_source_hash(module))
+
+
+def _is_maker(found: Any) -> bool:
+    """Whether it makes a model rather than being one: any callable that no adapter knows."""
+    return callable(found) and not isinstance(found, Layered) and find_adapter(found) is None
+
+
+def _made(text: str, maker: Callable[..., Any], offered: dict[str, Any]) -> Any:
+    accepted = inspect.signature(maker).parameters
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
+    arguments = {name: value for name, value in offered.items() if takes_all or name in accepted}
+    try:
+        return maker(**arguments)
+    except NeurAIError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{text} failed when it was called with {', '.join(arguments) or 'nothing'}: {_words(error)}.",
+            "It may take input_shape, n_outputs and key, and returns a model or (model, params).",
+        ) from error
+
+
+def _params(text: str, model: Any, input_shape: Shape, key: jax.Array) -> PyTree:
+    if isinstance(model, Layered):
+        params, model_state = model.init(key, input_shape)
+        return Variables(params, model_state) if model_state != () else params
+    adapter = find_adapter(model)
+    params = None if adapter is None else adapter.params(model)
+    if params is None:
+        raise ModelError(
+            f"{text} gave a {type(model).__name__} without parameters.",
+            "Return (model, params), a Layered, or a model that holds its parameters.",
+        )
+    return params
+
+
+def _module(text: str, place: str) -> ModuleType:
+    try:
+        return _from_file(Path(place).expanduser()) if place.endswith(".py") else _by_name(place)
+    except NeurAIError:
+        raise
+    except Exception as error:
+        nearest = did_you_mean(place, FAMILIES) if isinstance(error, ModuleNotFoundError) else ""
+        raise ModelError(f"--model {text}: importing {place} failed: {_words(error)}.{nearest}", _FORMS) from error
+
+
+def _by_name(name: str) -> ModuleType:
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does, so that both ways of starting find the same
+    return importlib.import_module(name)
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ModelError(f"--model names the file {path}, which does not exist.", _FORMS)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None  # it ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _attribute(text: str, module: ModuleType, attribute: str) -> Any:
+    try:
+        return reduce(getattr, attribute.split("."), module)
+    except AttributeError as error:
+        public = [name for name in vars(module) if not name.startswith("_")]
+        nearest = did_you_mean(attribute, public)
+        raise ModelError(
+            f"--model {text}: {module.__name__} has no attribute {attribute!r}.{nearest}", _FORMS
+        ) from error
+
+
+def _source_hash(module: ModuleType) -> str:
+    path = getattr(module, "__file__", None)
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""
+
+
+def _words(error: Exception) -> str:
+    line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return f"{type(error).__name__}: {line}" if str(error).strip() else line

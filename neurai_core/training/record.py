@@ -1,0 +1,119 @@
+"""What a run leaves besides its parameters: ``config.toml``, which repeats it, and ``metrics.jsonl``."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import importlib_metadata
+import tomli_w
+
+from neurai_core.errors import DataError, ModelError
+from neurai_core.training.networks import absolute
+from neurai_core.training.settings import Chosen
+from neurai_core.training.task import Task
+
+CONFIG, METRICS = "config.toml", "metrics.jsonl"
+_LIBRARIES = ("neurai", "jax", "jaxlib", "optax", "numpy")
+_HEAD = "# Written by neurai train. `neurai train --config THIS_FILE` repeats the run to the same numbers.\n\n"
+
+
+def write_config(folder: Path, chosen: Chosen, task: Task) -> None:
+    """Write everything that decides the run: settings, versions, hashes."""
+    settings = chosen.settings.model_dump() | {
+        "model": absolute(chosen.settings.model),
+        "loss": task.loss_name,
+    }
+    parts = _parts(chosen, task)
+    content = settings | ({"settings": parts} if parts else {}) | {"record": record(task)}
+    (folder / CONFIG).write_text(_HEAD + tomli_w.dumps(content), encoding="utf-8")
+
+
+def record(task: Task) -> dict[str, Any]:
+    """What decides a run besides its settings: data, the file of the user's own model, versions, machine."""
+    model = {"model_sha256": task.source_sha256} if task.source_sha256 else {}
+    return {"data_sha256": task.data_sha256} | model | {"versions": versions(task)}
+
+
+def versions(task: Task) -> dict[str, str]:
+    """Versions of Python, of the libraries that compute, and of where rule and data come from."""
+    import jax
+
+    found = {"python": platform.python_version()} | {name: importlib_metadata.version(name) for name in _LIBRARIES}
+    for origin in (task.rule.origin, task.data.origin):
+        if origin is not None and origin.version:
+            found[origin.distribution] = origin.version
+    return found | {
+        "machine": f"{platform.system()} {platform.machine()}",
+        "device": jax.devices()[0].device_kind,
+    }
+
+
+def compare(chosen: Chosen, task: Task) -> list[str]:
+    """How the run differs from the one that wrote its file, as sentences; empty when it does not.
+
+    Raises:
+        DataError: the data are not those of the file.
+        ModelError: the file of the user's own model has changed.
+    """
+    said, now = chosen.record, record(task)
+    _same_hash(said, now, "data_sha256", f"The data set {task.data.name!r}", DataError)
+    _same_hash(said, now, "model_sha256", f"The file of the model {chosen.settings.model}", ModelError)
+    before = said.get("versions", {})
+    changed = {name: value for name, value in now["versions"].items() if before.get(name, value) != value}
+    return [f"{name} was {before[name]} and is {value}" for name, value in changed.items()]
+
+
+def append_metrics(folder: Path, row: Mapping[str, Any]) -> None:
+    """Add one line of JSON; numbers that are not finite become null."""
+    with open(folder / METRICS, "a", encoding="utf-8") as file:
+        file.write(json.dumps(_finite(row), allow_nan=False) + "\n")
+
+
+def read_metrics(folder: Path, up_to_step: int | None = None) -> list[dict[str, Any]]:
+    """The rows of ``metrics.jsonl``; a last line that was cut off is left out.
+
+    Args:
+        folder: the folder of the run.
+        up_to_step: leave out later rows, in the file as well: training goes on from there.
+    """
+    path = folder / METRICS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    rows = [json.loads(line) for line in lines if line.endswith("}")]
+    if up_to_step is None:
+        return rows
+    kept = [row for row in rows if row["step"] <= up_to_step]
+    beside = path.with_name(f".{METRICS}")
+    beside.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+    os.replace(beside, path)
+    return kept
+
+
+def _parts(chosen: Chosen, task: Task) -> dict[str, dict[str, Any]]:
+    """Settings of rule, data and optimizer; TOML has no null, so those that are None are left out."""
+    full = {
+        "rule": task.rule.origin.settings,
+        "data": task.data.origin.settings if task.data.origin else {},
+        "optimizer": chosen.parts["optimizer"],
+    }
+    stripped = {part: {key: value for key, value in given.items() if value is not None} for part, given in full.items()}
+    return {part: given for part, given in stripped.items() if given}
+
+
+def _same_hash(said: Mapping[str, Any], now: Mapping[str, Any], name: str, what: str, kind: type[Exception]) -> None:
+    before, after = said.get(name), now.get(name, "none")
+    if before is not None and before != after:
+        raise kind(
+            f"{what} is not the one that the configuration was written with: its SHA-256 is {after}, "
+            f"expected {before}.",
+            f"Bring the original back, or remove the line {name} from the file to train on what is there.",
+        )
+
+
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}

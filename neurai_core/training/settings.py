@@ -1,0 +1,290 @@
+"""What decides a run, and where each value comes from: flags > ``--set`` > file > ``NEURAI_*`` > defaults.
+
+Light: neither JAX nor optax is imported here, so a configuration is checked before anything heavy starts.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, cast, get_args
+
+from pydantic import Field
+
+from neurai_core.errors import DataError, SettingsError, UsageError
+from neurai_core.explain import validate_settings
+from neurai_core.naming import canonical, did_you_mean
+from neurai_core.registry import REGISTRY
+from neurai_core.specs import Config
+
+PARTS = {"rule": "algorithm", "data": "dataset", "optimizer": ""}  # what has settings of its own -> kind
+ENVIRONMENT = {"data": "NEURAI_DATASET"}  # NEURAI_DATA is the folder where data sets are looked for
+
+
+class RunSettings(Config):
+    """What decides a run, besides the settings of its rule, its data set and its optimizer."""
+
+    rule: str = Field("bp", min_length=1, description="learning rule by name")
+    model: str = Field(
+        "mlp:128,64",
+        min_length=1,
+        description="network: mlp:WIDTHS, cnn:CHANNELS, module:attribute or file.py:attribute",
+    )
+    data: str = Field("digits", min_length=1, description="data set by name, idx:FOLDER or npz:FILE")
+    optimizer: str = Field("adam", min_length=1, description="optimizer of optax by name")
+    lr: float = Field(2e-3, gt=0, description="learning rate, the largest one of the schedule")
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="learning rate over the run: falling to 0 as half a cosine, or constant"
+    )
+    loss: str = Field("auto", min_length=1, description="loss by name; auto is cross_entropy for classes, else mse")
+    epochs: int = Field(25, ge=1, description="passes over the training data")
+    batch_size: int = Field(32, ge=1, description="examples per step")
+    seed: int = Field(0, ge=0, lt=2**32, description="of parameters, data order and stochastic layers")
+    align: bool = Field(False, description="write into the metrics how the rule's gradients stand to the true ones")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A run as it was asked for.
+
+    Attributes:
+        settings: the run's own settings.
+        parts: settings of ``rule``, ``data`` and ``optimizer``, as given.
+        sources: where each value comes from; settings of a part are named like ``rule.eta``.
+        record: what the file says about the run that wrote it: data hash and versions.
+    """
+
+    settings: RunSettings
+    parts: dict[str, dict[str, Any]]
+    sources: dict[str, str]
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def values(self) -> dict[str, Any]:
+        """Every value by its name, those of parts as ``rule.eta``."""
+        inner = {f"{part}.{key}": value for part, given in self.parts.items() for key, value in given.items()}
+        return self.settings.model_dump() | inner
+
+
+@dataclass
+class _Layer:
+    """What one source says."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def put(self, name: str, value: Any, source: str) -> None:
+        """Keep a value; ``rule.eta`` goes to the settings of the rule."""
+        part, dot, key = name.partition(".")
+        if dot:
+            self.parts.setdefault(part, {})[key] = value
+        else:
+            self.values[name] = value
+        self.sources[name] = source
+
+    def over(self, below: _Layer) -> _Layer:
+        """This layer laid over another; settings below that were meant for another rule fall away."""
+        changed = [part for part in PARTS if self.values.get(part, below.values.get(part)) != below.values.get(part)]
+        kept = {part: given for part, given in below.parts.items() if part not in changed}
+        parts = {part: kept.get(part, {}) | self.parts.get(part, {}) for part in {*kept, *self.parts}}
+        sources = {
+            name: at for name, at in below.sources.items() if name.partition(".")[0] not in changed or name in PARTS
+        }
+        record = {key: value for key, value in below.record.items() if key.removesuffix("_sha256") not in self.values}
+        return _Layer(below.values | self.values, parts, sources | self.sources, record | self.record)
+
+
+def choose(
+    flags: Mapping[str, Any] | None = None,
+    sets: Iterable[str] = (),
+    file: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Chosen:
+    """Bring the four sources together and check what can be checked without computing.
+
+    Args:
+        flags: run settings by name; None stands for a flag that was not given.
+        sets: texts ``key=value``: a setting of the rule or of the run, or ``rule.``, ``data.`` or
+            ``optimizer.`` with the name of a setting.
+        file: a ``config.toml`` as `neurai_core.training.record` writes it.
+        environ: the environment.
+
+    Raises:
+        SettingsError: a setting is unknown, out of range or of the wrong type.
+        UnknownName: no rule or data set has that name.
+        UsageError: the file cannot be read.
+
+    >>> chosen = choose({"epochs": 3}, ["lr=0.01"], environ={"NEURAI_EPOCHS": "9", "NEURAI_SEED": "4"})
+    >>> chosen.settings.epochs, chosen.settings.lr, chosen.settings.seed
+    (3, 0.01, 4)
+    >>> chosen.sources["epochs"], chosen.sources["lr"], chosen.sources["seed"]
+    ('--epochs', '--set', 'NEURAI_SEED')
+    """
+    merged = _from_environment(environ)
+    if file is not None:
+        merged = _from_file(file).over(merged)
+    flag_layer, pairs = _from_flags(flags or {}), [_pair(text) for text in sets]
+    named = {key: value for key, value in pairs if key in RunSettings.model_fields}
+    rule = flag_layer.values.get("rule", named.get("rule", merged.values.get("rule", _default("rule"))))
+    values, inner = _from_sets(pairs, rule)
+    merged = inner.over(flag_layer.over(values.over(merged)))
+    return _checked(cast(RunSettings, validate_settings(RunSettings, merged.values, name="a run")), merged)
+
+
+def data_reference(text: str) -> tuple[str, dict[str, str]]:
+    """The name of a data set and the settings that its text gives.
+
+    >>> data_reference("digits")
+    ('digits', {})
+    >>> data_reference("npz:/data/mine.npz")
+    ('npz', {'path': '/data/mine.npz'})
+    """
+    name, colon, path = text.partition(":")
+    if not colon:
+        return name, {}
+    if "path" not in REGISTRY.spec("dataset", name).config.model_fields:
+        raise DataError(f"The data set {name!r} takes no path, got {text!r}.", f"Write --data {name}.")
+    return name, {"path": os.path.abspath(Path(path).expanduser())} if path else {}
+
+
+def variable(name: str) -> str:
+    """The environment variable of a run setting.
+
+    >>> variable("batch_size"), variable("data")
+    ('NEURAI_BATCH_SIZE', 'NEURAI_DATASET')
+    """
+    return ENVIRONMENT.get(name, f"NEURAI_{name.upper()}")
+
+
+# ---------------------------------------------------------------------------- the sources
+
+
+def _from_environment(environ: Mapping[str, str]) -> _Layer:
+    layer = _Layer({name: _default(name) for name in PARTS})
+    for name in RunSettings.model_fields:
+        if environ.get(variable(name)):
+            layer.put(name, environ[variable(name)], variable(name))
+    return layer
+
+
+def _from_flags(flags: Mapping[str, Any]) -> _Layer:
+    layer = _Layer()
+    for name, value in flags.items():
+        if value is not None:
+            layer.put(name, value, f"--{name.replace('_', '-')}")
+    return layer
+
+
+def _from_sets(pairs: list[tuple[str, str]], rule: str) -> tuple[_Layer, _Layer]:
+    """Settings of the run, and those of rule, data and optimizer, which belong to whatever flags choose."""
+    fields = REGISTRY.spec("algorithm", rule).config.model_fields
+    values, inner = _Layer(), _Layer()
+    for key, text in pairs:
+        name = _set_name(key, set(fields), rule)
+        owner, _, setting = name.rpartition(".")
+        annotation = fields[setting].annotation if owner == "rule" and setting in fields else None
+        (inner if owner else values).put(name, _value(text, annotation) if owner else text, "--set")
+    return values, inner
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (equals and key.strip()):
+        raise SettingsError(f"--set got {text!r}, expected key=value.", "For example --set eta=0.1.")
+    return key.strip().replace("-", "_"), value.strip()
+
+
+def _set_name(key: str, rule_fields: set[str], rule: str) -> str:
+    """The full name of a key of ``--set``: the rule's own settings come first."""
+    if key.partition(".")[0] in PARTS and "." in key:
+        return key
+    for name in rule_fields:
+        if canonical(name) == canonical(key):
+            return f"rule.{name}"
+    for name in RunSettings.model_fields:
+        if canonical(name) == canonical(key):
+            return name
+    known = [*rule_fields, *RunSettings.model_fields]
+    nearest, own = did_you_mean(key, known), ", ".join(sorted(rule_fields)) or "no settings"
+    raise SettingsError(
+        f"--set got {key!r}, which is neither a setting of the rule {rule!r} nor of a run.{nearest}",
+        f"The rule has: {own}. A run has: {', '.join(RunSettings.model_fields)}.",
+    )
+
+
+def _value(text: str, annotation: Any) -> Any:
+    """What a text on the command line stands for: a value of TOML, or the text itself."""
+    if annotation is str:
+        return text
+    if text.lower() == "none" and NoneType in get_args(annotation):
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _from_file(path: Path) -> _Layer:
+    content = _read(path)
+    layer = _Layer(record=_table(content.pop("record", {}), f"[record] of {path}"))
+    parts = _table(content.pop("settings", {}), f"[settings] of {path}")
+    _refuse_unknown(content, [*RunSettings.model_fields, "settings", "record"], path, "")
+    _refuse_unknown(parts, PARTS, path, "settings.")
+    for name, value in content.items():
+        layer.put(name, value, str(path))
+    for part, given in parts.items():
+        for key, value in _table(given, f"[settings.{part}] of {path}").items():
+            layer.put(f"{part}.{key}", value, str(path))
+    return layer
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"The configuration {path} cannot be read: {error.strerror or error}.",
+            "Give the config.toml of a run, such as runs/<name>/config.toml.",
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The configuration {path} is not TOML: {error}.", "Correct that line.") from error
+
+
+def _table(given: Any, what: str) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise SettingsError(f"{what} is {given!r}, expected a table.", "Write it as a TOML table.")
+    return given
+
+
+def _refuse_unknown(given: Iterable[str], known: Iterable[str], path: Path, prefix: str) -> None:
+    names = list(known)
+    for name in given:
+        if name not in names:
+            raise SettingsError(
+                f"{path} has {prefix}{name}, which is no setting of a run.{did_you_mean(name, names)}",
+                f"Known: {', '.join(names)}. Settings of the rule go into [settings.rule].",
+            )
+
+
+# ---------------------------------------------------------------------------- what was chosen
+
+
+def _default(name: str) -> Any:
+    return RunSettings.model_fields[name].default
+
+
+def _checked(settings: RunSettings, merged: _Layer) -> Chosen:
+    name, path = data_reference(settings.data)
+    parts = {part: merged.parts.get(part, {}) for part in PARTS}
+    parts["data"] = path | parts["data"]
+    sources = {key: merged.sources.get(key, "default") for key in RunSettings.model_fields}
+    sources |= {f"data.{key}": sources["data"] for key in path}
+    sources |= {key: at for key, at in merged.sources.items() if "." in key}
+    REGISTRY.settings("algorithm", settings.rule, parts["rule"])
+    REGISTRY.settings("dataset", name, parts["data"])
+    return Chosen(settings.model_copy(update={"data": name}), parts, sources, merged.record)

@@ -1,0 +1,193 @@
+"""One compiled step of training, and everything that it carries.
+
+The whole training set lies on the device and the step gathers its batch there; losses are summed there. A loss that
+is not finite is noticed at its very step, and the last parameters that had a finite loss are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from neurai_core.arrays import PyTree, Scalar, shape_text
+from neurai_core.errors import PluginError
+from neurai_core.rule import Estimate, Rule
+from neurai_core.training.task import Task
+
+
+class Good(NamedTuple):
+    """The last parameters that had a finite loss, with the state that went with them."""
+
+    params: PyTree
+    state: PyTree
+
+
+class Progress(NamedTuple):
+    """Everything that training carries: with the settings, it decides what follows to the last bit.
+
+    Attributes:
+        params: the parameters.
+        opt_state: the optimizer's state.
+        state: the rule's state.
+        step: number of steps done.
+        totals: sums over the epoch so far of loss, accuracy and whatever scalars the rule reports.
+        last: loss and accuracy of the last step.
+        bad: the first step whose loss was not finite; -1 while there was none.
+        good: what to keep when a loss is not finite.
+    """
+
+    params: PyTree
+    opt_state: PyTree
+    state: PyTree
+    step: Scalar
+    totals: dict[str, Scalar]
+    last: tuple[Scalar, Scalar]
+    bad: Scalar
+    good: Good
+
+
+def begin(task: Task) -> Progress:
+    """Where training starts: the task's parameters, fresh states, and no step done."""
+    state = task.rule.init(
+        task.model,
+        task.params,
+        key=jax.random.fold_in(jax.random.key(task.seed), 1),
+        model_state=task.model_state,
+    )
+    zero = jnp.zeros(())
+    start = Progress(
+        params=task.params,
+        opt_state=task.optimizer.init(task.params),
+        state=state,
+        step=jnp.int32(0),
+        totals={},
+        last=(zero, zero),
+        bad=jnp.int32(-1),
+        good=Good(task.params, state),
+    )
+    totals = jax.eval_shape(lambda start: _estimated(task, start)[2], start)
+    return own(start._replace(totals=dict.fromkeys(totals, zero)))
+
+
+def own(progress: Progress) -> Progress:
+    """The same numbers in memory that nothing else uses: a step gives up the arrays that it is handed."""
+    owned: Progress = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), progress)
+    return owned
+
+
+def compiled(task: Task, progress: Progress) -> Callable[..., Progress]:
+    """The step, compiled: ``(progress, x, y, rows) -> progress``; the progress handed in is given up.
+
+    Raises:
+        PluginError: the rule gives gradients or a state that do not match the parameters.
+    """
+    data = task.data
+    arguments = (
+        progress,
+        *map(_shape_of, (data.x_train, data.y_train)),
+        _shape_of(np.zeros(rows_used(task), np.int32)),
+    )
+    step = step_function(task)
+    _check_closed(task.rule, progress, jax.eval_shape(step, *arguments))
+    return jax.jit(step, donate_argnums=0).lower(*arguments).compile()
+
+
+def step_function(task: Task) -> Callable[..., Progress]:
+    """One step of training as a pure function ``(progress, x, y, rows) -> progress``.
+
+    ``rows`` is the order of the epoch, ``(steps * batch_size,)``; x and y are the whole training set.
+    """
+
+    def step(progress: Progress, x: jax.Array, y: jax.Array, rows: jax.Array) -> Progress:
+        position = progress.step % task.epoch_steps
+        batch_rows = jax.lax.dynamic_slice(rows, (position * task.batch_size,), (task.batch_size,))
+        estimate, state, reported = _estimated(task, progress, (x[batch_rows], y[batch_rows]))
+        updates, opt_state = task.optimizer.update(
+            estimate.grads, progress.opt_state, progress.params, value=estimate.loss
+        )
+        finite = jnp.isfinite(estimate.loss) & (progress.bad < 0)
+        return Progress(
+            params=optax.apply_updates(progress.params, updates),
+            opt_state=opt_state,
+            state=state,
+            step=progress.step + 1,
+            totals={
+                name: jnp.where(position == 0, 0.0, total) + reported[name] for name, total in progress.totals.items()
+            },
+            last=(reported["train_loss"], reported["train_accuracy"]),
+            bad=jnp.where(finite | (progress.bad >= 0), progress.bad, progress.step),
+            good=_choose(finite, Good(progress.params, progress.state), progress.good),
+        )
+
+    return step
+
+
+def saved(progress: Progress) -> PyTree:
+    """What a checkpoint holds: everything but what to keep when a loss is not finite."""
+    return progress._asdict() | {"good": ()}
+
+
+def restored(tree: PyTree) -> Progress:
+    """The progress that a checkpoint holds."""
+    return own(Progress(**tree | {"good": Good(tree["params"], tree["state"])}))
+
+
+def rows_used(task: Task) -> int:
+    """Rows of the training set that one epoch uses: those that fill a batch."""
+    return task.epoch_steps * task.batch_size
+
+
+# ---------------------------------------------------------------------------- parts of a step
+
+
+def _estimated(
+    task: Task, progress: Progress, batch: PyTree | None = None
+) -> tuple[Estimate, PyTree, dict[str, Scalar]]:
+    """The rule's estimate, its state, and every scalar that it reports, by name."""
+    if batch is None:
+        batch = tuple(array[: task.batch_size] for array in (task.data.x_train, task.data.y_train))
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(task.seed), 2), progress.step)
+    estimate, state = task.rule.estimate(task.model, progress.params, progress.state, batch, key=key)
+    scalars = {
+        f"aux/{jax.tree_util.keystr(path, simple=True, separator='/')}": leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(estimate.aux)
+        if jnp.shape(leaf) == () and jnp.issubdtype(jnp.result_type(leaf), jnp.number)
+    }
+    reported = {"train_loss": estimate.loss, "train_accuracy": estimate.accuracy} | scalars
+    return (
+        estimate,
+        state,
+        {name: jnp.asarray(value, jnp.zeros(()).dtype) for name, value in reported.items()},
+    )
+
+
+def _choose(condition: Scalar, yes: PyTree, no: PyTree) -> PyTree:
+    return jax.tree.map(lambda one, other: jnp.where(condition, one, other), yes, no)
+
+
+def _check_closed(rule: Rule, before: Progress, after: Progress) -> None:
+    """Whether a step gives back what it takes: structures, shapes and dtypes."""
+    for what in ("params", "opt_state", "state"):
+        given, got = (jax.tree.map(_shape_of, getattr(one, what)) for one in (before, after))
+        if given != got:
+            name = getattr(rule.origin, "name", "?")
+            raise PluginError(
+                f"With the rule {name!r}, a step turns {what} {_text(given)} into {_text(got)}.",
+                "Gradients have the structure, shapes and dtypes of params, and a state keeps its own.",
+                distribution=getattr(rule.origin, "distribution", ""),
+                step="call",
+            )
+
+
+def _shape_of(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype)
+
+
+def _text(tree: PyTree) -> str:
+    text = shape_text(tree)
+    return text if len(text) < 200 else f"{text[:200]}..."

@@ -1,0 +1,175 @@
+"""From settings to what can be trained: data, network, rule, loss and optimizer that fit each other.
+
+Everything that can be known before the first step is checked here, without computing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import jax
+import numpy as np
+import optax
+
+import neurai_core as neurai
+from neurai_core.adapting import adapt
+from neurai_core.arrays import PyTree, shape_text
+from neurai_core.errors import DataError, ModelError
+from neurai_core.layered import check_forward
+from neurai_core.losses import accuracy_function, cross_entropy, loss_function, sum_cross_entropy
+from neurai_core.rule import Objective, Rule, check_objective, objective
+from neurai_core.training.data import Dataset, check, steps_per_epoch
+from neurai_core.training.networks import network
+from neurai_core.training.optimizers import optimizer
+from neurai_core.training.settings import Chosen, RunSettings
+from neurai_core.transforms import with_alignment
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is trained, on what, and how.
+
+    Attributes:
+        rule: turns the model and a batch into gradients.
+        model: a `Layered`, an adapted model or a callable ``model(params, x)``.
+        params: the parameters to start from.
+        data: inputs and targets in the shapes that the model takes and gives.
+        score: loss and accuracy of a batch, for the test set; the rule has its own.
+        optimizer: what turns gradients into updates.
+        epochs: passes over the training data.
+        batch_size: examples per step; rows that do not fill a batch are left out of their epoch.
+        seed: of data order and stochastic layers.
+        model_state: collections that the model's forward pass updates.
+        loss_name: the loss, for the record.
+        data_sha256: of the data as they were read, before they got the model's shapes.
+        source_sha256: of the file that the user's own model comes from; empty for a built-in one.
+    """
+
+    rule: Rule
+    model: Any
+    params: PyTree
+    data: Dataset
+    score: Objective
+    optimizer: optax.GradientTransformation
+    epochs: int
+    batch_size: int
+    seed: int = 0
+    model_state: PyTree = ()
+    loss_name: str = ""
+    data_sha256: str = ""
+    source_sha256: str = ""
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of one epoch."""
+        return steps_per_epoch(len(self.data.x_train), self.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self.epochs * self.epoch_steps
+
+    @property
+    def n_params(self) -> int:
+        """Number of parameters."""
+        return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.params))
+
+
+def prepare(chosen: Chosen) -> Task:
+    """Build what a run's settings describe.
+
+    Raises:
+        UnknownName: no loss, optimizer or activation has that name.
+        SettingsError: a setting of the optimizer is wrong.
+        DataError: the data are unfit.
+        ModelError: the model does not fit the data, the loss or the rule.
+    """
+    settings = chosen.settings
+    read = neurai.dataset(settings.data, **chosen.parts["data"])
+    check(read, batch_size=settings.batch_size, seed=settings.seed)
+    loss, accuracy = _loss_name(settings, read), None if read.n_classes is None else "accuracy"
+    rule = neurai.algorithm(settings.rule, loss=loss, accuracy=accuracy, **chosen.parts["rule"])
+    steps = optimizer(
+        settings.optimizer,
+        settings.lr,
+        schedule=settings.schedule,
+        steps=settings.epochs * steps_per_epoch(len(read.x_train), settings.batch_size),
+        settings=chosen.parts["optimizer"],
+    )
+    key = jax.random.fold_in(jax.random.key(settings.seed), 0)
+    found = network(settings.model, read.input_shape, _n_outputs(read), key)
+    data = _reshaped(read, "x", (math.prod(read.input_shape),)) if found.flat else read
+    adapted = adapt(found.model, needs=_needs(settings.rule), input_shape=data.input_shape)
+    params, model_state = adapted.split(found.params)
+    task = Task(
+        rule=with_alignment(rule, loss) if settings.align else rule,
+        model=adapted.model,
+        params=params,
+        data=data,
+        score=objective(loss_function(loss), accuracy_function(accuracy)),
+        optimizer=steps,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        model_state=model_state,
+        loss_name=loss,
+        data_sha256=read.sha256,
+        source_sha256=found.sha256,
+    )
+    return _fitting(task)
+
+
+def _needs(rule: str) -> str:
+    return cast(neurai.AlgorithmSpec, neurai.spec("algorithm", rule)).needs
+
+
+def _n_outputs(data: Dataset) -> int:
+    return data.n_classes or math.prod(data.y_train.shape[1:])
+
+
+def _loss_name(settings: RunSettings, data: Dataset) -> str:
+    """The loss that was asked for, or the usual one for the data."""
+    if settings.loss == "auto":
+        return "mse" if data.n_classes is None else "cross_entropy"
+    if loss_function(settings.loss) in (cross_entropy, sum_cross_entropy) and _n_outputs(data) == 1:
+        raise DataError(
+            f"The loss {settings.loss!r} compares classes, and {data.name} has one number per example to predict.",
+            "Use --loss mse, or integer labels.",
+        )
+    return settings.loss
+
+
+def _fitting(task: Task) -> Task:
+    """The task with targets in the shape of the outputs, checked."""
+    shape = (task.batch_size, *task.data.input_shape)
+    x = jax.ShapeDtypeStruct(shape, task.data.x_train.dtype)
+    outputs = check_forward(task.model, task.params, x, model_state=task.model_state)
+    task = replace(task, data=_targets_like(task.data, outputs))
+    y = jax.ShapeDtypeStruct((task.batch_size, *task.data.y_train.shape[1:]), task.data.y_train.dtype)
+    check_objective(task.score, outputs, y)
+    return task
+
+
+def _targets_like(data: Dataset, outputs: Any) -> Dataset:
+    shape = tuple(getattr(outputs, "shape", ()))
+    if data.n_classes is not None:
+        if len(shape) != 2 or shape[1] < data.n_classes:
+            raise ModelError(
+                f"The model gives {shape_text(outputs)}, and {data.name} has {data.n_classes} classes.",
+                f"Give its last layer {data.n_classes} outputs.",
+            )
+        return data
+    targets = data.y_train.shape[1:]
+    if math.prod(shape[1:]) != math.prod(targets):
+        raise ModelError(
+            f"The model gives {shape_text(outputs)}, and each target of {data.name} has shape {targets}.",
+            f"Give its last layer {math.prod(targets)} outputs.",
+        )
+    return _reshaped(data, "y", shape[1:])  # (B,) against (B, 1) would broadcast to (B, B)
+
+
+def _reshaped(data: Dataset, name: str, shape: tuple[int, ...]) -> Dataset:
+    parts = {f"{name}_{part}": getattr(data, f"{name}_{part}") for part in ("train", "test")}
+    return replace(data, **{key: array.reshape(len(array), *shape) for key, array in parts.items()})

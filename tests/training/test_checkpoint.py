@@ -1,0 +1,97 @@
+"""Checkpoints verify themselves, appear whole, and fall back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from neurai_core.errors import DataError, ModelError, OutputError
+from neurai_core.training.checkpoint import load, newest, save, save_step
+
+
+def tree(value: float = 1.5) -> dict[str, Any]:
+    return {
+        "w": jnp.full((3, 2), value),
+        "half": jnp.full(3, value, jnp.bfloat16),
+        "key": jax.random.key(3),
+        "step": jnp.int32(7),
+        "none": (),
+        "empty": jnp.zeros((0, 4)),
+    }
+
+
+def as_numbers(one: Any) -> list[Any]:
+    plain = one | {"key": jax.random.key_data(one["key"])}
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(plain)]
+
+
+def test_what_is_saved_comes_back_to_the_bit(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.safetensors", tree(), {"step": 7, "name": "µ"})
+    back, facts = load(path, tree(0.0))
+    assert facts == {"step": 7, "name": "µ"}
+    for one, other in zip(as_numbers(back), as_numbers(tree()), strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
+def test_no_flipped_bit_goes_unnoticed(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.safetensors", {"w": jnp.arange(20.0), "b": jnp.ones(3)}, {"step": 1})
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for position in {*rng.integers(0, len(whole), 150), *range(8, 60)}:
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << int(rng.integers(0, 8))
+        path.write_bytes(damaged)
+        with pytest.raises((DataError, ModelError)):
+            load(path, {"w": jnp.zeros(20), "b": jnp.zeros(3)})
+
+
+@pytest.mark.parametrize("length", [0, 4, 100, -1])
+def test_a_file_that_was_cut_off_is_named(tmp_path: Path, length: int) -> None:
+    path = save(tmp_path / "a.safetensors", {"w": jnp.arange(20.0)})
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(DataError, match=r"a\.safetensors"):
+        load(path, {"w": jnp.zeros(20)})
+
+
+@pytest.mark.parametrize(
+    ("like", "said"),
+    [
+        ({"w": jnp.zeros(3)}, r"float32\[2\] at \['w'\], expected float32\[3\]"),
+        ({"w": jnp.zeros(2, int)}, r"expected int32\[2\]"),
+        ({"w": jnp.zeros(2), "b": jnp.zeros(1)}, r"holds nothing at \['b'\]"),
+        ({}, r"at \['w'\], expected nothing"),
+    ],
+)
+def test_a_tree_of_another_structure_is_refused(tmp_path: Path, like: Any, said: str) -> None:
+    path = save(tmp_path / "a.safetensors", {"w": jnp.ones(2)})
+    with pytest.raises(ModelError, match=said):
+        load(path, like)
+
+
+def test_the_newest_undamaged_checkpoint_is_used_and_older_ones_go(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    paths = [save_step(folder, step, {"w": jnp.full(2, step)}, {"step": step}) for step in (5, 10, 200)]
+    assert sorted(folder.iterdir()) == paths[1:]
+    assert newest(folder, {"w": jnp.zeros(2, int)})[1:] == ({"step": 200}, [])
+    paths[2].write_bytes(paths[2].read_bytes()[:-1])
+    found, facts, passed_over = newest(folder, {"w": jnp.zeros(2, int)})
+    assert facts == {"step": 10}
+    assert found["w"].tolist() == [10, 10]
+    assert "step-000000200" in passed_over[0].message
+    paths[1].write_bytes(b"")
+    with pytest.raises(DataError, match="no checkpoint to continue from"):
+        newest(folder, {"w": jnp.zeros(2, int)})
+
+
+def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
+        save(tmp_path / "missing" / "a.safetensors", {"w": jnp.ones(2)})
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be made"):
+        save_step(tmp_path / "file", 1, {"w": jnp.ones(2)})

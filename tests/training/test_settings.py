@@ -1,0 +1,134 @@
+"""Flags > --set > file > environment > defaults, and what is refused on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import Field
+
+import neurai_core as neurai
+from neurai_core.errors import DataError, NeurAIError, SettingsError, UnknownName, UsageError
+from neurai_core.training.settings import choose, data_reference
+
+
+class ToyConfig(neurai.Config):
+    eta: float = Field(0.1, gt=0, description="step size")
+    mode: str = Field("strict", description="a word")
+    n: int | None = Field(None, description="how many")
+    widths: tuple[int, ...] = Field((1, 2), description="some")
+    lr: float = Field(1.0, description="the rule's own")
+
+
+@pytest.fixture
+def toy() -> Any:
+    spec = neurai.AlgorithmSpec(name="toy-rule", summary="A rule with settings", config=ToyConfig)
+    with neurai.temporary(neurai.Plugin(spec, "nowhere:build")):
+        yield
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "c.toml"
+    path.write_text(text)
+    return path
+
+
+def test_every_source_wins_over_those_below_it(tmp_path: Path) -> None:
+    file = write(tmp_path, "epochs = 2\nseed = 2\nlr = 2.0\n")
+    environ = {"NEURAI_EPOCHS": "1", "NEURAI_SEED": "1", "NEURAI_LR": "1", "NEURAI_BATCH_SIZE": "1"}
+    chosen = choose({"epochs": 4, "rule": None}, ["epochs=3", "seed=3"], file, environ)
+    settings = chosen.settings
+    assert (settings.epochs, settings.seed, settings.lr, settings.batch_size) == (4, 3, 2.0, 1)
+    named = ("epochs", "seed", "lr", "batch_size", "rule")
+    assert [chosen.sources[name] for name in named] == [
+        "--epochs",
+        "--set",
+        str(file),
+        "NEURAI_BATCH_SIZE",
+        "default",
+    ]
+
+
+def test_the_folder_of_data_is_not_taken_for_the_data_set() -> None:
+    assert choose(environ={"NEURAI_DATA": "/somewhere"}).settings.data == "digits"
+    assert choose(environ={"NEURAI_DATASET": "fashion-mnist"}).settings.data == "fashion-mnist"
+
+
+@pytest.mark.usefixtures("toy")
+def test_set_reaches_the_rule_first_and_reads_values_as_toml() -> None:
+    sets = ["eta=0.5", "mode=7", "n=none", "widths=[3, 4]", "lr=9", "epochs=3", "optimizer.momentum=0.9"]
+    chosen = choose({"rule": "toy-rule"}, sets, environ={})
+    assert chosen.parts["rule"] == {"eta": 0.5, "mode": "7", "n": None, "widths": [3, 4], "lr": 9}
+    assert chosen.parts["optimizer"] == {"momentum": 0.9}
+    assert (chosen.settings.epochs, chosen.settings.lr) == (3, 2e-3)
+    assert chosen.sources["rule.eta"] == "--set"
+
+
+@pytest.mark.usefixtures("toy")
+def test_settings_of_a_rule_do_not_follow_when_another_rule_is_chosen(tmp_path: Path) -> None:
+    file = write(tmp_path, 'rule = "toy-rule"\n[settings.rule]\neta = 0.5\n')
+    assert choose(file=file, environ={}).parts["rule"] == {"eta": 0.5}
+    other = choose({"rule": "bp"}, file=file, environ={})
+    assert other.parts["rule"] == {}
+    assert "rule.eta" not in other.sources
+
+
+def test_the_record_of_the_data_does_not_follow_when_other_data_are_chosen(tmp_path: Path) -> None:
+    file = write(tmp_path, '[record]\ndata_sha256 = "ab"\nmodel_sha256 = "cd"\n')
+    assert choose({"data": "fashion-mnist"}, file=file, environ={}).record == {"model_sha256": "cd"}
+
+
+@pytest.mark.usefixtures("toy")
+@pytest.mark.parametrize(
+    ("flags", "sets", "kind", "said"),
+    [
+        ({"rule": "toy_rul"}, [], UnknownName, "Did you mean 'toy-rule'"),
+        ({"rule": "toy-rule"}, ["etta=1"], SettingsError, "'etta'.*Did you mean 'eta'"),
+        ({"rule": "toy-rule"}, ["eta=-1"], SettingsError, r"eta: .*greater than 0 \(got -1\)"),
+        ({"rule": "toy-rule"}, ["eta=fast"], SettingsError, "eta: .*valid number.*'fast'"),
+        ({"rule": "toy-rule"}, ["rule.etta=1"], SettingsError, "etta: .*did you mean 'eta'"),
+        ({}, ["eta"], SettingsError, "expected key=value"),
+        ({}, ["epoch=3"], SettingsError, "Did you mean 'epochs'"),
+        ({}, ["data.downlod=true"], SettingsError, "downlod"),
+        ({"data": "digitz"}, [], UnknownName, "Did you mean 'digits'"),
+        ({"data": "digits:folder"}, [], DataError, "takes no path"),
+        ({"data": "idx"}, [], SettingsError, "path: must be given"),
+        ({"epochs": 0}, [], SettingsError, "epochs: .*got 0"),
+        ({"lr": float("nan")}, [], SettingsError, "lr: "),
+        ({"schedule": "cosin"}, [], SettingsError, "'cosine' or 'constant'"),
+    ],
+)
+def test_what_is_wrong_is_named_with_the_nearest_right_thing(
+    flags: dict[str, Any], sets: list[str], kind: type[NeurAIError], said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        choose(flags, sets, environ={})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("epoch = 3", r"c\.toml has epoch, .*Did you mean 'epochs'"),
+        ("[setings]", "has setings.*Did you mean 'settings'"),
+        ("[settings.rul]", "settings.rul, .*Did you mean 'rule'"),
+        ("settings = 3", "expected a table"),
+        ("[settings]\nrule = 3", "expected a table"),
+        ("epochs = 'many'", "epochs: .*'many'"),
+        ("epochs == 3", "is not TOML"),
+        ("[settings.rule]\neta = 1", "eta: not a setting of 'bp'"),
+    ],
+)
+def test_a_file_with_a_mistake_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        choose(file=write(tmp_path, text), environ={})
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.toml cannot be read: No such file"):
+        choose(file=tmp_path / "none.toml", environ={})
+
+
+def test_the_path_of_data_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert data_reference("npz:a.npz") == ("npz", {"path": str(tmp_path / "a.npz")})
