@@ -1,0 +1,181 @@
+"""The documentation does what it says: every block of code and every example in a docstring is run.
+
+On a page, the Python blocks run in order in one namespace. A block with a file name as its title is that file; the
+files of a page make one distribution, found like an installed one. Lines of a console block that begin with
+``neurai`` are run.
+"""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import importlib.util
+import pkgutil
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pytest
+
+import neurai_core
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PACKAGES = ("neurai_core", "neurai_algorithms", "neurai_surrogates", "neurai_adapters", "neurai_datasets")
+NEEDED = {"equinox": "neurai_adapters.equinox", "flax": "neurai_adapters.flax"}
+FENCE = re.compile(r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', re.M | re.S)
+
+
+class Block(NamedTuple):
+    """A block of code on a page."""
+
+    language: str
+    title: str
+    text: str
+    line: int
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(found["language"], found["title"] or "", found["text"], text[: found.start()].count("\n") + 2)
+        for found in FENCE.finditer(text)
+    ]
+
+
+def pages_with(language: str) -> list[Path]:
+    return [page for page in PAGES if any(one.language == language for one in blocks(page))]
+
+
+def page_id(page: Path) -> str:
+    return page.stem
+
+
+def write_distribution(page: Path, folder: Path) -> None:
+    """The files of a page, and the metadata by which the distribution they make is found."""
+    titled = [one for one in blocks(page) if one.title]
+    for one in titled:
+        (folder / one.title).parent.mkdir(parents=True, exist_ok=True)
+        (folder / one.title).write_text(one.text, encoding="utf-8")
+    for one in titled:
+        if one.title == "pyproject.toml":
+            write_metadata(tomllib.loads(one.text)["project"], folder)
+
+
+def write_metadata(project: dict, folder: Path) -> None:
+    info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    requires = "".join(f"Requires-Dist: {line}\n" for line in project["dependencies"])
+    head = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (info / "METADATA").write_text(head + requires, encoding="utf-8")
+    groups = project["entry-points"].items()
+    lines = (f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in found.items()) for group, found in groups)
+    (info / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
+
+
+@pytest.fixture
+def distribution(page: Path, tmp_path: Path, monkeypatch) -> Iterator[Path]:
+    """The folder of a page's distribution, on the path; its modules are forgotten afterwards."""
+    write_distribution(page, tmp_path)
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and Path(file).is_relative_to(tmp_path):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("page", pages_with("python"), ids=page_id)
+def test_the_python_of_a_page_runs(page: Path, distribution: Path) -> None:
+    for library in NEEDED:
+        if f"import {library}" in page.read_text(encoding="utf-8"):
+            pytest.importorskip(library)
+    module = ModuleType("page")
+    for one in blocks(page):
+        if one.language == "python" and not one.title:
+            source = "\n" * (one.line - 1) + one.text  # tracebacks name the line of the page
+            exec(compile(source, str(page), "exec", dont_inherit=True), vars(module))
+
+
+@pytest.mark.parametrize("page", pages_with("python"), ids=page_id)
+def test_the_tests_of_a_page_pass(page: Path, distribution: Path) -> None:
+    names = [Path(one.title).stem for one in blocks(page) if Path(one.title).name.startswith("test_")]
+    for test in (test for name in names for test in vars(importlib.import_module(name)).values()):
+        if getattr(test, "__name__", "").startswith("test_"):
+            test()
+
+
+@pytest.mark.parametrize("page", pages_with("console"), ids=page_id)
+def test_the_commands_of_a_page_succeed(page: Path, distribution: Path, capsys) -> None:
+    from neurai_core.cli import main
+
+    for command in commands(page):
+        assert main(shlex.split(command, comments=True)[1:]) == 0, f"{command}\n{capsys.readouterr().err}"
+
+
+def commands(page: Path) -> list[str]:
+    """The commands of a page; the README spells the environment out, and a bare `train` is timed elsewhere."""
+    lines = [line for one in blocks(page) if one.language == "console" for line in one.text.splitlines()]
+    found = [line.removeprefix(".venv/bin/") for line in lines]
+    slow = ("neurai train", "neurai train --data fashion-mnist")
+    return [one for one in found if one.startswith("neurai ") and one != slow[0] and not one.startswith(slow[1])]
+
+
+# ---------------------------------------------------------------------------- docstrings
+
+
+def modules() -> Iterator[str]:
+    for name in PACKAGES:
+        yield name
+        paths = importlib.util.find_spec(name).submodule_search_locations
+        yield from (one.name for one in pkgutil.walk_packages(paths, f"{name}.") if "__main__" not in one.name)
+
+
+@pytest.mark.parametrize("name", list(modules()))
+def test_the_examples_in_docstrings_are_true(name: str, tmp_path: Path, monkeypatch) -> None:
+    for library, prefix in NEEDED.items():
+        if name.startswith(prefix):
+            pytest.importorskip(library)
+    monkeypatch.chdir(tmp_path)
+    failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert failed == 0
+
+
+# ---------------------------------------------------------------------------- the site
+
+
+def test_generated_pages_are_fresh() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True, encoding="utf-8"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (ROOT / "zensical.toml").read_text(encoding="utf-8")
+    linked = set(re.findall(r'"([\w/-]+\.md)"', navigation))
+    folder = ROOT / "docs"
+    assert linked == {page.relative_to(folder).as_posix() for page in folder.rglob("*.md")}
+
+
+def test_every_public_module_is_in_the_reference() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
+    described = set(re.findall(r"^::: ([\w.]+)", text, re.M))
+    homes = {f"neurai_core.{module}" for module in neurai_core._HOME if not module.startswith("grads")}
+    assert homes <= described
+
+
+def test_the_site_asks_no_other_host_for_anything() -> None:
+    settings = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
+    assert settings["theme"]["font"] is False
+    assert not settings.get("extra_javascript")
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.css"))
+    assert "http" not in text and "@import" not in text

@@ -1,0 +1,172 @@
+"""A distribution that NeurAI does not know is found by name, trains, and leaves no trace when it is removed.
+
+Where ``neurai-feedback-alignment`` is installed, that installation is tested; elsewhere a folder is made as an
+installer would make it. Without it means: the same path, less whatever belongs to it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "tests" / "thirdparty" / "neurai-feedback-alignment"
+PACKAGE = "neurai_feedback_alignment"
+RULES = ("feedback-alignment", "direct-feedback-alignment")
+# Modules that the page "Writing a rule" offers to third parties, and what they import.
+OFFERED = (
+    "neurai_core",
+    "neurai_core.plugin",
+    "neurai_core.specs",
+    "neurai_core.hookspecs",
+    "neurai_core.errors",
+    "neurai_core.rule",
+    "neurai_core.transforms",
+    "neurai_core.layered",
+    "neurai_core.models",
+    "neurai_core.losses",
+    "neurai_core.arrays",
+    "neurai_core.surrogates",
+    "neurai_core.surrogate_makers",
+    "neurai_core.adapting",
+    "neurai_core.training.data",
+    "neurai_core.grads",
+)
+
+
+class Installation(NamedTuple):
+    """A Python path on which NeurAI is, and the third party is or is not."""
+
+    path: list[str]
+    folder: Path
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("NEURAI_")}
+        environ = {**plain, "PYTHONPATH": os.pathsep.join(self.path), "JAX_PLATFORMS": "cpu"}
+        # -S: what is on the path is what we say, not what the interpreter finds beside itself.
+        call = [sys.executable, "-S", *arguments]
+        return subprocess.run(call, cwd=self.folder, env=environ, capture_output=True, text=True, encoding="utf-8")
+
+    def neurai(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run("-m", "neurai_core", *arguments)
+
+
+def belongs_to_it(path: Path) -> bool:
+    return path.name.startswith((PACKAGE, f"_{PACKAGE}", f"__editable__.{PACKAGE}"))
+
+
+def less_it(entry: str, folder: Path) -> str:
+    """An entry of the path; one that holds the distribution is replaced by links to everything else in it."""
+    found = Path(entry)
+    if not found.is_dir() or not any(belongs_to_it(one) for one in found.iterdir()):
+        return entry
+    folder.mkdir()
+    for one in found.iterdir():
+        if not belongs_to_it(one):
+            (folder / one.name).symlink_to(one)
+    return str(folder)
+
+
+def interpreter_path() -> list[str]:
+    """The path of this interpreter without what pytest added to it."""
+    call = [sys.executable, "-c", "import json, sys; print(json.dumps(sys.path[1:]))"]
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    found = json.loads(subprocess.run(call, env=environ, capture_output=True, text=True, check=True).stdout)
+    return [entry for entry in found if Path(entry).exists()]
+
+
+def lay_out(folder: Path) -> str:
+    """What an installer makes of the distribution."""
+    project = tomllib.loads((SOURCE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    shutil.copytree(SOURCE / PACKAGE, folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
+    info = folder / f"{PACKAGE}-{project['version']}.dist-info"
+    info.mkdir()
+    requires = "".join(f"Requires-Dist: {line}\n" for line in project["dependencies"])
+    head = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (info / "METADATA").write_text(head + requires, encoding="utf-8")
+    for group, entries in project["entry-points"].items():
+        lines = "".join(f"{name} = {value}\n" for name, value in entries.items())
+        (info / "entry_points.txt").write_text(f"[{group}]\n{lines}", encoding="utf-8")
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def without(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    folder = tmp_path_factory.mktemp("without")
+    path = [less_it(entry, folder / f"path{i}") for i, entry in enumerate(interpreter_path())]
+    return Installation(path, folder)
+
+
+@pytest.fixture(scope="module")
+def installed(without: Installation, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    folder = tmp_path_factory.mktemp("installed")
+    path = interpreter_path()
+    if path == without.path:
+        (folder / "site").mkdir()
+        path = [lay_out(folder / "site"), *path]
+    return Installation(path, folder)
+
+
+def states(installation: Installation) -> dict[str, str]:
+    """Status of every plugin of the distribution, by name."""
+    listed = json.loads(installation.neurai("plugins", "--json").stdout)
+    return {one["name"]: one["status"] for one in listed if one["distribution"] == SOURCE.name}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_its_rules_train_on_digits_from_the_command_line(installed: Installation, rule: str) -> None:
+    done = installed.neurai("train", "--rule", rule, "--json", "--quiet")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["rule"] == rule
+    assert result["test_accuracy"] >= 0.93
+
+
+def test_its_settings_are_checked_by_its_own_bounds(installed: Installation) -> None:
+    done = installed.neurai("train", "--rule", "feedback-alignment", "--set", "scale=-1", "--dry-run")
+    assert done.returncode == 2
+    assert "scale" in done.stderr and "> 0" in done.stderr
+
+
+def test_it_is_listed_described_and_cited_like_a_built_in_one(installed: Installation) -> None:
+    assert states(installed) == dict.fromkeys(RULES, "ok")
+    assert "spread of the feedback weights" in installed.neurai("describe", "feedback-alignment").stdout
+    assert "@article{lillicrap2016random" in installed.neurai("cite", "feedback-alignment").stdout
+
+
+def test_removing_it_leaves_no_trace(installed: Installation, without: Installation) -> None:
+    assert states(without) == {}
+    listing = "import neurai_core as n; print([(k, n.names(k)) for k in ('algorithm', 'surrogate', 'dataset')])"
+    before, after = (one.run("-c", listing).stdout for one in (installed, without))
+    assert "feedback" in before and "feedback" not in after
+    done = without.neurai("train", "--rule", "feedback-alignment")
+    assert done.returncode == 2
+    assert "No algorithm is named 'feedback-alignment'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (without.folder / "runs").exists()
+
+
+def test_no_line_of_neurai_knows_it() -> None:
+    names = re.compile(r"feedback.?alignment", re.IGNORECASE)
+    files = [path for folder in ("neurai_core", "plugins") for path in (ROOT / folder).rglob("*.py")]
+    assert [path for path in files if names.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_it_imports_only_what_the_documentation_offers() -> None:
+    page = (ROOT / "docs" / "writing-a-rule.md").read_text(encoding="utf-8").partition("## What a plugin may import")[2]
+    for name in OFFERED:
+        assert f"`{name}`" in page or f"`{name.removeprefix('neurai_core')}`" in page
+    source = "".join(path.read_text(encoding="utf-8") for path in (SOURCE / PACKAGE).glob("*.py"))
+    imported = {
+        line.split()[1] for line in source.splitlines() if line.startswith(("from neurai_core", "import neurai_core"))
+    }
+    assert imported <= set(OFFERED)

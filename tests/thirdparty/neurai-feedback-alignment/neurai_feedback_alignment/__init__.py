@@ -1,0 +1,80 @@
+"""Feedback alignment and direct feedback alignment in light words; the equations are in `rules`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from neurai_core.plugin import Plugin
+from neurai_core.specs import AlgorithmSpec, Config, Reference
+
+
+class FeedbackAlignmentConfig(Config):
+    """Settings of feedback alignment."""
+
+    scale: float = Field(
+        1.0, gt=0, description="spread of the feedback weights, in units of that of the forward weights"
+    )
+
+
+class DirectFeedbackAlignmentConfig(Config):
+    """Settings of direct feedback alignment."""
+
+    scale: float = Field(
+        1.0, gt=0, description="spread of the feedback weights, in units of 1/sqrt(outputs of the network)"
+    )
+
+
+LILLICRAP_2016 = Reference(
+    title="Random synaptic feedback weights support error backpropagation for deep learning",
+    authors="Lillicrap, T. P. and Cownden, D. and Tweed, D. B. and Akerman, C. J.",
+    year=2016,
+    doi="10.1038/ncomms13276",
+    bibtex="""@article{lillicrap2016random,
+  title   = {Random synaptic feedback weights support error backpropagation for deep learning},
+  author  = {Lillicrap, T. P. and Cownden, D. and Tweed, D. B. and Akerman, C. J.},
+  journal = {Nature Communications},
+  volume  = {7},
+  pages   = {13276},
+  year    = {2016},
+  doi     = {10.1038/ncomms13276}
+}""",
+)
+NOKLAND_2016 = Reference(
+    title="Direct Feedback Alignment Provides Learning in Deep Neural Networks",
+    authors="Nøkland, A.",
+    year=2016,
+    arxiv="1609.01596",
+    bibtex=r"""@inproceedings{nokland2016direct,
+  title         = {Direct Feedback Alignment Provides Learning in Deep Neural Networks},
+  author        = {N{\o}kland, A.},
+  booktitle     = {Advances in Neural Information Processing Systems},
+  volume        = {29},
+  year          = {2016},
+  eprint        = {1609.01596},
+  archivePrefix = {arXiv}
+}""",
+)
+
+feedback_alignment = Plugin(
+    AlgorithmSpec(
+        name="feedback-alignment",
+        summary="Feedback alignment: back-propagation through fixed random weights, layer by layer.",
+        config=FeedbackAlignmentConfig,
+        needs="layered",
+        claims=("stateful",),
+        references=(LILLICRAP_2016,),
+    ),
+    "neurai_feedback_alignment.rules:build_feedback_alignment",
+)
+
+direct_feedback_alignment = Plugin(
+    AlgorithmSpec(
+        name="direct-feedback-alignment",
+        summary="Direct feedback alignment: fixed random weights from the output to every hidden layer.",
+        config=DirectFeedbackAlignmentConfig,
+        needs="layered",
+        claims=("stateful",),
+        references=(NOKLAND_2016,),
+    ),
+    "neurai_feedback_alignment.rules:build_direct_feedback_alignment",
+)
