@@ -13,7 +13,7 @@ import pytest
 import neurai_core
 
 CORE = Path(neurai_core.__file__).parent
-PLUGINS = CORE.parent / "plugins"
+PLUGINS = Path(__file__).resolve().parent.parent / "plugins"
 HEAVY = ("jax", "numpy", "optax", "pydantic", "pluggy", "importlib_metadata")
 
 # The light side: a module imports only from floors below its own.

@@ -12,6 +12,7 @@ from textwrap import dedent
 
 import pytest
 
+import neurai_core
 from neurai_core.registry import Registry
 
 SWITCHES = ("NEURAI_ONLY", "NEURAI_BLOCK", "NEURAI_PREFER", "NEURAI_DISABLE_PLUGIN_AUTOLOAD", "NEURAI_TRACE")
@@ -92,6 +93,10 @@ def algorithm_source(name: str, claims: tuple[str, ...] = ()) -> str:
     """
 
 
+TESTS = Path(__file__).resolve().parent.parent
+WRITTEN = {TESTS, TESTS.parent} - {Path(neurai_core.__file__).resolve().parent.parent}
+
+
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No switch of the caller's shell reaches a test."""
@@ -104,6 +109,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """An empty folder on ``sys.path`` to install distributions into."""
     folder = tmp_path / "site"
     folder.mkdir()
+    # Other tests write into the working folder meanwhile, and a folder that changes is scanned anew.
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if Path(entry).resolve() not in WRITTEN])
     monkeypatch.syspath_prepend(str(folder))
     yield Site(folder)
     for module in [path.stem for path in folder.glob("*.py")]:

@@ -307,7 +307,8 @@ class TestIsolated:
         self, site: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("neurai_core.isolation._run", lambda command: pytest.fail("started"))
-        monkeypatch.setenv("NEURAI_BLOCK", "neurai,dist-c")
+        others = {row.distribution for row in registry.plugins(static=True)}
+        monkeypatch.setenv("NEURAI_BLOCK", ",".join({*others, "dist-c"}))
         for name in "abc":
             site.add(f"dist-{name}", entries={"same": "plugin"})
         rows = {row.distribution: row.status for row in registry.plugins(isolate=True) if row.name == "same"}

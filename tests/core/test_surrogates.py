@@ -59,7 +59,9 @@ def test_a_subclass_with_a_primitive_takes_its_derivative_from_it(x64):
     np.testing.assert_allclose(Arctan(spiking=False)(U), jnp.arctan(2 * U) / jnp.pi + 0.5, rtol=1e-12)
 
 
-@pytest.mark.parametrize("made", [Tent(2.0), Arctan(), custom(primitive=jnp.tanh)], ids=["derivative", "both", "primitive"])
+@pytest.mark.parametrize(
+    "made", [Tent(2.0), Arctan(), custom(primitive=jnp.tanh)], ids=["derivative", "both", "primitive"]
+)
 def test_a_subclass_keeps_the_dtype_it_is_given(made):
     u = U.astype(jnp.bfloat16)
     assert made(u).dtype == made.derivative(u).dtype == jnp.bfloat16
