@@ -161,7 +161,7 @@ class Index:
     """
 
     def __init__(self, kinds: Iterable[Kind]) -> None:
-        self._mark = fingerprint()
+        self._mark, self._metadata = fingerprint(), metadata_folders()
         self._entries: dict[str, dict[str, list[Entry]]] = {kind.name: {} for kind in kinds}
         groups = {kind.group: kind.name for kind in kinds}
         points, self.unreadable = _entry_points()
@@ -182,8 +182,16 @@ class Index:
         return self._entries[kind].get(key, [])
 
     def stale(self) -> bool:
-        """Whether ``sys.path``, or a folder on it, changed since the scan."""
-        return fingerprint() != self._mark
+        """Whether ``sys.path``, or a distribution's metadata on it, changed since the scan.
+
+        A folder also changes when an import writes bytecode into it; that alone is not worth a scan.
+        """
+        mark = fingerprint()
+        if mark == self._mark:
+            return False
+        same_path = [path for path, _ in mark] == [path for path, _ in self._mark]
+        self._mark = mark
+        return not (same_path and metadata_folders() == self._metadata)
 
 
 def find_kind(kinds: Mapping[str, Kind], given: str) -> Kind:
@@ -202,6 +210,20 @@ def find_kind(kinds: Mapping[str, Kind], given: str) -> Kind:
 def fingerprint() -> tuple[tuple[str, int], ...]:
     """``sys.path`` with the time at which each folder last changed."""
     return tuple((path, _changed(path)) for path in sys.path)
+
+
+def metadata_folders() -> tuple[tuple[str, str, int], ...]:
+    """Every distribution's metadata on ``sys.path`` with the time at which it last changed."""
+    return tuple(sorted(found for path in sys.path for found in _metadata_in(path)))
+
+
+def _metadata_in(path: str) -> list[tuple[str, str, int]]:
+    try:
+        with os.scandir(path or ".") as entries:
+            kept = [entry for entry in entries if entry.name.endswith((".dist-info", ".egg-info"))]
+            return [(path, entry.name, entry.stat().st_mtime_ns) for entry in kept]
+    except OSError:
+        return []
 
 
 def core_version() -> str:
