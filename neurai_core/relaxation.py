@@ -64,7 +64,7 @@ def relax(
         (10, True)
     """
     never = isinstance(tol, (int, float)) and tol == 0
-    unknown = jnp.asarray(jnp.nan)
+    unknown = jnp.asarray(jnp.nan, _change_dtype(moving(state)))
     if observe is not None:
         if not never:
             raise ValueError("relax: a trace has a fixed length, so observe needs tol=0")
@@ -88,6 +88,10 @@ def relax(
 
     steps, state, change = jax.lax.while_loop(going_on, stride, (jnp.asarray(0), state, unknown))
     return Relaxed(state, steps, change)
+
+
+def _change_dtype(activities: PyTree) -> Any:
+    return jax.eval_shape(change_per_element, activities, activities).dtype
 
 
 def change_per_element(before: PyTree, after: PyTree) -> Scalar:
