@@ -48,6 +48,7 @@ JAX_FLOORS = (
 # What third parties are offered, and so what the built-in plugins may use.
 OFFERED = {
     "activations",
+    "explain",
     "naming",
     "specs",
     "plugin",

@@ -105,6 +105,8 @@ DOCUMENTED = (
     Documented(AUTOGRAD, "BP", GRADE),
     Documented(AUTOGRAD, "BP.get_grads", "self, model, param, batch_data, return_param=False, **kwargs"),
     Documented(AUTOGRAD, "BP.predict", "self, model, param, batch_data, **kwargs"),
+    Documented(AUTOGRAD, "PC", "loss_f, acc_f=None, eta=0.1, n=20, mode='strict', fun_has_aux=False"),
+    Documented(AUTOGRAD, "PC.get_grads", "self, model, param, batch_data"),
     Documented(
         AUTOGRAD,
         "grad",
@@ -123,6 +125,7 @@ DOCUMENTED = (
 BASES = {
     "LocalBase": "GradeBase",
     "BP": "GradeBase",
+    "PC": "LocalBase",
     **dict.fromkeys(
         (
             "Gaussian",

@@ -1,0 +1,98 @@
+r"""Incremental predictive coding: beliefs and parameters descend on the energy together, in every sweep.
+
+    (v, theta) <- (v - eta dF/dv, theta + optimizer(dF/dtheta)),   both derivatives at the same (v, theta)
+
+Salvatori et al. 2024, arXiv:2212.00720. The optimizer is optax's and its state is the rule's: it passes from sweep
+to sweep and from batch to batch. The rule does not move the caller's parameters; what it returns as gradients is
+the way they went, theta before the batch minus theta after its last sweep. So ``optax.sgd(1.0)`` outside makes
+exactly the incremental step, and any other optimizer treats that way as a gradient.
+
+Predictions move with the parameters, so there is no feed-forward point to keep a distance from: beliefs are kept
+as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from neurai_algorithms.differences import like, subtract, widened
+from neurai_algorithms.optax_texts import made
+from neurai_algorithms.pc_task import Found, Task, half_square, root_mean_square
+from neurai_core.arrays import PyTree, Scalar, tree_scale
+from neurai_core.relaxation import relax
+
+
+class Moving(NamedTuple):
+    """What a sweep moves: beliefs v_1..v_{L-1}, parameters, and the state of their optimizer."""
+
+    beliefs: tuple[PyTree, ...]
+    params: PyTree
+    carry: PyTree
+
+
+def optimizer_of(config: Any) -> Any:
+    """The optimizer of the parameter step."""
+    return made(config.optimizer) if isinstance(config.optimizer, str) else config.optimizer
+
+
+def incremental(task: Task, carry: PyTree) -> tuple[Found, PyTree]:
+    """n sweeps from the feed-forward pass.
+
+    Returns:
+        What was found, and the optimizer's state.
+    """
+    config = task.config
+    predictions, states = _feedforward(task)
+    optimizer, functions = optimizer_of(config), [task.layer_function(l) for l in range(len(task.model))]
+
+    def errors(beliefs: tuple[PyTree, ...], params: PyTree) -> tuple[list[PyTree], PyTree]:
+        """Hidden errors and the output's prediction."""
+        inputs = (task.x, *(like(v, p) for v, p in zip(beliefs, predictions, strict=False)))
+        *hidden, top = (f(p, v)[0] for f, p, v in zip(functions, params, inputs, strict=True))
+        return [subtract(widened(f), v) for f, v in zip(hidden, beliefs, strict=True)], widened(top)
+
+    def energy(beliefs: tuple[PyTree, ...], params: PyTree) -> Scalar:
+        hidden, top = errors(beliefs, params)
+        return task.scaled_loss(top) + sum(half_square(e) for e in hidden)
+
+    def sweep(t: Any, now: Moving) -> Moving:
+        uphill, grads = jax.grad(energy, (0, 1))(now.beliefs, now.params)
+        updates, carry = optimizer.update(task.unscaled(grads), now.carry, now.params)
+        moved = subtract(now.beliefs, tree_scale(uphill, task.step(t)))
+        return Moving(moved, optax.apply_updates(now.params, updates), carry)
+
+    sweep = jax.checkpoint(sweep) if config.remat else sweep
+    never = isinstance(config.tol, int | float) and config.tol == 0
+    top_error = jax.grad(task.scaled_loss)(widened(predictions[-1]))
+    relaxed = relax(
+        sweep,
+        Moving(tuple(map(widened, predictions[:-1])), task.params, carry),
+        config.n,
+        tol=0.0 if never else config.tol * root_mean_square(top_error),
+        observe=(lambda now: energy(now.beliefs, now.params)) if config.energy_trace else None,
+        moving=lambda now: now.beliefs,
+    )
+    end = relaxed.state
+    hidden, top = errors(end.beliefs, end.params)
+    found = Found(
+        grads=subtract(task.params, end.params),
+        outputs=predictions[-1],
+        states=states,
+        errors=(*hidden, jax.grad(task.scaled_loss)(top)),
+        beliefs=end.beliefs,
+        steps=relaxed.steps,
+        energy=relaxed.trace if config.energy_trace else None,
+    )
+    return found, end.carry
+
+
+def _feedforward(task: Task) -> tuple[tuple[PyTree, ...], tuple[PyTree, ...]]:
+    predictions, states, below = [], [], task.x
+    for index, params in enumerate(task.params):
+        below, state = task.layer_function(index)(params, below)
+        predictions.append(below)
+        states.append(state)
+    return tuple(predictions), tuple(states)

@@ -1,0 +1,105 @@
+"""What every mode of predictive coding works on, and what it finds: one model, one batch, one set of settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from neurai_algorithms.differences import widened
+from neurai_algorithms.predictive_coding_spec import PCConfig
+from neurai_core.arrays import PyTree, Scalar, batch_size
+from neurai_core.layered import Layered
+from neurai_core.rule import Objective
+
+
+class Task(NamedTuple):
+    """One batch for one model.
+
+    Attributes:
+        model: the layers f_1..f_L.
+        params: theta_1..theta_L.
+        states: the collections of every layer, as they were before this batch.
+        x: inputs v_0.
+        y: targets.
+        key: PRNG key of the batch, None for models that draw nothing.
+        score: loss and accuracy.
+        config: settings.
+    """
+
+    model: Layered
+    params: PyTree
+    states: tuple[PyTree, ...]
+    x: PyTree
+    y: PyTree
+    key: Any
+    score: Objective
+    config: PCConfig
+
+    def layer_key(self, index: int) -> Any:
+        """The key of one layer, the same in every sweep."""
+        return None if self.key is None else jax.random.fold_in(self.key, index)
+
+    def layer_function(self, index: int) -> Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]:
+        """``(theta, v) -> (f(v), updated collections)`` of one layer, its draws and collections held."""
+        apply = partial(self.model.layers[index].apply, key=self.layer_key(index), train=True)
+
+        def function(params: PyTree, v: PyTree) -> tuple[PyTree, PyTree]:
+            return apply(params, self.states[index], v)
+
+        return jax.checkpoint(function) if self.config.remat else function
+
+    @property
+    def scale(self) -> Any:
+        """The factor on the loss while relaxing."""
+        given = self.config.loss_scale
+        return float(batch_size(self.x)) if given == "per_sample" else given
+
+    def unscaled(self, errors: PyTree) -> PyTree:
+        """Errors, or gradients, in the scale of the user's loss."""
+        if isinstance(self.scale, float) and self.scale == 1.0:
+            return errors
+        return jax.tree.map(lambda e: e / jnp.asarray(self.scale, e.dtype), errors)
+
+    def scaled_loss(self, outputs: PyTree) -> Scalar:
+        """The loss as it enters the energy."""
+        return self.scale * self.score.loss(outputs, self.y)[0]
+
+    def step(self, t: Any) -> Any:
+        """eta of sweep t, counted from 0."""
+        return self.config.eta(t) if callable(self.config.eta) else self.config.eta
+
+
+class Found(NamedTuple):
+    """What a mode finds.
+
+    Attributes:
+        grads: in the structure of params and the scale of the user's loss.
+        outputs: the feed-forward outputs.
+        states: the collections of every layer after one feed-forward pass.
+        errors: eps_1..eps_L, prediction minus belief, in the scale of the relaxation.
+        beliefs: v_1..v_{L-1} after the last move.
+        steps: sweeps taken.
+        energy: the energy before every sweep and at the end; None unless asked for.
+    """
+
+    grads: PyTree
+    outputs: PyTree
+    states: tuple[PyTree, ...]
+    errors: tuple[PyTree, ...]
+    beliefs: tuple[PyTree, ...]
+    steps: Any
+    energy: Any = None
+
+
+def half_square(tree: PyTree) -> Scalar:
+    """1/2 |tree|^2 over all entries, in float32 at least."""
+    return sum((jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(widened(tree))), jnp.zeros(())) / 2
+
+
+def root_mean_square(tree: PyTree) -> Scalar:
+    """Root mean square over all entries."""
+    return jnp.sqrt(2 * half_square(tree) / max(1, sum(leaf.size for leaf in jax.tree.leaves(tree))))

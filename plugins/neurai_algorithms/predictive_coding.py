@@ -1,0 +1,259 @@
+r"""Predictive coding: every layer keeps a belief about its activity, and learns from its own prediction error.
+
+    eps_l = f_l(v_{l-1}) - v_l        prediction minus belief, so that it has the sign of the back-propagated error
+    grad(theta_l) = (df_l/dtheta_l)^T eps_l
+
+The modes differ in how the errors are found: `strict_relaxation`, `fixed_prediction` (which holds ``EXACT`` too)
+and `incremental_inference`. The loss reported is always that of the feed-forward pass.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from neurai_algorithms.fixed_prediction import coefficients, exact, fixed_prediction, updates_needed
+from neurai_algorithms.incremental_inference import incremental, optimizer_of
+from neurai_algorithms.optax_texts import made
+from neurai_algorithms.pc_task import Found, Task
+from neurai_algorithms.predictive_coding_spec import PCConfig, PCMode
+from neurai_algorithms.strict_relaxation import strict
+from neurai_core.adapting import adapt
+from neurai_core.arrays import PyTree, tree_norm
+from neurai_core.errors import ModelError, SettingsError, UsageError
+from neurai_core.explain import is_traced, validate_settings
+from neurai_core.grads.base import LocalBase
+from neurai_core.layered import Layered, check_forward
+from neurai_core.rule import (
+    Estimate,
+    Objective,
+    Rule,
+    State,
+    check_objective,
+    feedforward_predict,
+    loss_aux,
+    model_state_of,
+    objective,
+)
+
+SMALL_SHARE = 0.01  # of the back-propagated error that the first layer gets; below, a warning
+FULL_SHARE = 0.99
+
+
+class ShortRelaxation(UserWarning):
+    """The relaxation is too short for the errors to reach the first layers."""
+
+
+def build(
+    config: PCConfig,
+    *,
+    loss: Callable[..., Any],
+    accuracy: Callable[..., Any] | None = None,
+    has_aux: bool = False,
+    **context: Any,
+) -> Rule:
+    """The rule "predictive coding".
+
+    Args:
+        config: settings.
+        loss: ``(outputs, targets) -> scalar``, or a pair when ``has_aux``.
+        accuracy: ``(outputs, targets) -> scalar`` or None.
+        has_aux: whether the loss returns a pair.
+        **context: not used.
+    """
+    score = objective(loss, accuracy, has_aux)
+    config = _with_schedule(config)
+
+    def init(model: Any, params: PyTree, *, key: Any = None, model_state: PyTree = ()) -> PyTree:
+        warn_if_short(config, len(_layers(model)))
+        if config.mode != PCMode.INCREMENTAL:
+            return model_state
+        return State(model_state, optimizer_of(config).init(tuple(params)))
+
+    def estimate(
+        model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
+    ) -> tuple[Estimate, PyTree]:
+        task = _task(config, score, model, params, state, batch, key)
+        if config.mode != PCMode.INCREMENTAL:
+            found = _SOLVERS[config.mode](task)
+            return _report(task, found, params), _updated(state, found)
+        found, carry = incremental(task, _carried(state))
+        return _report(task, found, params), State(_updated(model_state_of(state), found), carry)
+
+    return Rule(init, estimate, feedforward_predict)
+
+
+_SOLVERS: dict[str, Callable[[Task], Found]] = {
+    PCMode.STRICT: strict,
+    PCMode.FIXED_PRED: fixed_prediction,
+    PCMode.EXACT: exact,
+}
+
+
+class PC(LocalBase):
+    """Predictive coding: local learning on prediction errors of beliefs that relax for n sweeps.
+
+    Args:
+        loss_f: loss by name or callable ``(outputs, targets) -> scalar``.
+        acc_f: accuracy by name or callable ``(outputs, targets) -> scalar``; None reports -1.
+        eta: step of one sweep, a number > 0 or an optax schedule over the sweeps.
+        n: sweeps, at least 1.
+        mode: a `PCMode` or its name.
+        fun_has_aux: whether ``loss_f`` returns a pair whose second part is handed back.
+        **settings: further settings of `PCConfig`: ``loss_scale``, ``corrector``, ``optimizer``, ``tol``, ``fresh``,
+            ``light_cone``, ``energy_trace``, ``keep_activities``, ``remat``.
+
+    Raises:
+        SettingsError: a setting is unknown or out of range.
+
+    In mode ``INCREMENTAL`` every call starts the optimizer of the parameter steps anew; the rule
+    ``neurai.algorithm("pc", mode="incremental")`` carries it in its state.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from neurai_core.models import mlp
+        >>> model = mlp((4, 8, 3))
+        >>> params, _ = model.init(jax.random.key(0), (4,))
+        >>> batch = jnp.ones((8, 4)), jnp.zeros(8, int)
+        >>> grads, loss, accuracy = PC("cross_entropy", eta=0.1, n=20).get_grads(model, params, batch)
+        >>> grads[0]["w"].shape, float(accuracy)
+        ((4, 8), -1.0)
+    """
+
+    algorithm: ClassVar[str] = "pc"
+    config: ClassVar[type[PCConfig]] = PCConfig
+
+    def __init__(
+        self,
+        loss_f: str | Callable[..., Any],
+        acc_f: str | Callable[..., Any] | None = None,
+        eta: Any = 0.1,
+        n: int = 20,
+        mode: PCMode | str = PCMode.STRICT,
+        fun_has_aux: bool = False,
+        **settings: Any,
+    ) -> None:
+        super().__init__(loss_f, acc_f, fun_has_aux)
+        given = {name: _known(name, value) for name, value in {"eta": eta, **settings}.items()}
+        config = validate_settings(self.config, {"n": n, "mode": mode, **given}, name=self.algorithm)
+        self._settings = {name: getattr(config, name) for name in type(config).model_fields}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of the rule, by the names of its config."""
+        return self._settings
+
+
+def _known(name: str, value: Any) -> Any:
+    """A scalar of JAX as a number: an object that is compiled for must be hashable."""
+    if is_traced(value):
+        raise SettingsError(
+            f"{name}: takes a number or a schedule here (got a traced number).",
+            hint=f"A rule takes it: neurai.algorithm('pc', {name}=...).estimate inside jit or vmap.",
+        )
+    return value.item() if getattr(value, "shape", None) == () else value
+
+
+# ---------------------------------------------------------------------------- before training
+
+
+def warn_if_short(config: PCConfig, depth: int) -> None:
+    """Warn when n sweeps leave the first layers without a gradient, or with hardly any.
+
+    Args:
+        config: settings.
+        depth: number of layers L.
+
+    >>> warn_if_short(PCConfig(), 3)
+    """
+    if config.mode == PCMode.EXACT:
+        return
+    stale = config.mode != PCMode.INCREMENTAL and not config.fresh
+    updates = config.n - 1 if stale or config.mode == PCMode.INCREMENTAL else config.n
+    if updates < depth - 1:
+        _warn(
+            f"n={config.n} sweeps leave {depth - 1 - updates} of {depth} layers with gradients of exactly zero",
+            config,
+            depth,
+        )
+    elif isinstance(config.eta, float) and config.corrector is None:
+        share = coefficients(config.eta, updates, depth)[-1]
+        if share < SMALL_SHARE and config.mode != PCMode.INCREMENTAL:
+            _warn(f"n={config.n} sweeps bring {share:.1g} of the error to the first of {depth} layers", config, depth)
+
+
+def _warn(what: str, config: PCConfig, depth: int) -> None:
+    warnings.warn(f"PC: {what}. {_advice(config, depth)}", ShortRelaxation, stacklevel=3)
+
+
+def _advice(config: PCConfig, depth: int) -> str:
+    extra = 0 if config.fresh else 1
+    if not isinstance(config.eta, float) or config.corrector is not None:
+        return f"It takes n={depth - 1 + extra} for the error to reach the first layer at all."
+    least, most = (updates_needed(config.eta, depth - 1, share) for share in (SMALL_SHARE, FULL_SHARE))
+    if least is None or most is None:
+        return f"At eta={config.eta:g} no n will do; take 0 < eta < 2."
+    low, high = f"n={least + extra} brings {SMALL_SHARE:.0%} of it", f"n={most + extra} {FULL_SHARE:.0%}"
+    return f"At eta={config.eta:g}, {low} and {high}."
+
+
+def _with_schedule(config: PCConfig) -> PCConfig:
+    """Settings with a schedule in the place of its text."""
+    return config.model_copy(update={"eta": made(config.eta)}) if isinstance(config.eta, str) else config
+
+
+def _layers(model: Any) -> Layered:
+    """The model, which must be one of layers."""
+    return model if isinstance(model, Layered) else adapt(model, needs="layered").model
+
+
+def _task(
+    config: PCConfig, score: Objective, model: Any, params: PyTree, state: PyTree, batch: PyTree, key: Any
+) -> Task:
+    """The batch as the solvers see it, all that can be wrong with it found without computing."""
+    layered, (x, y), model_state = _layers(model), batch, model_state_of(state)
+    outputs = check_forward(layered, params, x, model_state=model_state)
+    check_objective(score, outputs, y)
+    for index, layer in enumerate(layered.layers):
+        if layer.stochastic and key is None:
+            raise ModelError(
+                f"Layer {index} ({layer.name}) draws from a key and none was given.",
+                hint="Pass one per batch, key=jax.random.key(0); the draw is held during the relaxation.",
+            )
+    return Task(layered, tuple(params), layered.layer_states(model_state), x, y, key, score, config)
+
+
+def _carried(state: PyTree) -> PyTree:
+    if not isinstance(state, State):
+        raise UsageError(
+            "Incremental predictive coding carries the state of its optimizer, and none was given.",
+            hint="Start with state = rule.init(model, params, key=key) and pass on what estimate returns.",
+        )
+    return state.own
+
+
+# ---------------------------------------------------------------------------- after a batch
+
+
+def _updated(state: PyTree, found: Found) -> PyTree:
+    """The model's collections after one feed-forward pass, ``()`` when there are none."""
+    return state if state == () else found.states
+
+
+def _report(task: Task, found: Found, params: PyTree) -> Estimate:
+    loss, extra = task.score.loss(found.outputs, task.y)
+    aux = {
+        **loss_aux(extra),
+        "steps": jnp.asarray(found.steps, jnp.int32),
+        "error_norms": jnp.stack([tree_norm(e) for e in found.errors]),
+    }
+    if task.config.energy_trace:
+        aux["energy"] = found.energy
+    if task.config.keep_activities:
+        aux |= {"beliefs": found.beliefs, "errors": found.errors}
+    grads = jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(found.grads))
+    return Estimate(grads, loss, task.score.accuracy(found.outputs, task.y), aux)

@@ -1,0 +1,66 @@
+"""Slow and simple predictive coding to compare with: plain loops, automatic differentiation, nothing clever."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+
+def activities(model, params, x):
+    """vhat_1..vhat_L."""
+    out = []
+    for layer, own in zip(model.layers, params, strict=True):
+        x = layer.apply(own, (), x, train=True)[0]
+        out.append(x)
+    return out
+
+
+def energy(model, params, x, y, loss, beliefs):
+    """F at beliefs v_1..v_{L-1}."""
+    below = [x, *beliefs]
+    predicted = [f.apply(p, (), v, train=True)[0] for f, p, v in zip(model.layers, params, below, strict=True)]
+    hidden = sum(jnp.sum((f - v) ** 2) / 2 for f, v in zip(predicted[:-1], beliefs, strict=True))
+    return loss(predicted[-1], y) + hidden
+
+
+def strict(model, params, x, y, loss, steps, fresh=False):
+    """Descent on F by automatic differentiation, one sweep per entry of ``steps`` (its eta).
+
+    Returns:
+        Gradients with inputs after the last move and errors before it (after it if ``fresh``).
+    """
+    beliefs = activities(model, params, x)[:-1]
+    for eta in steps:
+        before = beliefs
+        slope = jax.grad(lambda v: energy(model, params, x, y, loss, v))(beliefs)
+        beliefs = [v - eta * g for v, g in zip(beliefs, slope, strict=True)]
+    seen = beliefs if fresh else before
+    below = [x, *seen]
+    predicted = [f.apply(p, (), v, train=True)[0] for f, p, v in zip(model.layers, params, below, strict=True)]
+    errors = [f - v for f, v in zip(predicted[:-1], seen, strict=True)]
+    errors.append(jax.grad(lambda o: loss(o, y))(predicted[-1]))
+    return learn(model, params, [x, *beliefs], errors)
+
+
+def learn(model, params, inputs, errors):
+    """Each layer's gradient from its own input and error."""
+    grads = []
+    for layer, own, v, e in zip(model.layers, params, inputs, errors, strict=True):
+        pull = jax.vjp(lambda p, f=layer.apply, v=v: f(p, (), v, train=True)[0], own)[1]
+        grads.append(pull(e)[0])
+    return tuple(grads)
+
+
+def fixed_prediction(model, params, x, y, loss, eta, n):
+    """The recursion itself: n sweeps of eps <- (1 - eta) eps + eta J^T eps, the errors of the last sweep."""
+    outputs = activities(model, params, x)
+    pulls = [
+        jax.vjp(lambda v, f=layer.apply, p=own: f(p, (), v, train=True)[0], below)[1]
+        for layer, own, below in zip(model.layers[1:], params[1:], outputs[:-1], strict=True)
+    ]
+    errors = [jnp.zeros_like(v) for v in outputs[:-1]]
+    errors.append(jax.grad(lambda o: loss(o, y))(outputs[-1]))
+    for _ in range(n - 1):
+        back = [pull(e)[0] for pull, e in zip(pulls, errors[1:], strict=True)]
+        errors = [e + eta * (b - e) for e, b in zip(errors[:-1], back, strict=True)] + errors[-1:]
+    return learn(model, params, [x, *outputs[:-1]], errors)
