@@ -8,7 +8,8 @@ the way they went, theta before the batch minus theta after its last sweep. So `
 exactly the incremental step, and any other optimizer treats that way as a gradient.
 
 Predictions move with the parameters, so there is no feed-forward point to keep a distance from: beliefs are kept
-as they are.
+as they are. Where no error can have arrived yet, layers below L - t in sweep t, it is set to the zero it is: an
+optimizer that divides by the size of gradients, such as Adam, would make steps of its rounding.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from neurai_algorithms.differences import like, subtract, widened
@@ -48,18 +50,20 @@ def incremental(task: Task, carry: PyTree) -> tuple[Found, PyTree]:
     predictions, states = _feedforward(task)
     optimizer, functions = optimizer_of(config), [task.layer_function(l) for l in range(len(task.model))]
 
-    def errors(beliefs: tuple[PyTree, ...], params: PyTree) -> tuple[list[PyTree], PyTree]:
-        """Hidden errors and the output's prediction."""
+    def errors(t: Any, beliefs: tuple[PyTree, ...], params: PyTree) -> tuple[list[PyTree], PyTree]:
+        """Hidden errors before sweep t and the output's prediction."""
         inputs = (task.x, *(like(v, p) for v, p in zip(beliefs, predictions, strict=False)))
         *hidden, top = (f(p, v)[0] for f, p, v in zip(functions, params, inputs, strict=True))
-        return [subtract(widened(f), v) for f, v in zip(hidden, beliefs, strict=True)], widened(top)
+        plain = (subtract(widened(f), v) for f, v in zip(hidden, beliefs, strict=True))
+        arrived = (t >= len(functions) - l for l in range(1, len(functions)))
+        return [_masked(e, here) for e, here in zip(plain, arrived, strict=True)], widened(top)
 
-    def energy(beliefs: tuple[PyTree, ...], params: PyTree) -> Scalar:
-        hidden, top = errors(beliefs, params)
+    def energy(beliefs: tuple[PyTree, ...], params: PyTree, t: Any) -> Scalar:
+        hidden, top = errors(t, beliefs, params)
         return task.scaled_loss(top) + sum(half_square(e) for e in hidden)
 
     def sweep(t: Any, now: Moving) -> Moving:
-        uphill, grads = jax.grad(energy, (0, 1))(now.beliefs, now.params)
+        uphill, grads = jax.grad(energy, (0, 1))(now.beliefs, now.params, t)
         updates, carry = optimizer.update(task.unscaled(grads), now.carry, now.params)
         moved = subtract(now.beliefs, tree_scale(uphill, task.step(t)))
         return Moving(moved, optax.apply_updates(now.params, updates), carry)
@@ -72,11 +76,11 @@ def incremental(task: Task, carry: PyTree) -> tuple[Found, PyTree]:
         Moving(tuple(map(widened, predictions[:-1])), task.params, carry),
         config.n,
         tol=0.0 if never else config.tol * root_mean_square(top_error),
-        observe=(lambda now: energy(now.beliefs, now.params)) if config.energy_trace else None,
+        observe=(lambda now: energy(now.beliefs, now.params, config.n)) if config.energy_trace else None,
         moving=lambda now: now.beliefs,
     )
     end = relaxed.state
-    hidden, top = errors(end.beliefs, end.params)
+    hidden, top = errors(relaxed.steps, end.beliefs, end.params)
     found = Found(
         grads=subtract(task.params, end.params),
         outputs=predictions[-1],
@@ -87,6 +91,10 @@ def incremental(task: Task, carry: PyTree) -> tuple[Found, PyTree]:
         energy=relaxed.trace if config.energy_trace else None,
     )
     return found, end.carry
+
+
+def _masked(tree: PyTree, here: Any) -> PyTree:
+    return jax.tree.map(lambda leaf: jnp.where(here, leaf, 0), tree)
 
 
 def _feedforward(task: Task) -> tuple[tuple[PyTree, ...], tuple[PyTree, ...]]:

@@ -287,6 +287,17 @@ def test_incremental_gradients_are_the_way_the_parameters_went(name, x64):
     assert model_state_of(state) == () and int(state.own[0].count) == 12
 
 
+def test_no_incremental_step_is_made_of_rounding():
+    """Adam divides by the size of the gradient: in float32 the rounding of a layer at rest would move it fully."""
+    model = mlp((20, *[32] * 9, 10), "tanh")
+    params, batch = problem(model, (20,), batch=16)
+    rule = build(PCConfig(mode="incremental", n=6, optimizer="adam(0.01)"), loss=sum_squares)
+    with pytest.warns(ShortRelaxation, match="leave 4 of 10 layers"):
+        state = rule.init(model, params)
+    grads = rule.estimate(model, params, state, batch)[0].grads
+    assert [bool(np.any(g["w"])) for g in grads] == [False] * 4 + [True] * 6
+
+
 # ---------------------------------------------------------------------------- how beliefs move
 
 
