@@ -98,11 +98,14 @@ class AlgorithmSpec(PluginSpec):
     Attributes:
         needs: what it must see of a model: ``callable`` (any ``model(params, x)``) or ``layered``.
         claims: tags that tests verify: ``local``, ``exact``, ``order_in_beta``, ``stateful``, ...
+        defaults: run settings that suit the rule, such as ``{"loss": "sum_squared_error"}``; a run takes them where
+            nobody says otherwise.
     """
 
     kind: Literal["algorithm"] = "algorithm"
     needs: Literal["callable", "layered"] = "callable"
     claims: tuple[Name, ...] = ()
+    defaults: dict[str, Any] = {}
 
 
 class SurrogateSpec(PluginSpec):

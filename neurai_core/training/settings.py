@@ -1,4 +1,4 @@
-"""What decides a run, and where each value comes from: flags > ``--set`` > file > ``NEURAI_*`` > defaults.
+"""What decides a run, and where each value comes from: flags > ``--set`` > file > ``NEURAI_*`` > rule > defaults.
 
 Light: neither JAX nor optax is imported here, so a configuration is checked before anything heavy starts.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, cast, get_args
@@ -19,7 +19,7 @@ from neurai_core.errors import DataError, SettingsError, UsageError
 from neurai_core.explain import validate_settings
 from neurai_core.naming import canonical, did_you_mean
 from neurai_core.registry import REGISTRY
-from neurai_core.specs import Config
+from neurai_core.specs import AlgorithmSpec, Config
 
 PARTS = {"rule": "algorithm", "data": "dataset", "optimizer": ""}  # what has settings of its own -> kind
 ENVIRONMENT = {"data": "NEURAI_DATASET"}  # NEURAI_DATA is the folder where data sets are looked for
@@ -87,6 +87,10 @@ class _Layer:
             self.values[name] = value
         self.sources[name] = source
 
+    def said(self) -> _Layer:
+        """This layer without the defaults that it started from."""
+        return replace(self, values={name: value for name, value in self.values.items() if name in self.sources})
+
     def over(self, below: _Layer) -> _Layer:
         """This layer laid over another; settings below that were meant for another rule fall away."""
         changed = [part for part in PARTS if self.values.get(part, below.values.get(part)) != below.values.get(part)]
@@ -105,7 +109,7 @@ def choose(
     file: Path | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Chosen:
-    """Bring the four sources together and check what can be checked without computing.
+    """Bring all sources together and check what can be checked without computing.
 
     Args:
         flags: run settings by name; None stands for a flag that was not given.
@@ -132,7 +136,7 @@ def choose(
     named = {key: value for key, value in pairs if key in RunSettings.model_fields}
     rule = flag_layer.values.get("rule", named.get("rule", merged.values.get("rule", _default("rule"))))
     values, inner = _from_sets(pairs, rule)
-    merged = inner.over(flag_layer.over(values.over(merged)))
+    merged = inner.over(flag_layer.over(values.over(merged))).said().over(_from_rule(rule))
     return _checked(cast(RunSettings, validate_settings(RunSettings, merged.values, name="a run")), merged)
 
 
@@ -162,6 +166,14 @@ def variable(name: str) -> str:
 
 
 # ---------------------------------------------------------------------------- the sources
+
+
+def _from_rule(rule: str) -> _Layer:
+    """What suits a rule, over the defaults of what has settings of its own."""
+    layer = _Layer({name: _default(name) for name in PARTS} | {"rule": rule})
+    for name, value in cast(AlgorithmSpec, REGISTRY.spec("algorithm", rule)).defaults.items():
+        layer.put(name, value, f"rule {rule}")
+    return layer
 
 
 def _from_environment(environ: Mapping[str, str]) -> _Layer:

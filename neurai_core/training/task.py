@@ -103,9 +103,12 @@ def prepare(chosen: Chosen) -> Task:
     data = _reshaped(read, "x", (math.prod(read.input_shape),)) if found.flat else read
     adapted = adapt(found.model, needs=_needs(settings.rule), input_shape=data.input_shape)
     params, model_state = adapted.split(found.params)
+    model, extended = adapted.model, getattr(rule, "extended", None)
+    if extended is not None:
+        model, params = extended(model, params, key=jax.random.fold_in(key, 1), input_shape=data.input_shape)
     task = Task(
         rule=with_alignment(rule, loss) if settings.align else rule,
-        model=adapted.model,
+        model=model,
         params=params,
         data=data,
         score=objective(loss_function(loss), accuracy_function(accuracy)),
