@@ -23,7 +23,7 @@ from timing import write
 import neurai_core as neurai
 from neurai_algorithms.bidirectional import BiPC, two_way
 from neurai_core.models import mlp
-from neurai_core.report.generation import figures_of, generation
+from neurai_core.report.generation import figures_of, generation, made_by
 
 TASKS: dict[str, Any] = {
     "digits": ((64, 128, 64, 10), 2e-3, 32, 60),
@@ -56,12 +56,6 @@ def train(rule: BiPC, model: Any, data: Any, rate: float, size: int, epochs: int
         order = np.random.default_rng([seed, number]).permutation(len(x))
         carry = epoch(carry, order[: len(x) // size * size].reshape(-1, size))
     return carry[0]
-
-
-def measured(rule: BiPC, model: Any, params: Any, data: Any) -> dict[str, Any]:
-    x, y = jnp.asarray(data.x_test).reshape(len(data.x_test), -1), jnp.asarray(data.y_test)
-    accuracy = float(rule.predict(model, params, (x, y))[1])
-    return {"accuracy": accuracy, **figures_of(rule.rule(), two_way(model, rule.shared), params, data)}
 
 
 def line(kind: str, row: dict[str, Any]) -> str:
@@ -99,10 +93,12 @@ def main() -> None:
         results[kind] = []
         for seed in range(args.seeds):
             params = train(rule, model, data, rate, size, args.epochs or epochs, seed)
-            results[kind].append(measured(rule, model, params, data))
+            made = made_by(rule.rule(), two_way(model, rule.shared), params, data)
+            accuracy = float(rule.predict(model, params, (jnp.asarray(made.x), jnp.asarray(made.y)))[1])
+            results[kind].append({"accuracy": accuracy, **figures_of(made)})
             print(line(kind, results[kind][-1]), flush=True)
             if args.picture and kind == "shared" and seed == 0:
-                generation(rule.rule(), two_way(model, rule.shared), params, data, Path(args.picture))
+                generation(made, Path(args.picture))
         print("\n".join(f"{kind:9} {name:28} {text}" for name, text in summary(results[kind]).items()), flush=True)
     write(args.json, results)
 

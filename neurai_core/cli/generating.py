@@ -26,15 +26,15 @@ def generate(
     One image per class; reconstructions from every layer beside the originals; the lower half of an image filled in
     from the upper one, without and with its label. For runs of rules that generate, such as bipc.
     """
-    from neurai_core.report.generation import figures_of, generation  # JAX from here on
+    from neurai_core.report.generation import figures_of, generation, made_by  # JAX from here on
     from neurai_core.training.run import Viewer, finished
 
     task, kept = finished(run, Viewer(note=note))
     _check_generates(task.rule)
-    what = task.rule, task.model, kept.params, task.data
+    made = made_by(task.rule, task.model, kept.params, task.data)
     title = f"{task.rule.origin.name} on {task.data.name}"
-    picture = generation(*what, run / PICTURE if out is None else out, title=title)
-    figures = figures_of(*what)
+    picture = generation(made, run / PICTURE if out is None else out, title=title)
+    figures = figures_of(made)
     if as_json:
         print_json({**figures, "picture": str(picture)})
         return

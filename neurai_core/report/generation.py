@@ -1,7 +1,7 @@
 """What a network that runs both ways makes: one image per class, reconstructions, and the hidden half filled in.
 
-`generation` draws it, `figures_of` measures it. The rule must offer ``generate(model, params, y)``,
-``reconstruct(model, params, x, layer)`` and ``infer(model, params, x, y, mask)``.
+`made_by` asks for it, `generation` draws it, `figures_of` measures it. The rule must offer
+``generate(model, params, y)``, ``reconstruct(model, params, x, layer)`` and ``infer(model, params, x, y, mask)``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -25,6 +24,104 @@ _PANEL, _DPI = 0.62, 150  # inches of one image
 HIDDEN = "#d55e00"  # the line above what was hidden
 
 
+class Made(NamedTuple):
+    """What a network made of a test set; the first test image of every class comes first.
+
+    Attributes:
+        x: test inputs, as the model takes them.
+        y: their labels.
+        half: which part of one example is its upper half.
+        shape: ``(H, W, C)`` of one image.
+        generated: one image per class.
+        taken_for: the class that the network itself sees in each of them.
+        reconstructed: the inputs as layer 1, 2, ... predicts them.
+        filled: the first examples, at most `FILLED`, their lower half filled in.
+        filled_told: the same, the label known.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    half: np.ndarray
+    shape: tuple[int, int, int]
+    generated: np.ndarray
+    taken_for: np.ndarray
+    reconstructed: list[np.ndarray]
+    filled: np.ndarray
+    filled_told: np.ndarray
+
+
+def made_by(rule: Any, model: Any, params: PyTree, data: Dataset) -> Made:
+    """Ask a network for everything that is drawn and measured.
+
+    Args:
+        rule: one that generates.
+        model: the network, a chain of layers.
+        params: its parameters, both ways.
+        data: images with classes; the test images are used.
+
+    Raises:
+        DataError: the data have no classes, or their examples are no images.
+    """
+    if data.n_classes is None:
+        raise DataError(f"{data.name} has no classes to generate from.", "Use a data set with labels.")
+    shape = _image_shape(data)
+    y, first = np.asarray(data.y_test), np.unique(np.asarray(data.y_test), return_index=True)[1]
+    order = np.concatenate([first, np.delete(np.arange(len(y)), first)])
+    example = params[0]["down"]["b"].shape  # images, or vectors
+    x, y = np.asarray(data.x_test)[order].reshape(len(y), *example), y[order]
+    half = _upper_half(shape).reshape(example)
+    generate, predict, infer = (jax.jit(f, static_argnums=0) for f in (rule.generate, rule.predict, rule.infer))
+    reconstruct = jax.jit(rule.reconstruct, static_argnums=(0, 3))
+    images = generate(model, params, np.arange(data.n_classes))
+    layers = range(1, len(model.layers) + 1)
+    return Made(
+        x=x,
+        y=y,
+        half=half,
+        shape=shape,
+        generated=_plain(images),
+        taken_for=np.argmax(predict(model, params, images), axis=-1),
+        reconstructed=[_plain(reconstruct(model, params, x, layer)) for layer in layers],
+        filled=_plain(infer(model, params, x[:FILLED], None, half).x),
+        filled_told=_plain(infer(model, params, x[:FILLED], y[:FILLED], half).x),
+    )
+
+
+# ---------------------------------------------------------------------------- measuring
+
+
+def figures_of(made: Made) -> dict[str, Any]:
+    """How good what was made is.
+
+    Returns:
+        ``generation_mse``: mean squared error per pixel between the image of a class and the test images of that
+        class; ``generation_floor``: that of the class means of the test images; ``recognized``: how many generated
+        images the network itself takes for their class, of ``classes``; ``reconstruction_mse``: one number per layer;
+        ``lower_half_mse``, ``lower_half_with_label_mse``, ``lower_half_of_mean_image_mse``: of the lower half, filled
+        in from the upper one, for at most `FILLED` test examples.
+    """
+    x, y, hidden, classes = made.x, made.y, ~made.half, np.arange(len(made.generated))
+    means = np.stack([x[y == label].mean(axis=0) for label in classes])
+    seen = x[: len(made.filled)][:, hidden]
+    return {
+        "generation_mse": _mse(made.generated[y], x),
+        "generation_floor": _mse(means[y], x),
+        "recognized": int(np.sum(made.taken_for == classes)),
+        "classes": len(classes),
+        "reconstruction_mse": [_mse(again, x) for again in made.reconstructed],
+        "lower_half_mse": _mse(made.filled[:, hidden], seen),
+        "lower_half_with_label_mse": _mse(made.filled_told[:, hidden], seen),
+        "lower_half_of_mean_image_mse": _mse(x.mean(axis=0)[hidden], seen),
+    }
+
+
+def _mse(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.mean(np.square(a - b)))
+
+
+# ---------------------------------------------------------------------------- drawing
+
+
 class Row(NamedTuple):
     """One row of images ``(n, ...)`` and what it shows; ``cut`` draws the line above which images were seen."""
 
@@ -33,26 +130,18 @@ class Row(NamedTuple):
     cut: bool = False
 
 
-def generation(rule: Any, model: Any, params: PyTree, data: Dataset, path: Path, *, title: str = "") -> Path:
-    """Draw what a two-way network generates, reconstructs and fills in, for the first test image of every class.
+def generation(made: Made, path: Path, *, title: str = "") -> Path:
+    """Draw what was made of the first test image of every class.
 
     Args:
-        rule: one that generates.
-        model: the network, a chain of layers.
-        params: its parameters, both ways.
-        data: images with classes; the test images are shown.
+        made: from `made_by`.
         path: the PNG file to write.
         title: what stands above.
 
-    Returns:
-        The path.
-
     Raises:
-        DataError: the data have no classes, or their examples are no images.
         OutputError: the file cannot be written.
     """
-    rows = rows_of(rule, model, params, data)
-    figure = _drawn(rows, _image_shape(data))
+    figure = _drawn(rows_of(made), made.shape)
     figure.suptitle(title, fontsize=9)
     try:
         figure.savefig(path)
@@ -61,38 +150,22 @@ def generation(rule: Any, model: Any, params: PyTree, data: Dataset, path: Path,
     return path
 
 
-def rows_of(rule: Any, model: Any, params: PyTree, data: Dataset) -> list[Row]:
-    """The rows of the picture: generated, shown, reconstructed from every layer, lower half hidden and filled in.
-
-    Every column is the first test image of a class.
-
-    Raises:
-        DataError: the data have no classes, or their examples are no images.
-    """
-    x, y, half = _test_set(params, data)
-    first = np.unique(y, return_index=True)[1]
-    x, y = x[first], y[first]
+def rows_of(made: Made) -> list[Row]:
+    """The rows of the picture: generated, shown, reconstructed from every layer, lower half hidden and filled in."""
+    n = len(np.unique(made.y))
+    labels = made.y[:n]
     return [
-        Row("generated", _plain(rule.generate(model, params, y))),
-        Row("test image", _plain(x)),
-        *(Row(f"from layer {k}", _plain(rule.reconstruct(model, params, x, layer=k))) for k in _layers(model)),
-        Row("seen", np.where(half, _plain(x), np.nan), cut=True),
-        Row("filled in", _plain(rule.infer(model, params, x, None, half).x), cut=True),
-        Row("with label", _plain(rule.infer(model, params, x, y, half).x), cut=True),
+        Row("generated", made.generated[labels]),
+        Row("test image", made.x[:n]),
+        *(Row(f"from layer {k}", again[:n]) for k, again in enumerate(made.reconstructed, 1)),
+        Row("seen", np.where(made.half, made.x[:n], np.nan), cut=True),
+        Row("filled in", made.filled[:n], cut=True),
+        Row("with label", made.filled_told[:n], cut=True),
     ]
-
-
-def _layers(model: Any) -> range:
-    return range(1, len(model.layers) + 1)
 
 
 def _plain(images: Any) -> np.ndarray:
     return np.asarray(images, np.float32)
-
-
-def _as_the_model_takes(params: PyTree, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A batch in the shape that the way down gives: images, or vectors."""
-    return (shape[0], *params[0]["down"]["b"].shape)
 
 
 def _image_shape(data: Dataset) -> tuple[int, int, int]:
@@ -117,64 +190,6 @@ def _upper_half(shape: tuple[int, int, int]) -> np.ndarray:
     mask = np.zeros(shape, bool)
     mask[: shape[0] // 2] = True
     return mask
-
-
-# ---------------------------------------------------------------------------- measuring
-
-
-def figures_of(rule: Any, model: Any, params: PyTree, data: Dataset) -> dict[str, Any]:
-    """How good what it makes is, on the test set.
-
-    Returns:
-        ``generation_mse``: mean squared error per pixel between the image of a class and the test images of that
-        class; ``generation_floor``: that of the class means of the test images; ``recognized``: how many generated
-        images the network itself takes for their class, of ``classes``; ``reconstruction_mse``: one number per layer;
-        ``lower_half_mse``, ``lower_half_with_label_mse``, ``lower_half_of_mean_image_mse``: of the lower half, filled
-        in from the upper one, for the first `FILLED` test examples.
-
-    Raises:
-        DataError: the data have no classes, or their examples are no images.
-    """
-    x, y, half = _test_set(params, data)
-    classes = jnp.arange(data.n_classes)
-    images = rule.generate(model, params, classes)
-    means = jnp.stack([x[y == label].mean(axis=0) for label in classes])
-    outputs = rule.predict(model, params, images)
-    return {
-        "generation_mse": _mse(images[y], x),
-        "generation_floor": _mse(means[y], x),
-        "recognized": int(jnp.sum(jnp.argmax(outputs, axis=-1) == classes)),
-        "classes": int(classes.size),
-        "reconstruction_mse": [_mse(rule.reconstruct(model, params, x, layer=k), x) for k in _layers(model)],
-        **_filled(rule, model, params, x, y, half),
-    }
-
-
-def _filled(rule: Any, model: Any, params: PyTree, x: jax.Array, y: jax.Array, half: np.ndarray) -> dict[str, float]:
-    mean, hidden = x.mean(axis=0), ~half
-    x, y = x[:FILLED], y[:FILLED]
-    alone, told = (rule.infer(model, params, x, label, half).x for label in (None, y))
-    return {
-        "lower_half_mse": _mse(alone[:, hidden], x[:, hidden]),
-        "lower_half_with_label_mse": _mse(told[:, hidden], x[:, hidden]),
-        "lower_half_of_mean_image_mse": _mse(mean[hidden], x[:, hidden]),
-    }
-
-
-def _test_set(params: PyTree, data: Dataset) -> tuple[jax.Array, jax.Array, np.ndarray]:
-    """Test inputs as the model takes them, their labels, and which part of one is its upper half."""
-    if data.n_classes is None:
-        raise DataError(f"{data.name} has no classes to generate from.", "Use a data set with labels.")
-    shape = _as_the_model_takes(params, data.x_test.shape)
-    half = _upper_half(_image_shape(data)).reshape(shape[1:])
-    return jnp.asarray(data.x_test).reshape(shape), jnp.asarray(data.y_test), half
-
-
-def _mse(a: jax.Array, b: jax.Array) -> float:
-    return float(jnp.mean(jnp.square(a - b)))
-
-
-# ---------------------------------------------------------------------------- drawing
 
 
 def _drawn(rows: list[Row], shape: tuple[int, int, int]) -> Figure:

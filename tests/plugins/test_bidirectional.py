@@ -19,7 +19,7 @@ from neurai_core.errors import ModelError, SettingsError, UsageError
 from neurai_core.layered import Layered, avg_pool, block, conv, dense, flatten, linear_layer, max_pool
 from neurai_core.losses import sum_squared_error
 from neurai_core.models import mlp
-from neurai_core.report.generation import figures_of, rows_of
+from neurai_core.report.generation import figures_of, made_by, rows_of
 
 MODES = [mode.value for mode in (PCMode.SWEIGHT_BISTRICT, PCMode.BISTRICT)]
 MLP = (mlp((6, 5, 4, 3), "tanh"), (6,))
@@ -302,7 +302,7 @@ def test_filling_in_keeps_what_is_known_and_lowers_the_energy(x64, mode):
 def test_filling_in_descends_on_the_energy_of_training(x64):
     model, params, (x, y) = problem(MLP)
     found = BiPC("sum_squared_error", "sum_squared_error").infer(model, params, x, y, n=7)
-    energy = written_energy(model, params, (x, y), found.hidden, 1.0, 0.1)
+    energy = written_energy(model, params, (x, y), found.hidden, 1.0, 0.05)
     np.testing.assert_allclose(found.energy, energy, rtol=1e-12)
     trained = estimate(model, params, (x, y), n=7, energy_trace=True).aux["energy"]
     np.testing.assert_allclose(found.energy, trained[-1], rtol=1e-12)
@@ -312,7 +312,7 @@ def test_filling_in_descends_on_the_energy_of_training(x64):
 
 
 def test_the_mode_gives_the_weight_of_the_way_down():
-    assert BiPCConfig().weights == (1.0, 0.1)
+    assert BiPCConfig().weights == (1.0, 0.05)
     assert BiPCConfig(mode=PCMode.BISTRICT).weights == (1.0, 0.01)
     assert BiPC("mse", "mse", mode="BISTRICT").settings["mode"] == "bistrict"
 
@@ -442,11 +442,12 @@ def test_it_learns_to_classify_and_to_generate():
     params, _ = jax.jit(lambda carry: jax.lax.scan(step, carry, rows)[0])((params, optimizer.init(params)))
     assert rule.predict(model, params, (x, y))[1] > 0.9
     asked = rule.rule()._replace(infer=lambda *given: rule.infer(model, params, *given[2:], n=200))
-    figures = figures_of(asked, two_way(model), params, data)
+    made = made_by(asked, two_way(model), params, data)
+    figures = figures_of(made)
     assert figures["recognized"] >= 9 and figures["classes"] == 10
     assert figures["generation_floor"] < figures["generation_mse"] < 0.065
     assert figures["reconstruction_mse"][0] < 0.01
     assert figures["lower_half_with_label_mse"] < figures["lower_half_of_mean_image_mse"]
-    rows = rows_of(asked, two_way(model), params, data)
+    rows = rows_of(made)
     assert [row.label for row in rows][:4] == ["generated", "test image", "from layer 1", "from layer 2"]
     assert all(row.images.shape == (10, 64) for row in rows)
