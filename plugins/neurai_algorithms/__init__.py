@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from neurai_algorithms.equilibrium_spec import ep as ep
 from neurai_algorithms.predictive_coding_spec import pc as pc
 from neurai_core.plugin import Plugin
 from neurai_core.specs import AlgorithmSpec, Config, Reference
