@@ -14,3 +14,13 @@ def x64() -> Iterator[None]:
 
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def quick_compile() -> Iterator[None]:
+    """Compile in half of the time: for tests whose programs are large and run once."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -109,6 +109,14 @@ DOCUMENTED = (
     Documented(AUTOGRAD, "PC.get_grads", "self, model, param, batch_data"),
     Documented(
         AUTOGRAD,
+        "EP",
+        "loss_f, acc_f=None, beta=1.0, dt=0.1, n_relax=20, tau=1, tol=0, mode='two_phase', activation=None, "
+        "fun_has_aux=False",
+    ),
+    Documented(AUTOGRAD, "EP.get_grads", "self, model, param, batch_data, optim=None, opt_state=None, repeat=1"),
+    Documented(AUTOGRAD, "EP.predict", "self, model, param, batch_data"),
+    Documented(
+        AUTOGRAD,
         "grad",
         "fun, argnums=0, has_aux=False, holomorphic=False, allow_int=False, reduce_axes=(), return_fun_value=False",
     ),
@@ -126,6 +134,7 @@ BASES = {
     "LocalBase": "GradeBase",
     "BP": "GradeBase",
     "PC": "LocalBase",
+    "EP": "LocalBase",
     **dict.fromkeys(
         (
             "Gaussian",

@@ -1,0 +1,322 @@
+"""Energies of activities: what relaxing rules descend, and how a chain of layers gives them their couplings.
+
+A network is seen as a `Chain` of `Block`s: block l maps what is below it to a pre-activation, ``map_l(params, .)``,
+and ends in an elementwise ``rho``. The activities ``u_1 .. u_L`` are the pre-activations, ``u_0 = x`` is clamped.
+An `Energy` gives every example a scalar E(u). Only `Energy.value` is needed of a new one; its gradients then come
+from automatic differentiation, and may be overridden in closed form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from neurai_core.arrays import Elementwise, PyTree, Scalar
+from neurai_core.layered import Layer, Layered, identity
+
+Activities: TypeAlias = tuple[jax.Array, ...]
+
+
+# ---------------------------------------------------------------------------- the network as energies see it
+
+
+@dataclass(frozen=True)
+class Block:
+    """The layers between two activities.
+
+    Layers without parameters (pooling, flattening) belong to the block of the next layer that has some.
+
+    Attributes:
+        map: ``(params of all layers, below) -> pre-activation``, batch axis first.
+        rho: elementwise; ``rho(u)`` is what the block above sees.
+        affine: whether ``map`` is affine in both arguments, so that its adjoint needs no linearization.
+        name: of its last layer, with the layer's number.
+        obstacle: the layer that keeps it from being affine; empty when it is.
+    """
+
+    map: Callable[[PyTree, jax.Array], jax.Array]
+    rho: Elementwise
+    affine: bool
+    name: str
+    obstacle: str = ""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A network bound to one batch of inputs.
+
+    Attributes:
+        blocks: from the input to the output.
+        x: inputs ``(B, ...)``, the clamped ``u_0``.
+    """
+
+    blocks: tuple[Block, ...]
+    x: jax.Array
+
+    def drive(self, params: PyTree) -> jax.Array:
+        """What the first block makes of the inputs: constant during a relaxation, so computed once."""
+        return self.blocks[0].map(params, self.x)
+
+    def below(self, u: Activities) -> tuple[jax.Array, ...]:
+        """What each block sees: ``(x, rho(u_1), .., rho(u_{L-1}))``."""
+        return (self.x, *(block.rho(v) for block, v in zip(self.blocks, u[:-1], strict=False)))
+
+    def feedforward(self, params: PyTree) -> Activities:
+        """The pre-activations of one forward pass."""
+        u = [self.drive(params)]
+        for lower, block in zip(self.blocks, self.blocks[1:], strict=False):
+            u.append(block.map(params, lower.rho(u[-1])))
+        return tuple(u)
+
+
+def chain_of(
+    model: Layered,
+    params: PyTree,
+    x: jax.Array,
+    *,
+    model_state: PyTree = (),
+    key: jax.Array | None = None,
+    train: bool = False,
+    activation: Elementwise | None = None,
+    activation_last: bool = False,
+) -> Chain:
+    """See a model as a chain of blocks. Dropout masks stay as ``key`` gives them during a whole relaxation.
+
+    Args:
+        model: the network.
+        params: its parameters; only their structure is looked at.
+        x: inputs ``(B, ...)``.
+        model_state: collections of stateful layers; they stay as they are.
+        key: PRNG key for stochastic layers.
+        train: whether layers are in training mode.
+        activation: takes the place of the blocks' own activations; None keeps them.
+        activation_last: whether ``activation`` takes the place of the last block's own one as well.
+
+    Example:
+        >>> from neurai_core.models import cnn
+        >>> model = cnn((4,), 10)
+        >>> params, _ = model.init(jax.random.key(0), (8, 8, 1))
+        >>> [block.name for block in chain_of(model, params, jnp.ones((2, 8, 8, 1))).blocks]
+        ['layer 0 (conv(4, 3))', 'layer 3 (dense(10))']
+    """
+    states = model.layer_states(model_state)
+    groups = _groups(params)
+    blocks = []
+    for indices in groups:
+        last = indices is groups[-1]
+        rho = activation if activation is not None and (activation_last or not last) else None
+        blocks.append(_block(model, indices, states, key, train, rho))
+    return Chain(tuple(blocks), x)
+
+
+def _groups(params: PyTree) -> list[list[int]]:
+    """Numbers of the layers of every block: each ends at a layer with parameters, or at the end."""
+    groups: list[list[int]] = [[]]
+    for index, layer_params in enumerate(params):
+        groups[-1].append(index)
+        if jax.tree.leaves(layer_params) and index + 1 < len(params):
+            groups.append([])
+    return groups
+
+
+def _block(
+    model: Layered, indices: Sequence[int], states: PyTree, key: Any, train: bool, rho: Elementwise | None
+) -> Block:
+    *inner, last = indices
+    split = model.layers[last].linear is not None and model.layers[last].activation is not None
+
+    def mapped(params: PyTree, below: jax.Array) -> jax.Array:
+        for index in inner if split else indices:
+            layer_key = None if key is None else jax.random.fold_in(key, index)
+            below, _ = model.layers[index].apply(params[index], states[index], below, key=layer_key, train=train)
+        return model.layers[last].linear(params[last], below) if split else below  # type: ignore[misc]
+
+    own = model.layers[last].activation if split else identity
+    opaque = [i for i in inner if not _is_linear(model.layers[i])] + ([] if split else [last])
+    obstacle = f"layer {opaque[0]} ({model.layers[opaque[0]].name})" if opaque else ""
+    name = f"layer {last} ({model.layers[last].name})"
+    return Block(mapped, rho or own or identity, not opaque, name, obstacle)
+
+
+def _is_linear(layer: Layer) -> bool:
+    return layer.linear is not None and layer.activation is identity
+
+
+# ---------------------------------------------------------------------------- the family
+
+
+class Energy:
+    """An energy E(u) of the activities of a chain, one scalar per example.
+
+    Subclass it and write ``value``; write ``force`` and ``contrast`` too where closed forms are faster. Make it a
+    frozen dataclass, or keep it without state, so that equal energies share one compiled step.
+
+    Attributes:
+        default_init: where a free phase starts unless told otherwise: ``zeros`` or ``feedforward``.
+        settled_by_feedforward: whether the feed-forward activities are an exact minimum of E, so that a free phase
+            that starts there is skipped.
+        activation_last: whether an activation given by the user replaces the output block's own one as well.
+        readout: whether ``outputs`` uses parameters; their share of the cost's gradient is then added.
+
+    Example:
+        >>> class Quadratic(Energy):
+        ...     def value(self, chain, params, u):
+        ...         return half_squares(u[0] - chain.drive(params))
+        >>> from neurai_core.models import mlp
+        >>> model = mlp((2, 1))
+        >>> params, _ = model.init(jax.random.key(0), (2,))
+        >>> chain = chain_of(model, params, jnp.ones((3, 2)))
+        >>> u = chain.feedforward(params)
+        >>> [float(f.sum()) for f in Quadratic().force(chain, params, chain.drive(params), u, None)]
+        [0.0]
+    """
+
+    default_init: ClassVar[str] = "zeros"
+    settled_by_feedforward: ClassVar[bool] = False
+    activation_last: ClassVar[bool] = False
+    readout: ClassVar[bool] = False
+
+    def check(self, chain: Chain) -> None:
+        """Raise ModelError when the chain cannot serve, naming the layer and the way out."""
+
+    def feedforward(self, chain: Chain, params: PyTree) -> Activities:
+        """Activities of one forward pass; their number and shapes are those of all activities of this energy."""
+        return chain.feedforward(params)
+
+    def value(self, chain: Chain, params: PyTree, u: Activities) -> jax.Array:
+        """E of every example, ``(B,)``."""
+        raise NotImplementedError
+
+    def outputs(self, chain: Chain, params: PyTree, top: jax.Array) -> jax.Array:
+        """What the cost sees of the last activities."""
+        return top
+
+    def force(
+        self, chain: Chain, params: PyTree, drive: jax.Array, u: Activities, nudge: jax.Array | None
+    ) -> Activities:
+        """dF/du of every example, F = E + beta C; activities move against it.
+
+        Args:
+            chain: the network.
+            params: its parameters.
+            drive: ``chain.drive(params)``.
+            u: activities.
+            nudge: ``beta dC/du_L``, of the shape of ``u_L``; None in a free phase.
+        """
+        holomorphic = jnp.iscomplexobj(u[-1])
+        forces = jax.grad(lambda u: jnp.sum(self.value(chain, params, u)), holomorphic=holomorphic)(u)
+        return nudged(forces, nudge)
+
+    def project(self, chain: Chain, u: Activities) -> Activities:
+        """Bring activities back to where they may be; the identity for most energies."""
+        return u
+
+    def contrast(self, chain: Chain, params: PyTree, states: Activities, weights: jax.Array) -> PyTree:
+        """``sum_k Re(w_k dE/dparams(u_k))``, mean over the batch.
+
+        Args:
+            chain: the network.
+            params: its parameters.
+            states: K activities, stacked: ``(K, B, ...)`` each.
+            weights: ``(K,)``; their sum is 0 unless K is 1.
+        """
+
+        def total(params: PyTree) -> Scalar:
+            values = jax.vmap(lambda u: jnp.mean(self.value(chain, params, u)))(states)
+            return jnp.real(jnp.sum(weights * values))
+
+        return jax.grad(total)(params)
+
+
+def nudged(forces: Activities, nudge: jax.Array | None) -> Activities:
+    """Forces with the nudge added to the last one.
+
+    >>> nudged((jnp.zeros(1), jnp.ones(1)), jnp.ones(1))[1].tolist()
+    [2.0]
+    """
+    return forces if nudge is None else (*forces[:-1], forces[-1] + nudge)
+
+
+def half_squares(a: jax.Array) -> jax.Array:
+    """``1/2 |a|^2`` of every example, ``(B,)``; analytic, so complex entries are not conjugated.
+
+    >>> half_squares(jnp.array([[3.0, 4.0]])).tolist()
+    [12.5]
+    """
+    return 0.5 * dot(a, a)
+
+
+def dot(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Inner product of every example, ``(B,)``, without conjugation.
+
+    >>> dot(jnp.ones((2, 3)), jnp.ones((2, 3))).tolist()
+    [3.0, 3.0]
+    """
+    return (a * b).reshape(len(a), -1).sum(axis=1)
+
+
+# ---------------------------------------------------------------------------- energies that are sums over couplings
+
+
+class Coupled(Energy):
+    """An energy whose parameters meet the activities only in ``- sum_l < map_l(params, below_l), above_l >``.
+
+    Then dE/dparams of block l is minus the adjoint of ``map_l`` in its parameters, at ``below_l``, of ``above_l``:
+    a subclass names the two in ``couplings``, and differences of gradients are formed before the outer product,
+    which costs one large product less and keeps digits that subtracting two finished gradients loses.
+    """
+
+    def couplings(
+        self, chain: Chain, params: PyTree, drive: jax.Array, u: Activities
+    ) -> list[tuple[jax.Array, jax.Array]]:
+        """``(below_l, above_l)`` of every block, the first ones if not all couple."""
+        raise NotImplementedError
+
+    def contrast(self, chain: Chain, params: PyTree, states: Activities, weights: jax.Array) -> PyTree:
+        """As for `Energy.contrast`, by one product with the inputs, whatever K is."""
+        drive = chain.drive(params)
+        pairs = jax.vmap(lambda u: self.couplings(chain, params, drive, u))(states)
+        size = len(chain.x)
+        total = jax.tree.map(jnp.zeros_like, params)
+        for block, (below, above) in zip(chain.blocks, pairs, strict=False):
+            scaled = -jnp.reshape(weights, (-1, *(1,) * (above.ndim - 1))) / size
+            if block is chain.blocks[0]:
+                parts = adjoint(block, params, chain.x, jnp.sum(scaled * _from_first(above), axis=0).real)
+            elif block.affine:
+                parts = _bilinear(block, params, below, above, scaled)
+            else:
+                parts = adjoint(block, params, _rows(below), _rows(scaled * above))
+            total = jax.tree.map(jnp.add, total, parts)
+        return total
+
+
+def _bilinear(block: Block, params: PyTree, below: jax.Array, above: jax.Array, weights: jax.Array) -> PyTree:
+    """``sum_k w_k A(below_k)' above_k`` as ``A(b_0)' sum_k w_k (a_k - a_0) + sum_k A(b_k - b_0)' w_k a_k``."""
+    parts = adjoint(block, params, below[0], jnp.sum(weights * _from_first(above), axis=0))
+    if len(below) == 1:
+        return parts
+    change, pull = _rows(below[1:] - below[0]), _rows(weights[1:] * above[1:])
+
+    def without_bias(params: PyTree) -> jax.Array:
+        return jax.jvp(lambda b: block.map(params, b), (jnp.zeros_like(change),), (change,))[1]
+
+    return jax.tree.map(jnp.add, parts, jax.vjp(without_bias, params)[1](pull)[0])
+
+
+def _from_first(stacked: jax.Array) -> jax.Array:
+    """Differences to the first of K; the first itself when it is alone."""
+    return stacked if len(stacked) == 1 else stacked - stacked[0]
+
+
+def _rows(stacked: jax.Array) -> jax.Array:
+    """``(K, B, ...)`` as one batch of K B rows."""
+    return stacked.reshape(-1, *stacked.shape[2:])
+
+
+def adjoint(block: Block, params: PyTree, below: jax.Array, above: jax.Array) -> PyTree:
+    """Gradient of ``< map(params, below), above >`` with respect to the parameters, real part."""
+    return jax.vjp(lambda p: block.map(p, below), params)[1](above)[0]

@@ -1,0 +1,156 @@
+"""The two energies of equilibrium propagation that ship: conditional Gaussian and layered Hopfield.
+
+Activities u_1 .. u_L are pre-activations, u_0 = x is clamped, rho is the identity on it.
+
+    gaussian   E = sum_l | u_{l+1} - map_l(rho(u_l)) |^2                             (no factor 1/2)
+    hopfield   E = sum_l 1/2 |u_l|^2 - sum_l < rho(u_{l+1}), map_l(rho(u_l)) >
+
+Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024, for hopfield. Part of the literature writes the primitive
+function Phi instead of E: with s = rho(u), Phi(s) = sum_l < s_{l+1}, map_l(s_l) >, so hopfield is
+E = 1/2 |u|^2 - Phi(rho(u)); where rho is the identity inside an interval, a step of dt = 1 of the projected descent
+of E is s <- clip(dPhi/ds).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from neurai_core.arrays import Elementwise, PyTree
+from neurai_core.energy import Activities, Block, Chain, Coupled, Energy, dot, half_squares, nudged
+from neurai_core.errors import ModelError, SettingsError, UnknownName
+from neurai_core.layered import hard_sigmoid, identity
+from neurai_core.naming import did_you_mean
+from neurai_core.plugin import resolve
+
+
+class Gaussian(Coupled):
+    """Conditional Gaussian: E = sum_l |u_{l+1} - map_l(rho(u_l))|^2, the energy of predictive coding times 2.
+
+    The feed-forward activities have E = 0, so the free phase is skipped. Any layer serves; where a block's map is
+    not affine its gradients come from the layer's own derivative.
+    """
+
+    default_init: ClassVar[str] = "feedforward"
+    settled_by_feedforward: ClassVar[bool] = True
+
+    def value(self, chain: Chain, params: PyTree, u: Activities) -> jax.Array:
+        """E of every example, ``(B,)``."""
+        predictions = (block.map(params, below) for block, below in zip(chain.blocks, chain.below(u), strict=True))
+        return sum((2 * half_squares(v - p) for v, p in zip(u, predictions, strict=True)), start=jnp.zeros(()))
+
+    def outputs(self, chain: Chain, params: PyTree, top: jax.Array) -> jax.Array:
+        """The output block's own activation, usually the identity, of the last activities."""
+        return chain.blocks[-1].rho(top)
+
+    def force(
+        self, chain: Chain, params: PyTree, drive: jax.Array, u: Activities, nudge: jax.Array | None
+    ) -> Activities:
+        """2 (e_{l-1} - (d prediction_l / du_l)' e_l), e_l = u_{l+1} - prediction_l."""
+        seen = [
+            jax.vjp(lambda v, f=block.map, rho=lower.rho: f(params, rho(v)), v)
+            for lower, block, v in zip(chain.blocks, chain.blocks[1:], u, strict=False)
+        ]
+        errors = [v - p for v, p in zip(u, [drive, *(prediction for prediction, _ in seen)], strict=True)]
+        pulls = [back(e)[0] for (_, back), e in zip(seen, errors[1:], strict=True)]
+        forces = [2 * (e - pull) for e, pull in zip(errors, pulls, strict=False)]
+        return nudged((*forces, 2 * errors[-1]), nudge)
+
+    def couplings(
+        self, chain: Chain, params: PyTree, drive: jax.Array, u: Activities
+    ) -> list[tuple[jax.Array, jax.Array]]:
+        """``(rho(u_l), 2 e_l)``."""
+        seen = chain.below(u)
+        later = (block.map(params, below) for block, below in zip(chain.blocks[1:], seen[1:], strict=True))
+        errors = [v - p for v, p in zip(u, [drive, *later], strict=True)]
+        return [(below, 2 * e) for below, e in zip(seen, errors, strict=True)]
+
+
+class Hopfield(Coupled):
+    """Layered Hopfield: E = sum_l 1/2 |u_l|^2 - sum_l <rho(u_{l+1}), map_l(rho(u_l))>, rho on the output too.
+
+    Where rho is the library's ``hard_sigmoid`` the dynamics is projected: rho counts as the identity and every step
+    ends with a clip to [0, 1]. (With rho' = 0 outside the interval the activities chatter and never settle.)
+    """
+
+    activation_last: ClassVar[bool] = True
+
+    def check(self, chain: Chain) -> None:
+        """Every block must be affine: the coupling is symmetric, so its adjoint is part of the dynamics."""
+        for block in chain.blocks:
+            if not block.affine:
+                raise ModelError(
+                    f"The energy 'hopfield' takes layers that are linear, then elementwise; {block.obstacle} is not.",
+                    hint="Use energy='gaussian', which takes any layer, or dense, conv, avg_pool and flatten layers.",
+                )
+
+    def value(self, chain: Chain, params: PyTree, u: Activities) -> jax.Array:
+        """E of every example, ``(B,)``, the constant 1/2 |x|^2 included."""
+        energy = sum((half_squares(v) for v in u), start=half_squares(chain.x))
+        for block, below, v in zip(chain.blocks, self._below(chain, u), u, strict=True):
+            energy = energy - dot(_rho(block)(v), block.map(params, below))
+        return energy
+
+    def force(
+        self, chain: Chain, params: PyTree, drive: jax.Array, u: Activities, nudge: jax.Array | None
+    ) -> Activities:
+        """u_l - rho'(u_l) (map_{l-1}(rho(u_{l-1})) + map_l' rho(u_{l+1}))."""
+        fired = [jax.vjp(_rho(block), v) for block, v in zip(chain.blocks, u, strict=True)]
+        forward = [
+            jax.vjp(lambda s, f=block.map: f(params, s), s)
+            for block, (s, _) in zip(chain.blocks[1:], fired, strict=False)
+        ]
+        inputs = [drive, *(prediction for prediction, _ in forward)]
+        for l, (_, back) in enumerate(forward):
+            inputs[l] = inputs[l] + back(fired[l + 1][0])[0]
+        forces = (v - slope(i)[0] for v, (_, slope), i in zip(u, fired, inputs, strict=True))
+        return nudged(tuple(forces), nudge)
+
+    def project(self, chain: Chain, u: Activities) -> Activities:
+        """Clip the activities of hard-sigmoid blocks to [0, 1]."""
+        return tuple(hard_sigmoid(v) if _projected(block) else v for block, v in zip(chain.blocks, u, strict=True))
+
+    def couplings(
+        self, chain: Chain, params: PyTree, drive: jax.Array, u: Activities
+    ) -> list[tuple[jax.Array, jax.Array]]:
+        """``(rho(u_l), rho(u_{l+1}))``."""
+        fired = (_rho(block)(v) for block, v in zip(chain.blocks, u, strict=True))
+        return list(zip(self._below(chain, u), fired, strict=True))
+
+    def _below(self, chain: Chain, u: Activities) -> tuple[jax.Array, ...]:
+        return (chain.x, *(_rho(block)(v) for block, v in zip(chain.blocks, u[:-1], strict=False)))
+
+
+def _projected(block: Block) -> bool:
+    return block.rho is hard_sigmoid
+
+
+def _rho(block: Block) -> Elementwise:
+    return identity if _projected(block) else block.rho
+
+
+ENERGIES: dict[str, Energy] = {"gaussian": Gaussian(), "hopfield": Hopfield()}
+
+
+def energy_of(energy: Any) -> Energy:
+    """The energy of a name, of a ``"module:attribute"`` text, or the object itself.
+
+    Raises:
+        UnknownName: no energy has that name.
+        SettingsError: what was named is no `Energy`.
+
+    >>> type(energy_of("hopfield")).__name__
+    'Hopfield'
+    """
+    if isinstance(energy, str) and energy not in ENERGIES and ":" not in energy:
+        raise UnknownName(
+            f"No energy is named {energy!r}.{did_you_mean(energy, ENERGIES)}",
+            hint=f"Names: {', '.join(ENERGIES)}; or 'module:attribute' of an Energy of your own.",
+        )
+    found = ENERGIES[energy] if isinstance(energy, str) and energy in ENERGIES else resolve(energy)
+    found = found() if isinstance(found, type) else found
+    if not isinstance(found, Energy):
+        raise SettingsError(f"energy is {energy!r}, expected an Energy.", "Subclass neurai_core.energy.Energy.")
+    return found

@@ -1,0 +1,149 @@
+"""The dynamics of equilibrium propagation: du/dt = -dF/du in steps of dt / tau, all phases alike.
+
+Memory does not grow with the number of steps, and no phase is differentiated through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from neurai_algorithms.equilibrium_costs import Cost
+from neurai_core.arrays import PyTree, Scalar
+from neurai_core.energy import Activities, Chain, Energy
+from neurai_core.relaxation import relax
+
+BLOWN_UP = 1e6  # a force or activity of this size, or not finite, means that the activities ran away
+
+
+class Settled(NamedTuple):
+    """Where a phase ended.
+
+    Attributes:
+        u: the activities.
+        steps: number of steps taken.
+        residual: norm of the force before the last step, mean over the batch, summed over layers.
+        trace: ``{"energy", "residual"}`` before every step and at the end, ``(n + 1,)``; empty unless asked for.
+    """
+
+    u: Activities
+    steps: Scalar
+    residual: Scalar
+    trace: dict[str, jax.Array]
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """How the activities of one batch move.
+
+    Attributes:
+        energy: what they descend.
+        chain: the network with its inputs.
+        params: its parameters.
+        drive: ``chain.drive(params)``.
+        cost: what nudges; None when there are no targets.
+        rate: number of the step -> dt / tau.
+        even_odd: whether every other layer moves in turn, the even ones (from 0) first.
+        tol: a phase ends once the residual is below; the Python number 0 never looks.
+        check_every: looks every this many steps.
+    """
+
+    energy: Energy
+    chain: Chain
+    params: PyTree
+    drive: jax.Array
+    cost: Cost | None
+    rate: Callable[[Scalar], Scalar]
+    even_odd: bool = False
+    tol: Any = 0.0
+    check_every: int = 1
+
+    def force(self, u: Activities, beta: Any) -> Activities:
+        """dF/du, F = E + beta C; beta None for a free phase."""
+        nudge = None if beta is None else beta * self.pull(u)
+        return self.energy.force(self.chain, self.params, self.drive, u, nudge)
+
+    def pull(self, u: Activities) -> jax.Array:
+        """dC/du_L of every example."""
+        assert self.cost is not None
+        outputs, back = jax.vjp(lambda top: self.energy.outputs(self.chain, self.params, top), u[-1])
+        return back(self.cost.gradient(outputs))[0]
+
+    def mean_cost(self, u: Activities) -> Scalar:
+        """C of real activities, mean over the batch; the imaginary parts of a nudge that is real are rounding."""
+        assert self.cost is not None
+        return self.cost.value(self.energy.outputs(self.chain, self.params, u[-1].real))
+
+    def total(self, u: Activities, beta: Any) -> Scalar:
+        """F = E + beta C, mean over the batch, real part."""
+        energy = jnp.mean(self.energy.value(self.chain, self.params, u)).real
+        return energy if beta is None else energy + jnp.real(beta) * self.mean_cost(u)
+
+    def step(self, t: Scalar, u: Activities, beta: Any, clamped: bool = False) -> tuple[Activities, Activities]:
+        """One step, and the forces that moved the activities."""
+        moved = []
+        for half in (0, 1) if self.even_odd else (None,):
+            force = self.force(u, None if clamped else beta)
+            moving = [(half is None or l % 2 == half) and not (clamped and l == len(u) - 1) for l in range(len(u))]
+            steps = zip(u, force, moving, strict=True)
+            u = self.energy.project(self.chain, tuple(v - self.rate(t) * f if m else v for v, f, m in steps))
+            moved += [f for f, m in zip(force, moving, strict=True) if m]
+        return u, tuple(moved)
+
+    def settle(self, u: Activities, beta: Any, n: int, clamped: bool = False) -> Settled:
+        """Up to n steps from u; the residual is measured where it is looked at, and at the last step."""
+        never = isinstance(self.tol, (int, float)) and self.tol == 0
+
+        def step(t: Scalar, carry: tuple[Activities, Scalar]) -> tuple[Activities, Scalar]:
+            u, residual = carry
+            u, force = self.step(t, u, beta, clamped)
+            look = (t == n - 1) | (not never and (t + 1) % self.check_every == 0)
+            return u, jax.lax.cond(look, lambda force: residual_of(force, residual), lambda force: residual, force)
+
+        def going_on(carry: tuple[Scalar, tuple[Activities, Scalar]]) -> Scalar:
+            t, (_, residual) = carry
+            return (t < n) & ~(residual < self.tol)
+
+        start = u, jnp.asarray(jnp.inf, u[0].real.dtype)
+        if never:
+            u, residual = relax(step, start, n).state
+            return Settled(u, jnp.asarray(n), residual, {})
+        body = lambda carry: (carry[0] + 1, step(*carry))  # noqa: E731
+        steps, (u, residual) = jax.lax.while_loop(going_on, body, (jnp.asarray(0), start))
+        return Settled(u, steps, residual, {})
+
+    def traced(self, u: Activities, beta: Any, n: int, clamped: bool = False) -> Settled:
+        """Exactly n steps, with what was seen on the way."""
+
+        def seen(u: Activities) -> dict[str, jax.Array]:
+            return {
+                "energy": self.total(u, None if clamped else beta),
+                "residual": residual_of(self.step(jnp.asarray(0), u, beta, clamped)[1]),
+                "largest": jnp.stack([jnp.max(jnp.abs(v)) for v in u]),
+            }
+
+        done = relax(lambda t, u: self.step(t, u, beta, clamped)[0], u, n, observe=seen)
+        return Settled(done.state, done.steps, done.trace["residual"][-2], done.trace)
+
+
+def residual_of(forces: Activities, like: Scalar | float = 0.0) -> Scalar:
+    """Sum over layers of `mean_norm`, in the type of another scalar.
+
+    >>> float(residual_of((jnp.ones((2, 1)), jnp.ones((2, 1)))))
+    2.0
+    """
+    return sum((mean_norm(f) for f in forces), start=jnp.zeros_like(like, shape=()))
+
+
+def mean_norm(force: jax.Array) -> Scalar:
+    """Euclidean norm of every example's force, mean over the batch.
+
+    >>> float(mean_norm(jnp.array([[3.0, 4.0], [0.0, 0.0]])))
+    2.5
+    """
+    squares = jnp.square(force.real) + (jnp.square(force.imag) if jnp.iscomplexobj(force) else 0)
+    return jnp.mean(jnp.sqrt(squares.reshape(len(force), -1).sum(axis=1)))
