@@ -1,25 +1,13 @@
-r"""Surrogate derivatives that ship with NeurAI: their specs, free of JAX; the mathematics is in ``shapes``.
-
-In every formula u is the membrane potential minus the threshold. ``area`` and ``support`` are Python
-expressions in the settings and u, so that programs can evaluate them. Claims: ``unimodal`` (never negative,
-highest at the threshold, falling on both sides), ``signed`` (takes both signs), ``unit-area``, ``compact``
-(bounded support).
-"""
+"""Bells without a kink: settings and specs, free of JAX."""
 
 from __future__ import annotations
-
-from typing import Annotated
 
 from pydantic import Field
 
 from neurai_core.plugin import Plugin
 from neurai_core.specs import Config, SurrogateSpec
-from neurai_surrogates.references import SHRESTHA_2018, WU_2018, YIN_2021, ZENKE_2018
-
-Spiking = Annotated[
-    bool,
-    Field(description="forward pass: the step (true) or the primitive (false); the derivative is the same"),
-]
+from neurai_surrogates.references import FANG_2021, FANG_2023, NEFTCI_2019, NORSE, WU_2018, YIN_2021
+from neurai_surrogates.settings import Spiking
 
 # ---- settings
 
@@ -28,6 +16,47 @@ class GaussianConfig(Config):
     """Settings of `gaussian`."""
 
     alpha: float = Field(1.0, gt=0, description="variance, in units of u squared; half width 1.177 sqrt(alpha), area 1")
+    spiking: Spiking = True
+
+
+class ErfConfig(Config):
+    """Settings of `erf`."""
+
+    alpha: float = Field(
+        1.0, gt=0, description="slope of the error function, per unit of u; half width 0.833/alpha, area 1"
+    )
+    spiking: Spiking = True
+
+
+class SigmoidConfig(Config):
+    """Settings of `sigmoid`."""
+
+    alpha: float = Field(
+        4.0, gt=0, description="slope of the logistic function, per unit of u; half width 1.763/alpha, area 1"
+    )
+    spiking: Spiking = True
+
+
+class TanhConfig(Config):
+    """Settings of `tanh`."""
+
+    alpha: float = Field(
+        1.0, gt=0, description="slope of the hyperbolic tangent, per unit of u; half width 0.881/alpha, area 2/alpha"
+    )
+    spiking: Spiking = True
+
+
+class AtanConfig(Config):
+    """Settings of `atan`."""
+
+    alpha: float = Field(2.0, gt=0, description="twice the peak, per unit of u; half width 2/(pi alpha), area 1")
+    spiking: Spiking = True
+
+
+class CircConfig(Config):
+    """Settings of `circ`."""
+
+    alpha: float = Field(0.5, gt=0, description="radius, in units of u; half width 0.766 alpha, area 2 alpha")
     spiking: Spiking = True
 
 
@@ -44,65 +73,11 @@ class MultiGaussianConfig(Config):
     spiking: Spiking = True
 
 
-class PolynomialConfig(Config):
-    """Settings of `polynomial`."""
+class SquareWaveFourierConfig(Config):
+    """Settings of `squarewavefourier`."""
 
-    alpha: float = Field(
-        1.0,
-        gt=0,
-        description="squared inverse half width, per unit of u squared: zero beyond 2/sqrt(alpha), area 1",
-    )
-    spiking: Spiking = True
-
-
-class RectangularConfig(Config):
-    """Settings of `rectangular`."""
-
-    alpha: float = Field(1.0, gt=0, description="full width of the window, in units of u; area 1")
-    spiking: Spiking = True
-
-
-class SigmoidConfig(Config):
-    """Settings of `sigmoid`."""
-
-    alpha: float = Field(
-        4.0, gt=0, description="slope of the logistic function, per unit of u; half width 1.763/alpha, area 1"
-    )
-    spiking: Spiking = True
-
-
-class SingleExponentialConfig(Config):
-    """Settings of `singleexponential`."""
-
-    grad_width: float = Field(
-        0.5,
-        gt=0,
-        description="decay length, in units of u, not of the threshold; half width 0.693 grad_width",
-    )
-    grad_scale: float = Field(1.0, gt=0, description="half the area; peak grad_scale/grad_width")
-    spiking: Spiking = True
-
-
-class SlayerPdfConfig(Config):
-    """Settings of `slayerpdf`."""
-
-    scale: float = Field(1.0, gt=0, description="area under the derivative")
-    tau: float = Field(
-        10.0,
-        gt=0,
-        description="decay length, in units of u; the default is nearly flat for thresholds near 1",
-    )
-    spiking: Spiking = True
-
-
-class SuperSpikeConfig(Config):
-    """Settings of `superspike`."""
-
-    alpha: float = Field(
-        1.0,
-        gt=0,
-        description="slope of the fast sigmoid, per unit of u; half width 0.414/alpha, area 2/alpha",
-    )
+    period: float = Field(8.0, gt=0, description="period of the square wave, in units of u; peak 4 terms/period")
+    terms: int = Field(2, ge=1, le=64, description="terms of the Fourier series")
     spiking: Spiking = True
 
 
@@ -125,65 +100,20 @@ gaussian = Plugin(
     "neurai_surrogates.shapes.gaussian:Gaussian.build",
 )
 
-multigaussian = Plugin(
+erf = Plugin(
     SurrogateSpec(
-        name="multigaussian",
-        summary="MultiGaussian: a central lobe and two wide negative side lobes, area 1 - hight.",
-        config=MultiGaussianConfig,
-        claims=("signed",),
-        derivative=(
-            r"(1 + h)\,\mathcal{N}(u; 0, l^2)"
-            r" - h\,\mathcal{N}(u; l, (s l)^2) - h\,\mathcal{N}(u; -l, (s l)^2)"
-        ),
-        primitive=(
-            r"(1 + h)\,\Phi\left(\frac{u}{l}\right) - h\,\Phi\left(\frac{u - l}{s l}\right)"
-            r" - h\,\Phi\left(\frac{u + l}{s l}\right)"
-        ),
-        width="lens",
-        area="1 - hight",
-        offers={"MultiGaussian": "neurai_surrogates.shapes.multi_gaussian:MultiGaussian"},
-        references=(YIN_2021,),
-    ),
-    "neurai_surrogates.shapes.multi_gaussian:MultiGaussian.build",
-)
-
-polynomial = Plugin(
-    SurrogateSpec(
-        name="polynomial",
-        summary="Polynomial: a triangle that ends at 2/sqrt(alpha), area 1.",
-        config=PolynomialConfig,
-        claims=("unimodal", "unit-area", "compact"),
-        derivative=r"\max\left(\frac{\sqrt{\alpha}}{2} - \frac{\alpha |u|}{4}, 0\right)",
-        primitive=(
-            r"\frac{1}{2} + \frac{\sqrt{\alpha}}{2} u - \frac{\alpha}{8} u |u|"
-            r"\text{ for } |u| \le \frac{2}{\sqrt{\alpha}}\text{, 0 below and 1 above}"
-        ),
-        equation="h2",
+        name="erf",
+        summary="Erf: the density whose primitive is erfc(-alpha u)/2, area 1.",
+        config=ErfConfig,
+        claims=("unimodal", "unit-area"),
+        derivative=r"\frac{\alpha}{\sqrt{\pi}} e^{-\alpha^2 u^2}",
+        primitive=r"\frac{1}{2} \operatorname{erfc}\left(-\alpha u\right)",
         width="alpha",
         area="1",
-        support="abs(u) <= 2 / sqrt(alpha)",
-        offers={"Polynomial": "neurai_surrogates.shapes.polynomial:Polynomial"},
-        references=(WU_2018,),
+        offers={"Erf": "neurai_surrogates.shapes.erf:Erf"},
+        references=(FANG_2023,),
     ),
-    "neurai_surrogates.shapes.polynomial:Polynomial.build",
-)
-
-rectangular = Plugin(
-    SurrogateSpec(
-        name="rectangular",
-        summary="Rectangular: a window of width alpha, area 1.",
-        config=RectangularConfig,
-        claims=("unimodal", "unit-area", "compact"),
-        derivative=r"\frac{1}{\alpha}\text{ for } |u| < \frac{\alpha}{2}\text{, else 0}",
-        primitive=r"\operatorname{clip}\left(\frac{u}{\alpha} + \frac{1}{2}, 0, 1\right)",
-        equation="h1",
-        width="alpha",
-        area="1",
-        support="abs(u) < alpha / 2",
-        offers={"Rectangular": "neurai_surrogates.shapes.rectangular:Rectangular"},
-        references=(WU_2018,),
-    ),
-    "neurai_surrogates.shapes.rectangular:Rectangular.build",
+    "neurai_surrogates.shapes.erf:Erf.build",
 )
 
 sigmoid = Plugin(
@@ -192,8 +122,8 @@ sigmoid = Plugin(
         summary="Sigmoid: the density of the logistic distribution, area 1.",
         config=SigmoidConfig,
         claims=("unimodal", "unit-area"),
-        derivative=r"\alpha\,\sigma(\alpha u)\,\sigma(-\alpha u)",
-        primitive=r"\sigma(\alpha u) = \frac{1}{1 + e^{-\alpha u}}",
+        derivative=r"\alpha \sigma(\alpha u) \sigma(-\alpha u)",
+        primitive=r"\sigma(\alpha u)",
         equation="h3",
         width="alpha",
         area="1",
@@ -203,53 +133,89 @@ sigmoid = Plugin(
     "neurai_surrogates.shapes.sigmoid:Sigmoid.build",
 )
 
-singleexponential = Plugin(
+tanh = Plugin(
     SurrogateSpec(
-        name="singleexponential",
-        summary="SingleExponential: exponential decay on both sides, area 2 grad_scale.",
-        config=SingleExponentialConfig,
+        name="tanh",
+        summary="Tanh: the derivative of tanh(alpha u) at peak 1, area 2/alpha.",
+        config=TanhConfig,
         claims=("unimodal",),
-        derivative=r"\frac{c}{w} e^{-\frac{|u|}{w}}",
-        primitive=r"c\,e^{\frac{u}{w}}\text{ for } u < 0\text{, else } c \left(2 - e^{-\frac{u}{w}}\right)",
-        width="grad_width",
-        area="2 * grad_scale",
-        offers={"SingleExponential": "neurai_surrogates.shapes.single_exponential:SingleExponential"},
-        references=(SHRESTHA_2018,),
-    ),
-    "neurai_surrogates.shapes.single_exponential:SingleExponential.build",
-)
-
-slayerpdf = Plugin(
-    SurrogateSpec(
-        name="slayerpdf",
-        summary="SlayerPdf: the Laplace density times scale; its default tau is nearly flat.",
-        config=SlayerPdfConfig,
-        claims=("unimodal",),
-        derivative=r"\frac{c}{2 \tau} e^{-\frac{|u|}{\tau}}",
-        primitive=(
-            r"\frac{c}{2} e^{\frac{u}{\tau}}\text{ for } u < 0\text{, else }"
-            r" c \left(1 - \frac{1}{2} e^{-\frac{u}{\tau}}\right)"
-        ),
-        width="tau",
-        area="scale",
-        offers={"SlayerPdf": "neurai_surrogates.shapes.slayer_pdf:SlayerPdf"},
-        references=(SHRESTHA_2018,),
-    ),
-    "neurai_surrogates.shapes.slayer_pdf:SlayerPdf.build",
-)
-
-superspike = Plugin(
-    SurrogateSpec(
-        name="superspike",
-        summary="SuperSpike: the derivative of the fast sigmoid, peak 1, heavy tails, area 2/alpha.",
-        config=SuperSpikeConfig,
-        claims=("unimodal",),
-        derivative=r"\frac{1}{(1 + \alpha |u|)^2}",
-        primitive=r"\frac{u}{1 + \alpha |u|} + \frac{1}{\alpha}",
+        derivative=r"1 - \tanh\left(\alpha u\right)^2",
+        primitive=r"\frac{1 + \tanh\left(\alpha u\right)}{\alpha}",
         width="alpha",
         area="2 / alpha",
-        offers={"SuperSpike": "neurai_surrogates.shapes.superspike:SuperSpike"},
-        references=(ZENKE_2018,),
+        offers={"Tanh": "neurai_surrogates.shapes.tanh:Tanh"},
+        references=(NEFTCI_2019,),
     ),
-    "neurai_surrogates.shapes.superspike:SuperSpike.build",
+    "neurai_surrogates.shapes.tanh:Tanh.build",
+)
+
+atan = Plugin(
+    SurrogateSpec(
+        name="atan",
+        summary="Atan: the Cauchy density, heavy tails, area 1.",
+        config=AtanConfig,
+        claims=("unimodal", "unit-area"),
+        derivative=r"\frac{\alpha}{2 \left(1 + \left(\frac{\pi}{2} \alpha u\right)^2\right)}",
+        primitive=r"\frac{1}{\pi} \arctan\left(\frac{\pi}{2} \alpha u\right) + \frac{1}{2}",
+        width="alpha",
+        area="1",
+        offers={"Atan": "neurai_surrogates.shapes.atan:Atan"},
+        references=(FANG_2021,),
+    ),
+    "neurai_surrogates.shapes.atan:Atan.build",
+)
+
+circ = Plugin(
+    SurrogateSpec(
+        name="circ",
+        summary="Circ: the derivative of u over its distance from a circle's center, peak 1, area 2 alpha.",
+        config=CircConfig,
+        claims=("unimodal",),
+        derivative=r"\frac{\alpha^3}{\left(u^2 + \alpha^2\right)^{\frac{3}{2}}}",
+        primitive=r"\alpha + \frac{\alpha u}{\sqrt{u^2 + \alpha^2}}",
+        width="alpha",
+        area="2 * alpha",
+        offers={"Circ": "neurai_surrogates.shapes.circ:Circ"},
+        references=(NORSE,),
+    ),
+    "neurai_surrogates.shapes.circ:Circ.build",
+)
+
+multigaussian = Plugin(
+    SurrogateSpec(
+        name="multigaussian",
+        summary="MultiGaussian: a central lobe and two wide negative side lobes, area 1 - hight.",
+        config=MultiGaussianConfig,
+        claims=("signed",),
+        derivative=(r"(1 + h) \mathcal{N}(u; 0, l^2) - h \mathcal{N}(u; l, (s l)^2) - h \mathcal{N}(u; -l, (s l)^2)"),
+        primitive=(
+            r"(1 + h) \Phi\left(\frac{u}{l}\right) - h \Phi\left(\frac{u - l}{s l}\right)"
+            r" - h \Phi\left(\frac{u + l}{s l}\right)"
+        ),
+        letters={"l": "lens", "s": "scale", "h": "hight"},
+        width="lens",
+        area="1 - hight",
+        offers={"MultiGaussian": "neurai_surrogates.shapes.multi_gaussian:MultiGaussian"},
+        references=(YIN_2021,),
+    ),
+    "neurai_surrogates.shapes.multi_gaussian:MultiGaussian.build",
+)
+
+squarewavefourier = Plugin(
+    SurrogateSpec(
+        name="squarewavefourier",
+        summary="SquareWaveFourier: the first terms of the Fourier series of a square wave; signed, periodic.",
+        config=SquareWaveFourierConfig,
+        claims=("signed",),
+        derivative=r"\frac{4}{T} \sum_{i=1}^{n} \cos\left(\frac{2 \pi (2 i - 1) u}{T}\right)",
+        primitive=(
+            r"\frac{1}{2} + \frac{2}{\pi} \sum_{i=1}^{n}"
+            r" \frac{1}{2 i - 1} \sin\left(\frac{2 \pi (2 i - 1) u}{T}\right)"
+        ),
+        letters={"T": "period", "n": "terms"},
+        width="period",
+        offers={"SquareWaveFourier": "neurai_surrogates.shapes.square_wave_fourier:SquareWaveFourier"},
+        references=(FANG_2023,),
+    ),
+    "neurai_surrogates.shapes.square_wave_fourier:SquareWaveFourier.build",
 )
