@@ -120,6 +120,8 @@ class SurrogateSpec(PluginSpec):
         area: integral of the derivative over all u, in terms of the settings.
         support: where the derivative is not zero, in terms of the settings; ``all`` for every u.
         symmetry: symmetry of the derivative around the threshold: ``even`` or ``none``.
+        letters: letter in the formulas -> what it stands for, where that is not the setting of its name: a
+            setting, or an expression in the settings and u.
     """
 
     kind: Literal["surrogate"] = "surrogate"
@@ -131,6 +133,7 @@ class SurrogateSpec(PluginSpec):
     area: str = ""
     support: str = "all"
     symmetry: Literal["even", "none"] = "even"
+    letters: dict[str, str] = {}
 
 
 class AdapterSpec(PluginSpec):
