@@ -164,7 +164,13 @@ bipc = Plugin(
         config=BiPCConfig,
         needs="layered",
         claims=("local", "generative"),
-        defaults={"loss": "sum_squared_error", "model": "mlp:128,64,tanh", "epochs": 60, "schedule": "constant"},
+        defaults={
+            "loss": "sum_squared_error",
+            "model": "mlp:128,64,tanh",
+            "lr": 3e-3,
+            "epochs": 60,
+            "batch_size": 32,
+        },
         offers={
             "BiPC": "neurai_algorithms.bidirectional:BiPC",
             "EtaTrace": "neurai_algorithms.bidirectional_spec:EtaTrace",
