@@ -26,11 +26,14 @@ ENVIRONMENT = {"data": "NEURAI_DATASET"}  # NEURAI_DATA is the folder where data
 
 
 class RunSettings(Config):
-    """What decides a run, besides the settings of its rule, its data set and its optimizer."""
+    """What decides a run, besides the settings of its rule, its data set and its optimizer.
 
-    rule: str = Field("bp", min_length=1, description="learning rule by name")
+    The defaults of ``rule`` and ``data`` are names like any other, looked up when a run starts.
+    """
+
+    rule: str = Field("pc", min_length=1, description="learning rule by name")
     model: str = Field(
-        "mlp:128,64",
+        "mlp:256,128,gelu",
         min_length=1,
         description="network: mlp:WIDTHS, cnn:CHANNELS, module:attribute or file.py:attribute",
     )
@@ -42,7 +45,7 @@ class RunSettings(Config):
     )
     loss: str = Field("auto", min_length=1, description="loss by name; auto is cross_entropy for classes, else mse")
     epochs: int = Field(25, ge=1, description="passes over the training data")
-    batch_size: int = Field(32, ge=1, description="examples per step")
+    batch_size: int = Field(64, ge=1, description="examples per step")
     seed: int = Field(0, ge=0, lt=2**32, description="of parameters, data order and stochastic layers")
     align: bool = Field(False, description="write into the metrics how the rule's gradients stand to the true ones")
 

@@ -130,7 +130,7 @@ def test_what_is_wrong_is_named_with_the_nearest_right_thing(
         ("[settings]\nrule = 3", "expected a table"),
         ("epochs = 'many'", "epochs: .*'many'"),
         ("epochs == 3", "is not TOML"),
-        ("[settings.rule]\neta = 1", "eta: not a setting of 'bp'"),
+        ("[settings.rule]\netta = 1", "etta: not a setting of 'pc'"),
     ],
 )
 def test_a_file_with_a_mistake_is_refused(tmp_path: Path, text: str, said: str) -> None:
