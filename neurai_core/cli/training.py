@@ -25,6 +25,9 @@ from neurai_core.cli.options import (
     ScheduleFlag,
     SeedFlag,
     SetFlags,
+    SetSurrogateFlags,
+    StepsFlag,
+    SurrogateFlag,
     chosen_from,
 )
 from neurai_core.cli.output import note, print_json, stderr, stdout
@@ -41,6 +44,9 @@ def train(
     sets: SetFlags = None,
     model: ModelFlag = None,
     data: DataFlag = None,
+    surrogate: SurrogateFlag = None,
+    set_surrogate: SetSurrogateFlags = None,
+    steps: StepsFlag = None,
     optimizer: OptimizerFlag = None,
     lr: RateFlag = None,
     schedule: ScheduleFlag = None,
