@@ -22,6 +22,11 @@ def complete_data(incomplete: str) -> list[str]:
     return _complete("dataset", incomplete)
 
 
+def complete_surrogate(incomplete: str) -> list[str]:
+    """Names of surrogates that begin so."""
+    return _complete("surrogate", incomplete)
+
+
 def complete_name(incomplete: str) -> list[str]:
     """Names of any kind that begin so."""
     from neurai_core.discovery import KINDS
