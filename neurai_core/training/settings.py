@@ -185,6 +185,19 @@ def variable(name: str) -> str:
     return ENVIRONMENT.get(name, f"NEURAI_{name.upper()}")
 
 
+def settings_of_texts(texts: Iterable[str], config: type[Config]) -> dict[str, Any]:
+    """Settings given as ``key=value`` texts, unchecked: what is wrong with them, building says.
+
+    Raises:
+        SettingsError: a text is no pair.
+
+    >>> settings_of_texts(["batch-size=8", "data=digits"], RunSettings)
+    {'batch_size': 8, 'data': 'digits'}
+    """
+    annotations = {name: field.annotation for name, field in config.model_fields.items()}
+    return {key: _value(value, annotations.get(key)) for key, value in map(_pair, texts)}
+
+
 # ---------------------------------------------------------------------------- the sources
 
 
