@@ -145,13 +145,13 @@ def torch_step(module: Any, x: Any, y: Any) -> Callable[[], float]:
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
-    inputs, targets = torch.from_numpy(x), torch.from_numpy(y)
+    inputs, targets = torch.tensor(x), torch.tensor(y)
 
     def step() -> float:
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(module(inputs), targets)
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     return step

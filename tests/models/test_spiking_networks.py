@@ -283,9 +283,8 @@ def test_the_dtype_of_the_parameters_is_kept(dtype):
 
 
 def test_bp_trains_it_by_name_and_the_time_constants_learn():
-    model = snn(
-        (2, 24, 2), surrogate=neurai.surrogate("superspike", alpha=5.0), steps=20, cell=LIF(0.8, learn=("decay",))
-    )
+    spike, cell = neurai.surrogate("superspike", alpha=5.0), LIF(0.8, learn=("decay",))
+    model = snn((2, 24, 2), surrogate=spike, steps=20, cell=cell, output=Leaky(0.9), readout="max")
     params, _ = model.init(jax.random.key(0), (2,))
     x = jax.random.uniform(jax.random.key(1), (64, 2))
     y = (x[:, 0] > x[:, 1]).astype(int)
@@ -346,7 +345,8 @@ def test_losses_over_time_read_the_traces_the_network_would():
 
 
 def test_a_price_on_activity_brings_silent_and_busy_neurons_into_range():
-    model = snn((4, 20, 2), surrogate=SuperSpike(1.0), steps=30, record=True)
+    cells = {"cell": LIF(0.9), "output": Leaky(0.9)}
+    model = snn((4, 20, 2), surrogate=SuperSpike(1.0), steps=30, record=True, readout="max", **cells)
     params, _ = model.init(jax.random.key(0), (4,))
     x, y = jax.random.uniform(jax.random.key(1), (8, 4)), jnp.zeros(8, int)
     loss = with_activity("cross_entropy", lower=2.0, upper=4.0, strength=1.0)

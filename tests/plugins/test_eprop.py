@@ -100,7 +100,8 @@ def test_random_feedback_changes_the_hidden_gradient_alone(x64):
 
 @pytest.mark.parametrize("feedback", ["symmetric", "random"])
 def test_it_learns(feedback):
-    model = snn((2, 32, 2), surrogate=SuperSpike(5.0), steps=20, recurrent=True)
+    cells = {"cell": LIF(0.9), "output": Leaky(0.9), "readout": "max"}
+    model = snn((2, 32, 2), surrogate=SuperSpike(5.0), steps=20, recurrent=True, **cells)
     params, _ = model.init(jax.random.key(0), (2,))
     x = jax.random.uniform(jax.random.key(1), (64, 2))
     y = (x[:, 0] > x[:, 1]).astype(int)
