@@ -24,7 +24,7 @@ from neurai_core.specs import AlgorithmSpec, Config
 # What has settings of its own -> kind.
 PARTS = {"rule": "algorithm", "data": "dataset", "surrogate": "surrogate", "optimizer": ""}
 SPIKELESS = ("mlp", "cnn")  # networks without a surrogate and without time
-SURROGATE = "superspike"  # of a spiking network that names none
+SURROGATE, SPIKING_RULE = "superspike", "bp"  # of a spiking network that names none
 ENVIRONMENT = {"data": "NEURAI_DATASET"}  # NEURAI_DATA is the folder where data sets are looked for
 
 
@@ -34,7 +34,9 @@ class RunSettings(Config):
     The defaults of ``rule`` and ``data`` are names like any other, looked up when a run starts.
     """
 
-    rule: str = Field("pc", min_length=1, description="learning rule by name")
+    rule: str = Field(
+        "pc", min_length=1, description=f"learning rule by name; spiking networks take {SPIKING_RULE} without it"
+    )
     model: str = Field(
         "mlp:256,128,gelu",
         min_length=1,
@@ -154,7 +156,8 @@ def choose(
     flag_layer, pairs = _from_flags(flags or {}), [_pair(text) for text in sets]
     pairs += [(f"surrogate.{key}", value) for key, value in (_pair(text, "--set-surrogate") for text in set_surrogate)]
     named = {key: value for key, value in pairs if key in RunSettings.model_fields}
-    rule = flag_layer.values.get("rule", named.get("rule", merged.values.get("rule", _default("rule"))))
+    asked = merged.said().values | named | flag_layer.values
+    rule = asked.get("rule") or _usual_rule(asked.get("model", _default("model")))
     values, inner = _from_sets(pairs, rule)
     merged = inner.over(flag_layer.over(values.over(merged))).said().over(_from_rule(rule))
     return _checked(cast(RunSettings, validate_settings(RunSettings, merged.values, name="a run")), merged)
@@ -319,6 +322,11 @@ def _refuse_unknown(given: Iterable[str], known: Iterable[str], path: Path, pref
 
 
 # ---------------------------------------------------------------------------- what was chosen
+
+
+def _usual_rule(model: str) -> str:
+    """The rule of a run that names none."""
+    return SPIKING_RULE if _family(model) == "snn" else _default("rule")
 
 
 def _default(name: str) -> Any:

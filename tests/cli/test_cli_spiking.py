@@ -120,7 +120,9 @@ def test_a_function_of_ones_own_is_given_surrogate_and_steps(neurai: Run, tmp_pa
         "def deaf(n_outputs): ...\n"
     )
     own = f"{tmp_path / 'own_snn.py'}:"
-    ended = neurai("train", "--model", f"{own}net", *SURROGATE, "--steps", "5", "--dry-run", "--json", "-q")
+    ended = neurai(
+        "train", "--rule", "bp", "--model", f"{own}net", *SURROGATE, "--steps", "5", "--dry-run", "--json", "-q"
+    )
     assert ended.json["parameters"] == 64 * 4 + 4 + 40 + 10
     refused = neurai("train", "--model", f"{own}deaf", *SURROGATE, "--dry-run")
     assert refused.code == 2 and "--surrogate was given, and" in refused.err
