@@ -8,12 +8,13 @@ the way they went, theta before the batch minus theta after its last sweep. So `
 exactly the incremental step, and any other optimizer treats that way as a gradient.
 
 Predictions move with the parameters, so there is no feed-forward point to keep a distance from: beliefs are kept
-as they are. Where no error can have arrived yet, layers below L - t in sweep t, it is set to the zero it is: an
-optimizer that divides by the size of gradients, such as Adam, would make steps of its rounding.
+as they are. The error of a layer around which nothing has moved since the feed-forward pass is set to the zero it is:
+an optimizer that divides by the size of gradients, such as Adam, would make steps of its rounding.
 """
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -49,21 +50,22 @@ def incremental(task: Task, carry: PyTree) -> tuple[Found, PyTree]:
     config = task.config
     predictions, states = _feedforward(task)
     optimizer, functions = optimizer_of(config), [task.layer_function(l) for l in range(len(task.model))]
+    start = tuple(map(widened, predictions[:-1]))
 
-    def errors(t: Any, beliefs: tuple[PyTree, ...], params: PyTree) -> tuple[list[PyTree], PyTree]:
-        """Hidden errors before sweep t and the output's prediction."""
+    def errors(beliefs: tuple[PyTree, ...], params: PyTree) -> tuple[list[PyTree], PyTree]:
+        """Hidden errors and the output's prediction."""
         inputs = (task.x, *(like(v, p) for v, p in zip(beliefs, predictions, strict=False)))
         *hidden, top = (f(p, v)[0] for f, p, v in zip(functions, params, inputs, strict=True))
         plain = (subtract(widened(f), v) for f, v in zip(hidden, beliefs, strict=True))
-        arrived = (t >= len(functions) - l for l in range(1, len(functions)))
-        return [_masked(e, here) for e, here in zip(plain, arrived, strict=True)], widened(top)
+        moved = _moved_around(beliefs, start, params, task.params)
+        return [_masked(e, here) for e, here in zip(plain, moved, strict=True)], widened(top)
 
-    def energy(beliefs: tuple[PyTree, ...], params: PyTree, t: Any) -> Scalar:
-        hidden, top = errors(t, beliefs, params)
+    def energy(beliefs: tuple[PyTree, ...], params: PyTree) -> Scalar:
+        hidden, top = errors(beliefs, params)
         return task.scaled_loss(top) + sum(half_square(e) for e in hidden)
 
     def sweep(t: Any, now: Moving) -> Moving:
-        uphill, grads = jax.grad(energy, (0, 1))(now.beliefs, now.params, t)
+        uphill, grads = jax.grad(energy, (0, 1))(now.beliefs, now.params)
         updates, carry = optimizer.update(task.unscaled(grads), now.carry, now.params)
         moved = subtract(now.beliefs, tree_scale(uphill, task.step(t)))
         return Moving(moved, optax.apply_updates(now.params, updates), carry)
@@ -73,14 +75,14 @@ def incremental(task: Task, carry: PyTree) -> tuple[Found, PyTree]:
     top_error = jax.grad(task.scaled_loss)(widened(predictions[-1]))
     relaxed = relax(
         sweep,
-        Moving(tuple(map(widened, predictions[:-1])), task.params, carry),
+        Moving(start, task.params, carry),
         config.n,
         tol=0.0 if never else config.tol * root_mean_square(top_error),
-        observe=(lambda now: energy(now.beliefs, now.params, config.n)) if config.energy_trace else None,
+        observe=(lambda now: energy(now.beliefs, now.params)) if config.energy_trace else None,
         moving=lambda now: now.beliefs,
     )
     end = relaxed.state
-    hidden, top = errors(relaxed.steps, end.beliefs, end.params)
+    hidden, top = errors(end.beliefs, end.params)
     found = Found(
         grads=subtract(task.params, end.params),
         outputs=predictions[-1],
@@ -91,6 +93,19 @@ def incremental(task: Task, carry: PyTree) -> tuple[Found, PyTree]:
         energy=relaxed.trace if config.energy_trace else None,
     )
     return found, end.carry
+
+
+def _moved_around(beliefs: tuple[PyTree, ...], start: tuple[PyTree, ...], params: PyTree, before: PyTree) -> list[Any]:
+    """For every hidden layer, whether its belief, the one below it or its parameters have moved."""
+    moved = [_differ(v, v0) for v, v0 in zip(beliefs, start, strict=True)]
+    learned = [_differ(own, own0) for own, own0 in zip(params, before, strict=True)]
+    below = [False, *moved]
+    return [here | lower | own for here, lower, own in zip(moved, below, learned, strict=False)]
+
+
+def _differ(a: PyTree, b: PyTree) -> Any:
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return reduce(jnp.logical_or, (jnp.any(one != other) for one, other in pairs), jnp.asarray(False))
 
 
 def _masked(tree: PyTree, here: Any) -> PyTree:
