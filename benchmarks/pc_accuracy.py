@@ -1,10 +1,11 @@
 """How well does predictive coding train? Test accuracy of bp and of every mode of pc, mean and deviation over seeds.
 
-python benchmarks/pc_accuracy.py [--data digits fashion-mnist] [--seeds 5] [--json FILE]
+python benchmarks/pc_accuracy.py [--data digits fashion-mnist] [--seeds 5] [--epochs N] [--json FILE]
 
 digits: 64-128-64-10, 40 epochs. fashion-mnist: 784-128-128-128-10, 10 epochs. relu, mean cross entropy, batch 128, Adam
-with a learning rate of 2e-3 that falls to 0 along a cosine. The incremental mode makes its own parameter steps, 20
-per batch: Adam inside, and outside optax.sgd(1.0), which follows it.
+with a learning rate of 2e-3 that falls to 0 along a cosine. Strict takes eta = 0.02 and n = 40: weights outgrow what
+eta = 0.05 allows on fashion-mnist. The incremental mode makes its own parameter steps, 20 per batch: Adam inside, and
+outside optax.sgd(1.0), which follows it.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ BATCH = 128
 SETTINGS: dict[str, dict[str, Any]] = {
     "exact": {"mode": "exact"},
     "fixed_pred": {"mode": "fixed_pred"},
-    "strict": {"mode": "strict"},
-    "strict, per_sample": {"mode": "strict", "loss_scale": "per_sample"},
+    "strict": {"mode": "strict", "eta": 0.02, "n": 40},
+    "strict, per_sample": {"mode": "strict", "eta": 0.02, "n": 40, "loss_scale": "per_sample"},
     "incremental": {"mode": "incremental", "loss_scale": "per_sample"},
 }
 
@@ -93,11 +94,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", default=list(TASKS), choices=TASKS)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, help="instead of those of each data set")
     parser.add_argument("--json", help="write the figures to this file")
     args = parser.parse_args()
     results: dict[str, Any] = {}
     for name in args.data:
         data, (sizes, epochs) = REGISTRY.create("dataset", name), TASKS[name]
+        epochs = args.epochs or epochs
         print(f"\n{name}, {'-'.join(map(str, sizes))}, {epochs} epochs, {args.seeds} seeds: test accuracy")
         results[name] = {}
         for rule in ("bp", *SETTINGS):

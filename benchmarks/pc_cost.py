@@ -10,7 +10,8 @@ W_l = inputs * outputs of layer l, H their sum over l >= 2 and W_l' those of hid
     strict             2 W_1 + (2 n + 1) H + W'                                          predictions once per sweep
     strict, light cone 2 W_1 + 2 H + sum over sweeps t of what can have moved + W'
 
-and takes the time per multiply-accumulate from the bare matrix products of back-propagation, run in between.
+and takes the time per multiply-accumulate from the bare matrix products of back-propagation, run in between. The bare
+products of the cone itself stand beside it: they tell how much of what is above the floor are products.
 """
 
 from __future__ import annotations
@@ -97,6 +98,27 @@ def bare_products(params: Any, x: jax.Array) -> Callable[[], Any]:
     return lambda: run(weights, x)
 
 
+def bare_cone(params: Any, x: jax.Array) -> Callable[[], Any]:
+    """The matrix products of strict predictive coding with its light cone and nothing else, in the same order."""
+
+    @jax.jit
+    def run(weights: list[jax.Array], x: jax.Array) -> Any:
+        activities = [x]
+        for w in weights:
+            activities.append(activities[-1] @ w)
+        depth = len(weights)
+        errors, deltas = {depth: activities[-1]}, {}  # by layer; what is missing has not been reached
+        for _ in range(SWEEPS):
+            predicted = {l + 1: d @ weights[l] for l, d in deltas.items()}
+            errors = {depth: errors[depth]} | deltas | predicted
+            deltas = {l - 1: e @ weights[l - 1].T for l, e in errors.items() if l > 1}
+        learnt = [v.T @ errors.get(l, activities[l]) for l, v in enumerate(activities[:-1], 1)]
+        return learnt, [d @ weights[l] for l, d in deltas.items() if l < depth - 1]
+
+    weights = [own["w"] for own in params]
+    return lambda: run(weights, x)
+
+
 def costs(sizes: tuple[int, ...], rounds: int) -> dict[str, dict[str, float]]:
     model, params, batch = problem(sizes)
     rules = {
@@ -110,11 +132,13 @@ def costs(sizes: tuple[int, ...], rounds: int) -> dict[str, dict[str, float]]:
     steps = {name: training_step(rule, model) for name, rule in rules.items()}
     functions = {name: (lambda step=step: step(params, batch)) for name, step in steps.items()}
     functions["bare products of bp"] = bare_products(params, batch[0])
+    functions["bare products of the cone"] = bare_cone(params, batch[0])
     seconds = pc_timing.interleaved(functions, rounds, 10)
     rows = pc_timing.compared(seconds, "bp")
     counts = macs(sizes)
     per_mac = {key: rows["bare products of bp"][key] / counts["bp"] for key in ("ms_min", "ms_median")}
-    for name, count in (("strict, light cone", counts["cone"]), ("strict, loop", counts["loop"]), ("bp", counts["bp"])):
+    floors = {"bp": "bp", "strict, light cone": "cone", "strict, loop": "loop", "bare products of the cone": "cone"}
+    for name, count in ((name, counts[key]) for name, key in floors.items()):
         rows[name] |= {f"floor_{key[3:]}": rows[name][key] / (per_mac[key] * count) for key in per_mac}
     for row in rows.values():
         row.setdefault("floor_min", float("nan"))

@@ -98,11 +98,14 @@ class AlgorithmSpec(PluginSpec):
     Attributes:
         needs: what it must see of a model: ``callable`` (any ``model(params, x)``) or ``layered``.
         claims: tags that tests verify: ``local``, ``exact``, ``order_in_beta``, ``stateful``, ...
+        defaults: run settings that suit the rule, such as ``{"loss": "sum_squared_error"}``; a run takes them where
+            nobody says otherwise.
     """
 
     kind: Literal["algorithm"] = "algorithm"
     needs: Literal["callable", "layered"] = "callable"
     claims: tuple[Name, ...] = ()
+    defaults: dict[str, Any] = {}
 
 
 class SurrogateSpec(PluginSpec):
@@ -117,6 +120,8 @@ class SurrogateSpec(PluginSpec):
         area: integral of the derivative over all u, in terms of the settings.
         support: where the derivative is not zero, in terms of the settings; ``all`` for every u.
         symmetry: symmetry of the derivative around the threshold: ``even`` or ``none``.
+        letters: letter in the formulas -> what it stands for, where that is not the setting of its name: a
+            setting, or an expression in the settings and u.
     """
 
     kind: Literal["surrogate"] = "surrogate"
@@ -128,6 +133,7 @@ class SurrogateSpec(PluginSpec):
     area: str = ""
     support: str = "all"
     symmetry: Literal["even", "none"] = "even"
+    letters: dict[str, str] = {}
 
 
 class AdapterSpec(PluginSpec):

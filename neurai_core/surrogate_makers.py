@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from neurai_core.errors import UsageError
 from neurai_core.surrogates import Facts, Number, Surrogate
@@ -117,6 +118,19 @@ class Normalized(Surrogate):
     def has_primitive(self) -> bool:
         """Whether the surrogate inside has one."""
         return self.surrogate.has_primitive
+
+    def step(self, u: Any, key: jax.Array | None) -> Any:
+        """That of the surrogate inside: spikes are not divided."""
+        return self.surrogate.step(u, key)
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether the surrogate inside draws its spikes."""
+        return self.surrogate.needs_key
+
+    def spikes(self, u: ArrayLike, *, key: jax.Array | None = None) -> jax.Array:
+        """Those of the surrogate inside."""
+        return self.surrogate.spikes(u, key=key)
 
     @property
     def facts(self) -> Facts:

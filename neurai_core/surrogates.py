@@ -30,16 +30,17 @@ from neurai_core.registry import REGISTRY
 from neurai_core.specs import Config, Origin
 
 Number: TypeAlias = float | jax.Array
-_FORMULAS = ("derivative", "primitive")
+_FORMULAS = ("derivative", "primitive", "step")
 
 
 class Facts(NamedTuple):
     """What holds for a surrogate derivative g and its primitive P, whatever its shape; None is "not stated".
 
     Attributes:
-        area: integral of g over all u.
+        area: integral of g over all u; infinite where g does not fall fast enough.
         peak: largest value of g.
-        half_width: distance from the threshold at which g has fallen to half its peak, in units of u.
+        half_width: distance from the threshold at which g has fallen to half its peak, in units of u: on the
+            wider side where the two differ, infinite where it never falls so far.
         support: ends of the interval outside which g is zero, in units of u.
         symmetric: whether ``g(-u) == g(u)``.
         signed: whether g takes both signs; P is then not monotone.
@@ -59,7 +60,8 @@ class Surrogate:
     A subclass writes ``derivative``, ``primitive`` or, best, both, as functions of an array of at least 32
     bits; the precision of u, its checks and every transformation are taken care of here. A missing derivative
     is taken from the primitive by automatic differentiation; without a primitive there is no
-    ``spiking=False`` and no learning of the numbers.
+    ``spiking=False`` and no learning of the numbers. One that fires otherwise than by the step, such as at
+    random, writes ``step`` as well.
 
     Args:
         spiking: whether the forward pass is the step; otherwise it is the primitive. Both have the same
@@ -116,32 +118,49 @@ class Surrogate:
 
     # ---- the three functions of u
 
-    def __call__(self, u: ArrayLike) -> jax.Array:
+    def __call__(self, u: ArrayLike, *, key: jax.Array | None = None) -> jax.Array:
         """Spikes: 1 where ``u >= 0``, else 0; ``primitive(u)`` when ``spiking`` is off. NaN stays NaN.
 
         Args:
             u: membrane potential minus threshold, real, any shape; array-valued numbers of the surrogate
                 broadcast against it.
+            key: what spikes are drawn with where `needs_key`; ignored elsewhere.
 
         Returns:
             The same dtype as u, and its shape.
 
         Raises:
             DataError: u is not of a real floating dtype.
+            UsageError: a key is needed.
         """
         u = _real(u, self)
         form, arrays = _split(self)
         shape = jnp.broadcast_shapes(u.shape, *(array.shape for array in arrays))
-        return _fire(form, arrays, jnp.broadcast_to(u, shape))
+        return _fire(form, arrays, _key(self, key) if self.spiking else None, jnp.broadcast_to(u, shape))
 
-    def spikes(self, u: ArrayLike) -> jax.Array:
+    def step(self, u: Any, key: jax.Array | None) -> Any:
+        """What the forward pass is while ``spiking`` is on: 1 where ``u >= 0``, else 0.
+
+        A subclass that counts or draws its spikes overrides it, and `needs_key` if it draws. Its derivative is
+        never taken. Shape and dtype of u; NaN stays NaN.
+        """
+        return _step(u)
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether spikes are drawn, so that every call takes a key of its own."""
+        return False
+
+    def spikes(self, u: ArrayLike, *, key: jax.Array | None = None) -> jax.Array:
         """The spikes as booleans: a quarter of the memory of float32, and no derivative.
 
         >>> import neurai_core as neurai
         >>> neurai.surrogate("sigmoid").spikes(jnp.array([-0.5, 0.5])).tolist()
         [False, True]
         """
-        return _real(u, self) >= 0
+        u = _real(u, self)
+        plain = type(self).step is Surrogate.step
+        return u >= 0 if plain else self.step(u, _key(self, key)) > 0
 
     def derivative(self, u: Any) -> Any:
         """The surrogate derivative g(u): what the backward pass multiplies by. Shape and dtype of u."""
@@ -285,21 +304,21 @@ def _split(surrogate: Surrogate) -> tuple[_Formula, tuple[jax.Array, ...]]:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _fire(form: _Formula, arrays: tuple[jax.Array, ...], u: jax.Array) -> jax.Array:
+def _fire(form: _Formula, arrays: tuple[jax.Array, ...], key: jax.Array | None, u: jax.Array) -> jax.Array:
     surrogate = form.surrogate(arrays)
-    return _step(u) if surrogate.spiking else surrogate.primitive(u)
+    return surrogate.step(u, key) if surrogate.spiking else surrogate.primitive(u)
 
 
 @partial(_fire.defjvp, symbolic_zeros=True)
 def _fire_jvp(form: _Formula, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    (arrays, u), (d_arrays, du) = primals, tangents
+    (arrays, key, u), (d_arrays, _, du) = primals, tangents
     moving = {i: d for i, d in enumerate(d_arrays) if not isinstance(d, SymbolicZero)}
     tangent = jnp.zeros_like(u)
     if not isinstance(du, SymbolicZero):
         tangent = _input_tangent(form, arrays, u, du)
     if moving:
         tangent = tangent + _number_tangent(form, arrays, u, moving)
-    return _fire(form, arrays, u), tangent
+    return _fire(form, arrays, key, u), tangent
 
 
 # Rematerialized: the backward pass keeps u, which the network keeps anyway, instead of a second array g(u).
@@ -318,9 +337,9 @@ def _number_tangent(
     surrogate = form.surrogate(arrays)
     if not surrogate.has_primitive:
         raise _no_primitive(surrogate, "has no primitive, which the derivative by one of its numbers needs.")
-    # At u = inf every formula has a factor u that meets a zero; the largest number gives the limit.
-    largest = float(jnp.finfo(u.dtype).max)  # type: ignore[no-untyped-call]
-    bounded = jnp.clip(u, -largest, largest)
+    # At u = inf every formula has a factor u that meets a zero; a number far out gives the limit, its square fits.
+    far = float(jnp.finfo(u.dtype).max) ** (1.0 if u.dtype == jnp.float16 else 0.5)  # type: ignore[no-untyped-call]
+    bounded = jnp.where(jnp.isinf(u), jnp.copysign(jnp.asarray(far, u.dtype), u), u)
 
     def primitive(moved: dict[int, jax.Array]) -> jax.Array:
         now = tuple(moved.get(i, one) for i, one in enumerate(arrays))
@@ -347,15 +366,15 @@ def _tangent(function: Callable[[Any], jax.Array], at: Any, along: Any) -> jax.A
 # ---- precision and checks
 
 
-def _formula(method: Callable[[Any, jax.Array], Any]) -> Callable[[Any, Any], Any]:
+def _formula(method: Callable[..., Any]) -> Callable[..., Any]:
     """A formula that takes any real u: 16 bits are computed in 32 and rounded once, nothing is promoted."""
 
     @wraps(method)
-    def evaluate(self: Surrogate, u: ArrayLike) -> jax.Array:
+    def evaluate(self: Surrogate, u: ArrayLike, *key: jax.Array | None) -> jax.Array:
         u = _real(u, self)
         wide = jnp.promote_types(u.dtype, jnp.float32)
         numbers = jax.tree.map(partial(_in_precision, wide), self)
-        return jnp.asarray(method(numbers, u.astype(wide))).astype(u.dtype)
+        return jnp.asarray(method(numbers, u.astype(wide), *key)).astype(u.dtype)
 
     return evaluate
 
@@ -379,6 +398,17 @@ def _real(u: ArrayLike, surrogate: Surrogate) -> jax.Array:
         "potential minus threshold.",
         "Convert it: jnp.asarray(u, float).",
     )
+
+
+def _key(surrogate: Surrogate, key: jax.Array | None) -> jax.Array | None:
+    if not surrogate.needs_key:
+        return None
+    if key is None:
+        raise UsageError(
+            f"{type(surrogate).__name__} draws its spikes and got no key.",
+            "Give every call a key of its own: surrogate(u, key=jax.random.key(0)).",
+        )
+    return key
 
 
 def _no_primitive(surrogate: Surrogate, what: str) -> UsageError:

@@ -66,6 +66,7 @@ OFFERED = {
     "relaxation",
     "grads.base",
     "training.data",
+    "models.spiking",
 }
 
 

@@ -20,6 +20,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "tests" / "thirdparty" / "neurai-feedback-alignment"
+SURROGATE = SOURCE.with_name("neurai-raised-cosine")
 PACKAGE = "neurai_feedback_alignment"
 RULES = ("feedback-alignment", "direct-feedback-alignment")
 # Modules that the page "Writing a rule" offers to third parties, and what they import.
@@ -84,11 +85,12 @@ def interpreter_path() -> list[str]:
     return [entry for entry in found if Path(entry).exists()]
 
 
-def lay_out(folder: Path) -> str:
+def lay_out(folder: Path, source: Path = SOURCE) -> str:
     """What an installer makes of the distribution."""
-    project = tomllib.loads((SOURCE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    shutil.copytree(SOURCE / PACKAGE, folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
-    info = folder / f"{PACKAGE}-{project['version']}.dist-info"
+    project = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    package = source.name.replace("-", "_")
+    shutil.copytree(source / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    info = folder / f"{package}-{project['version']}.dist-info"
     info.mkdir()
     requires = "".join(f"Requires-Dist: {line}\n" for line in project["dependencies"])
     head = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
@@ -114,6 +116,12 @@ def installed(without: Installation, tmp_path_factory: pytest.TempPathFactory) -
         (folder / "site").mkdir()
         path = [lay_out(folder / "site"), *path]
     return Installation(path, folder)
+
+
+@pytest.fixture(scope="module")
+def with_surrogate(without: Installation, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    folder = tmp_path_factory.mktemp("surrogate")
+    return Installation([lay_out(folder / "site", SURROGATE), *without.path], folder)
 
 
 def states(installation: Installation) -> dict[str, str]:
@@ -155,8 +163,21 @@ def test_removing_it_leaves_no_trace(installed: Installation, without: Installat
     assert not (without.folder / "runs").exists()
 
 
+def test_a_surrogate_of_a_third_party_trains_a_spiking_network_by_name(with_surrogate: Installation) -> None:
+    command = (
+        *("train", "--data", "spiking-digits", "--model", "snn:32", "--steps", "15", "--surrogate", "raised-cosine"),
+        *("--epochs", "8", "--lr", "0.01", "--json", "--quiet", "--out", "run"),
+    )
+    done = with_surrogate.neurai(*command, "--set-surrogate", "width=0.5")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["test_accuracy"] >= 0.5
+    config = tomllib.loads((with_surrogate.folder / "run" / "config.toml").read_text(encoding="utf-8"))
+    assert config["settings"]["surrogate"] == {"width": 0.5, "spiking": True}
+    assert config["record"]["versions"][SURROGATE.name] == "0.1.0"
+
+
 def test_no_line_of_neurai_knows_it() -> None:
-    names = re.compile(r"feedback.?alignment", re.IGNORECASE)
+    names = re.compile(r"feedback.?alignment|raised.?cosine", re.IGNORECASE)
     files = [path for folder in ("neurai_core", "plugins") for path in (ROOT / folder).rglob("*.py")]
     assert [path for path in files if names.search(path.read_text(encoding="utf-8"))] == []
 
@@ -165,7 +186,8 @@ def test_it_imports_only_what_the_documentation_offers() -> None:
     page = (ROOT / "docs" / "writing-a-rule.md").read_text(encoding="utf-8").partition("## What a plugin may import")[2]
     for name in OFFERED:
         assert f"`{name}`" in page or f"`{name.removeprefix('neurai_core')}`" in page
-    source = "".join(path.read_text(encoding="utf-8") for path in (SOURCE / PACKAGE).glob("*.py"))
+    files = [path for source in (SOURCE, SURROGATE) for path in source.glob("neurai_*/*.py")]
+    source = "".join(path.read_text(encoding="utf-8") for path in files)
     imported = {
         line.split()[1] for line in source.splitlines() if line.startswith(("from neurai_core", "import neurai_core"))
     }

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from neurai_core.cli import config, describing, doctor, listing, plotting, training
+from neurai_core.cli import config, describing, doctor, generating, listing, plotting, training
 from neurai_core.cli.output import stdout
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ def neurai(
 
 
 app.command(rich_help_panel="Train")(training.train)
+app.command(rich_help_panel="Train")(generating.generate)
 app.add_typer(config.app, name="config", rich_help_panel="Train")
 app.add_typer(plotting.app, name="plot", rich_help_panel="Train")
 for command in (listing.rules, listing.surrogates, listing.datasets, listing.adapters):

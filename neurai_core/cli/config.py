@@ -19,6 +19,9 @@ from neurai_core.cli.options import (
     ScheduleFlag,
     SeedFlag,
     SetFlags,
+    SetSurrogateFlags,
+    StepsFlag,
+    SurrogateFlag,
     chosen_from,
 )
 from neurai_core.cli.output import print_json, stdout
@@ -39,6 +42,9 @@ def show(
     sets: SetFlags = None,
     model: ModelFlag = None,
     data: DataFlag = None,
+    surrogate: SurrogateFlag = None,
+    set_surrogate: SetSurrogateFlags = None,
+    steps: StepsFlag = None,
     optimizer: OptimizerFlag = None,
     lr: RateFlag = None,
     schedule: ScheduleFlag = None,

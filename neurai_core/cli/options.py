@@ -22,6 +22,11 @@ def complete_data(incomplete: str) -> list[str]:
     return _complete("dataset", incomplete)
 
 
+def complete_surrogate(incomplete: str) -> list[str]:
+    """Names of surrogates that begin so."""
+    return _complete("surrogate", incomplete)
+
+
 def complete_name(incomplete: str) -> list[str]:
     """Names of any kind that begin so."""
     from neurai_core.discovery import KINDS
@@ -43,7 +48,7 @@ def _run_option(name: str, *flags: str, **more: Any) -> Any:
     return typer.Option(
         *(flags or (f"--{name.replace('_', '-')}",)),
         help=meaning,
-        show_default=str(field.default),
+        show_default=str(field.default) if field.default is not None else False,
         rich_help_panel=PANEL,
         **more,
     )
@@ -52,6 +57,8 @@ def _run_option(name: str, *flags: str, **more: Any) -> Any:
 RuleFlag = Annotated[str | None, _run_option("rule", autocompletion=complete_rule)]
 ModelFlag = Annotated[str | None, _run_option("model")]
 DataFlag = Annotated[str | None, _run_option("data", autocompletion=complete_data)]
+SurrogateFlag = Annotated[str | None, _run_option("surrogate", autocompletion=complete_surrogate)]
+StepsFlag = Annotated[int | None, _run_option("steps")]
 OptimizerFlag = Annotated[str | None, _run_option("optimizer")]
 RateFlag = Annotated[float | None, _run_option("lr")]
 ScheduleFlag = Annotated[str | None, _run_option("schedule")]
@@ -69,6 +76,15 @@ SetFlags = Annotated[
         help="A setting of the rule; may be repeated. `neurai describe RULE` lists them.",
     ),
 ]
+SetSurrogateFlags = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set-surrogate",
+        rich_help_panel=PANEL,
+        metavar="KEY=VALUE",
+        help="A setting of the surrogate; may be repeated. `neurai describe SURROGATE` lists them.",
+    ),
+]
 ConfigFlag = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="The config.toml of a run, to repeat it.")
 ]
@@ -80,4 +96,5 @@ def chosen_from(context: typer.Context) -> Chosen:
     given = context.params
     flags = {name: given[name] for name in RunSettings.model_fields}
     file = given["config"]  # older versions of typer hand its text
-    return choose(flags, given["sets"] or (), None if file is None else Path(file))
+    path = None if file is None else Path(file)
+    return choose(flags, given["sets"] or (), path, set_surrogate=given["set_surrogate"] or ())

@@ -1,21 +1,56 @@
-"""``neurai plot``."""
+"""``neurai plot``: pictures of what there is. JAX and matplotlib are imported inside the commands.
+
+A further picture is a further command: a function here that asks ``neurai_core.report`` to draw and prints the path.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurai_core.cli.options import JsonFlag
-from neurai_core.cli.output import print_json, stdout
+from neurai_core.cli.options import JsonFlag, complete_surrogate
+from neurai_core.cli.output import note, print_json, stdout
+from neurai_core.errors import NeurAIError, UsageError
 
-app = typer.Typer(help="Pictures of a run.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from neurai_core.surrogates import Surrogate
+
+app = typer.Typer(help="Draw pictures.", no_args_is_help=True)
+
+OutFlag = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="The picture: .png, .svg or .pdf.")]
 
 
 @app.callback()
 def plot() -> None:
-    """Pictures of a run."""
+    """Draw pictures."""
+
+
+@app.command()
+def surrogate(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Surrogates by name.", autocompletion=complete_surrogate)
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Draw every surrogate that is installed.")] = False,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the surrogate; may be repeated."),
+    ] = None,
+    reach: Annotated[float, typer.Option("--reach", min=0.01, help="u goes from -REACH to REACH.")] = 3.0,
+    out: OutFlag = None,
+) -> None:
+    """Draw surrogates: derivative, primitive and what fires, over the membrane potential minus the threshold."""
+    if bool(names) == every:
+        raise UsageError("Which surrogates?", "Name some, or give --all; `neurai surrogates` lists them.")
+    if sets and len(names or ()) != 1:
+        raise UsageError("--set is for one surrogate.", "For example neurai plot surrogate superspike --set alpha=10.")
+    drawn = _every() if every else _named(names or [], sets or [])
+
+    from neurai_core.report.gallery import surrogate_gallery  # matplotlib from here on
+
+    path = out or Path(f"{'surrogates' if every else '-'.join(names or [])}.png")
+    stdout().print(str(surrogate_gallery(drawn, path, reach=reach)), markup=False)
 
 
 @app.command()
@@ -43,3 +78,34 @@ def relaxation(
         print_json({"picture": str(picture), "phases": words.splitlines()})
         return
     stdout().print(f"{words}\nDrawn in {picture}", markup=False)
+
+
+def _named(names: list[str], sets: list[str]) -> dict[str, Surrogate]:
+    from neurai_core.registry import REGISTRY
+    from neurai_core.training.settings import settings_of_texts
+
+    drawn = {}
+    for name in names:
+        settings = settings_of_texts(sets, REGISTRY.spec("surrogate", name).config)
+        given = ", ".join(f"{key}={value}" for key, value in settings.items())
+        drawn[f"{name} {given}".strip()] = _build(name, settings)
+    return drawn
+
+
+def _every() -> dict[str, Surrogate]:
+    """Every surrogate; what cannot be built is noted."""
+    from neurai_core.registry import REGISTRY
+
+    drawn = {}
+    for entry in REGISTRY.entries("surrogate"):
+        try:
+            drawn[entry.name] = _build(f"{entry.name}@{entry.distribution}", {})
+        except NeurAIError as error:
+            note(f"{entry} is left out: {error.message} `neurai plugins` says more.")
+    return drawn
+
+
+def _build(name: str, settings: dict[str, Any]) -> Surrogate:
+    from neurai_core.by_name import surrogate as build  # JAX, once the settings are right
+
+    return build(name, **settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,9 @@ from neurai_core.cli.options import (
     ScheduleFlag,
     SeedFlag,
     SetFlags,
+    SetSurrogateFlags,
+    StepsFlag,
+    SurrogateFlag,
     chosen_from,
 )
 from neurai_core.cli.output import note, print_json, stderr, stdout
@@ -40,6 +44,9 @@ def train(
     sets: SetFlags = None,
     model: ModelFlag = None,
     data: DataFlag = None,
+    surrogate: SurrogateFlag = None,
+    set_surrogate: SetSurrogateFlags = None,
+    steps: StepsFlag = None,
     optimizer: OptimizerFlag = None,
     lr: RateFlag = None,
     schedule: ScheduleFlag = None,
@@ -61,7 +68,7 @@ def train(
     as_json: JsonFlag = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
-    """Train a network. Without any option: a perceptron on handwritten digits, by back-propagation.
+    """Train a network. Without any option: a perceptron on handwritten digits, by predictive coding.
 
     Everything of the run goes into its folder: settings, metrics, parameters, learning curve. Settings come
     from flags, then --set, then --config, then the environment; `neurai config show` says which is which.
@@ -132,6 +139,7 @@ class _View:
         self.quiet = quiet
         self.console = stderr()
         self.bar: Progress | None = None
+        self.show_warning = warnings.showwarning
 
     @property
     def viewer(self) -> Viewer:
@@ -145,9 +153,11 @@ class _View:
         return Viewer(self._begin, self._steps, self._epoch, note)
 
     def __enter__(self) -> _View:
+        warnings.showwarning = lambda message, *_, **__: note(str(message))
         return self
 
     def __exit__(self, *_: object) -> None:
+        warnings.showwarning = self.show_warning
         if self.bar is not None:
             self.bar.stop()
 

@@ -3,6 +3,7 @@
 ```
 mlp:128,64           dense layers of these widths (mlp:128,64,tanh chooses the activation)
 cnn:8,16             convolutions of these channels, each followed by pooling
+snn:128,64           spiking stages of these widths (snn:128,recurrent; snn:128,latency codes what has no time)
 package.module:net   a model, (model, params), or a function that makes one
 path/to/file.py:net  the same, from a file
 ```
@@ -16,7 +17,7 @@ import importlib.util
 import inspect
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from pathlib import Path
 from types import ModuleType
@@ -29,10 +30,12 @@ from neurai_core.arrays import PyTree, Shape
 from neurai_core.errors import ModelError, NeurAIError
 from neurai_core.layered import ACTIVATIONS, Layered, Variables
 from neurai_core.models import cnn, mlp
+from neurai_core.models.spiking import ENCODERS, snn
 from neurai_core.naming import did_you_mean
 
-FAMILIES = {"mlp": "128,64", "cnn": "8,16"}
-_FORMS = "Write mlp:128,64, cnn:8,16, module:attribute or file.py:attribute."
+FAMILIES = {"mlp": "128,64", "cnn": "8,16", "snn": "128"}
+RECURRENT = "recurrent"
+_FORMS = "Write mlp:128,64, cnn:8,16, snn:128, module:attribute or file.py:attribute."
 
 
 class Network(NamedTuple):
@@ -51,7 +54,15 @@ class Network(NamedTuple):
     sha256: str = ""
 
 
-def network(text: str, input_shape: Shape, n_outputs: int, key: jax.Array) -> Network:
+def network(
+    text: str,
+    input_shape: Shape,
+    n_outputs: int,
+    key: jax.Array,
+    *,
+    surrogate: Any = None,
+    steps: int | None = None,
+) -> Network:
     """The network that a text names, for these data.
 
     Args:
@@ -59,6 +70,8 @@ def network(text: str, input_shape: Shape, n_outputs: int, key: jax.Array) -> Ne
         input_shape: shape of one example.
         n_outputs: number of classes, or of regression targets.
         key: PRNG key for its parameters.
+        surrogate: of a spiking network; a function that makes a model is given it where there is one.
+        steps: time steps for which a spiking network is shown an example without time; likewise.
 
     Raises:
         ModelError: the text names no model, or the model does not fit the data.
@@ -73,9 +86,13 @@ def network(text: str, input_shape: Shape, n_outputs: int, key: jax.Array) -> Ne
         return _mlp(text, rest or FAMILIES[family], math.prod(input_shape), n_outputs, key)
     if family == "cnn":
         return _cnn(text, rest or FAMILIES[family], input_shape, n_outputs, key)
+    if family == "snn":
+        return _snn(text, rest or FAMILIES[family], input_shape, n_outputs, key, surrogate, steps)
     if not rest:
         raise ModelError(f"--model got {text!r}, which is no model.{did_you_mean(family, FAMILIES)}", _FORMS)
-    return _own(text, input_shape, n_outputs, key)
+    offered = {"input_shape": input_shape, "n_outputs": n_outputs, "key": key}
+    asked = {name: value for name, value in (("surrogate", surrogate), ("steps", steps)) if value is not None}
+    return _own(text, offered, asked)
 
 
 def absolute(text: str) -> str:
@@ -123,25 +140,68 @@ def _widths(text: str, rest: str) -> tuple[list[int], str]:
             f"{did_you_mean(activation, ACTIVATIONS)}",
             f"Activations: {', '.join(ACTIVATIONS)}.",
         )
-    wrong = [part for part in parts if not part.isdigit() or int(part) < 1]
-    if wrong:
-        raise ModelError(f"--model got {text!r}; {wrong[0]!r} is no width of at least 1.", _FORMS)
-    return [int(part) for part in parts], activation
+    return _numbers(text, parts), activation
+
+
+def _numbers(text: str, parts: list[str], words: Iterable[str] = ()) -> list[int]:
+    wrong = next((part for part in parts if not part.isdigit() or int(part) < 1), None)
+    if wrong is not None:
+        nearest = did_you_mean(wrong, words)
+        raise ModelError(f"--model got {text!r}; {wrong!r} is no width of at least 1.{nearest}", _FORMS)
+    return [int(part) for part in parts]
+
+
+def _snn(
+    text: str, rest: str, input_shape: Shape, n_outputs: int, key: jax.Array, surrogate: Any, steps: int | None
+) -> Network:
+    parts = [part.strip() for part in rest.split(",")]
+    words = [part for part in parts if part in (RECURRENT, *ENCODERS)]
+    widths = _numbers(text, [part for part in parts if part not in words], (RECURRENT, *ENCODERS))
+    codes = [word for word in words if word != RECURRENT]
+    timed = len(input_shape) == 2
+    _check_snn(text, widths, codes, input_shape, surrogate, steps)
+    shape = input_shape if timed else (math.prod(input_shape),)
+    model = snn(
+        (shape[-1], *widths, n_outputs),
+        surrogate=surrogate,
+        steps=None if timed else steps,
+        encode=codes[0] if codes else "constant",
+        recurrent=RECURRENT in words,
+    )
+    return Network(model, model.init(key, shape)[0], flat=not timed)
+
+
+def _check_snn(text: str, widths: list[int], codes: list[str], shape: Shape, surrogate: Any, steps: int | None) -> None:
+    """Whether a spiking network can be made of it for examples of this shape."""
+    if not widths or surrogate is None:
+        what = "names no width of spiking neurons" if not widths else "needs a surrogate, and none was given"
+        raise ModelError(f"--model {text} {what}.", "Write --model snn:128 --surrogate superspike.")
+    if len(codes) > 1:
+        raise ModelError(f"--model {text} names the codes {' and '.join(codes)}.", "Name one of them.")
+    if len(shape) == 2 and (codes or steps not in (None, shape[0])):
+        asked = f"--model {text} codes them in time" if codes else f"--steps is {steps}"
+        raise ModelError(f"The data are sequences of {shape[0]} steps already, and {asked}.", "Leave it out.")
+    if len(shape) != 2 and steps is None:
+        raise ModelError(
+            f"A spiking network works in time, and the data have examples of shape {tuple(shape)} without it.",
+            "Show each for a number of time steps, --steps 50, or name data in time, --data spiking-digits.",
+        )
 
 
 # ---------------------------------------------------------------------------- the user's own
 
 
-def _own(text: str, input_shape: Shape, n_outputs: int, key: jax.Array) -> Network:
+def _own(text: str, offered: dict[str, Any], asked: dict[str, Any]) -> Network:
     place, _, attribute = text.rpartition(":")
     module = _module(text, place)
     found = _attribute(text, module, attribute)
-    offered = {"input_shape": input_shape, "n_outputs": n_outputs, "key": key}
     if _is_maker(found):
-        found = _made(text, found, offered)
+        found = _made(text, found, offered, asked)
+    else:
+        _refuse(text, asked, "is no function")
     model, params = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
     if params is None:
-        params = _params(text, model, input_shape, key)
+        params = _params(text, model, offered["input_shape"], offered["key"])
     return Network(model, params, sha256=_source_hash(module))
 
 
@@ -150,10 +210,11 @@ def _is_maker(found: Any) -> bool:
     return callable(found) and not isinstance(found, Layered) and find_adapter(found) is None
 
 
-def _made(text: str, maker: Callable[..., Any], offered: dict[str, Any]) -> Any:
+def _made(text: str, maker: Callable[..., Any], offered: dict[str, Any], asked: dict[str, Any]) -> Any:
     accepted = inspect.signature(maker).parameters
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
-    arguments = {name: value for name, value in offered.items() if takes_all or name in accepted}
+    arguments = {name: value for name, value in (offered | asked).items() if takes_all or name in accepted}
+    _refuse(text, {name: value for name, value in asked.items() if name not in arguments}, "does not take it")
     try:
         return maker(**arguments)
     except NeurAIError:
@@ -161,8 +222,15 @@ def _made(text: str, maker: Callable[..., Any], offered: dict[str, Any]) -> Any:
     except Exception as error:
         raise ModelError(
             f"{text} failed when it was called with {', '.join(arguments) or 'nothing'}: {_words(error)}.",
-            "It may take input_shape, n_outputs and key, and returns a model or (model, params).",
+            "It may take input_shape, n_outputs and key, with --surrogate and --steps these too, and returns a model "
+            "or (model, params).",
         ) from error
+
+
+def _refuse(text: str, asked: dict[str, Any], why: str) -> None:
+    """What was asked for on the command line and reaches no model."""
+    for name in asked:
+        raise ModelError(f"--{name} was given, and {text} {why}.", f"Give the function an argument {name!r}.")
 
 
 def _params(text: str, model: Any, input_shape: Shape, key: jax.Array) -> PyTree:

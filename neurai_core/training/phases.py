@@ -10,12 +10,8 @@ import jax
 import jax.numpy as jnp
 
 import neurai_core as neurai
-from neurai_core.errors import OutputError, UsageError
-from neurai_core.training import checkpoint
-from neurai_core.training.record import CONFIG
-from neurai_core.training.run import PARAMS
-from neurai_core.training.settings import choose
-from neurai_core.training.task import prepare
+from neurai_core.errors import UsageError
+from neurai_core.training.run import finished
 
 
 class Phases(NamedTuple):
@@ -43,23 +39,19 @@ def phases_of_run(folder: Path, *, n_relax: int | None = None) -> Phases:
         OutputError: the folder holds no run, or one without parameters.
         UsageError: the rule of the run has no relaxation to watch.
     """
-    if not (folder / CONFIG).is_file() or not (folder / PARAMS).is_file():
-        raise OutputError(f"{folder} holds no run with parameters.", "Give the folder of a run, runs/<name>.")
-    chosen = choose(file=folder / CONFIG, environ={})
-    _check_traces(chosen.settings.rule)
-    task = prepare(chosen)
-    settings = chosen.parts["rule"] | {"trace": True} | ({} if n_relax is None else {"n_relax": n_relax})
+    task, kept = finished(folder)
+    origin = task.rule.origin
+    _check_traces(origin.name)
+    settings = origin.settings | {"trace": True} | ({} if n_relax is None else {"n_relax": n_relax})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that phases may not settle is what is looked at
-        rule = neurai.algorithm(chosen.settings.rule, loss=task.loss_name, **settings)
-    like = {"params": task.params, "model_state": task.model_state}
-    left, _ = checkpoint.load(folder / PARAMS, like)
-    state = rule.init(task.model, left["params"], key=jax.random.key(0), model_state=left["model_state"])
+        rule = neurai.rebuild(origin, **settings)
+    state = rule.init(task.model, kept.params, key=jax.random.key(0), model_state=kept.state)
     batch = tuple(jnp.asarray(a[: task.batch_size]) for a in (task.data.x_train, task.data.y_train))
     estimate, _ = jax.jit(rule.estimate, static_argnums=0)(
-        task.model, left["params"], state, batch, key=jax.random.key(task.seed)
+        task.model, kept.params, state, batch, key=jax.random.key(task.seed)
     )
-    title = f"{chosen.settings.rule} on {task.data.name}, {folder.name}"
+    title = f"{origin.name} on {task.data.name}, {folder.name}"
     return Phases(estimate.aux["trace"], float(settings.get("tol", 0.0)), title)
 
 

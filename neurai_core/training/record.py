@@ -25,7 +25,7 @@ _HEAD = "# Written by neurai train. `neurai train --config THIS_FILE` repeats th
 
 def write_config(folder: Path, chosen: Chosen, task: Task) -> None:
     """Write everything that decides the run: settings, versions, hashes."""
-    settings = chosen.settings.model_dump() | {
+    settings = chosen.settings.model_dump(exclude_none=True) | {
         "model": absolute(chosen.settings.model),
         "loss": task.loss_name,
     }
@@ -41,11 +41,11 @@ def record(task: Task) -> dict[str, Any]:
 
 
 def versions(task: Task) -> dict[str, str]:
-    """Versions of Python, of the libraries that compute, and of where rule and data come from."""
+    """Versions of Python, of the libraries that compute, and of where rule, data and surrogate come from."""
     import jax
 
     found = {"python": platform.python_version()} | {name: importlib_metadata.version(name) for name in _LIBRARIES}
-    for origin in (task.rule.origin, task.data.origin):
+    for origin in (task.rule.origin, task.data.origin, getattr(task.surrogate, "origin", None)):
         if origin is not None and origin.version:
             found[origin.distribution] = origin.version
     return found | {
@@ -95,10 +95,11 @@ def read_metrics(folder: Path, up_to_step: int | None = None) -> list[dict[str, 
 
 
 def _parts(chosen: Chosen, task: Task) -> dict[str, dict[str, Any]]:
-    """Settings of rule, data and optimizer; TOML has no null, so those that are None are left out."""
+    """Settings of rule, data, surrogate and optimizer; TOML has no null, so those that are None are left out."""
     full = {
         "rule": task.rule.origin.settings,
         "data": task.data.origin.settings if task.data.origin else {},
+        "surrogate": task.surrogate.origin.settings if task.surrogate is not None else {},
         "optimizer": chosen.parts["optimizer"],
     }
     stripped = {part: {key: value for key, value in given.items() if value is not None} for part, given in full.items()}

@@ -91,11 +91,25 @@ def resume(folder: Path, viewer: Viewer | None = None) -> dict[str, Any]:
         TrainingError: as for `train`.
     """
     viewer = viewer or Viewer()
-    if not (folder / CONFIG).is_file():
-        raise OutputError(f"{folder} holds no run: it has no {CONFIG}.", "Give the folder of a run, runs/<name>.")
-    task = _prepared(choose(file=folder / CONFIG, environ={}), viewer)
+    task = _prepared(_settings_of(folder), viewer)
     progress = _restored(folder, begin(task), viewer)
     return _Run(task, folder, viewer).go(progress)
+
+
+def finished(folder: Path, viewer: Viewer | None = None) -> tuple[Task, Good]:
+    """What a run trained, and the parameters and state that it ended with.
+
+    Raises:
+        OutputError: the folder holds no run, or one that kept no parameters yet.
+        DataError: the file of the parameters is damaged.
+    """
+    task = _prepared(_settings_of(folder), viewer or Viewer())
+    if not (folder / PARAMS).is_file():
+        raise OutputError(f"{folder} holds a run without {PARAMS}.", f"Finish it: neurai train --resume {folder}")
+    start = begin(task)
+    like = {"params": start.params, "model_state": model_state_of(start.state)}
+    kept, _ = checkpoint.load(folder / PARAMS, like)
+    return task, Good(kept["params"], kept["model_state"])
 
 
 def dry_run(chosen: Chosen, viewer: Viewer | None = None) -> dict[str, Any]:
@@ -157,6 +171,13 @@ def _writing(folder: Path) -> Iterator[None]:
         raise OutputError(
             f"{folder} cannot be written: {error.strerror or error}.", "Choose another folder with --out."
         ) from error
+
+
+def _settings_of(folder: Path) -> Chosen:
+    """The settings of the run in a folder."""
+    if not (folder / CONFIG).is_file():
+        raise OutputError(f"{folder} holds no run: it has no {CONFIG}.", "Give the folder of a run, runs/<name>.")
+    return choose(file=folder / CONFIG, environ={})
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What decides a run, and where each value comes from: flags > ``--set`` > file > ``NEURAI_*`` > defaults.
+"""What decides a run, and where each value comes from: flags > ``--set`` > file > ``NEURAI_*`` > rule > defaults.
 
 Light: neither JAX nor optax is imported here, so a configuration is checked before anything heavy starts.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, cast, get_args
@@ -19,22 +19,39 @@ from neurai_core.errors import DataError, SettingsError, UsageError
 from neurai_core.explain import validate_settings
 from neurai_core.naming import canonical, did_you_mean
 from neurai_core.registry import REGISTRY
-from neurai_core.specs import Config
+from neurai_core.specs import AlgorithmSpec, Config
 
-PARTS = {"rule": "algorithm", "data": "dataset", "optimizer": ""}  # what has settings of its own -> kind
+# What has settings of its own -> kind.
+PARTS = {"rule": "algorithm", "data": "dataset", "surrogate": "surrogate", "optimizer": ""}
+SPIKELESS = ("mlp", "cnn")  # networks without a surrogate and without time
+SURROGATE, SPIKING_RULE = "superspike", "bp"  # of a spiking network that names none
 ENVIRONMENT = {"data": "NEURAI_DATASET"}  # NEURAI_DATA is the folder where data sets are looked for
 
 
 class RunSettings(Config):
-    """What decides a run, besides the settings of its rule, its data set and its optimizer."""
+    """What decides a run, besides the settings of its rule, data set, surrogate and optimizer.
 
-    rule: str = Field("bp", min_length=1, description="learning rule by name")
+    The defaults of ``rule`` and ``data`` are names like any other, looked up when a run starts.
+    """
+
+    rule: str = Field(
+        "pc", min_length=1, description=f"learning rule by name; spiking networks take {SPIKING_RULE} without it"
+    )
     model: str = Field(
-        "mlp:128,64",
+        "mlp:256,128,gelu",
         min_length=1,
-        description="network: mlp:WIDTHS, cnn:CHANNELS, module:attribute or file.py:attribute",
+        description="network: mlp:WIDTHS, cnn:CHANNELS, snn:WIDTHS, module:attribute or file.py:attribute",
     )
     data: str = Field("digits", min_length=1, description="data set by name, idx:FOLDER or npz:FILE")
+    surrogate: str | None = Field(
+        None, min_length=1, description=f"surrogate by name, for spiking networks, which take {SURROGATE} without it"
+    )
+    steps: int | None = Field(
+        None,
+        ge=1,
+        description="time steps: of the data where they are coded in time, else how long a spiking network is shown "
+        "an example",
+    )
     optimizer: str = Field("adam", min_length=1, description="optimizer of optax by name")
     lr: float = Field(2e-3, gt=0, description="learning rate, the largest one of the schedule")
     schedule: Literal["cosine", "constant"] = Field(
@@ -42,7 +59,7 @@ class RunSettings(Config):
     )
     loss: str = Field("auto", min_length=1, description="loss by name; auto is cross_entropy for classes, else mse")
     epochs: int = Field(25, ge=1, description="passes over the training data")
-    batch_size: int = Field(32, ge=1, description="examples per step")
+    batch_size: int = Field(64, ge=1, description="examples per step")
     seed: int = Field(0, ge=0, lt=2**32, description="of parameters, data order and stochastic layers")
     align: bool = Field(False, description="write into the metrics how the rule's gradients stand to the true ones")
 
@@ -53,7 +70,7 @@ class Chosen:
 
     Attributes:
         settings: the run's own settings.
-        parts: settings of ``rule``, ``data`` and ``optimizer``, as given.
+        parts: settings of ``rule``, ``data``, ``surrogate`` and ``optimizer``, as given.
         sources: where each value comes from; settings of a part are named like ``rule.eta``.
         record: what the file says about the run that wrote it: data hash and versions.
     """
@@ -87,6 +104,10 @@ class _Layer:
             self.values[name] = value
         self.sources[name] = source
 
+    def said(self) -> _Layer:
+        """This layer without the defaults that it started from."""
+        return replace(self, values={name: value for name, value in self.values.items() if name in self.sources})
+
     def over(self, below: _Layer) -> _Layer:
         """This layer laid over another; settings below that were meant for another rule fall away."""
         changed = [part for part in PARTS if self.values.get(part, below.values.get(part)) != below.values.get(part)]
@@ -95,7 +116,8 @@ class _Layer:
         sources = {
             name: at for name, at in below.sources.items() if name.partition(".")[0] not in changed or name in PARTS
         }
-        record = {key: value for key, value in below.record.items() if key.removesuffix("_sha256") not in self.values}
+        said = {*self.values, *self.parts}
+        record = {key: value for key, value in below.record.items() if key.removesuffix("_sha256") not in said}
         return _Layer(below.values | self.values, parts, sources | self.sources, record | self.record)
 
 
@@ -104,19 +126,22 @@ def choose(
     sets: Iterable[str] = (),
     file: Path | None = None,
     environ: Mapping[str, str] = os.environ,
+    *,
+    set_surrogate: Iterable[str] = (),
 ) -> Chosen:
-    """Bring the four sources together and check what can be checked without computing.
+    """Bring all sources together and check what can be checked without computing.
 
     Args:
         flags: run settings by name; None stands for a flag that was not given.
-        sets: texts ``key=value``: a setting of the rule or of the run, or ``rule.``, ``data.`` or
-            ``optimizer.`` with the name of a setting.
+        sets: texts ``key=value``: a setting of the rule or of the run, or ``rule.``, ``data.``, ``surrogate.``
+            or ``optimizer.`` with the name of a setting.
         file: a ``config.toml`` as `neurai_core.training.record` writes it.
         environ: the environment.
+        set_surrogate: texts ``key=value``: settings of the surrogate.
 
     Raises:
         SettingsError: a setting is unknown, out of range or of the wrong type.
-        UnknownName: no rule or data set has that name.
+        UnknownName: no rule, data set or surrogate has that name.
         UsageError: the file cannot be read.
 
     >>> chosen = choose({"epochs": 3}, ["lr=0.01"], environ={"NEURAI_EPOCHS": "9", "NEURAI_SEED": "4"})
@@ -129,10 +154,12 @@ def choose(
     if file is not None:
         merged = _from_file(file).over(merged)
     flag_layer, pairs = _from_flags(flags or {}), [_pair(text) for text in sets]
+    pairs += [(f"surrogate.{key}", value) for key, value in (_pair(text, "--set-surrogate") for text in set_surrogate)]
     named = {key: value for key, value in pairs if key in RunSettings.model_fields}
-    rule = flag_layer.values.get("rule", named.get("rule", merged.values.get("rule", _default("rule"))))
+    asked = merged.said().values | named | flag_layer.values
+    rule = asked.get("rule") or _usual_rule(asked.get("model", _default("model")))
     values, inner = _from_sets(pairs, rule)
-    merged = inner.over(flag_layer.over(values.over(merged)))
+    merged = inner.over(flag_layer.over(values.over(merged))).said().over(_from_rule(rule))
     return _checked(cast(RunSettings, validate_settings(RunSettings, merged.values, name="a run")), merged)
 
 
@@ -161,7 +188,28 @@ def variable(name: str) -> str:
     return ENVIRONMENT.get(name, f"NEURAI_{name.upper()}")
 
 
+def settings_of_texts(texts: Iterable[str], config: type[Config]) -> dict[str, Any]:
+    """Settings given as ``key=value`` texts, unchecked: what is wrong with them, building says.
+
+    Raises:
+        SettingsError: a text is no pair.
+
+    >>> settings_of_texts(["batch-size=8", "data=digits"], RunSettings)
+    {'batch_size': 8, 'data': 'digits'}
+    """
+    annotations = {name: field.annotation for name, field in config.model_fields.items()}
+    return {key: _value(value, annotations.get(key)) for key, value in map(_pair, texts)}
+
+
 # ---------------------------------------------------------------------------- the sources
+
+
+def _from_rule(rule: str) -> _Layer:
+    """What suits a rule, over the defaults of what has settings of its own."""
+    layer = _Layer({name: _default(name) for name in PARTS} | {"rule": rule})
+    for name, value in cast(AlgorithmSpec, REGISTRY.spec("algorithm", rule)).defaults.items():
+        layer.put(name, value, f"rule {rule}")
+    return layer
 
 
 def _from_environment(environ: Mapping[str, str]) -> _Layer:
@@ -181,21 +229,23 @@ def _from_flags(flags: Mapping[str, Any]) -> _Layer:
 
 
 def _from_sets(pairs: list[tuple[str, str]], rule: str) -> tuple[_Layer, _Layer]:
-    """Settings of the run, and those of rule, data and optimizer, which belong to whatever flags choose."""
+    """Settings of the run, and those of its parts, which belong to whatever flags choose."""
     fields = REGISTRY.spec("algorithm", rule).config.model_fields
     values, inner = _Layer(), _Layer()
     for key, text in pairs:
         name = _set_name(key, set(fields), rule)
         owner, _, setting = name.rpartition(".")
         annotation = fields[setting].annotation if owner == "rule" and setting in fields else None
-        (inner if owner else values).put(name, _value(text, annotation) if owner else text, "--set")
+        source = "--set-surrogate" if owner == "surrogate" else "--set"
+        (inner if owner else values).put(name, _value(text, annotation) if owner else text, source)
     return values, inner
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _pair(text: str, flag: str = "--set") -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not (equals and key.strip()):
-        raise SettingsError(f"--set got {text!r}, expected key=value.", "For example --set eta=0.1.")
+        example = "alpha=10" if flag == "--set-surrogate" else "eta=0.1"
+        raise SettingsError(f"{flag} got {text!r}, expected key=value.", f"For example {flag} {example}.")
     return key.strip().replace("-", "_"), value.strip()
 
 
@@ -274,17 +324,78 @@ def _refuse_unknown(given: Iterable[str], known: Iterable[str], path: Path, pref
 # ---------------------------------------------------------------------------- what was chosen
 
 
+def _usual_rule(model: str) -> str:
+    """The rule of a run that names none."""
+    return SPIKING_RULE if _family(model) == "snn" else _default("rule")
+
+
 def _default(name: str) -> Any:
     return RunSettings.model_fields[name].default
 
 
 def _checked(settings: RunSettings, merged: _Layer) -> Chosen:
     name, path = data_reference(settings.data)
-    parts = {part: merged.parts.get(part, {}) for part in PARTS}
+    parts = {part: dict(merged.parts.get(part, {})) for part in PARTS}
     parts["data"] = path | parts["data"]
     sources = {key: merged.sources.get(key, "default") for key in RunSettings.model_fields}
     sources |= {f"data.{key}": sources["data"] for key in path}
     sources |= {key: at for key, at in merged.sources.items() if "." in key}
+    chosen = Chosen(settings.model_copy(update={"data": name}), parts, sources, dict(merged.record))
+    settings = chosen.settings.model_copy(update={"steps": _steps(chosen), "surrogate": _surrogate(chosen)})
     REGISTRY.settings("algorithm", settings.rule, parts["rule"])
     REGISTRY.settings("dataset", name, parts["data"])
-    return Chosen(settings.model_copy(update={"data": name}), parts, sources, merged.record)
+    return replace(chosen, settings=settings)
+
+
+def _steps(chosen: Chosen) -> int | None:
+    """The steps that are left for the network; data coded in time take them as a setting of their own."""
+    settings, sources = chosen.settings, chosen.sources
+    if settings.steps is None:
+        return None
+    if "steps" in REGISTRY.spec("dataset", settings.data).config.model_fields:
+        if _rank(sources["steps"]) > _rank(sources.get("data.steps", "default")):
+            chosen.parts["data"]["steps"], sources["data.steps"] = settings.steps, sources["steps"]
+            chosen.record.pop("data_sha256", None)
+        sources["steps"] = "default"
+        return None
+    return None if _refused(chosen, "steps") else settings.steps
+
+
+def _surrogate(chosen: Chosen) -> str | None:
+    """The name of the surrogate of a spiking network, which is checked with its settings."""
+    settings, given = chosen.settings, chosen.parts["surrogate"]
+    if _refused(chosen, "surrogate"):
+        given.clear()
+        return None
+    usual = SURROGATE if given or _family(settings.model) == "snn" else None
+    name = settings.surrogate or usual
+    if name is not None:
+        REGISTRY.settings("surrogate", name, given)
+    return name
+
+
+def _refused(chosen: Chosen, name: str) -> bool:
+    """Whether the network has no use for a setting; an error when it was asked for on the command line."""
+    model = chosen.settings.model
+    if _family(model) not in SPIKELESS:
+        return False
+    at = {key: source for key, source in chosen.sources.items() if key.partition(".")[0] == name}
+    asked = next((source for source in at.values() if source.startswith("--")), "")
+    if asked:
+        flag = f"{asked} {name}" if asked == "--set" else asked
+        raise SettingsError(
+            f"{flag} is for spiking networks, and --model {model} is none.", "Write --model snn:128, or leave it out."
+        )
+    chosen.sources.update(dict.fromkeys(at, "default"))
+    return True
+
+
+def _family(model: str) -> str:
+    return model.partition(":")[0]
+
+
+def _rank(source: str) -> int:
+    """How much a source counts, as `choose` orders them."""
+    if source == "default" or source.startswith(("rule ", "NEURAI_")):
+        return int(source.startswith("NEURAI_"))
+    return 3 + (not source.startswith("--set")) if source.startswith("--") else 2

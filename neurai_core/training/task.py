@@ -45,6 +45,7 @@ class Task:
         loss_name: the loss, for the record.
         data_sha256: of the data as they were read, before they got the model's shapes.
         source_sha256: of the file that the user's own model comes from; empty for a built-in one.
+        surrogate: of a spiking network; None for another one.
     """
 
     rule: Rule
@@ -60,6 +61,7 @@ class Task:
     loss_name: str = ""
     data_sha256: str = ""
     source_sha256: str = ""
+    surrogate: Any = None
 
     @property
     def epoch_steps(self) -> int:
@@ -99,13 +101,17 @@ def prepare(chosen: Chosen) -> Task:
         settings=chosen.parts["optimizer"],
     )
     key = jax.random.fold_in(jax.random.key(settings.seed), 0)
-    found = network(settings.model, read.input_shape, _n_outputs(read), key)
+    spike = settings.surrogate and neurai.surrogate(settings.surrogate, **chosen.parts["surrogate"])
+    found = network(settings.model, read.input_shape, _n_outputs(read), key, surrogate=spike, steps=settings.steps)
     data = _reshaped(read, "x", (math.prod(read.input_shape),)) if found.flat else read
     adapted = adapt(found.model, needs=_needs(settings.rule), input_shape=data.input_shape)
     params, model_state = adapted.split(found.params)
+    model, extended = adapted.model, getattr(rule, "extended", None)
+    if extended is not None:
+        model, params = extended(model, params, key=jax.random.fold_in(key, 1), input_shape=data.input_shape)
     task = Task(
         rule=with_alignment(rule, loss) if settings.align else rule,
-        model=adapted.model,
+        model=model,
         params=params,
         data=data,
         score=objective(loss_function(loss), accuracy_function(accuracy)),
@@ -117,6 +123,7 @@ def prepare(chosen: Chosen) -> Task:
         loss_name=loss,
         data_sha256=read.sha256,
         source_sha256=found.sha256,
+        surrogate=spike,
     )
     return _fitting(task)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from neurai_algorithms.bidirectional_spec import bipc as bipc
 from neurai_algorithms.equilibrium_spec import ep as ep
 from neurai_algorithms.predictive_coding_spec import pc as pc
 from neurai_core.plugin import Plugin

@@ -84,6 +84,7 @@ class Found(NamedTuple):
         beliefs: v_1..v_{L-1} after the last move.
         steps: sweeps taken.
         energy: the energy before every sweep and at the end; None unless asked for.
+        energy_change: of all sweeps but the last; None where beliefs do not descend on the energy alone.
     """
 
     grads: PyTree
@@ -93,6 +94,7 @@ class Found(NamedTuple):
     beliefs: tuple[PyTree, ...]
     steps: Any
     energy: Any = None
+    energy_change: Any = None
 
 
 def half_square(tree: PyTree) -> Scalar:

@@ -251,6 +251,8 @@ def _report(task: Task, found: Found, params: PyTree) -> Estimate:
         "steps": jnp.asarray(found.steps, jnp.int32),
         "error_norms": jnp.stack([tree_norm(e) for e in found.errors]),
     }
+    if found.energy_change is not None:
+        aux["energy_change"] = found.energy_change
     if task.config.energy_trace:
         aux["energy"] = found.energy
     if task.config.keep_activities:

@@ -33,10 +33,17 @@ Sweep = Callable[[Any, tuple[Deltas, PyTree]], tuple[Deltas, PyTree]]
 
 
 class Look(NamedTuple):
-    """Errors eps_1..eps_L at some beliefs and the descent direction of v_1..v_{L-1}; None for exact zeros."""
+    """What is seen at some beliefs; None for exact zeros.
+
+    Attributes:
+        errors: eps_1..eps_L.
+        descent: the descent direction of v_1..v_{L-1}.
+        output: f_L(v_{L-1}).
+    """
 
     errors: tuple[PyTree, ...]
     descent: tuple[PyTree, ...]
+    output: PyTree
 
 
 def strict(task: Task) -> Found:
@@ -57,6 +64,7 @@ def strict(task: Task) -> Found:
         beliefs=tuple(_filled(_belief(site, d), site.output) for site, d in zip(sites, deltas, strict=False)),
         steps=relaxed.steps + 1,
         energy=energy,
+        energy_change=_energy_at(task, before) - task.scaled_loss(widened(sites[-1].output)),
     )
 
 
@@ -83,20 +91,20 @@ def _look(task: Task, sites: tuple[Around, ...], deltas: Deltas) -> Look:
             change, pull = site.rest(zero) if below is None else site.pull(below)
         changes.append(change)
         pulls.append(pull)
-    errors = _errors(task, sites, deltas, changes)
+    output = _belief_of(sites[-1].output, changes[-1])
+    errors = (*_hidden_errors(deltas, changes), _top_error(task, output))
     back = [None if pull is None else pull(e) for pull, e in zip(pulls, errors[1:], strict=True)]
-    return Look(errors, tuple(_minus(e, b) for e, b in zip(errors[:-1], back, strict=True)))
+    return Look(errors, tuple(_minus(e, b) for e, b in zip(errors[:-1], back, strict=True)), output)
 
 
-def _errors(task: Task, sites: tuple[Around, ...], deltas: Deltas, changes: list[PyTree]) -> tuple[PyTree, ...]:
-    """eps_l = change of the prediction - change of the belief; at the top the derivative of the loss."""
-    hidden = (_minus(change, d) for change, d in zip(changes[:-1], deltas, strict=True))
-    return (*hidden, _top_error(task, sites[-1].output, changes[-1]))
+def _hidden_errors(deltas: Deltas, changes: list[PyTree]) -> list[PyTree]:
+    """eps_l = change of the prediction - change of the belief."""
+    return [_minus(change, d) for change, d in zip(changes[:-1], deltas, strict=True)]
 
 
-def _top_error(task: Task, output: PyTree, change: PyTree) -> PyTree:
+def _top_error(task: Task, output: PyTree) -> PyTree:
     """eps_L: the derivative of the loss at the prediction f_L(v_{L-1})."""
-    return jax.grad(task.scaled_loss)(_belief_of(output, change))
+    return jax.grad(task.scaled_loss)(output)
 
 
 def _minus(a: PyTree, b: PyTree) -> PyTree:
@@ -121,8 +129,13 @@ def _filled(tree: PyTree, output: PyTree, zero: Any = 0) -> PyTree:
 def _energy(task: Task, sites: tuple[Around, ...], deltas: Deltas) -> Scalar:
     """F at some beliefs, the loss as it is scaled while relaxing."""
     changes = [None, *(site.change(d) for site, d in zip(sites[1:], deltas, strict=True))]
-    hidden = (half_square(_minus(change, d)) for change, d in zip(changes[:-1], deltas, strict=True))
-    return task.scaled_loss(_belief_of(sites[-1].output, changes[-1])) + sum(hidden)
+    hidden = sum(map(half_square, _hidden_errors(deltas, changes)))
+    return task.scaled_loss(_belief_of(sites[-1].output, changes[-1])) + hidden
+
+
+def _energy_at(task: Task, look: Look) -> Scalar:
+    """F where one has looked."""
+    return task.scaled_loss(look.output) + sum(half_square(e) for e in look.errors[:-1] if e is not None)
 
 
 # ---------------------------------------------------------------------------- the move
@@ -204,7 +217,7 @@ def _settled(task: Task, sites: tuple[Around, ...], sweep: Sweep, spread: _Relax
     if not left and not config.energy_trace:
         return spread
     if not _endless(config):
-        tol = config.tol * root_mean_square(_top_error(task, sites[-1].output, None))
+        tol = config.tol * root_mean_square(_top_error(task, widened(sites[-1].output)))
     relaxed = relax(
         lambda t, state: sweep(t + spread.steps, state),
         (spread.deltas, spread.carry),

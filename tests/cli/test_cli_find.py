@@ -141,7 +141,7 @@ def test_config_show_says_where_each_value_comes_from(
     assert shown["lr"] == {"value": 0.1, "source": "--set"}
     assert shown["seed"] == {"value": 5, "source": str(tmp_path / "c.toml")}
     assert shown["batch_size"] == {"value": 16, "source": "NEURAI_BATCH_SIZE"}
-    assert shown["rule"] == {"value": "bp", "source": "default"}
+    assert shown["rule"] == {"value": "pc", "source": "default"}
     table = neurai(*words).out
     assert all(source in table for source in ("--epochs", "--set", "NEURAI_BATCH_SIZE", "default"))
 
@@ -149,7 +149,7 @@ def test_config_show_says_where_each_value_comes_from(
 def test_help_names_the_default_and_the_variable_of_a_setting(neurai: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     shown = neurai("train", "--help").out
-    for part in ("NEURAI_EPOCHS", "NEURAI_DATASET", "mlp:128,64", "digits", "--set", "--resume", "KEY=VALUE"):
+    for part in ("NEURAI_EPOCHS", "NEURAI_DATASET", "mlp:256,128,gelu", "digits", "--set", "--resume", "KEY=VALUE"):
         assert part in shown
 
 

@@ -39,7 +39,7 @@ def test_train_without_arguments_learns_the_digits(
     ended = neurai("train")
     assert ended.code == 0
     (folder,) = (tmp_path / "runs").iterdir()
-    assert folder.name.endswith("-bp-digits")
+    assert folder.name.endswith("-pc-digits")
     for word in ("train", "test", "loss", "accuracy", "time per step", "learning_curve.png"):
         assert word in ended.out
     assert metrics(folder)[-1]["test_accuracy"] >= 0.96
@@ -52,7 +52,7 @@ def test_a_run_leaves_all_of_itself_in_its_folder(finished: Path) -> None:
     assert (finished / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
     assert [row["epoch"] for row in metrics(finished)] == [1, 2]
     config = tomllib.loads((finished / "config.toml").read_text())
-    assert (config["rule"], config["epochs"], config["seed"], config["loss"]) == ("bp", 2, 0, "cross_entropy")
+    assert (config["rule"], config["epochs"], config["seed"], config["loss"]) == ("pc", 2, 0, "cross_entropy")
     assert len(config["record"]["data_sha256"]) == 64
     assert {"python", "neurai", "jax", "jaxlib", "optax", "numpy"} <= set(config["record"]["versions"])
 
@@ -123,7 +123,7 @@ def test_dry_run_compiles_and_writes_nothing(neurai: Run, tmp_path: Path, monkey
 
 
 def test_align_reports_how_gradients_stand_to_the_true_ones(neurai: Run, tmp_path: Path) -> None:
-    assert neurai("train", *SMALL, "--align", "-q", "--out", tmp_path / "run").code == 0
+    assert neurai("train", *SMALL, "--rule", "bp", "--align", "-q", "--out", tmp_path / "run").code == 0
     row = metrics(tmp_path / "run")[-1]
     assert row["aux/alignment/cosine/0"] == pytest.approx(1.0, abs=1e-5)
 
@@ -133,7 +133,7 @@ def test_a_regression_has_no_accuracy(neurai: Run, tmp_path: Path) -> None:
     np.savez(tmp_path / "r.npz", x_train=x, y_train=x.sum(1), x_test=x, y_test=x.sum(1))
     ended = neurai(
         "train", "--data", f"npz:{tmp_path / 'r.npz'}", "--epochs", "2", "--loss", "mse", "--json", "-q",
-        "--model", "mlp:4", "--out", tmp_path / "run",
+        "--batch-size", "25", "--model", "mlp:4", "--out", tmp_path / "run",
     )  # fmt: skip
     assert ended.code == 0
     assert ended.json["train_accuracy"] is None
@@ -174,6 +174,13 @@ def test_a_loss_that_is_not_finite_ends_with_its_step_and_good_parameters(neurai
     from safetensors.numpy import load_file
 
     assert all(np.isfinite(array).all() for array in load_file(folder / "params.safetensors").values())
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_warning_of_a_rule_is_a_note(neurai: Run) -> None:
+    ended = neurai("train", "--model", "mlp:4,4,4,4", "--set", "n=3", "--dry-run")
+    assert ended.code == 0
+    assert ended.err.startswith("note: PC: n=3 sweeps leave 2 of 5 layers with gradients of exactly zero.")
 
 
 def test_a_rule_that_cannot_see_into_the_model_says_so(neurai: Run, tmp_path: Path) -> None:
@@ -217,7 +224,7 @@ def with_nan(tmp_path: Path) -> str:
     ("words", "said"),
     [
         (["--rule", "bpp"], "Did you mean 'bp'"),
-        (["--set", "etta=3"], "'etta', which is neither a setting of the rule 'bp' nor of a run"),
+        (["--set", "etta=3"], "'etta', which is neither a setting of the rule 'pc' nor of a run"),
         (["--set", "epoch=3"], "Did you mean 'epochs'"),
         (["--data", "digts"], "Did you mean 'digits'"),
         (["--optimizer", "adm"], "Did you mean 'adam'"),

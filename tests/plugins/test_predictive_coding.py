@@ -205,7 +205,10 @@ def test_a_mean_loss_as_it_is_depends_on_the_batch_size(x64):
 @pytest.mark.parametrize(
     ("name", "eta", "n"),
     [
-        *(("tanh", eta, n) for eta, n in [(0.05, 200), (0.5, 1), (0.5, 6), (1.0, 3), (1.3, 40), (1.9, 7)]),
+        *(
+            ("tanh", eta, n)
+            for eta, n in [(0.001, 50), (0.05, 200), (0.5, 1), (0.5, 6), (1.0, 3), (1.3, 40), (1.9, 7), (1.99, 200)]
+        ),
         *((name, 0.5, 6) for name in ("cnn", "residual", "max pooling")),
     ],
 )
@@ -381,6 +384,24 @@ def test_the_energy_trace_ends_at_the_energy_of_the_final_beliefs(x64):
     final = oracle.energy(model, params, x, y, sum_squares, found.aux["beliefs"])
     np.testing.assert_allclose(found.aux["energy"][-1], final)
     assert estimate(model, params, (x, y), n=1, energy_trace=True).aux["energy"].shape == (2,)
+
+
+@pytest.mark.parametrize("light_cone", [True, False])
+def test_the_energy_change_is_that_of_all_sweeps_but_the_last(light_cone, x64):
+    model, shape = MODELS["cnn"]
+    params, batch = problem(model, shape)
+    trace = estimate(model, params, batch, n=9, energy_trace=True).aux["energy"]
+    found = estimate(model, params, batch, n=9, light_cone=light_cone)
+    np.testing.assert_allclose(found.aux["energy_change"], trace[8] - trace[0])
+
+
+def test_the_energy_rises_from_a_step_beyond_what_the_weights_allow(x64):
+    """One hidden layer, linear: the curvature is 1 + |W|^2, so eta has to stay below 2 / (1 + |W|^2)."""
+    model = Layered((dense(4), dense(3)))
+    params, batch = problem(model, (4,))
+    bound = 2 / (1 + jnp.linalg.norm(params[1]["w"], 2) ** 2)
+    changes = [estimate(model, params, batch, n=200, eta=float(f * bound)).aux["energy_change"] for f in (0.99, 1.01)]
+    assert changes[0] < 0 < changes[1]
 
 
 @pytest.mark.parametrize("mode", ["strict", "fixed_pred", "exact", "incremental"])
@@ -594,6 +615,30 @@ def test_any_stack_of_layers_without_jit_is_descent_and_recursion(layers, batch,
         ):
             rule = build(PCConfig(mode=mode, n=n, eta=eta), loss=sum_squares)
             close(rule.estimate(model, params, (), (x, y))[0].grads, true, rtol=1e-7)
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    layers=st.lists(LAYERS, min_size=2, max_size=4).filter(fits),
+    dtype=st.sampled_from([jnp.float32, jnp.bfloat16]),
+    batch=st.integers(1, 5),
+    n=st.integers(2, 5),
+)
+def test_the_light_cone_changes_no_bit_of_any_stack_in_any_precision(layers, dtype, batch, n):
+    model = Layered(layers)
+    params, data = problem(model, (4,), batch, dtype=dtype)
+    equal(*(gradients(model, params, data, n=n, light_cone=cone) for cone in (True, False)))
+
+
+@pytest.mark.parametrize("mode", ["strict", "fixed_pred", "exact", "incremental"])
+def test_compiled_and_not_compiled_agree(mode, x64):
+    model, shape = MODELS["tanh"]
+    params, batch = problem(model, shape)
+    rule = build(PCConfig(mode=mode, n=5, eta=0.5), loss=sum_squares)
+    state = rule.init(model, params)
+    plain = rule.estimate(model, params, state, batch)
+    compiled = jax.jit(lambda p, s, b: rule.estimate(model, p, s, b))(params, state, batch)
+    close(jax.tree.leaves(compiled), jax.tree.leaves(plain))
 
 
 @settings(max_examples=8, deadline=None)

@@ -1,9 +1,8 @@
-"""Surrogates against what other libraries compute; the manifest holds their calls and our settings."""
+"""Surrogates against what other libraries compute; the manifests hold their calls and our settings."""
 
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
 
 import jax
@@ -11,59 +10,69 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import neurai_core as neurai
-import neurai_surrogates
 from neurai_core.grads import surrogate_grad
-from neurai_core.plugin import Plugin
 
 GOLDEN = Path(__file__).parent.parent / "golden"
-CASES = json.loads((GOLDEN / "surrogates.json").read_text())["cases"]
-CONTROLS = [case for case in CASES if case.get("negative_control")]
-AGREEING = [case for case in CASES if case not in CONTROLS]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def every_built_in_surrogate_is_found_by_name():
-    with ExitStack() as stack:
-        for plugin in vars(neurai_surrogates).values():
-            if isinstance(plugin, Plugin):
-                stack.enter_context(neurai.temporary(plugin, replace=True))
-        yield
+FILES = ("surrogates", "surrogates_further")
+CASES = [(file, case) for file in FILES for case in json.loads((GOLDEN / f"{file}.json").read_text())["cases"]]
+# Another function of the same name, but for the one width at which the two are one.
+CONTROLS = [pair for pair in CASES if pair[1].get("negative_control") and pair[1]["params"] != {"alpha": 1.0}]
+AGREEING = [pair for pair in CASES if pair not in CONTROLS]
+LITERAL = "Gaussian (literal primitive erfc(-alpha u)/2)"  # offered under a name of its own
+# No library computes these: the published formula is checked in test_surrogates_formulas.
+NOT_COMPARED = {"MultiLevelCount", "OneSidedWindow", "PeriodicExponential", "SparseFastSigmoid", "StochasticEscape"}
+# At these points of the grid g jumps, and libraries differ in the side that the point belongs to.
+JUMPS = {"PiecewiseLeakyReLU": (-1.0, 1.0), "LogTailedReLU": (0.0,)}
 
 
 @pytest.fixture(scope="module")
 def golden():
-    with np.load(GOLDEN / "surrogates.npz") as arrays:
-        return dict(arrays)
+    return {file: dict(np.load(GOLDEN / f"{file}.npz")) for file in FILES}
+
+
+def name_of(case):
+    return "Erf" if case["surrogate"] == LITERAL else case["surrogate"].partition(" ")[0]
 
 
 def ours(case):
-    return getattr(surrogate_grad, case["surrogate"].partition(" ")[0])(**case["params"])
+    return getattr(surrogate_grad, name_of(case))(**case["params"])
 
 
-def test_every_built_in_surrogate_is_compared():
-    classes = {name for plugin in vars(neurai_surrogates).values() if isinstance(plugin, Plugin)
-               for name in plugin.neurai_spec().offers}  # fmt: skip
-    assert {case["surrogate"] for case in AGREEING} == classes
+def label(pair):
+    return pair[1]["id"]
 
 
-@pytest.mark.parametrize("case", AGREEING, ids=lambda case: case["id"])
-def test_equal_to_the_library_at_the_manifests_tolerance(case, golden, x64):
-    surrogate, u = ours(case), jnp.asarray(golden["u"])
+def test_every_built_in_surrogate_is_compared_or_said_not_to_be():
+    import neurai_core as neurai
+
+    specs = (neurai.spec("surrogate", name) for name in neurai.names("surrogate"))
+    offered = {cls for spec in specs for cls, at in spec.offers.items() if at.startswith("neurai_surrogates")}
+    assert {name_of(case) for _, case in AGREEING} | NOT_COMPARED == offered
+
+
+@pytest.mark.parametrize("pair", AGREEING, ids=label)
+def test_equal_to_the_library_at_the_manifests_tolerance(pair, golden, x64):
+    file, case = pair
+    arrays, surrogate = golden[file], ours(case)
+    u = arrays["u"]
+    smooth = ~np.isin(np.round(u, 9), JUMPS.get(name_of(case), ()))
     # Where a library computes s (1 - s) it cancels in the far tail of the sigmoid; elsewhere digits agree.
-    close = {"rtol": 1e-6 if case["surrogate"] == "Sigmoid" else 1e-11, "atol": 1e-12}
-    np.testing.assert_allclose(surrogate.derivative(u), golden[f"{case['id']}/grad"], **close)
-    gradient = jax.grad(lambda u: surrogate(u).sum())(u)
-    np.testing.assert_allclose(gradient, golden[f"{case['id']}/grad"], **close)
+    close = {"rtol": 1e-6 if name_of(case) == "Sigmoid" else 1e-11, "atol": 1e-12}
+    expected = arrays[f"{case['id']}/grad"]
+    gradient = jax.grad(lambda u: surrogate(u).sum())(jnp.asarray(u))
+    for found in (surrogate.derivative(u), gradient):
+        np.testing.assert_allclose(found[smooth], expected[smooth], **close)
     if "primitive" in case["arrays"]:
         soft = surrogate.replace(spiking=False)
-        np.testing.assert_allclose(soft(u), golden[f"{case['id']}/primitive"], rtol=1e-14, atol=1e-15)
+        added = 1e-5 if name_of(case) == "S2NN" else 0  # the library's logarithm is of u + 1 + 1e-5
+        np.testing.assert_allclose(soft(u), arrays[f"{case['id']}/primitive"], rtol=1e-14, atol=1e-15 + added)
     if "spike" in case["arrays"]:
-        away = golden["u"] != 0  # at 0 some libraries spike and some do not
-        np.testing.assert_array_equal(surrogate(u)[away], golden[f"{case['id']}/spike"][away])
+        away = u != 0  # at 0 some libraries spike and some do not
+        np.testing.assert_array_equal(surrogate(u)[away], arrays[f"{case['id']}/spike"][away])
 
 
-@pytest.mark.parametrize("case", CONTROLS, ids=lambda case: case["id"])
-def test_other_functions_of_the_same_name_are_told_apart(case, golden, x64):
-    difference = jnp.abs(ours(case).derivative(golden["u"]) - golden[f"{case['id']}/grad"])
+@pytest.mark.parametrize("pair", CONTROLS, ids=label)
+def test_other_functions_of_the_same_name_are_told_apart(pair, golden, x64):
+    file, case = pair
+    difference = jnp.abs(ours(case).derivative(golden[file]["u"]) - golden[file][f"{case['id']}/grad"])
     assert float(jnp.max(difference)) > 0.1

@@ -20,7 +20,7 @@ from neurai_core.training.settings import choose
 from neurai_core.training.step import restored, saved
 from neurai_core.training.task import Task, prepare
 
-SMALL = {"model": "mlp:8", "epochs": 2, "batch_size": 100}
+SMALL = {"rule": "bp", "model": "mlp:8", "epochs": 2, "batch_size": 100}
 
 
 @pytest.fixture(scope="module")

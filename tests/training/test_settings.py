@@ -74,6 +74,20 @@ def test_settings_of_a_rule_do_not_follow_when_another_rule_is_chosen(tmp_path: 
     assert "rule.eta" not in other.sources
 
 
+def test_what_suits_a_rule_gives_way_to_every_other_source(tmp_path: Path) -> None:
+    spec = neurai.AlgorithmSpec(
+        name="suited", summary="A rule", config=ToyConfig, defaults={"epochs": 7, "seed": 7, "lr": 7.0, "rule.eta": 7.0}
+    )
+    file = write(tmp_path, "lr = 2.0\n")
+    with neurai.temporary(neurai.Plugin(spec, "nowhere:build")):
+        chosen = choose({"rule": "suited"}, ["seed=3"], file, {"NEURAI_EPOCHS": "1"})
+        assert (chosen.settings.epochs, chosen.settings.seed, chosen.settings.lr) == (1, 3, 2.0)
+        assert chosen.parts["rule"] == {"eta": 7.0}
+        assert (chosen.sources["rule.eta"], chosen.sources["lr"]) == ("rule suited", str(file))
+        assert choose({"rule": "suited"}, ["eta=1"], environ={}).parts["rule"] == {"eta": 1.0}
+    assert choose({"rule": "bp"}, environ={}).settings.epochs == 25
+
+
 def test_the_record_of_the_data_does_not_follow_when_other_data_are_chosen(tmp_path: Path) -> None:
     file = write(tmp_path, '[record]\ndata_sha256 = "ab"\nmodel_sha256 = "cd"\n')
     assert choose({"data": "fashion-mnist"}, file=file, environ={}).record == {"model_sha256": "cd"}
@@ -116,7 +130,7 @@ def test_what_is_wrong_is_named_with_the_nearest_right_thing(
         ("[settings]\nrule = 3", "expected a table"),
         ("epochs = 'many'", "epochs: .*'many'"),
         ("epochs == 3", "is not TOML"),
-        ("[settings.rule]\neta = 1", "eta: not a setting of 'bp'"),
+        ("[settings.rule]\netta = 1", "etta: not a setting of 'pc'"),
     ],
 )
 def test_a_file_with_a_mistake_is_refused(tmp_path: Path, text: str, said: str) -> None:

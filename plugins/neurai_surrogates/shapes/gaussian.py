@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates import GaussianConfig
+from neurai_surrogates.smooth import GaussianConfig
 
 
 class Gaussian(Surrogate):
     r"""Gaussian: the normal density, h4 of Wu et al., of area 1.
 
-    $$g(u) = \frac{1}{\sqrt{2\pi\alpha}}\, e^{-u^2 / (2\alpha)}
-    \qquad P(u) = \tfrac12\,\mathrm{erfc}\!\left(\frac{-u}{\sqrt{2\alpha}}\right)$$
+    $$g(u) = \frac{1}{\sqrt{2 \pi \alpha}} e^{-\frac{u^2}{2 \alpha}}$$
+    $$P(u) = \frac{1}{2} \operatorname{erfc}\left(\frac{-u}{\sqrt{2 \alpha}}\right)$$
 
     Args:
         alpha: variance, in units of u squared; half width 1.177 sqrt(alpha), peak 0.399/sqrt(alpha).

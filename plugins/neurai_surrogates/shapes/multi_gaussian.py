@@ -13,15 +13,15 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates import MultiGaussianConfig
+from neurai_surrogates.smooth import MultiGaussianConfig
 
 
 class MultiGaussian(Surrogate):
     r"""MultiGaussian: a central lobe and two negative side lobes, of area 1 - hight.
 
-    $$g(u) = (1 + h)\,\mathcal N(u; 0, l^2) - h\,\mathcal N(u; l, (s l)^2) - h\,\mathcal N(u; -l, (s l)^2)$$
-    $$P(u) = (1 + h)\,\Phi\!\left(\tfrac{u}{l}\right) - h\,\Phi\!\left(\tfrac{u - l}{s l}\right)
-    - h\,\Phi\!\left(\tfrac{u + l}{s l}\right)$$
+    $$g(u) = (1 + h) \mathcal{N}(u; 0, l^2) - h \mathcal{N}(u; l, (s l)^2) - h \mathcal{N}(u; -l, (s l)^2)$$
+    $$P(u) = (1 + h) \Phi\left(\frac{u}{l}\right) - h \Phi\left(\frac{u - l}{s l}\right) - h \Phi\left(\frac{u
+    + l}{s l}\right)$$
 
     g is negative far out, so P is not monotone: with ``spiking=False`` the forward pass is not a squashing
     function.

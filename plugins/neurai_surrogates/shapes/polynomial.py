@@ -11,16 +11,15 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates import PolynomialConfig
+from neurai_surrogates.windows import PolynomialConfig
 
 
 class Polynomial(Surrogate):
     r"""Polynomial: a triangle around the threshold, h2 of Wu et al., of area 1.
 
-    $$g(u) = \max\!\left(\frac{\sqrt\alpha}{2} - \frac{\alpha|u|}{4},\ 0\right)
-    \qquad P(u) = \frac12 + \frac{\sqrt\alpha}{2} u - \frac{\alpha}{8} u|u|$$
-
-    inside the triangle; P is 0 below and 1 above it.
+    $$g(u) = \max\left(\frac{\sqrt{\alpha}}{2} - \frac{\alpha |u|}{4}, 0\right)$$
+    $$P(u) = \begin{cases} 0 & u < -\frac{2}{\sqrt{\alpha}} \\ 1 & u > \frac{2}{\sqrt{\alpha}} \\ \frac{1}{2} +
+    \frac{\sqrt{\alpha}}{2} u - \frac{\alpha}{8} u |u| & \text{otherwise} \end{cases}$$
 
     Args:
         alpha: squared inverse of the half width 1/sqrt(alpha); zero beyond 2/sqrt(alpha), peak sqrt(alpha)/2.

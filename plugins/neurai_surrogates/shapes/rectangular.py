@@ -10,14 +10,14 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates import RectangularConfig
+from neurai_surrogates.windows import RectangularConfig
 
 
 class Rectangular(Surrogate):
     r"""Rectangular: a window around the threshold, h1 of Wu et al., of area 1.
 
-    $$g(u) = \frac1\alpha \ \text{ for } |u| < \frac\alpha2, \text{ else } 0
-    \qquad P(u) = \mathrm{clip}\!\left(\frac{u}{\alpha} + \frac12,\ 0,\ 1\right)$$
+    $$g(u) = \begin{cases} \frac{1}{\alpha} & |u| < \frac{\alpha}{2} \\ 0 & \text{otherwise} \end{cases}$$
+    $$P(u) = \operatorname{clip}\left(\frac{u}{\alpha} + \frac{1}{2}, 0, 1\right)$$
 
     Args:
         alpha: width of the window, in units of u; half width alpha/2, peak 1/alpha.

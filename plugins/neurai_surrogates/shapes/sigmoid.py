@@ -10,14 +10,14 @@ from typing import Any
 import jax
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates import SigmoidConfig
+from neurai_surrogates.smooth import SigmoidConfig
 
 
 class Sigmoid(Surrogate):
     r"""Sigmoid: the derivative of the logistic function, h3 of Wu et al., of area 1.
 
-    $$g(u) = \alpha\,\sigma(\alpha u)\,\sigma(-\alpha u)
-    \qquad P(u) = \sigma(\alpha u) = \frac{1}{1 + e^{-\alpha u}}$$
+    $$g(u) = \alpha \sigma(\alpha u) \sigma(-\alpha u)$$
+    $$P(u) = \sigma(\alpha u)$$
 
     Args:
         alpha: slope of the logistic function, per unit of u; half width 1.763/alpha, peak alpha/4.

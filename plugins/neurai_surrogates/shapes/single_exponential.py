@@ -12,14 +12,15 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates import SingleExponentialConfig
+from neurai_surrogates.peaks import SingleExponentialConfig
 
 
 class SingleExponential(Surrogate):
     r"""SingleExponential: exponential decay on both sides of the threshold, of area 2 grad_scale.
 
-    $$g(u) = \frac cw\, e^{-|u|/w}
-    \qquad P(u) = c\,e^{u/w} \text{ for } u < 0, \quad c\,(2 - e^{-u/w}) \text{ for } u \ge 0$$
+    $$g(u) = \frac{c}{w} e^{-\frac{|u|}{w}}$$
+    $$P(u) = \begin{cases} c e^{\frac{u}{w}} & u < 0 \\ c \left(2 - e^{-\frac{u}{w}}\right) & \text{otherwise}
+    \end{cases}$$
 
     Args:
         grad_width: w, decay length, in units of u (not of the threshold); half width 0.693 grad_width.

@@ -12,15 +12,15 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates import SlayerPdfConfig
+from neurai_surrogates.peaks import SlayerPdfConfig
 
 
 class SlayerPdf(Surrogate):
     r"""SlayerPdf: the spike escape density of SLAYER, of area ``scale``.
 
-    $$g(u) = \frac{c}{2\tau}\, e^{-|u|/\tau}
-    \qquad P(u) = \frac c2\,e^{u/\tau} \text{ for } u < 0,
-    \quad c\,(1 - \tfrac12 e^{-u/\tau}) \text{ for } u \ge 0$$
+    $$g(u) = \frac{c}{2 \tau} e^{-\frac{|u|}{\tau}}$$
+    $$P(u) = \begin{cases} \frac{c}{2} e^{\frac{u}{\tau}} & u < 0 \\ c \left(1 - \frac{1}{2}
+    e^{-\frac{u}{\tau}}\right) & \text{otherwise} \end{cases}$$
 
     The default tau is ten units of u, so with thresholds near 1 the derivative is nearly flat; the authors'
     code uses tau = 1.

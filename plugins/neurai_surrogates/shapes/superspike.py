@@ -10,13 +10,14 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates import SuperSpikeConfig
+from neurai_surrogates.peaks import SuperSpikeConfig
 
 
 class SuperSpike(Surrogate):
     r"""SuperSpike: the surrogate derivative of Zenke and Ganguli, of peak 1 whatever its width.
 
-    $$g(u) = \frac{1}{(1 + \alpha|u|)^2} \qquad P(u) = \frac{u}{1 + \alpha|u|} + \frac{1}{\alpha}$$
+    $$g(u) = \frac{1}{(1 + \alpha |u|)^2}$$
+    $$P(u) = \frac{u}{1 + \alpha |u|} + \frac{1}{\alpha}$$
 
     Its area is 2/alpha: a steeper one also passes less gradient on, unlike the density-shaped surrogates.
 

@@ -1,0 +1,70 @@
+"""``neurai generate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from neurai_core.cli.options import JsonFlag
+from neurai_core.cli.output import note, print_json, stdout
+from neurai_core.errors import UsageError
+
+PICTURE = "generated.png"
+
+
+def generate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The picture to write.", show_default=f"RUN/{PICTURE}")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Draw what a network that runs both ways generates, reconstructs and fills in.
+
+    One image per class; reconstructions from every layer beside the originals; the lower half of an image filled in
+    from the upper one, without and with its label. For runs of rules that generate, such as bipc.
+    """
+    from neurai_core.report.generation import figures_of, generation, made_by  # JAX from here on
+    from neurai_core.training.run import Viewer, finished
+
+    task, kept = finished(run, Viewer(note=note))
+    _check_generates(task.rule)
+    made = made_by(task.rule, task.model, kept.params, task.data)
+    title = f"{task.rule.origin.name} on {task.data.name}"
+    picture = generation(made, run / PICTURE if out is None else out, title=title)
+    figures = figures_of(made)
+    if as_json:
+        print_json({**figures, "picture": str(picture)})
+        return
+    _print_table(figures)
+    stdout().print(f"drawn in {picture}", markup=False)
+
+
+def _check_generates(rule: Any) -> None:
+    if not hasattr(rule, "generate"):
+        from neurai_core.registry import REGISTRY
+
+        names = ", ".join(REGISTRY.names("algorithm", "generative")) or "none is installed"
+        raise UsageError(
+            f"The run was trained by {rule.origin.name!r}, which generates nothing.", f"Rules that do: {names}."
+        )
+
+
+def _print_table(figures: dict[str, Any]) -> None:
+    from neurai_core.report.tables import table
+
+    rows = [
+        ("generated images, to the test images of their class", f"{figures['generation_mse']:.4f}"),
+        ("... the means of these, which no image can beat", f"{figures['generation_floor']:.4f}"),
+        *(
+            (f"reconstruction from layer {layer}", f"{value:.4f}")
+            for layer, value in enumerate(figures["reconstruction_mse"], 1)
+        ),
+        ("lower half filled in", f"{figures['lower_half_mse']:.4f}"),
+        ("... with the label", f"{figures['lower_half_with_label_mse']:.4f}"),
+        ("... by the mean image", f"{figures['lower_half_of_mean_image_mse']:.4f}"),
+    ]
+    stdout().print(table(("mean squared error per pixel", "test set"), rows))
+    stdout().print(f"{figures['recognized']} of {figures['classes']} generated images are recognized as their class")

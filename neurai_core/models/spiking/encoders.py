@@ -1,0 +1,212 @@
+r"""From numbers to spikes in time, and from traces in time to one number per class.
+
+An encoder is called with a batch ``(B, ...)`` and returns ``(B, T, ...)``; `Delta` turns one sequence into
+another. `READOUTS` are the ways back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from neurai_core.errors import ModelError, UnknownName
+from neurai_core.naming import canonical, did_you_mean
+
+
+class Encoder(Protocol):
+    """What turns a batch into one with a time axis."""
+
+    def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """``(B, ...) -> (B, T, ...)``."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same input at every step, as a current.
+
+    The synapses below the first neurons are then computed once, not at every step.
+
+    Args:
+        steps: number of steps T, at least 1.
+
+    Raises:
+        ModelError: fewer than one step.
+
+    >>> Constant(3)(jnp.array([[0.5]])).tolist()
+    [[[0.5], [0.5], [0.5]]]
+    """
+
+    steps: int
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps)
+
+    def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """``(B, ...) -> (B, T, ...)``."""
+        return jnp.repeat(x[:, None], self.steps, axis=1)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A spike at each step with the probability that the input names.
+
+    Args:
+        steps: number of steps T, at least 1.
+        gain: factor of the input, which is then clipped to [0, 1].
+        seed: what the spikes are drawn from where no key is given, so that an evaluation can be repeated.
+
+    Raises:
+        ModelError: fewer than one step.
+
+    >>> spikes = Rate(1000)(jnp.array([[0.0, 0.25, 1.0]]), key=jax.random.key(1))
+    >>> spikes.shape, bool(jnp.allclose(spikes.mean(axis=1), jnp.array([0.0, 0.25, 1.0]), atol=0.05))
+    ((1, 1000, 3), True)
+    """
+
+    steps: int
+    gain: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps)
+
+    def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """``(B, ...) -> (B, T, ...)``."""
+        key = jax.random.key(self.seed) if key is None else key
+        shape = (x.shape[0], self.steps, *x.shape[1:])
+        probability = jnp.clip(self.gain * x, 0, 1)[:, None]
+        return jax.random.bernoulli(key, probability, shape).astype(x.dtype)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One spike per input, the earlier the larger it is: 1 at the first step, the threshold at the last.
+
+    Args:
+        steps: number of steps T, at least 1.
+        threshold: inputs below it, in [0, 1), never spike.
+
+    Raises:
+        ModelError: fewer than one step, or a threshold outside [0, 1).
+
+    >>> Latency(4)(jnp.array([[1.0, 0.4, 0.0]]))[0].tolist()
+    [[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+
+    steps: int
+    threshold: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps)
+        if not 0 <= self.threshold < 1:
+            raise ModelError(
+                f"A latency code got threshold={self.threshold}, expected a value in [0, 1).", "Latency(50, 0.01)"
+            )
+
+    def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """``(B, ...) -> (B, T, ...)``."""
+        early = (jnp.clip(x, 0, 1) - self.threshold) / (1 - self.threshold)
+        at = jnp.round((1 - early) * (self.steps - 1))
+        times = jnp.arange(self.steps).reshape(1, -1, *[1] * (x.ndim - 1))
+        return ((times == at[:, None]) & (x >= self.threshold)[:, None]).astype(x.dtype)
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A spike where a sequence has risen by a threshold since the step before; -1 where it has fallen.
+
+    Args:
+        threshold: the change that makes a spike, above 0.
+        falling: whether a fall makes a spike of -1; otherwise it makes none.
+
+    Raises:
+        ModelError: a threshold that is not positive.
+
+    >>> Delta(0.5)(jnp.array([[[0.0], [0.6], [0.7], [0.0]]]))[0, :, 0].tolist()
+    [0.0, 1.0, 0.0, -1.0]
+    """
+
+    threshold: float = 0.1
+    falling: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.threshold > 0:
+            raise ModelError(f"A delta code got threshold={self.threshold}, expected more than 0.", "Delta(0.1)")
+
+    def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """``(B, T, ...) -> (B, T, ...)``; the first step never spikes."""
+        change = jnp.diff(x, axis=1, prepend=x[:, :1])
+        fallen = (change <= -self.threshold).astype(x.dtype) if self.falling else 0
+        return (change >= self.threshold).astype(x.dtype) - fallen
+
+
+ENCODERS: dict[str, Callable[[int], Encoder]] = {"constant": Constant, "rate": Rate, "latency": Latency}
+
+
+def _all(traces: jax.Array) -> jax.Array:
+    return traces
+
+
+READOUTS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "sum": lambda traces: traces.sum(axis=1),
+    "mean": lambda traces: traces.mean(axis=1),
+    "last": lambda traces: traces[:, -1],
+    "max": lambda traces: traces.max(axis=1),
+    "all": _all,
+}
+
+
+def read(readout: str, traces: jax.Array) -> jax.Array:
+    """Traces ``(B, T, C)`` as one row of numbers per example; ``"all"`` keeps them.
+
+    ``"sum"`` is, of spikes, their count; ``"mean"`` their rate; ``"last"`` the last step, ``"max"`` the largest.
+
+    Raises:
+        UnknownName: no readout has that name.
+
+    >>> read("max", jnp.array([[[0.0, 1.0], [2.0, 0.0]]])).tolist()
+    [[2.0, 1.0]]
+    """
+    return READOUTS[check_readout(readout)](traces)
+
+
+def check_readout(readout: str) -> str:
+    """The readout's own name, however it was spelled."""
+    return _known("readout", readout, READOUTS)
+
+
+def encoder(name: str, steps: int) -> Encoder:
+    """The encoder of a name.
+
+    Raises:
+        UnknownName: no encoder has that name.
+        ModelError: fewer than one step.
+
+    >>> encoder("rate", 50)
+    Rate(steps=50, gain=1.0, seed=0)
+    """
+    return ENCODERS[_known("encoder", name, ENCODERS)](steps)
+
+
+def check_steps(steps: int) -> int:
+    """The number of steps, if it is one.
+
+    Raises:
+        ModelError: fewer than one step.
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ModelError(f"steps={steps} is no number of time steps, expected at least 1.", "For example steps=50.")
+    return steps
+
+
+def _known(kind: str, given: str, table: Mapping[str, Callable[..., object]]) -> str:
+    found = {canonical(name): name for name in table}.get(canonical(str(given)))
+    if found is None:
+        raise UnknownName(
+            f"No {kind} is named {given!r}.{did_you_mean(str(given), table)}", f"Names: {', '.join(table)}."
+        )
+    return found

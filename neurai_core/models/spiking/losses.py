@@ -1,0 +1,134 @@
+r"""Losses of spiking networks: an ordinary loss read from traces over time, and a price on activity.
+
+A network whose readout is ``"all"`` gives traces $(B, T, C)$; one with ``record=True`` gives `Recorded`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from neurai_core.arrays import Scalar
+from neurai_core.errors import ModelError
+from neurai_core.losses import loss_function
+from neurai_core.models.spiking.encoders import check_readout, read
+from neurai_core.models.spiking.network import Recorded
+
+
+@dataclass(frozen=True)
+class OverTime:
+    """See `over_time`."""
+
+    score: Callable[..., Any]
+    readout: str
+
+    def __call__(self, traces: jax.Array, targets: jax.Array) -> Any:
+        """The score of the traces' readout."""
+        return self.score(read(self.readout, traces), targets)
+
+
+def over_time(loss: str | Callable[..., Any], readout: str = "max") -> Callable[..., Any]:
+    """A loss, or an accuracy, of traces over time.
+
+    Args:
+        loss: by name, or a callable ``(outputs, targets) -> scalar``.
+        readout: ``"sum"`` (of spikes: their count), ``"mean"`` (their rate), ``"last"`` or ``"max"``.
+
+    Raises:
+        UnknownName: no loss or readout has that name.
+
+    Example:
+        >>> traces = jnp.array([[[0.0, 3.0], [1.0, 0.0]]])
+        >>> round(float(over_time("cross_entropy", "last")(traces, jnp.array([0]))), 4)
+        0.3133
+    """
+    return OverTime(loss_function(loss), check_readout(readout))
+
+
+@dataclass(frozen=True)
+class WithActivity:
+    """See `with_activity`."""
+
+    loss: Callable[..., Any]
+    lower: float
+    upper: float
+    strength: float
+
+    def __call__(self, recorded: Recorded, targets: jax.Array) -> Scalar:
+        """The loss of the outputs and the price of the hidden spikes."""
+        price = sum(activity_price(spikes, self.lower, self.upper) for spikes in recorded.spikes[:-1])
+        return self.loss(recorded.outputs, targets) + self.strength * price
+
+
+def with_activity(
+    loss: str | Callable[..., Any], *, lower: float = 0.0, upper: float = float("inf"), strength: float = 1e-3
+) -> Callable[..., Scalar]:
+    """A loss with a price on hidden neurons that are silent or too busy, for a network with ``record=True``.
+
+    Args:
+        loss: by name, or a callable ``(outputs, targets) -> scalar``.
+        lower: spikes per example below which a neuron, on average over the batch, costs.
+        upper: spikes per example above which it costs.
+        strength: factor of the price.
+
+    Raises:
+        UnknownName: no loss has that name.
+        ModelError: ``lower`` above ``upper``, or a negative number.
+
+    Example:
+        >>> outputs, spikes = jnp.zeros((1, 2)), (jnp.ones((1, 5, 3)), jnp.zeros((1, 5, 2)))
+        >>> loss = with_activity("mse", upper=3.0, strength=0.5)
+        >>> float(loss(Recorded(outputs, spikes), jnp.zeros((1, 2))))
+        2.0
+    """
+    if not 0 <= lower <= upper or strength < 0:
+        raise ModelError(
+            f"with_activity got lower={lower}, upper={upper} and strength={strength}, expected 0 <= lower <= "
+            "upper and a strength of at least 0.",
+            "Both bounds are spikes per neuron and example.",
+        )
+    return WithActivity(loss_function(loss), lower, upper, strength)
+
+
+def activity_price(spikes: jax.Array, lower: float = 0.0, upper: float = float("inf")) -> Scalar:
+    r"""Mean over neurons of $\max(0, l - n)^2 + \max(0, n - u)^2$, n the neuron's mean count per example.
+
+    Args:
+        spikes: ``(B, T, ...)``.
+        lower: l.
+        upper: u.
+
+    >>> float(activity_price(jnp.ones((1, 5, 3)), lower=7.0))
+    4.0
+    """
+    counts = spikes.sum(axis=1).mean(axis=0)
+    return jnp.mean(jnp.maximum(lower - counts, 0) ** 2 + jnp.maximum(counts - upper, 0) ** 2)
+
+
+@dataclass(frozen=True)
+class OfOutputs:
+    """See `of_outputs`."""
+
+    score: Callable[..., Any]
+
+    def __call__(self, recorded: Recorded, targets: jax.Array) -> Any:
+        """The score of the outputs."""
+        return self.score(recorded.outputs, targets)
+
+
+def of_outputs(score: Callable[..., Any]) -> Callable[..., Any]:
+    """A loss or accuracy of the outputs alone, for a network with ``record=True``.
+
+    Args:
+        score: ``(outputs, targets) -> scalar``.
+
+    Example:
+        >>> from neurai_core.losses import accuracy
+        >>> float(of_outputs(accuracy)(Recorded(jnp.eye(2), ()), jnp.array([0, 1])))
+        1.0
+    """
+    return OfOutputs(score)

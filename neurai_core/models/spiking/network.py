@@ -1,0 +1,395 @@
+"""A spiking network as a model: stages run through time, from a batch to one row of numbers per example.
+
+How it runs is decided stage by stage. Either the synapses of a stage are applied to all steps at once, before
+its loop (one large matrix product), or inside the loop of the stages before it (nothing but membranes is kept).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from neurai_core.arrays import PyTree, Shape
+from neurai_core.errors import ModelError
+from neurai_core.layered import Layer, Layered, Stateless, dense, naming, output_shape
+from neurai_core.models.spiking.cells import LIF, Cell, Leaky, State, exact_decay
+from neurai_core.models.spiking.encoders import Constant, Encoder, check_readout, check_steps, encoder, read
+from neurai_core.models.spiking.stages import Stage
+from neurai_core.models.spiking.time_loop import Loop, run, run_plainly
+
+# Currents of all steps at once pay where they stay in a cache of this size; 32 MiB of L3 was measured with.
+CACHE_BYTES = 16 * 2**20
+Hoist = bool | Literal["auto"]
+# What `snn` is made of unless told otherwise. A spike over a weight of 1 lifts the membrane by about 1 at its peak.
+HIDDEN = LIF(exact_decay(10.0), input_gain=0.4, synapse=exact_decay(5.0))
+OUTPUT = Leaky(exact_decay(20.0))
+
+
+class Recorded(NamedTuple):
+    """Outputs together with what the neurons did.
+
+    Attributes:
+        outputs: ``(B, C)``, or ``(B, T, C)`` with ``readout="all"``.
+        spikes: the outputs of every stage before its readout, ``(B, T, ...)`` each.
+    """
+
+    outputs: jax.Array
+    spikes: tuple[jax.Array, ...]
+
+
+@dataclass(frozen=True)
+class SpikingNetwork:
+    """Stages of spiking neurons: ``model(params, x)``, differentiable by back-propagation through time.
+
+    Args:
+        stages: from the input to the output.
+        surrogate: from `neurai_core.surrogate`: membranes to spikes, with a derivative; its numbers may be
+            traced or learned.
+        readout: how the last stage's traces become outputs: ``"max"``, ``"last"``, ``"mean"``, ``"sum"`` (of
+            spikes: their count) over time, or ``"all"``.
+        encode: turns examples without time into sequences; None takes sequences ``(B, T, ...)``.
+        record: whether to return `Recorded`, with the spikes of every stage.
+        hoist: whether a stage's synapses are applied to all steps at once: True, False, one per stage, or
+            ``"auto"``: the first stage's, where that makes few numbers out of many (fan-in at least the number
+            of neurons) or the currents of all steps fit into the cache; a later stage's, where the spikes
+            below and its currents both do.
+        chunk: store only what is carried every so many steps, and run each chunk again in the backward pass;
+            for long sequences, about sqrt(T). Synapses then stay in the loop.
+        store: ``"membrane"`` stores the membrane of every step and nothing else, and is differentiable in
+            reverse mode; ``"all"`` leaves differentiation to JAX: any mode, more memory.
+        unroll: steps per iteration of the compiled loop.
+
+    Raises:
+        ModelError: no stages, or options that do not go together.
+        UnknownName: no readout has that name.
+
+    Example:
+        >>> import neurai_core as neurai
+        >>> from neurai_core.models.spiking import LIF, Leaky, Stage
+        >>> stages = (Stage(dense(16), LIF(0.9), recurrent=True), Stage(dense(3), Leaky(0.9)))
+        >>> model = SpikingNetwork(stages, neurai.surrogate("superspike", alpha=10.0))
+        >>> params, _ = model.init(jax.random.key(0), (20, 8))
+        >>> model(params, jnp.ones((4, 20, 8))).shape
+        (4, 3)
+    """
+
+    stages: tuple[Stage, ...]
+    surrogate: Any
+    readout: str = "max"
+    encode: Encoder | None = None
+    record: bool = False
+    hoist: Hoist | tuple[bool, ...] = "auto"
+    chunk: int | None = None
+    store: Literal["membrane", "all"] = "membrane"
+    unroll: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stages", tuple(self.stages))
+        object.__setattr__(self, "readout", check_readout(self.readout))
+        _check_options(self)
+
+    def init(self, key: jax.Array, input_shape: Shape) -> tuple[PyTree, PyTree]:
+        """Create parameters.
+
+        Args:
+            key: PRNG key.
+            input_shape: shape of one example: ``(T, D)`` or ``(T, H, W, C)`` for a sequence, the shape without
+                time for a network that encodes.
+
+        Returns:
+            ``(params, ())``: one dict per stage.
+
+        Raises:
+            ModelError: a stage cannot take what the stage before it gives.
+        """
+        shape = tuple(input_shape) if self._constant else self._sequence_shape(input_shape)[1:]
+        made = []
+        for index, (stage, stage_key) in enumerate(zip(self.stages, self._keys(key), strict=True)):
+            with naming(index, stage.synapse, shape):
+                params = stage.init(stage_key, shape)
+                shape = output_shape(stage.synapse, params["input"], (), shape)
+            made.append(params)
+        return tuple(made), ()
+
+    def apply(
+        self, params: PyTree, model_state: PyTree, x: jax.Array, *, key: jax.Array | None = None, train: bool = False
+    ) -> tuple[Any, PyTree]:
+        """Outputs and the model state, handed through; a rate code draws from ``key``."""
+        befores = self._run(params, self._drive(params, x, key))
+        return self._outputs(params, befores), model_state
+
+    def __call__(self, params: PyTree, x: jax.Array, model_state: PyTree = ()) -> Any:
+        """Outputs of a batch; a rate code draws from its seed."""
+        return self.apply(params, model_state, x)[0]
+
+    def membranes(self, params: PyTree, x: jax.Array, *, key: jax.Array | None = None) -> tuple[State, ...]:
+        """Of every stage the state before the reset that its output is read from, ``(T, B, ...)`` each.
+
+        Args:
+            params: as ``init`` makes them.
+            x: a batch.
+            key: for a rate code.
+        """
+        return replace(self, record=True)._run(params, self._drive(params, x, key))
+
+    def sequence(self, params: PyTree, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """The batch as the first stage sees it, ``(B, T, ...)``, in the dtype of the parameters.
+
+        Args:
+            params: as ``init`` makes them.
+            x: a batch.
+            key: for a rate code.
+        """
+        x = self._numbers(params, x)
+        return x if self.encode is None else self.encode(x, key=key)
+
+    def read(self, traces: jax.Array) -> jax.Array:
+        """Outputs from the last stage's traces ``(B, T, C)``."""
+        return read(self.readout, traces)
+
+    def layered(self) -> Layered:
+        """The same network as a `Layered` whose activities are whole sequences, one layer per stage.
+
+        For rules that work layer by layer. The loops are then one per stage.
+
+        Example:
+            >>> import neurai_core as neurai
+            >>> model = snn((8, 16, 3), surrogate=neurai.surrogate("superspike"), steps=10)
+            >>> params, _ = model.layered().init(jax.random.key(0), (8,))
+            >>> model.layered()(params, jnp.ones((4, 8))).shape
+            (4, 3)
+        """
+        last = len(self.stages) - 1
+        return Layered(tuple(_stage_layer(self, index, index == last) for index in range(last + 1)))
+
+    # ---- plumbing
+
+    @property
+    def _constant(self) -> bool:
+        return isinstance(self.encode, Constant)
+
+    def _keys(self, key: jax.Array) -> jax.Array:
+        return jax.random.split(key, len(self.stages))
+
+    def _sequence_shape(self, input_shape: Shape) -> Shape:
+        if self.encode is None:
+            return tuple(input_shape)
+        encode = self.encode
+        one = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+        return tuple(jax.eval_shape(lambda x: encode(x), one).shape[1:])
+
+    def _numbers(self, params: PyTree, x: jax.Array) -> jax.Array:
+        """A batch that fits, in the dtype of the parameters."""
+        if not isinstance(params, (tuple, list)) or len(params) != len(self.stages):
+            given = f"{len(params)} entries" if isinstance(params, (tuple, list)) else f"a {type(params).__name__}"
+            raise ModelError(
+                f"params has {given}, expected a tuple of {len(self.stages)}, one entry per stage.",
+                "model.init(key, input_shape) makes them.",
+            )
+        if self.encode is None and jnp.ndim(x) < 3:
+            raise ModelError(
+                f"A spiking network without an encoder takes sequences (B, T, D), got {jnp.shape(x)}.",
+                "Give it encode=Constant(50), Rate(50) or Latency(50).",
+            )
+        return jnp.asarray(x, jnp.result_type(*jax.tree.leaves(params)))
+
+    def _drive(self, params: PyTree, x: jax.Array, key: jax.Array | None) -> jax.Array:
+        """The sequence, or the input that is held at every step."""
+        return self._numbers(params, x) if self._constant else self.sequence(params, x, key=key)
+
+    def _run(self, params: PyTree, drive: Any) -> tuple[State, ...]:
+        """The loops one after the other; every stage's state if they are recorded, else the last one's."""
+        steps = self.encode.steps if isinstance(self.encode, Constant) else check_steps(drive.shape[1])
+        axis, go = None if self._constant else 1, run if self.store == "membrane" else run_plainly
+        found: list[State] = []
+        for first, last, hoisted in self._groups(params, drive, steps):
+            stages, own = self.stages[first:last], tuple(params[first:last])
+            if hoisted:
+                drive, own = self._projected(params, first, drive, axis), (_without_input(own[0]), *own[1:])
+                axis = None if axis is None else 0
+            kept = tuple(range(last - first)) if self.record else (last - first - 1,)
+            chunk = None if self.chunk is None else min(self.chunk, steps)
+            loop = Loop(stages, steps, axis, hoisted, kept, chunk, self.unroll)
+            found.extend(go(loop, self.surrogate, own, drive))
+            drive, axis = found[-1], 0
+        return tuple(found if self.record else found[-1:])
+
+    def _projected(self, params: PyTree, first: int, drive: Any, axis: int | None) -> jax.Array:
+        """The currents of stage ``first``, of all steps at once: time comes first."""
+        stage = self.stages[first]
+        if axis is None:
+            return stage.project(params[first], drive)
+        if first == 0:
+            return jnp.moveaxis(_folded(stage, params[0], drive), axis, 0)
+        below = self.stages[first - 1]
+
+        # Rematerialized: the spikes are told again from the membranes, which are stored anyway.
+        @jax.checkpoint
+        def project(own: PyTree, under: PyTree, surrogate: Any, before: State) -> jax.Array:
+            return _folded(stage, own, below.output(under, surrogate, before))
+
+        return project(params[first], params[first - 1], self.surrogate, drive)
+
+    def _groups(self, params: PyTree, drive: jax.Array, steps: int) -> list[tuple[int, int, bool]]:
+        """Runs of stages that share a loop: first, past the last, and whether the first one is hoisted."""
+        hoisted = self._hoisted(params, drive, steps)
+        firsts = [0, *(index for index in range(1, len(hoisted)) if hoisted[index])]
+        return [(a, b, hoisted[a]) for a, b in zip(firsts, [*firsts[1:], len(hoisted)], strict=True)]
+
+    def _hoisted(self, params: PyTree, drive: jax.Array, steps: int) -> tuple[bool, ...]:
+        if self.chunk is not None:
+            return (False,) * len(self.stages)
+        if isinstance(self.hoist, tuple):
+            return self.hoist
+        if isinstance(self.hoist, bool):
+            return (self.hoist,) * len(self.stages)
+        return self._usual(params, drive, steps)
+
+    def _usual(self, params: PyTree, drive: jax.Array, steps: int) -> tuple[bool, ...]:
+        """What ``hoist="auto"`` means here."""
+        shape = drive.shape[1:] if self._constant else drive.shape[2:]
+        sizes = [math.prod(shape)]
+        for stage, own in zip(self.stages, params, strict=True):
+            shape = output_shape(stage.synapse, own["input"], (), shape)
+            sizes.append(math.prod(shape))
+        fits = [size * steps * drive.shape[0] * drive.dtype.itemsize <= CACHE_BYTES for size in sizes]
+        # The input is there anyway; spikes of a stage below are not: they would have to be written out too.
+        first = self._constant or sizes[0] >= sizes[1] or fits[1]
+        return first, *(below and here for below, here in pairwise(fits[1:]))
+
+    def _outputs(self, params: PyTree, befores: tuple[State, ...]) -> Any:
+        stages = self.stages if self.record else self.stages[-1:]
+        own = params if self.record else params[-1:]
+        triples = zip(stages, own, befores, strict=True)
+        traces = [jnp.moveaxis(stage.output(p, self.surrogate, before), 0, 1) for stage, p, before in triples]
+        outputs = self.read(traces[-1])
+        return Recorded(outputs, tuple(traces)) if self.record else outputs
+
+
+def snn(
+    sizes: Sequence[int],
+    *,
+    surrogate: Any,
+    steps: int | None = None,
+    encode: str | Encoder = "constant",
+    cell: Cell | None = None,
+    output: Cell | None = None,
+    recurrent: bool = False,
+    readout: str = "mean",
+    **options: Any,
+) -> SpikingNetwork:
+    """A network of dense spiking stages with a leaky readout.
+
+    Args:
+        sizes: widths from the input to the output, at least two.
+        surrogate: from `neurai_core.surrogate`.
+        steps: number of steps of an input without time, which is then encoded; None takes sequences.
+        encode: how: ``"constant"``, ``"rate"``, ``"latency"`` or an encoder.
+        cell: the hidden neurons; by default `LIF` with a membrane of 10 steps and a synaptic current of 5.
+        output: the output neurons; by default `Leaky` with 20 steps.
+        recurrent: whether the hidden stages are recurrent.
+        readout: as in `SpikingNetwork`.
+        **options: further options of `SpikingNetwork`.
+
+    Raises:
+        ModelError: fewer than two sizes, a width below 1, or fewer than one step.
+        UnknownName: no encoder or readout has that name.
+
+    Example:
+        >>> import neurai_core as neurai
+        >>> model = snn((64, 128, 10), surrogate=neurai.surrogate("superspike", alpha=10.0), steps=50)
+        >>> params, _ = model.init(jax.random.key(0), (64,))
+        >>> model(params, jnp.ones((4, 64))).shape
+        (4, 10)
+    """
+    if len(sizes) < 2:
+        raise ModelError(
+            f"A spiking network needs the widths of input and output at least, got {tuple(sizes)}.",
+            "snn((64, 128, 10), ...)",
+        )
+    hidden = [Stage(dense(width), cell or HIDDEN, recurrent) for width in sizes[1:-1]]
+    stages = (*hidden, Stage(dense(sizes[-1]), output or OUTPUT))
+    return SpikingNetwork(stages, surrogate, readout, _encoder(encode, steps), **options)
+
+
+def _encoder(encode: str | Encoder, steps: int | None) -> Encoder | None:
+    if steps is None:
+        return None if isinstance(encode, str) else encode
+    return encoder(encode, check_steps(steps)) if isinstance(encode, str) else encode
+
+
+def _check_options(model: SpikingNetwork) -> None:
+    if not model.stages:
+        raise ModelError("A spiking network needs at least one stage, got none.", "Stage(dense(10), Leaky(0.9))")
+    if model.store not in ("membrane", "all"):
+        raise ModelError(f"store={model.store!r} is neither 'membrane' nor 'all'.", "The default is 'membrane'.")
+    for name in ("chunk", "unroll"):
+        value = getattr(model, name)
+        if value is not None and value < 1:
+            raise ModelError(f"{name}={value} is no number of steps, expected at least 1.", f"{name}=10")
+    if model.chunk is not None and model.store == "all":
+        raise ModelError(
+            "chunk stores less than every membrane, and store='all' more.", "Leave one of the two at its default."
+        )
+    if isinstance(model.hoist, tuple) and len(model.hoist) != len(model.stages):
+        raise ModelError(
+            f"hoist names {len(model.hoist)} stages of {len(model.stages)}.", "Give one bool per stage, or one for all."
+        )
+
+
+def _folded(stage: Stage, own: PyTree, below: jax.Array) -> jax.Array:
+    """Currents of all steps, whichever of the two leading axes is the batch's."""
+    current = stage.project(own, below.reshape(-1, *below.shape[2:]))
+    return current.reshape(*below.shape[:2], *current.shape[1:])
+
+
+def _without_input(own: PyTree) -> PyTree:
+    """The parameters that a projected stage has left, so that its loop carries no gradient for the others."""
+    return {name: value for name, value in own.items() if name != "input"}
+
+
+# ---------------------------------------------------------------------------- as layers
+
+
+@dataclass(frozen=True)
+class _StageInit:
+    stage: Stage
+    encode: Encoder | None
+    first: bool
+
+    def __call__(self, key: jax.Array, input_shape: Shape) -> tuple[PyTree, PyTree]:
+        if self.first:
+            alone = SpikingNetwork((self.stage,), None, encode=self.encode)
+            return alone.init(key, input_shape)[0][0], ()
+        return self.stage.init(key, tuple(input_shape)[1:]), ()
+
+
+@dataclass(frozen=True)
+class _StageApply:
+    network: SpikingNetwork
+
+    def __call__(self, params: PyTree, x: jax.Array) -> jax.Array:
+        outputs: jax.Array = self.network((params,), x)
+        return outputs
+
+
+def _stage_layer(model: SpikingNetwork, index: int, last: bool) -> Layer:
+    """One stage as a layer of sequences; the first one encodes, the last one reads out."""
+    stage = model.stages[index]
+    hoist = (model.hoist[index],) if isinstance(model.hoist, tuple) else model.hoist
+    alone = replace(
+        model,
+        stages=(stage,),
+        readout=model.readout if last else "all",
+        encode=model.encode if index == 0 else None,
+        record=False,
+        hoist=hoist,
+    )
+    init = _StageInit(stage, alone.encode, index == 0)
+    return Layer(init, Stateless(_StageApply(alone)), name=f"spiking({stage.synapse.name})")

@@ -1,0 +1,215 @@
+"""What a network that runs both ways makes: one image per class, reconstructions, and the hidden half filled in.
+
+`made_by` asks for it, `generation` draws it, `figures_of` measures it. The rule must offer
+``generate(model, params, y)``, ``reconstruct(model, params, x, layer)`` and ``infer(model, params, x, y, mask)``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from neurai_core.arrays import PyTree
+from neurai_core.errors import DataError, OutputError
+from neurai_core.training.data import Dataset
+
+FILLED = 1000  # test examples of which a half is filled in to be measured
+_PANEL, _DPI = 0.62, 150  # inches of one image
+HIDDEN = "#d55e00"  # the line above what was hidden
+
+
+class Made(NamedTuple):
+    """What a network made of a test set; the first test image of every class comes first.
+
+    Attributes:
+        x: test inputs, as the model takes them.
+        y: their labels.
+        half: which part of one example is its upper half.
+        shape: ``(H, W, C)`` of one image.
+        generated: one image per class.
+        taken_for: the class that the network itself sees in each of them.
+        reconstructed: the inputs as layer 1, 2, ... predicts them.
+        filled: the first examples, at most `FILLED`, their lower half filled in.
+        filled_told: the same, the label known.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    half: np.ndarray
+    shape: tuple[int, int, int]
+    generated: np.ndarray
+    taken_for: np.ndarray
+    reconstructed: list[np.ndarray]
+    filled: np.ndarray
+    filled_told: np.ndarray
+
+
+def made_by(rule: Any, model: Any, params: PyTree, data: Dataset) -> Made:
+    """Ask a network for everything that is drawn and measured.
+
+    Args:
+        rule: one that generates.
+        model: the network, a chain of layers.
+        params: its parameters, both ways.
+        data: images with classes; the test images are used.
+
+    Raises:
+        DataError: the data have no classes, or their examples are no images.
+    """
+    if data.n_classes is None:
+        raise DataError(f"{data.name} has no classes to generate from.", "Use a data set with labels.")
+    shape = _image_shape(data)
+    y, first = np.asarray(data.y_test), np.unique(np.asarray(data.y_test), return_index=True)[1]
+    order = np.concatenate([first, np.delete(np.arange(len(y)), first)])
+    example = params[0]["down"]["b"].shape  # images, or vectors
+    x, y = np.asarray(data.x_test)[order].reshape(len(y), *example), y[order]
+    half = _upper_half(shape).reshape(example)
+    generate, predict, infer = (jax.jit(f, static_argnums=0) for f in (rule.generate, rule.predict, rule.infer))
+    reconstruct = jax.jit(rule.reconstruct, static_argnums=(0, 3))
+    images = generate(model, params, np.arange(data.n_classes))
+    layers = range(1, len(model.layers) + 1)
+    return Made(
+        x=x,
+        y=y,
+        half=half,
+        shape=shape,
+        generated=_plain(images),
+        taken_for=np.argmax(predict(model, params, images), axis=-1),
+        reconstructed=[_plain(reconstruct(model, params, x, layer)) for layer in layers],
+        filled=_plain(infer(model, params, x[:FILLED], None, half).x),
+        filled_told=_plain(infer(model, params, x[:FILLED], y[:FILLED], half).x),
+    )
+
+
+# ---------------------------------------------------------------------------- measuring
+
+
+def figures_of(made: Made) -> dict[str, Any]:
+    """How good what was made is.
+
+    Returns:
+        ``generation_mse``: mean squared error per pixel between the image of a class and the test images of that
+        class; ``generation_floor``: that of the class means of the test images; ``recognized``: how many generated
+        images the network itself takes for their class, of ``classes``; ``reconstruction_mse``: one number per layer;
+        ``lower_half_mse``, ``lower_half_with_label_mse``, ``lower_half_of_mean_image_mse``: of the lower half, filled
+        in from the upper one, for at most `FILLED` test examples.
+    """
+    x, y, hidden, classes = made.x, made.y, ~made.half, np.arange(len(made.generated))
+    means = np.stack([x[y == label].mean(axis=0) for label in classes])
+    seen = x[: len(made.filled)][:, hidden]
+    return {
+        "generation_mse": _mse(made.generated[y], x),
+        "generation_floor": _mse(means[y], x),
+        "recognized": int(np.sum(made.taken_for == classes)),
+        "classes": len(classes),
+        "reconstruction_mse": [_mse(again, x) for again in made.reconstructed],
+        "lower_half_mse": _mse(made.filled[:, hidden], seen),
+        "lower_half_with_label_mse": _mse(made.filled_told[:, hidden], seen),
+        "lower_half_of_mean_image_mse": _mse(x.mean(axis=0)[hidden], seen),
+    }
+
+
+def _mse(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.mean(np.square(a - b)))
+
+
+# ---------------------------------------------------------------------------- drawing
+
+
+class Row(NamedTuple):
+    """One row of images ``(n, ...)`` and what it shows; ``cut`` draws the line above which images were seen."""
+
+    label: str
+    images: np.ndarray
+    cut: bool = False
+
+
+def generation(made: Made, path: Path, *, title: str = "") -> Path:
+    """Draw what was made of the first test image of every class.
+
+    Args:
+        made: from `made_by`.
+        path: the PNG file to write.
+        title: what stands above.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    figure = _drawn(rows_of(made), made.shape)
+    figure.suptitle(title, fontsize=9)
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.", "Is the disk full?") from error
+    return path
+
+
+def rows_of(made: Made) -> list[Row]:
+    """The rows of the picture: generated, shown, reconstructed from every layer, lower half hidden and filled in."""
+    n = len(np.unique(made.y))
+    labels = made.y[:n]
+    return [
+        Row("generated", made.generated[labels]),
+        Row("test image", made.x[:n]),
+        *(Row(f"from layer {k}", again[:n]) for k, again in enumerate(made.reconstructed, 1)),
+        Row("seen", np.where(made.half, made.x[:n], np.nan), cut=True),
+        Row("filled in", made.filled[:n], cut=True),
+        Row("with label", made.filled_told[:n], cut=True),
+    ]
+
+
+def _plain(images: Any) -> np.ndarray:
+    return np.asarray(images, np.float32)
+
+
+def _image_shape(data: Dataset) -> tuple[int, int, int]:
+    """``(H, W, C)`` of one image; vectors of a square number of pixels are square images.
+
+    Raises:
+        DataError: the examples are neither.
+    """
+    shape = tuple(data.x_test.shape[1:])
+    side = round(shape[0] ** 0.5) if len(shape) == 1 else 0
+    if len(shape) == 1 and side * side == shape[0]:
+        return side, side, 1
+    if len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3)):
+        return shape[0], shape[1], shape[2] if len(shape) == 3 else 1
+    raise DataError(
+        f"{data.name} has examples of shape {shape}, which are no images.",
+        "Images are (H, W), (H, W, 1), (H, W, 3), or vectors of a square number of pixels.",
+    )
+
+
+def _upper_half(shape: tuple[int, int, int]) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[: shape[0] // 2] = True
+    return mask
+
+
+def _drawn(rows: list[Row], shape: tuple[int, int, int]) -> Figure:
+    columns = len(rows[0].images)
+    size = (_PANEL * columns + 1.1, _PANEL * len(rows) + 0.4)
+    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    low, high = float(np.min(rows[1].images)), float(np.max(rows[1].images))
+    for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
+        axes[0].set_ylabel(row.label, rotation=0, ha="right", va="center", fontsize=8)
+        for panel, image in zip(axes, row.images, strict=True):
+            _panel(panel, (image.reshape(shape) - low) / (high - low or 1.0), row.cut)
+    return figure
+
+
+def _panel(axes: Axes, image: np.ndarray, cut: bool) -> None:
+    axes.set(xticks=[], yticks=[])
+    axes.set_facecolor("0.85")
+    axes.imshow(
+        np.squeeze(np.clip(image, 0, 1), axis=-1) if image.shape[-1] == 1 else np.clip(image, 0, 1), cmap="gray"
+    )
+    if cut:
+        axes.axhline(image.shape[0] // 2 - 0.5, color=HIDDEN, linewidth=1)

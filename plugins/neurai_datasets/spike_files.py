@@ -1,0 +1,106 @@
+"""A folder of spike files as a data set: one .npz per example with the arrays times and units.
+
+```
+PATH/train/CLASS/*.npz      times: (K,) in [0, window)      units: (K,) integers 0, 1, ...
+PATH/test/CLASS/*.npz
+```
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurai_core.errors import DataError
+from neurai_core.training.data import Dataset, check
+from neurai_datasets.spiking_specs import SpikeFilesConfig
+
+HOW = "Write an example with np.savez(path, times=..., units=...), both of shape (K,)."
+TREE = "Lay it out as train/CLASS/*.npz and test/CLASS/*.npz."
+
+Array = NDArray[Any]
+Events = tuple[Array, Array]
+
+
+def build(config: SpikeFilesConfig, **context: Any) -> Dataset:
+    """Spike counts as float32 of shape (N, T, units), files and classes in the order of their names.
+
+    Raises:
+        DataError: names the folder or file that is missing, damaged, or holds times outside the window or
+            numbers that are no units.
+    """
+    folder = Path(os.path.expanduser(config.path))
+    classes = _classes(folder)
+    train = _part(folder / "train", classes, config)
+    units = config.units or 1 + max((int(units.max()) for _, (_, units), _ in train if units.size), default=0)
+    test = _part(folder / "test", classes, config)
+    (x_train, y_train), (x_test, y_test) = (_arrays(part, units, config) for part in (train, test))
+    return check(Dataset("spike-files", x_train, y_train, x_test, y_test, classes=classes))
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder.", TREE)
+    names = sorted(path.name for path in (folder / "train").glob("*") if path.is_dir())
+    if not names:
+        raise DataError(f"{folder / 'train'} holds no folder, expected one for each class.", TREE)
+    strange = sorted(path.name for path in (folder / "test").glob("*") if path.is_dir() and path.name not in names)
+    if strange:
+        raise DataError(f"{folder / 'test'} has the class {strange[0]!r}, which train has not.", TREE)
+    return tuple(names)
+
+
+def _part(folder: Path, classes: tuple[str, ...], config: SpikeFilesConfig) -> list[tuple[Path, Events, int]]:
+    files = [(path, label) for label, name in enumerate(classes) for path in sorted((folder / name).glob("*.npz"))]
+    if not files:
+        raise DataError(f"{folder} holds no spike files.", TREE)
+    return [(path, _checked(path, _read(path), config), label) for path, label in files]
+
+
+def _read(path: Path) -> Events:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return np.asarray(archive["times"]), np.asarray(archive["units"])
+    except KeyError as error:
+        raise DataError(f"{path} lacks an array: {error.args[0]}.", HOW) from error
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} is no spike file: {error}.", HOW) from error
+
+
+def _checked(path: Path, events: Events, config: SpikeFilesConfig) -> Events:
+    times, units = events
+    if times.ndim != 1 or times.shape != units.shape:
+        raise DataError(f"{path} has times {times.shape} and units {units.shape}, expected two of shape (K,).", HOW)
+    if times.dtype.kind not in "fiu" or units.dtype.kind not in "iu":
+        raise DataError(
+            f"{path} has times of {times.dtype} and units of {units.dtype}, expected numbers and integers.", HOW
+        )
+    _refuse(path, "time", times, ~((times >= 0) & (times < config.window)), f"in [0, {config.window})", "window")
+    _refuse(path, "unit", units, units < 0, "from 0 up", "units")
+    if config.units is not None:
+        _refuse(path, "unit", units, units >= config.units, f"in 0..{config.units - 1}", "units")
+    return times, units
+
+
+def _refuse(path: Path, what: str, values: Array, bad: Array, expected: str, setting: str) -> None:
+    if bad.any():
+        spike = int(np.argmax(bad))
+        raise DataError(
+            f"{path} has a spike at {what} {values[spike]} (spike {spike}), expected {expected}.",
+            f"{int(bad.sum())} of its {len(values)} spikes are so; the setting {setting!r} says what is expected.",
+        )
+
+
+def _arrays(part: list[tuple[Path, Events, int]], units: int, config: SpikeFilesConfig) -> tuple[Array, Array]:
+    x = np.zeros((len(part), config.steps, units), np.float32)
+    for row, (path, (times, which), _) in enumerate(part):
+        _refuse(path, "unit", which, which >= units, f"in 0..{units - 1}, as in the training files", "units")
+        at = np.minimum((times / config.window * config.steps).astype(int), config.steps - 1)
+        np.add.at(x[row], (at, which.astype(int)), 1)
+    return x, np.array([label for *_, label in part], np.int32)

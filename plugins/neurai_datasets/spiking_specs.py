@@ -1,0 +1,178 @@
+"""The data sets in time: what they are, in light words; each implementation is in a file of its own."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from neurai_core.plugin import Plugin
+from neurai_core.specs import Config, DatasetSpec, Reference
+
+YIN_YANG_CLASSES = ("yin", "yang", "dot")
+
+
+class SpikingDigitsConfig(Config):
+    """Settings of the digits as spikes."""
+
+    coding: Literal["latency", "rate"] = Field(
+        "latency",
+        description="latency: one spike per pixel, the earlier the brighter; rate: a spike at each step with the "
+        "pixel's brightness as its probability",
+    )
+    steps: int = Field(50, ge=1, description="number of time steps")
+    threshold: float = Field(0.05, ge=0, lt=1, description="latency: pixels darker than this, in [0, 1), never spike")
+    seed: int = Field(0, ge=0, lt=2**32, description="rate: what the spikes are drawn from")
+
+
+class YinYangConfig(Config):
+    """Settings of the Yin-Yang data."""
+
+    steps: int | None = Field(
+        None,
+        ge=1,
+        description="None: points of 4 numbers; a number of time steps: spikes of 5 units, one spike each, at a "
+        "time proportional to the number, and a fifth at the first step",
+    )
+    train: int = Field(5000, ge=1, description="number of training examples")
+    test: int = Field(1000, ge=1, description="number of test examples")
+    train_seed: int = Field(42, ge=0, lt=2**32, description="of the training examples; 42 as published")
+    test_seed: int = Field(40, ge=0, lt=2**32, description="of the test examples; 40 as published, 41 validates")
+    small_radius: float = Field(0.1, gt=0, le=0.25, description="radius of the dots")
+
+
+class RandmanConfig(Config):
+    """Settings of the random manifolds."""
+
+    classes: int = Field(10, ge=2, description="number of classes, one manifold each")
+    units: int = Field(20, ge=1, description="number of units; the published example has 100")
+    steps: int = Field(100, ge=1, description="number of time steps")
+    dimension: int = Field(2, ge=1, description="of the manifolds")
+    smoothness: float = Field(
+        2.0, gt=0, description="exponent by which the power spectrum falls; larger is smoother and easier"
+    )
+    spikes: int = Field(1, ge=1, description="spikes of each unit; each has a manifold of its own")
+    samples: int = Field(1000, ge=5, description="examples of each class, of which one fifth are the test set")
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the time steps that may contain spikes")
+    spectrum: Literal["numpy", "torch"] = Field(
+        "numpy",
+        description="which of the two published spectra: numpy, 1/(i+1)^a; torch, 1/((i+1)^a + 1)",
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="of the manifolds, the examples and their order")
+
+
+class SpikeFilesConfig(Config):
+    """Settings of a folder of spike files."""
+
+    path: str = Field(min_length=1, description="folder with train/CLASS/*.npz and test/CLASS/*.npz")
+    steps: int = Field(100, ge=1, description="number of time steps into which the window is cut")
+    window: float = Field(1.0, gt=0, description="length of every example, in the unit of the files' times")
+    units: int | None = Field(
+        None, ge=1, description="number of units; None takes the largest number in the training files plus 1"
+    )
+
+
+spiking_digits = Plugin(
+    DatasetSpec(
+        name="spiking-digits",
+        summary="the 1797 handwritten digits of 8x8 pixels as spikes, coded by latency or by rate",
+        config=SpikingDigitsConfig,
+        shape=(50, 64),
+        classes=tuple("0123456789"),
+        train=1437,
+        test=360,
+        split="that of the data set digits",
+        licence="CC-BY-4.0",
+        attribution="E. Alpaydin and C. Kaynak (1998): Optical Recognition of Handwritten Digits, UCI "
+        "Machine Learning Repository",
+        source="the data set digits; time first, then the 64 pixels",
+        references=(
+            Reference(
+                title="Optical Recognition of Handwritten Digits",
+                authors="E. Alpaydin and C. Kaynak",
+                year=1998,
+                doi="10.24432/C50P49",
+            ),
+        ),
+    ),
+    "neurai_datasets.spiking_digits:build",
+)
+
+yin_yang = Plugin(
+    DatasetSpec(
+        name="yin-yang",
+        summary="points in a yin-yang symbol in three classes, as numbers or as spike times",
+        config=YinYangConfig,
+        shape=(4,),
+        classes=YIN_YANG_CLASSES,
+        train=5000,
+        test=1000,
+        split="drawn with different seeds, as published",
+        source="drawn as by the authors' code, to the bit, then float32; class 1 is the set that their code "
+        "calls yin, although they name class 0 so",
+        references=(
+            Reference(
+                title="The Yin-Yang dataset",
+                authors="L. Kriener, J. Göltz and M. A. Petrovici",
+                year=2022,
+                doi="10.1145/3517343.3517380",
+                arxiv="2102.08211",
+                url="https://github.com/lkriener/yin_yang_data_set",
+                bibtex="@inproceedings{kriener2022yin,\n"
+                '  author = {Kriener, Laura and G{\\"o}ltz, Julian and Petrovici, Mihai A.},\n'
+                "  title = {The {Y}in-{Y}ang dataset},\n"
+                "  booktitle = {Neuro-Inspired Computational Elements Conference},\n"
+                "  year = {2022},\n"
+                "  doi = {10.1145/3517343.3517380}\n"
+                "}",
+            ),
+        ),
+    ),
+    "neurai_datasets.yin_yang_points:build",
+)
+
+randman = Plugin(
+    DatasetSpec(
+        name="randman",
+        summary="smooth random manifolds as spike times: all information is in when each unit fires, none in how often",
+        config=RandmanConfig,
+        shape=(100, 20),
+        classes=tuple("0123456789"),
+        train=8000,
+        test=2000,
+        split="one fifth of all examples in random order is the test set",
+        source="drawn as by the authors' code, in double precision; time first, then the units",
+        references=(
+            Reference(
+                title="The Remarkable Robustness of Surrogate Gradient Learning for Instilling Complex Function in "
+                "Spiking Neural Networks",
+                authors="F. Zenke and T. P. Vogels",
+                year=2021,
+                doi="10.1162/neco_a_01367",
+                url="https://github.com/fzenke/randman",
+                bibtex="@article{zenke2021remarkable,\n"
+                "  author = {Zenke, Friedemann and Vogels, Tim P.},\n"
+                "  title = {The Remarkable Robustness of Surrogate Gradient Learning for Instilling Complex\n"
+                "           Function in Spiking Neural Networks},\n"
+                "  journal = {Neural Computation},\n"
+                "  volume = {33},\n  number = {4},\n  pages = {899--925},\n"
+                "  year = {2021},\n"
+                "  doi = {10.1162/neco_a_01367}\n"
+                "}",
+            ),
+        ),
+    ),
+    "neurai_datasets.randman_spikes:build",
+)
+
+spike_files = Plugin(
+    DatasetSpec(
+        name="spike-files",
+        summary="a folder of spike files: one .npz per example with the arrays times and units",
+        config=SpikeFilesConfig,
+        split="as in the folder: train and test",
+        source="the folder; a class is a folder's name; an entry of an example is the number of spikes of one unit in "
+        "one step",
+    ),
+    "neurai_datasets.spike_files:build",
+)

@@ -1,0 +1,68 @@
+"""Surrogates that fire otherwise than by the step: at random, or more than once. Settings and specs, free of JAX."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from neurai_core.plugin import Plugin
+from neurai_core.specs import Config, SurrogateSpec
+from neurai_surrogates.references import FANG_2023, GERSTNER_2014
+from neurai_surrogates.settings import Spiking
+
+
+class StochasticEscapeConfig(Config):
+    """Settings of `stochasticescape`."""
+
+    alpha: float = Field(
+        4.0,
+        gt=0,
+        description="slope of the logistic function, per unit of u: 1/alpha is the scale of the noise; area 1",
+    )
+    spiking: Spiking = True
+
+
+class MultiLevelCountConfig(Config):
+    """Settings of `multilevelcount`."""
+
+    spacing: float = Field(1.0, gt=0, description="distance of the levels, in units of u: the threshold")
+    levels: int = Field(4, ge=1, le=255, description="most spikes per step; area levels")
+    spiking: Spiking = True
+
+
+stochasticescape = Plugin(
+    SurrogateSpec(
+        name="stochasticescape",
+        summary="StochasticEscape: spikes drawn with the logistic probability, whose derivative is the surrogate.",
+        config=StochasticEscapeConfig,
+        claims=("unimodal", "unit-area", "drawn"),
+        derivative=r"\alpha \sigma(\alpha u) \sigma(-\alpha u)",
+        primitive=r"\sigma(\alpha u)",
+        width="alpha",
+        area="1",
+        offers={"StochasticEscape": "neurai_surrogates.shapes.stochastic_escape:StochasticEscape"},
+        references=(GERSTNER_2014,),
+    ),
+    "neurai_surrogates.shapes.stochastic_escape:StochasticEscape.build",
+)
+
+multilevelcount = Plugin(
+    SurrogateSpec(
+        name="multilevelcount",
+        summary="MultiLevelCount: one spike for every level passed; a window over all levels backward.",
+        config=MultiLevelCountConfig,
+        claims=("compact", "counted"),
+        derivative=(
+            r"\begin{cases} \frac{1}{d} & -\frac{d}{2} < u < \left(n - \frac{1}{2}\right) d \\"
+            r" 0 & \text{otherwise} \end{cases}"
+        ),
+        primitive=r"\operatorname{clip}\left(\frac{u}{d} + \frac{1}{2}, 0, n\right)",
+        letters={"d": "spacing", "n": "levels"},
+        width="spacing",
+        area="levels",
+        support="-spacing / 2 < u < (levels - 1 / 2) * spacing",
+        symmetry="none",
+        offers={"MultiLevelCount": "neurai_surrogates.shapes.multi_level_count:MultiLevelCount"},
+        references=(FANG_2023,),
+    ),
+    "neurai_surrogates.shapes.multi_level_count:MultiLevelCount.build",
+)

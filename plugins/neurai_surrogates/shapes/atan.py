@@ -1,0 +1,63 @@
+r"""Atan: $g(u) = \frac{\alpha}{2} / (1 + (\pi \alpha u / 2)^2)$, the density of the Cauchy distribution.
+
+Fang et al. 2021, arXiv:2007.05785, with alpha = 2.
+"""
+
+from __future__ import annotations
+
+from math import pi
+from typing import Any
+
+import jax.numpy as jnp
+
+from neurai_core.surrogates import Facts, Number, Surrogate
+from neurai_surrogates.smooth import AtanConfig
+
+
+class Atan(Surrogate):
+    r"""Atan: the derivative of an arctangent, of area 1.
+
+    $$g(u) = \frac{\alpha}{2 \left(1 + \left(\frac{\pi}{2} \alpha u\right)^2\right)}$$
+    $$P(u) = \frac{1}{\pi} \arctan\left(\frac{\pi}{2} \alpha u\right) + \frac{1}{2}$$
+
+    Args:
+        alpha: twice the peak, per unit of u; half width 2/(pi alpha).
+        spiking: whether the forward pass is the step; otherwise it is the primitive P.
+
+    Raises:
+        SettingsError: a setting is out of range.
+
+    Example:
+        >>> import jax
+        >>> atan = Atan(alpha=2.0)
+        >>> atan(0.5).item(), jax.grad(atan)(0.0).item()
+        (1.0, 1.0)
+    """
+
+    config_class = AtanConfig
+    alpha: Number
+
+    def __init__(self, alpha: Number = 2.0, *, spiking: bool = True) -> None:
+        super().__init__(alpha=alpha, spiking=spiking)
+
+    def derivative(self, u: Any) -> Any:
+        """g(u): alpha/2 at the threshold, with tails 1/u^2."""
+        x = pi / 2 * self.alpha * u
+        return self.alpha / 2 / (1 + x * x)
+
+    def primitive(self, u: Any) -> Any:
+        """P(u): from 0 to 1."""
+        # The angle of (-x, 1), because 1/2 + arctan(x)/pi loses its digits in the lower tail.
+        x = pi / 2 * self.alpha * u
+        return jnp.arctan2(jnp.ones_like(x), -x) / pi
+
+    @property
+    def facts(self) -> Facts:
+        """Area 1, peak alpha/2."""
+        return Facts(
+            area=1.0,
+            peak=self.alpha / 2,
+            half_width=2 / (pi * self.alpha),
+            symmetric=True,
+            signed=False,
+        )

@@ -1,0 +1,65 @@
+r"""Circ: $g(u) = \alpha^3 / (u^2 + \alpha^2)^{3/2}$, the derivative of $\alpha u / \sqrt{u^2 + \alpha^2}$."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from neurai_core.surrogates import Facts, Number, Surrogate
+from neurai_surrogates.smooth import CircConfig
+
+
+class Circ(Surrogate):
+    r"""Circ: peak 1 whatever its width, with tails lighter than those of `SuperSpike`.
+
+    $$g(u) = \frac{\alpha^3}{\left(u^2 + \alpha^2\right)^{\frac{3}{2}}}$$
+    $$P(u) = \alpha + \frac{\alpha u}{\sqrt{u^2 + \alpha^2}}$$
+
+    Args:
+        alpha: radius, in units of u; half width 0.766 alpha, area 2 alpha.
+        spiking: whether the forward pass is the step; otherwise it is the primitive P.
+
+    Raises:
+        SettingsError: a setting is out of range.
+
+    Example:
+        >>> import jax
+        >>> circ = Circ(alpha=0.5)
+        >>> circ(0.5).item(), jax.grad(circ)(0.0).item(), circ.facts.area
+        (1.0, 1.0, 1.0)
+    """
+
+    config_class = CircConfig
+    alpha: Number
+
+    def __init__(self, alpha: Number = 0.5, *, spiking: bool = True) -> None:
+        super().__init__(alpha=alpha, spiking=spiking)
+
+    def derivative(self, u: Any) -> Any:
+        """g(u): 1 at the threshold, with tails 1/u^3."""
+        x = u / self.alpha
+        r = jax.lax.rsqrt(1 + x * x)
+        return r * r * r
+
+    def primitive(self, u: Any) -> Any:
+        """P(u): from 0 to 2 alpha."""
+        # By the distance from the nearer limit, 1 - |x|/sqrt(1 + x^2) = 1/(s (s + |x|)), s = sqrt(1 + x^2): digits
+        # are kept far out. No abs(x), whose derivative at 0 is 0.
+        x = u / self.alpha
+        a = jnp.where(x < 0, -x, x)
+        s = jnp.sqrt(1 + x * x)
+        tail = 1 / (s * (s + a))
+        return self.alpha * jnp.where(x < 0, tail, 2 - tail)
+
+    @property
+    def facts(self) -> Facts:
+        """Peak 1, area 2 alpha."""
+        return Facts(
+            area=2 * self.alpha,
+            peak=1.0,
+            half_width=(2 ** (2 / 3) - 1) ** 0.5 * self.alpha,
+            symmetric=True,
+            signed=False,
+        )

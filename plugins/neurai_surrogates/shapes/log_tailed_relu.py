@@ -1,0 +1,70 @@
+r"""LogTailedReLU: $g(u) = 1$ for $0 \le u \le w$, then $w/u$; $c$ below the threshold.
+
+Cai et al. 2017, arXiv:1702.00953, for w = 1.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import jax.numpy as jnp
+
+from neurai_core.surrogates import Facts, Number, Surrogate
+from neurai_surrogates.rectifiers import LogTailedReLUConfig
+from neurai_surrogates.shapes.ramp import ramp
+
+
+class LogTailedReLU(Surrogate):
+    r"""LogTailedReLU: the derivative of a rectifier that turns into a logarithm.
+
+    $$g(u) = \begin{cases} c & u < 0 \\ \frac{w}{u} & u > w \\ 1 & \text{otherwise} \end{cases}$$
+    $$P(u) = \begin{cases} c u & u < 0 \\ w \left(1
+    + \ln\left(\frac{u}{w}\right)\right) & u > w \\ u & \text{otherwise} \end{cases}$$
+
+    where w is ``width`` and c is ``leak``.
+
+    Args:
+        width: w, where the tail begins, in units of u; half width 2 width.
+        leak: c, g below the threshold.
+        spiking: whether the forward pass is the step; otherwise it is the primitive P.
+
+    Raises:
+        SettingsError: a setting is out of range.
+
+    Example:
+        >>> import jax
+        >>> tailed = LogTailedReLU(width=1.0)
+        >>> tailed(0.5).item(), [jax.grad(tailed)(u).item() for u in (-1.0, 0.5, 2.0)]
+        (1.0, [0.0, 1.0, 0.5])
+    """
+
+    config_class = LogTailedReLUConfig
+    width: Number
+    leak: Number
+
+    def __init__(self, width: Number = 1.0, leak: Number = 0.0, *, spiking: bool = True) -> None:
+        super().__init__(width=width, leak=leak, spiking=spiking)
+
+    def derivative(self, u: Any) -> Any:
+        """g(u): 1 as far as the width, with a tail 1/u; leak below the threshold."""
+        return jnp.where(u < 0, self.leak, self.width / jnp.maximum(u, self.width))
+
+    def primitive(self, u: Any) -> Any:
+        """P(u): 0 at the threshold, without a limit above."""
+        w = self.width
+        tail = w * (jnp.log(jnp.maximum(u, w)) - jnp.log(w))
+        return jnp.where(u < 0, ramp(self.leak, u), jnp.minimum(u, w) + tail)
+
+    @property
+    def facts(self) -> Facts:
+        """Peak 1 above the threshold, infinite area."""
+        leak = jnp.asarray(self.leak)
+        return Facts(
+            area=inf,
+            peak=jnp.maximum(leak, 1.0),
+            half_width=jnp.where(leak < 0.5, 2 * self.width, inf),
+            support=(jnp.where(leak > 0, -inf, 0.0), inf),
+            symmetric=False,
+            signed=False,
+        )

@@ -1,0 +1,53 @@
+r"""OneSidedWindow: $g(u) = 1$ for $u \ge -w$, else 0: a window that is open above."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import jax.numpy as jnp
+
+from neurai_core.surrogates import Facts, Number, Surrogate
+from neurai_surrogates.rectifiers import OneSidedWindowConfig
+
+
+class OneSidedWindow(Surrogate):
+    r"""OneSidedWindow: learning sets in at a distance below the threshold and has no end above it.
+
+    $$g(u) = \begin{cases} 1 & u \ge -w \\ 0 & \text{otherwise} \end{cases}$$
+    $$P(u) = \max\left(u + w, 0\right)$$
+
+    where w is ``window``. The primitive is a shifted rectifier.
+
+    Args:
+        window: w, distance below the threshold at which g sets in, in units of u.
+        spiking: whether the forward pass is the step; otherwise it is the primitive P.
+
+    Raises:
+        SettingsError: a setting is out of range.
+
+    Example:
+        >>> import jax
+        >>> window = OneSidedWindow(window=0.5)
+        >>> window(-0.2).item(), [jax.grad(window)(u).item() for u in (-1.0, -0.2, 9.0)]
+        (0.0, [0.0, 1.0, 1.0])
+    """
+
+    config_class = OneSidedWindowConfig
+    window: Number
+
+    def __init__(self, window: Number = 0.5, *, spiking: bool = True) -> None:
+        super().__init__(window=window, spiking=spiking)
+
+    def derivative(self, u: Any) -> Any:
+        """g(u): 1 from the window's end on."""
+        return jnp.where(jnp.isnan(u), u, jnp.where(u >= -self.window, 1, 0))
+
+    def primitive(self, u: Any) -> Any:
+        """P(u): a rectifier that starts at the window's end."""
+        return jnp.maximum(u + self.window, 0)
+
+    @property
+    def facts(self) -> Facts:
+        """Peak 1 without end above."""
+        return Facts(area=inf, peak=1.0, half_width=inf, support=(-self.window, inf), symmetric=False, signed=False)

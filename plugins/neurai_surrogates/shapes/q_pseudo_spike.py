@@ -1,0 +1,74 @@
+r"""QPseudoSpike: $g(u) = (1 + k|u|)^{-\alpha}$, a peak whose tails are chosen by their exponent.
+
+Herranz-Celotti and Rouat 2022, arXiv:2202.00282: their q is our alpha, k = 2/(alpha - 1).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import jax.numpy as jnp
+
+from neurai_core.surrogates import Facts, Number, Surrogate
+from neurai_surrogates.peaks import QPseudoSpikeConfig
+
+
+class QPseudoSpike(Surrogate):
+    r"""QPseudoSpike: peak 1, heavy tails for a small alpha, exponential ones for a large alpha.
+
+    $$g(u) = \left(1 + k |u|\right)^{-\alpha}$$
+    $$P(u) = \begin{cases} \frac{\left(1 - k u\right)^{1 - \alpha}}{k (\alpha - 1)} & u < 0 \\ \frac{2 - \left(1
+    + k u\right)^{1 - \alpha}}{k (\alpha - 1)} & \text{otherwise} \end{cases}$$
+
+    with k = 2/(alpha - 1) as published, which makes the area 1; some libraries use k = 2/(alpha + 1), the convention
+    ``plus``.
+
+    Args:
+        alpha: exponent of the tails, above 1.
+        convention: which k, ``minus`` or ``plus``.
+        spiking: whether the forward pass is the step; otherwise it is the primitive P.
+
+    Raises:
+        SettingsError: a setting is out of range.
+
+    Example:
+        >>> import jax
+        >>> peak = QPseudoSpike(alpha=2.0)
+        >>> peak(0.5).item(), jax.grad(peak)(0.5).item()
+        (1.0, 0.25)
+        >>> QPseudoSpike(alpha=2.0, convention="plus").facts.area
+        3.0
+    """
+
+    config_class = QPseudoSpikeConfig
+    alpha: Number
+    convention: Literal["minus", "plus"]
+
+    def __init__(
+        self, alpha: Number = 2.0, convention: Literal["minus", "plus"] = "minus", *, spiking: bool = True
+    ) -> None:
+        super().__init__(alpha=alpha, convention=convention, spiking=spiking)
+
+    def derivative(self, u: Any) -> Any:
+        """g(u): 1 at the threshold, with tails u^-alpha."""
+        return (1 + self._k * jnp.abs(u)) ** -self.alpha
+
+    def primitive(self, u: Any) -> Any:
+        """P(u): from 0 to the area."""
+        tail = (1 + self._k * jnp.where(u < 0, -u, u)) ** (1 - self.alpha)  # not abs(u), whose derivative at 0 is 0
+        return jnp.where(u < 0, tail, 2 - tail) / (self._k * (self.alpha - 1))
+
+    @property
+    def facts(self) -> Facts:
+        """Peak 1; area 1 with k = 2/(alpha - 1)."""
+        return Facts(
+            area=1.0 if self.convention == "minus" else (self.alpha + 1) / (self.alpha - 1),
+            peak=1.0,
+            half_width=(2 ** (1 / self.alpha) - 1) / self._k,
+            symmetric=True,
+            signed=False,
+        )
+
+    @property
+    def _k(self) -> Number:
+        return 2 / (self.alpha - 1) if self.convention == "minus" else 2 / (self.alpha + 1)

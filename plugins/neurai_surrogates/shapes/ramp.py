@@ -1,0 +1,12 @@
+"""What the rectifiers share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+
+def ramp(slope: Any, u: Any) -> Any:
+    """slope u, and 0 for slope 0 also where u is infinite."""
+    return jnp.where(jnp.isinf(u) & (jnp.asarray(slope) == 0), 0, slope * u)

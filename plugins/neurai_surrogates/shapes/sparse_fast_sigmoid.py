@@ -1,0 +1,69 @@
+r"""SparseFastSigmoid: $g(u) = (1 + \alpha|u|)^{-2}$ for $|u| < B$, else 0.
+
+Perez-Nieves and Goodman 2021, arXiv:2105.08810: neurons far from their threshold pass nothing back, so that
+most of the backward pass can be left out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from neurai_core.surrogates import Facts, Number, Surrogate
+from neurai_surrogates.windows import SparseFastSigmoidConfig
+
+
+class SparseFastSigmoid(Surrogate):
+    r"""SparseFastSigmoid: `SuperSpike` inside a window, zero outside.
+
+    $$g(u) = \begin{cases} \frac{1}{(1 + \alpha |u|)^2} & |u| < B \\ 0 & \text{otherwise} \end{cases}$$
+    $$P(u) = \frac{v}{1 + \alpha |v|} + \frac{B}{1 + \alpha B}$$
+
+    where v is u clipped to the window and B is ``window``.
+
+    Args:
+        alpha: slope of the fast sigmoid, per unit of u; half width 0.414/alpha, unless the window is narrower.
+        window: B, distance from the threshold from which on g is 0, in units of u.
+        spiking: whether the forward pass is the step; otherwise it is the primitive P.
+
+    Raises:
+        SettingsError: a setting is out of range.
+
+    Example:
+        >>> import jax
+        >>> sparse = SparseFastSigmoid(alpha=10.0, window=0.5)
+        >>> sparse(0.5).item(), [jax.grad(sparse)(u).item() for u in (0.0, 0.1, 0.5)]
+        (1.0, [1.0, 0.25, 0.0])
+    """
+
+    config_class = SparseFastSigmoidConfig
+    alpha: Number
+    window: Number
+
+    def __init__(self, alpha: Number = 25.0, window: Number = 1.0, *, spiking: bool = True) -> None:
+        super().__init__(alpha=alpha, window=window, spiking=spiking)
+
+    def derivative(self, u: Any) -> Any:
+        """g(u): 1 at the threshold, 0 from the window's end on."""
+        r = 1 / (1 + self.alpha * jnp.abs(u))
+        return jnp.where(jnp.abs(u) >= self.window, 0, r * r)
+
+    def primitive(self, u: Any) -> Any:
+        """P(u): from 0 to the area."""
+        v = jnp.clip(u, -self.window, self.window)
+        r = 1 / (1 + self.alpha * jnp.where(v < 0, -v, v))  # not abs(v), whose derivative at 0 is 0
+        end = 1 / (1 + self.alpha * self.window)
+        return (jnp.where(v < 0, r, 2 - r) - end) / self.alpha
+
+    @property
+    def facts(self) -> Facts:
+        """Peak 1, zero outside the window."""
+        return Facts(
+            area=2 * self.window / (1 + self.alpha * self.window),
+            peak=1.0,
+            half_width=jnp.minimum((2**0.5 - 1) / self.alpha, self.window),
+            support=(-self.window, self.window),
+            symmetric=True,
+            signed=False,
+        )

@@ -1,0 +1,85 @@
+r"""SquareWaveFourier: the first terms of the Fourier series of a square wave, as a step that repeats."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import cos, pi
+from typing import Any
+
+import jax.numpy as jnp
+
+from neurai_core.surrogates import Facts, Number, Surrogate
+from neurai_surrogates.smooth import SquareWaveFourierConfig
+
+
+class SquareWaveFourier(Surrogate):
+    r"""SquareWaveFourier: a periodic derivative that takes both signs.
+
+    $$g(u) = \frac{4}{T} \sum_{i=1}^{n} \cos\left(\frac{2 \pi (2 i - 1) u}{T}\right)$$
+    $$P(u) = \frac{1}{2} + \frac{2}{\pi} \sum_{i=1}^{n} \frac{1}{2 i - 1} \sin\left(\frac{2 \pi (2 i
+    - 1) u}{T}\right)$$
+
+    T is ``period`` and n is ``terms``. P approximates the step only for \|u\| < period/2 and has no limits: at infinity
+    both take their mean, 1/2 and 0. It has no area, so it cannot be normalized.
+
+    Args:
+        period: of the square wave, in units of u; g falls to 0 at period/(4 terms).
+        terms: of the series; peak 4 terms/period.
+        spiking: whether the forward pass is the step; otherwise it is the primitive P.
+
+    Raises:
+        SettingsError: a setting is out of range.
+
+    Example:
+        >>> import jax
+        >>> wave = SquareWaveFourier(period=8.0, terms=2)
+        >>> wave(0.5).item(), jax.grad(wave)(0.0).item()
+        (1.0, 1.0)
+    """
+
+    config_class = SquareWaveFourierConfig
+    period: Number
+    terms: int
+
+    def __init__(self, period: Number = 8.0, terms: int = 2, *, spiking: bool = True) -> None:
+        super().__init__(period=period, terms=terms, spiking=spiking)
+
+    def derivative(self, u: Any) -> Any:
+        """g(u): 4 terms/period at the threshold, and at every period from it."""
+        x = 2 * pi / self.period * _within(u)
+        return jnp.where(jnp.isinf(u), 0, 4 / self.period * sum(jnp.cos(k * x) for k in self._odd))
+
+    def primitive(self, u: Any) -> Any:
+        """P(u): 1/2 at the threshold, near 0 below it and near 1 above it as far as half a period."""
+        x = 2 * pi / self.period * _within(u)
+        return 0.5 + jnp.where(jnp.isinf(u), 0, 2 / pi * sum(jnp.sin(k * x) / k for k in self._odd))
+
+    @property
+    def facts(self) -> Facts:
+        """Peak 4 terms/period; no area."""
+        return Facts(
+            peak=4 * self.terms / self.period,
+            half_width=self.period * _half_angle(self.terms) / (2 * pi),
+            symmetric=True,
+            signed=True,
+        )
+
+    @property
+    def _odd(self) -> range:
+        return range(1, 2 * self.terms, 2)
+
+
+def _within(u: Any) -> Any:
+    """A finite stand-in for infinity, whose sine would be NaN."""
+    return jnp.where(jnp.isinf(u), 0, u)
+
+
+@lru_cache
+def _half_angle(terms: int) -> float:
+    """Where the sum of cosines has fallen to half of its value at 0, by bisection up to its first zero."""
+    low, high = 0.0, pi / (2 * terms)
+    for _ in range(60):
+        middle = (low + high) / 2
+        above = sum(cos(k * middle) for k in range(1, 2 * terms, 2)) > terms / 2
+        low, high = (middle, high) if above else (low, middle)
+    return low

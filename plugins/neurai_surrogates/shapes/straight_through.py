@@ -1,0 +1,49 @@
+r"""StraightThrough: $g(u) = 1$, the gradient of the step taken for that of the identity.
+
+Bengio, Leonard and Courville 2013, arXiv:1308.3432.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import jax.numpy as jnp
+
+from neurai_core.surrogates import Facts, Surrogate
+from neurai_surrogates.rectifiers import StraightThroughConfig
+
+
+class StraightThrough(Surrogate):
+    r"""StraightThrough: no number to choose, and no memory of how far from the threshold u was.
+
+    $$g(u) = 1$$
+    $$P(u) = u$$
+
+    Args:
+        spiking: whether the forward pass is the step; otherwise it is the primitive P.
+
+    Example:
+        >>> import jax
+        >>> straight = StraightThrough()
+        >>> straight(-0.5).item(), jax.grad(straight)(-0.5).item()
+        (0.0, 1.0)
+    """
+
+    config_class = StraightThroughConfig
+
+    def __init__(self, *, spiking: bool = True) -> None:
+        super().__init__(spiking=spiking)
+
+    def derivative(self, u: Any) -> Any:
+        """g(u): 1 everywhere."""
+        return jnp.where(jnp.isnan(u), u, 1)
+
+    def primitive(self, u: Any) -> Any:
+        """P(u): u itself."""
+        return u
+
+    @property
+    def facts(self) -> Facts:
+        """Peak 1 without end."""
+        return Facts(area=inf, peak=1.0, half_width=inf, symmetric=True, signed=False)

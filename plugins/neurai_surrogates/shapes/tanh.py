@@ -1,0 +1,61 @@
+r"""Tanh: $g(u) = \mathrm{sech}^2(\alpha u)$, the derivative of a hyperbolic tangent at peak 1."""
+
+from __future__ import annotations
+
+from math import acosh, sqrt
+from typing import Any
+
+import jax
+
+from neurai_core.surrogates import Facts, Number, Surrogate
+from neurai_surrogates.smooth import TanhConfig
+
+
+class Tanh(Surrogate):
+    r"""Tanh: the shape of `Sigmoid` with peak 1 whatever its width.
+
+    $$g(u) = 1 - \tanh\left(\alpha u\right)^2$$
+    $$P(u) = \frac{1 + \tanh\left(\alpha u\right)}{\alpha}$$
+
+    Its area is 2/alpha: a steeper one also passes less gradient on.
+
+    Args:
+        alpha: slope of the hyperbolic tangent, per unit of u; half width 0.881/alpha.
+        spiking: whether the forward pass is the step; otherwise it is the primitive P.
+
+    Raises:
+        SettingsError: a setting is out of range.
+
+    Example:
+        >>> import jax
+        >>> tanh = Tanh(alpha=2.0)
+        >>> tanh(0.5).item(), jax.grad(tanh)(0.0).item(), tanh.facts.area
+        (1.0, 1.0, 1.0)
+    """
+
+    config_class = TanhConfig
+    alpha: Number
+
+    def __init__(self, alpha: Number = 1.0, *, spiking: bool = True) -> None:
+        super().__init__(alpha=alpha, spiking=spiking)
+
+    def derivative(self, u: Any) -> Any:
+        """g(u): 1 at the threshold, with exponential tails."""
+        # sech^2(x) = 4 s(2x) s(-2x), because 1 - tanh^2 loses every digit far out and 1/cosh^2 is 1/inf there.
+        x = 2 * self.alpha * u
+        return 4 * jax.nn.sigmoid(x) * jax.nn.sigmoid(-x)
+
+    def primitive(self, u: Any) -> Any:
+        """P(u): from 0 to 2/alpha."""
+        return 2 / self.alpha * jax.nn.sigmoid(2 * self.alpha * u)
+
+    @property
+    def facts(self) -> Facts:
+        """Peak 1, area 2/alpha."""
+        return Facts(
+            area=2 / self.alpha,
+            peak=1.0,
+            half_width=acosh(sqrt(2)) / self.alpha,
+            symmetric=True,
+            signed=False,
+        )
