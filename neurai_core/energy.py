@@ -9,14 +9,14 @@ from automatic differentiation, and may be overridden in closed form.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from neurai_core.arrays import Elementwise, PyTree, Scalar
-from neurai_core.layered import Layer, Layered, identity
+from neurai_core.layered import Layer, Layered, dense_columns, dense_linear, identity
 
 Activities: TypeAlias = tuple[jax.Array, ...]
 
@@ -36,6 +36,7 @@ class Block:
         affine: whether ``map`` is affine in both arguments, so that its adjoint needs no linearization.
         name: of its last layer, with the layer's number.
         obstacle: the layer that keeps it from being affine; empty when it is.
+        columns: ``map`` with the batch axis last, where it is known: faster with few outputs.
     """
 
     map: Callable[[PyTree, jax.Array], jax.Array]
@@ -43,6 +44,7 @@ class Block:
     affine: bool
     name: str
     obstacle: str = ""
+    columns: Callable[[PyTree, jax.Array], jax.Array] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,13 @@ class Chain:
     def drive(self, params: PyTree) -> jax.Array:
         """What the first block makes of the inputs: constant during a relaxation, so computed once."""
         return self.blocks[0].map(params, self.x)
+
+    def on_columns(self) -> Chain | None:
+        """The chain with the batch axis last, all but the first block; None where a map cannot."""
+        if not all(block.columns for block in self.blocks[1:]):
+            return None
+        turned = (replace(block, map=block.columns) for block in self.blocks[1:] if block.columns)
+        return Chain((self.blocks[0], *turned), self.x)
 
     def below(self, u: Activities) -> tuple[jax.Array, ...]:
         """What each block sees: ``(x, rho(u_1), .., rho(u_{L-1}))``."""
@@ -139,7 +148,15 @@ def _block(
     opaque = [i for i in inner if not _is_linear(model.layers[i])] + ([] if split else [last])
     obstacle = f"layer {opaque[0]} ({model.layers[opaque[0]].name})" if opaque else ""
     name = f"layer {last} ({model.layers[last].name})"
-    return Block(mapped, rho or own or identity, not opaque, name, obstacle)
+    columns = dense_columns if model.layers[last].linear is dense_linear and not inner else None
+    return Block(mapped, rho or own or identity, not opaque, name, obstacle, _of_layer(columns, last))
+
+
+def _of_layer(
+    function: Callable[[PyTree, jax.Array], jax.Array] | None, index: int
+) -> Callable[[PyTree, jax.Array], jax.Array] | None:
+    """A function of one layer's parameters as one of all layers' parameters."""
+    return None if function is None else lambda params, below: function(params[index], below)
 
 
 def _is_linear(layer: Layer) -> bool:
@@ -161,6 +178,8 @@ class Energy:
             that starts there is skipped.
         activation_last: whether an activation given by the user replaces the output block's own one as well.
         readout: whether ``outputs`` uses parameters; their share of the cost's gradient is then added.
+        any_layout: whether ``force``, ``project`` and ``outputs`` serve activities ``(D, B)`` as well, because they
+            use nothing but ``drive``, the maps of later blocks and elementwise operations; relaxing is then faster.
 
     Example:
         >>> class Quadratic(Energy):
@@ -179,6 +198,7 @@ class Energy:
     settled_by_feedforward: ClassVar[bool] = False
     activation_last: ClassVar[bool] = False
     readout: ClassVar[bool] = False
+    any_layout: ClassVar[bool] = False
 
     def check(self, chain: Chain) -> None:
         """Raise ModelError when the chain cannot serve, naming the layer and the way out."""

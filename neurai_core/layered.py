@@ -306,6 +306,12 @@ def dense_linear(params: PyTree, x: jax.Array) -> jax.Array:
     return y + params["b"] if "b" in params else y
 
 
+def dense_columns(params: PyTree, x: jax.Array) -> jax.Array:
+    """`dense_linear` with the batch axis last: ``w' @ x + b``; x is ``(D_in, B)``."""
+    y = params["w"].T @ x
+    return y + params["b"][:, None] if "b" in params else y
+
+
 def _weights(key: jax.Array, shape: Shape, fan_in: int, activation: str | Elementwise) -> jax.Array:
     gain = 2.0 if isinstance(activation, str) and activation in RECTIFIERS else 1.0
     return jax.random.normal(key, shape, default_float()) * math.sqrt(gain / fan_in)

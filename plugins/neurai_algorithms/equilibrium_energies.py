@@ -35,6 +35,7 @@ class Gaussian(Coupled):
 
     default_init: ClassVar[str] = "feedforward"
     settled_by_feedforward: ClassVar[bool] = True
+    any_layout: ClassVar[bool] = True
 
     def value(self, chain: Chain, params: PyTree, u: Activities) -> jax.Array:
         """E of every example, ``(B,)``."""
@@ -76,6 +77,7 @@ class Hopfield(Coupled):
     """
 
     activation_last: ClassVar[bool] = True
+    any_layout: ClassVar[bool] = True
 
     def check(self, chain: Chain) -> None:
         """Every block must be affine: the coupling is symmetric, so its adjoint is part of the dynamics."""

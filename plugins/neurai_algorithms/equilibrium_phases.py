@@ -6,7 +6,7 @@ Memory does not grow with the number of steps, and no phase is differentiated th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -50,6 +50,7 @@ class Dynamics:
         even_odd: whether every other layer moves in turn, the even ones (from 0) first.
         tol: a phase ends once the residual is below; the Python number 0 never looks.
         check_every: looks every this many steps.
+        columns: whether activities are ``(D, B)``: products with few outputs are faster that way.
     """
 
     energy: Energy
@@ -61,6 +62,7 @@ class Dynamics:
     even_odd: bool = False
     tol: Any = 0.0
     check_every: int = 1
+    columns: bool = False
 
     def force(self, u: Activities, beta: Any) -> Activities:
         """dF/du, F = E + beta C; beta None for a free phase."""
@@ -70,8 +72,10 @@ class Dynamics:
     def pull(self, u: Activities) -> jax.Array:
         """dC/du_L of every example."""
         assert self.cost is not None
-        outputs, back = jax.vjp(lambda top: self.energy.outputs(self.chain, self.params, top), u[-1])
-        return back(self.cost.gradient(outputs))[0]
+        top = u[-1].T if self.columns else u[-1]
+        outputs, back = jax.vjp(lambda top: self.energy.outputs(self.chain, self.params, top), top)
+        pulled = back(self.cost.gradient(outputs))[0]
+        return pulled.T if self.columns else pulled
 
     def mean_cost(self, u: Activities) -> Scalar:
         """C of real activities, mean over the batch; the imaginary parts of a nudge that is real are rounding."""
@@ -95,26 +99,42 @@ class Dynamics:
         return u, tuple(moved)
 
     def settle(self, u: Activities, beta: Any, n: int, clamped: bool = False) -> Settled:
-        """Up to n steps from u; the residual is measured where it is looked at, and at the last step."""
-        never = isinstance(self.tol, (int, float)) and self.tol == 0
+        """Up to n steps from u, in whatever layout is faster."""
+        turned = self._on_columns(u)
+        if turned is None:
+            return self._settle(u, beta, n, clamped)
+        settled = turned._settle(_turned(u), beta, n, clamped)
+        return settled._replace(u=_turned(settled.u))
 
-        def step(t: Scalar, carry: tuple[Activities, Scalar]) -> tuple[Activities, Scalar]:
-            u, residual = carry
-            u, force = self.step(t, u, beta, clamped)
-            look = (t == n - 1) | (not never and (t + 1) % self.check_every == 0)
-            return u, jax.lax.cond(look, lambda force: residual_of(force, residual), lambda force: residual, force)
+    def _on_columns(self, u: Activities) -> Dynamics | None:
+        chain = self.chain.on_columns() if self.energy.any_layout and all(v.ndim == 2 for v in u) else None
+        return None if chain is None else replace(self, chain=chain, drive=self.drive.T, columns=True)
+
+    def _settle(self, u: Activities, beta: Any, n: int, clamped: bool) -> Settled:
+        """The residual is measured where it is looked at, and at the last step."""
+        forces = jax.eval_shape(lambda u: self.step(jnp.asarray(0), u, beta, clamped)[1], u)
+        start = u, tuple(jnp.zeros(f.shape, f.dtype) for f in forces)
+        if isinstance(self.tol, (int, float)) and self.tol == 0:
+            u, moved = relax(lambda t, carry: self.step(t, carry[0], beta, clamped), start, n).state
+            return Settled(u, jnp.asarray(n), self.residual(moved), {})
+
+        def step(t: Scalar, u: Activities, residual: Scalar) -> tuple[Activities, Scalar]:
+            u, moved = self.step(t, u, beta, clamped)
+            look = (t == n - 1) | ((t + 1) % self.check_every == 0)
+            return u, jax.lax.cond(look, self.residual, lambda moved: residual, moved)
 
         def going_on(carry: tuple[Scalar, tuple[Activities, Scalar]]) -> Scalar:
             t, (_, residual) = carry
             return (t < n) & ~(residual < self.tol)
 
-        start = u, jnp.asarray(jnp.inf, u[0].real.dtype)
-        if never:
-            u, residual = relax(step, start, n).state
-            return Settled(u, jnp.asarray(n), residual, {})
-        body = lambda carry: (carry[0] + 1, step(*carry))  # noqa: E731
-        steps, (u, residual) = jax.lax.while_loop(going_on, body, (jnp.asarray(0), start))
+        body = lambda carry: (carry[0] + 1, step(carry[0], *carry[1]))  # noqa: E731
+        first = jnp.asarray(0), (u, jnp.asarray(jnp.inf, u[0].real.dtype))
+        steps, (u, residual) = jax.lax.while_loop(going_on, body, first)
         return Settled(u, steps, residual, {})
+
+    def residual(self, forces: Activities) -> Scalar:
+        """Sum over layers of `mean_norm`."""
+        return residual_of(_turned(forces) if self.columns else forces)
 
     def traced(self, u: Activities, beta: Any, n: int, clamped: bool = False) -> Settled:
         """Exactly n steps, with what was seen on the way."""
@@ -130,13 +150,17 @@ class Dynamics:
         return Settled(done.state, done.steps, done.trace["residual"][-2], done.trace)
 
 
-def residual_of(forces: Activities, like: Scalar | float = 0.0) -> Scalar:
-    """Sum over layers of `mean_norm`, in the type of another scalar.
+def _turned(u: Activities) -> Activities:
+    return tuple(v.T for v in u)
+
+
+def residual_of(forces: Activities) -> Scalar:
+    """Sum over layers of `mean_norm`.
 
     >>> float(residual_of((jnp.ones((2, 1)), jnp.ones((2, 1)))))
     2.0
     """
-    return sum((mean_norm(f) for f in forces), start=jnp.zeros_like(like, shape=()))
+    return jnp.sum(jnp.stack([mean_norm(f) for f in forces]))
 
 
 def mean_norm(force: jax.Array) -> Scalar:

@@ -309,7 +309,7 @@ class _Machine:
             grads = self.energy.contrast(moving.chain, params, states, weights)
             updates, opt_state = self.optimizer.update(grads, opt_state, params)
             params = jax.tree.map(jnp.add, params, updates)
-            return (after, params, opt_state, jax.tree.map(jnp.add, total, grads)), residual_of(force, beta)
+            return (after, params, opt_state, jax.tree.map(jnp.add, total, grads)), residual_of(force)
 
         n = self.config.n_nudged or self.config.n_relax
         start = free.settled.u, params, opt_state, jax.tree.map(jnp.zeros_like, params)

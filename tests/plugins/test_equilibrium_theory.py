@@ -78,7 +78,7 @@ def test_a_small_nudge_gives_the_gradient_of_the_loss(pair):
         *((EPMode.HOLOMORPHIC, n, n) for n in (2, 3, 4, 6)),
     ],
 )
-@pytest.mark.parametrize("pair", [("hopfield", "squared_error"), ("gaussian", "cross_entropy")])
+@pytest.mark.parametrize("pair", PAIRS)
 def test_bias_falls_with_the_order_of_the_estimator(pair, mode, n_points, order):
     exact = truth(*pair)
     coarse, fine = (distance(estimate(*pair, b, mode, n_points=n_points), exact) for b in (0.1, 0.05))
@@ -99,7 +99,7 @@ def test_a_finite_nudge_gives_the_exact_gradient_of_its_own_loss(pair, beta):
 
     h = 1e-3
     slope = (8 * (own_loss(h) - own_loss(-h)) - (own_loss(2 * h) - own_loss(-2 * h))) / (12 * h)
-    grads = estimate(*pair, beta, EPMode.TWO_PHASE, n_relax=800)
+    grads = estimate(*pair, beta, EPMode.TWO_PHASE, n_relax=400)
     np.testing.assert_allclose(flat(grads) @ direction, slope, rtol=1e-8, atol=1e-8)
 
 
@@ -115,13 +115,13 @@ def test_the_losses_of_both_signs_enclose_the_loss(pair):
 # ---------------------------------------------------------------------------- time
 
 
-@pytest.mark.parametrize(("pair", "dt"), list(zip(PAIRS, (0.1, 0.5, 0.1, 0.2), strict=True)))
+@pytest.mark.parametrize(("pair", "dt"), list(zip(PAIRS, (0.5, 0.1), strict=True)))
 def test_k_nudged_steps_equal_k_steps_of_back_propagation_through_time(pair, dt):
     """For every K, so each step's increment equals the gradient one step further back (Ernoult et al. 2019)."""
     _, params, batch = problem()
     start = rest(*pair, params, batch)
     before, before_unrolled = None, None
-    for steps in range(1, 4):
+    for steps in (1, 2):
         grads = flat(estimate(*pair, 1e-4, EPMode.SYMMETRIC, dt=dt, n_relax=1, n_nudged=steps, init=start))
         exact = flat(unrolled(*pair, params, batch, steps, dt))
         assert distance(grads, exact) < 1e-6
@@ -211,8 +211,7 @@ def test_two_points_on_the_circle_are_symmetric():
     assert distance(two, estimate(*pair, 0.5, EPMode.SYMMETRIC)) < 1e-12
 
 
-@pytest.mark.parametrize("n", [3, 4])
-def test_half_of_the_circle_stands_for_the_whole(n):
+def test_half_of_the_circle_stands_for_the_whole(n=3):
     """All n complex phases by hand, without conjugate symmetry."""
     _, params, batch = problem()
     total = 0
@@ -242,11 +241,11 @@ def _complex_gradient(params, x, u):
     return jax.grad(ENERGIES["gaussian"], holomorphic=True)(complex_params, x.astype(complex), u)
 
 
-@pytest.mark.parametrize("mode", [EPMode.TWO_PHASE_MATCHED, EPMode.SYMMETRIC])
-@pytest.mark.parametrize("pair", [("hopfield", "squared_error"), ("gaussian", "cross_entropy")])
-def test_linearised_estimates_tend_to_the_gradient_as_well(pair, mode):
+@pytest.mark.parametrize(
+    ("pair", "mode", "order"), [(PAIRS[0], EPMode.TWO_PHASE_MATCHED, 1), (PAIRS[1], EPMode.SYMMETRIC, 2)]
+)
+def test_linearised_estimates_tend_to_the_gradient_as_well(pair, mode, order):
     exact = truth(*pair)
-    order = 1 if mode == EPMode.TWO_PHASE_MATCHED else 2
     coarse, fine = (distance(estimate(*pair, b, mode, linearised=True), exact) for b in (0.1, 0.05))
     assert np.log2(coarse / fine) == pytest.approx(order, abs=0.1)
 
