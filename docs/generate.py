@@ -66,8 +66,29 @@ def surrogates() -> Lines:
             for s in specs
         ),
     )
+    yield "Facts at the default settings; `facts` of a surrogate computes them for any. Half width is the distance"
+    yield "from the threshold at which g has fallen to half its peak, on the wider side.\n"
+    yield from table(
+        ("name", "area", "peak", "half width", "limits of P", "symmetric", "takes both signs"),
+        (facts_row(s) for s in specs),
+    )
     for spec in specs:
         yield from section(spec, formulas(spec))
+
+
+def facts_row(spec: Any) -> tuple[str, ...]:
+    """What holds for a surrogate at its defaults, computed."""
+    surrogate = neurai.surrogate(spec.name)
+    facts = surrogate.facts
+    limits = f"{short(surrogate.limits[0])}, {short(surrogate.limits[1])}" if facts.area is not None else ""
+    yes = {True: "yes", False: ""}
+    shown = (facts.area, facts.peak, facts.half_width)
+    return (link(spec.name), *map(short, shown), limits, yes[facts.symmetric], yes[facts.signed])
+
+
+def short(number: Any) -> str:
+    """A number in four digits; nothing for none."""
+    return "" if number is None else f"{float(number):.4g}".replace("inf", "∞")
 
 
 def bars(latex: str) -> str:
@@ -80,6 +101,8 @@ def formulas(spec: Any) -> Lines:
     yield f"\n$$g(u) = {spec.derivative}$$\n"
     if spec.primitive:
         yield f"with `spiking=False`, forward\n\n$$P(u) = {spec.primitive}$$\n"
+    if spec.letters:
+        yield f"where {', '.join(f'${letter}$ is {code(meaning)}' for letter, meaning in spec.letters.items())}.\n"
 
 
 def datasets() -> Lines:

@@ -44,11 +44,14 @@ def surrogate_gallery(surrogates: Mapping[str, Surrogate], path: Path, *, reach:
     size = (max(_SIZE[0] * columns, 4.8), _SIZE[1] * rows + 0.7)  # room for the legend
     figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True).flat
+    panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
     u = np.linspace(-reach, reach, 1201, dtype=np.float32)
     for axes, (title, surrogate) in zip(panels, surrogates.items(), strict=False):
         _panel(axes, title, surrogate, u)
-    for axes in list(panels)[len(surrogates) :]:
+    for axes in panels[len(surrogates) - columns : len(surrogates)]:  # the lowest of every column
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("u", fontsize=8)
+    for axes in panels[len(surrogates) :]:
         axes.set_axis_off()
     figure.legend(handles=_legend(), loc="outside lower center", ncols=3, frameon=False)
     return _saved(figure, path)
@@ -61,7 +64,9 @@ def _panel(axes: Axes, title: str, surrogate: Surrogate, u: Any) -> None:
         axes.plot(u, np.asarray(surrogate.primitive(u)), color=PRIMITIVE, linewidth=1.2)
     axes.plot(u, g, color=DERIVATIVE, linewidth=1.6)
     axes.set_title(title, fontsize=9)
-    axes.set_ylim(min(-0.12, 1.1 * g.min()), max(1.12, 1.1 * g.max()))
+    area = surrogate.facts.area
+    top = 1.12 * max(1.0, float(g.max()), float(area) if area is not None and math.isfinite(area) else 0.0)
+    axes.set_ylim(min(-0.12 * top, 1.1 * float(g.min())), top)
     axes.text(0.03, 0.95, _said(surrogate), transform=axes.transAxes, va="top", fontsize=7, color="0.35")
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.25)

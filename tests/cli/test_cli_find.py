@@ -39,6 +39,8 @@ WORDS = [
     ["describe", "bp"],
     ["cite", "bp"],
     ["config", "show"],
+    ["plot", "--help"],
+    ["plot", "surrogate", "--help"],
 ]
 
 

@@ -1,4 +1,4 @@
-"""`neurai plot relaxation` as its user meets it."""
+"""``neurai plot``: pictures by name, and what is said of wrong ones."""
 
 from __future__ import annotations
 
@@ -7,42 +7,56 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from neurai_core.cli import main
+from matplotlib.image import imread
 
 Run = Callable[..., Any]
-SMALL = ("--model", "mlp:8", "--epochs", "1", "--batch-size", "100", "--quiet")
-HOPFIELD = ("--set", "energy=hopfield", "--set", "activation=sigmoid", "--set", "dt=0.5", "--loss", "squared_error")
 
 
-@pytest.fixture(scope="module")
-def hopfield(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of equilibrium propagation."""
-    folder = tmp_path_factory.mktemp("runs") / "ep"
-    assert main(["train", "--rule", "ep", *HOPFIELD, *SMALL, "--out", str(folder)]) == 0
-    return folder
+def test_a_surrogate_is_drawn_with_its_settings(neurai: Run, tmp_path: Path) -> None:
+    pictures = []
+    for alpha in (1, 10):
+        out = tmp_path / f"{alpha}.png"
+        ended = neurai("plot", "surrogate", "superspike", "--set", f"alpha={alpha}", "--out", out)
+        assert ended.code == 0 and ended.out.strip() == str(out), ended.err
+        pictures.append(imread(out))
+    assert pictures[0].shape == pictures[1].shape and (pictures[0] != pictures[1]).any()
 
 
-def test_it_draws_both_phases_and_says_that_they_had_settled(neurai: Run, hopfield: Path) -> None:
-    ended = neurai("plot", "relaxation", hopfield)
-    assert ended.code == 0
-    free, nudged, drawn = ended.out.splitlines()
-    assert free.startswith("The free phase had settled: after 20 steps")
-    assert nudged.startswith("The nudged phase had settled: after 20 steps")
-    assert drawn == f"Drawn in {hopfield / 'relaxation.png'}"
-    assert (hopfield / "relaxation.png").read_bytes().startswith(b"\x89PNG")
+def test_a_picture_without_a_name_lies_where_the_command_runs(
+    neurai: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert neurai("plot", "surrogate", "atan", "erf").code == 0
+    assert (tmp_path / "atan-erf.png").exists()
 
 
-def test_fewer_steps_do_not_settle_and_the_cure_is_named(neurai: Run, hopfield: Path, tmp_path: Path) -> None:
-    ended = neurai("plot", "relaxation", hopfield, "--steps", "2", "--out", tmp_path / "two.png", "--json")
-    assert ended.json["picture"] == str(tmp_path / "two.png") and (tmp_path / "two.png").exists()
-    assert "had not settled: after 2 steps" in ended.json["phases"][0]
-    assert "Raise n_relax or dt" in ended.json["phases"][0]
+def test_all_draws_every_one(neurai: Run, tmp_path: Path) -> None:
+    out = tmp_path / "all.svg"
+    ended = neurai("plot", "surrogate", "--all", "--out", out)
+    assert ended.code == 0 and not ended.err
+    import neurai_core
+
+    drawn = out.read_text(encoding="utf-8")
+    assert all(f"<!-- {name} -->" in drawn for name in neurai_core.names("surrogate"))
 
 
-def test_what_cannot_be_drawn_is_said(neurai: Run, tmp_path: Path) -> None:
-    ended = neurai("plot", "relaxation", tmp_path)
-    assert ended.code != 0 and "holds no run" in ended.err
-    assert neurai("train", "--rule", "bp", *SMALL, "--out", tmp_path / "bp").code == 0
-    ended = neurai("plot", "relaxation", tmp_path / "bp")
-    assert ended.code != 0 and "The rule 'bp' has no relaxation to draw" in ended.err and "ep" in ended.err
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        ([], "Which surrogates?", "--all"),
+        (["atan", "--all"], "Which surrogates?", "--all"),
+        (["superspik"], "superspik", "superspike"),
+        (["atan", "--set", "alpha=0"], "alpha", "alpha: float > 0"),
+        (["atan", "--set", "alpah=1"], "alpah", "alpha"),
+        (["atan", "--set", "alpha"], "expected key=value", ""),
+        (["atan", "erf", "--set", "alpha=1"], "one surrogate", "superspike"),
+        (["atan", "--out", "none/a.png"], "cannot be written", ""),
+    ],
+)
+def test_what_is_wrong_is_said_with_a_way_out(
+    neurai: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str, hint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = neurai("plot", "surrogate", *words)
+    assert ended.code != 0 and message in ended.err and hint in ended.err
+    assert not list(tmp_path.iterdir())

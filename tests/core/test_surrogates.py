@@ -15,6 +15,7 @@ from pydantic import Field
 
 import neurai_core as neurai
 from neurai_core.errors import DataError, SettingsError, UsageError
+from neurai_core.grads import surrogate_grad
 from neurai_core.grads.surrogate_grad import Sigmoid, SuperSpike, SurrogateFunctionBase
 from neurai_core.plugin import Plugin
 from neurai_core.specs import Config, SurrogateSpec
@@ -133,6 +134,51 @@ def test_without_a_primitive_its_numbers_may_be_traced_but_not_learned():
         jax.grad(loss)(2.0, U)
 
 
+# ---- firing otherwise than by the step
+
+
+class Noisy(Tent):
+    """Fires at random, with a derivative that knows nothing of it."""
+
+    needs_key = True
+
+    def step(self, u, key):
+        return jnp.where(jnp.isnan(u), u, u >= jax.random.uniform(key, u.shape, u.dtype, -0.5, 0.5))
+
+
+def test_a_subclass_may_draw_its_spikes_with_a_key_of_each_call():
+    keys = jax.random.split(jax.random.key(0), 3)
+    drawn = jax.jit(jax.vmap(lambda key: Noisy()(U / 4, key=key)))(keys)
+    assert set(np.unique(drawn)) == {0.0, 1.0} and jnp.any(drawn[0] != drawn[1])
+    np.testing.assert_array_equal(Noisy()(U / 4, key=keys[2]), drawn[2])
+    np.testing.assert_array_equal(Noisy().spikes(U / 4, key=keys[2]), drawn[2] == 1)
+    gradient = jax.grad(lambda u: Noisy()(u, key=keys[0]).sum())(U)
+    np.testing.assert_array_equal(gradient, Tent().derivative(U))
+    inside = normalized(custom(primitive=jax.nn.sigmoid))
+    assert not inside.needs_key and not Tent().needs_key
+
+
+def test_without_a_key_a_surrogate_that_draws_says_what_to_write():
+    for call in (Noisy(), Noisy().spikes):
+        with pytest.raises(UsageError, match=r"Noisy draws its spikes and got no key.*\n.*key=jax.random.key"):
+            call(U)
+
+
+def test_where_nothing_is_drawn_a_key_changes_nothing():
+    np.testing.assert_array_equal(Tent()(U, key=jax.random.key(0)), Tent()(U))
+
+
+def test_what_is_fired_has_the_precision_of_u_and_no_derivative_of_its_own():
+    class Twice(Tent):
+        def step(self, u, key):
+            assert u.dtype == jnp.float32
+            return jnp.where(u >= 0, 2.0 * jnp.exp(0 * u), 0.0)
+
+    u = U.astype(jnp.bfloat16)
+    assert Twice()(u).dtype == jnp.bfloat16 and Twice()(u).tolist() == [0.0] * 4 + [2.0] * 4
+    np.testing.assert_array_equal(jax.grad(lambda u: Twice()(u).sum())(U), Tent().derivative(U))
+
+
 # ---- what is saved and computed
 
 
@@ -185,6 +231,17 @@ def test_sharded_it_gives_the_same_gradient():
     np.testing.assert_allclose(jax.grad(lambda u: sharded(u).sum())(U), SuperSpike(3.0).derivative(U), rtol=1e-6)
 
 
+@pytest.mark.parametrize("width", [0.25, 1.0, 4.0])
+def test_the_tangent_of_a_width_is_finite_where_u_is_not(width):
+    for one in (surrogate_grad.Rectangular(width), surrogate_grad.Triangle(width), surrogate_grad.Circ(width)):
+        learned = jax.tree.map(jnp.asarray, one)
+        for dtype in (jnp.float16, jnp.bfloat16, jnp.float32):
+            ends = jnp.array([-jnp.inf, jnp.inf], dtype)
+            for end in ends:
+                slopes = jax.grad(lambda one, end=end: one(end).astype(jnp.float32))(learned)
+                assert all(jnp.isfinite(leaf) for leaf in jax.tree.leaves(slopes))
+
+
 # ---- a pytree of numbers
 
 
@@ -233,6 +290,31 @@ def test_learning_the_width_lowers_the_loss(x64):
         params, state = step(params, state)
     assert loss(params) < 0.05 * first
     assert params[0].alpha < 2.0 and type(params[0]) is Sigmoid
+
+
+def test_learning_the_width_through_spikes_lowers_the_loss():
+    """The width of a spiking unit is learned so that its surrogate moves the weights that it stands on."""
+    x = jax.random.normal(jax.random.key(0), (128, 4))
+    y = (x @ jnp.array([1.0, -1.0, 0.5, 0.0]) > 0.2).astype(jnp.float32)
+
+    def loss(params):
+        surrogate, w, b = params
+        return jnp.mean((surrogate(x @ w + b) - y) ** 2) + jnp.mean(
+            (surrogate.replace(spiking=False)(x @ w + b) - y) ** 2
+        )
+
+    params = Sigmoid(0.5), 0.1 * jnp.ones(4), jnp.zeros(())
+    first = loss(params)
+    optimizer = optax.adam(0.05)
+
+    def step(carry, _):
+        params, state = carry
+        updates, state = optimizer.update(jax.grad(loss)(params), state)
+        return (optax.apply_updates(params, updates), state), None
+
+    params = jax.tree.map(jnp.asarray, params)
+    (params, _), _ = jax.jit(lambda start: jax.lax.scan(step, start, length=100))((params, optimizer.init(params)))
+    assert loss(params) < 0.35 * first and params[0].alpha > 1.0
 
 
 def test_origin_and_settings_survive_transformations():

@@ -121,7 +121,7 @@ def test_the_integral_of_the_derivative_is_the_area(surrogate, x64):
         if math.isfinite(end):
             u, du = end * (GAUSS[0] + 1) / 2, end * GAUSS[1] / 2
         else:
-            t = np.linspace(-4.5, 4.5, 289)
+            t = np.linspace(-6.0, 6.0, 385)
             u = spread(surrogate) * np.exp(np.pi / 2 * np.sinh(t))
             du = u * np.pi / 2 * np.cosh(t) * (t[1] - t[0])
         return jnp.vdot(du, surrogate.derivative(sign * u))
@@ -247,7 +247,7 @@ def test_all_transformations_agree_in_one_program(default, x64):
     learned = jax.tree.map(jnp.asarray, default)
     for one in (learned, jax.tree.map(lambda leaf: 1.0 * leaf, learned)):
         for way, found in program(one, u).items():
-            np.testing.assert_allclose(found, default.derivative(u), rtol=1e-13, atol=1e-300, err_msg=way)
+            np.testing.assert_allclose(found, default.derivative(u), rtol=1e-13, atol=1e-14, err_msg=way)
     assert len(traces) == 1
 
 
@@ -295,11 +295,13 @@ def test_numbers_of_higher_precision_promote_nothing(default, x64):
     assert {leaf.dtype for leaf in jax.tree.leaves(slopes)} <= {jnp.dtype("float64")}
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
-def test_nothing_but_nan_gives_nan(surrogate, dtype, x64):
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_but_nan_gives_nan(name, dtype, x64):
+    surrogate = neurai.surrogate(name, **scaled(name, 1.0 if dtype == "float64" else 0.6))
     ends_somewhere = surrogate.facts.area is None or math.isfinite(surrogate.facts.area)
-    u = jnp.asarray(np.clip(SPECIAL, -1e4, 1e4) if dtype == "float16" else SPECIAL, dtype)
-    u = jnp.where(jnp.isinf(jnp.asarray(SPECIAL)), jnp.asarray(SPECIAL, dtype), u)
+    inside = 1e4 if dtype == "float16" else 1e30
+    u = jnp.asarray(np.where(np.isinf(SPECIAL), SPECIAL, np.clip(SPECIAL, -inside, inside)), dtype)
     values = [surrogate.derivative(u), surrogate.primitive(u), fire(surrogate, u)]
     for spiking in (True, False):
         one = surrogate.replace(spiking=spiking)
@@ -353,7 +355,7 @@ def test_mapping_over_numbers_equals_a_loop(default, x64):
         return jax.grad(total, 1)(neurai.surrogate(name, **settings), u)
 
     np.testing.assert_allclose(
-        jax.vmap(slope)(factors), [slope(float(factor)) for factor in factors], rtol=1e-13, atol=1e-300
+        jax.vmap(slope)(factors), [slope(float(factor)) for factor in factors], rtol=1e-13, atol=1e-14
     )
 
 

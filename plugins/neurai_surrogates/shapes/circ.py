@@ -45,12 +45,14 @@ class Circ(Surrogate):
 
     def primitive(self, u: Any) -> Any:
         """P(u): from 0 to 2 alpha."""
-        # By the distance from the nearer limit, 1 - |x|/sqrt(1 + x^2) = 1/(s (s + |x|)), s = sqrt(1 + x^2): digits
-        # are kept far out. No abs(x), whose derivative at 0 is 0.
+        # By the distance from the nearer limit, 1 - a/sqrt(1 + a^2) with a = |x|, which keeps its digits far out:
+        # 1/(s (s + a)) with s = sqrt(1 + a^2), and the same in 1/a where a^2 might overflow. No abs(x), whose
+        # derivative at 0 is 0.
         x = u / self.alpha
         a = jnp.where(x < 0, -x, x)
-        s = jnp.sqrt(1 + x * x)
-        tail = 1 / (s * (s + a))
+        near, y = jnp.where(a > 1, 1, a), 1 / jnp.where(a > 1, a, 1)
+        s, q = jnp.sqrt(1 + near * near), jnp.sqrt(1 + y * y)
+        tail = jnp.where(a > 1, y * y / (q * (q + 1)), 1 / (s * (s + near)))
         return self.alpha * jnp.where(x < 0, tail, 2 - tail)
 
     @property

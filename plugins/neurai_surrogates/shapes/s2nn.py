@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
 from neurai_surrogates.rectifiers import S2NNConfig
+from neurai_surrogates.shapes.logistic import logistic_density
 
 
 class S2NN(Surrogate):
@@ -49,8 +50,7 @@ class S2NN(Surrogate):
 
     def derivative(self, u: Any) -> Any:
         """g(u): alpha/4 just below the threshold, beta at it."""
-        x = self.alpha * u
-        below = self.alpha * jax.nn.sigmoid(x) * jax.nn.sigmoid(-x)
+        below = self.alpha * logistic_density(self.alpha * u)
         return jnp.where(u < 0, below, self.beta / (jnp.maximum(u, 0) + 1))
 
     def primitive(self, u: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from neurai_core.surrogates import Facts, Number, Surrogate
+from neurai_surrogates.shapes.logistic import logistic_density
 from neurai_surrogates.smooth import SigmoidConfig
 
 
@@ -41,9 +42,7 @@ class Sigmoid(Surrogate):
 
     def derivative(self, u: Any) -> Any:
         """g(u): alpha/4 at the threshold, with exponential tails."""
-        # s(x) s(-x), because s (1 - s) loses every digit far out and exp(-x) / (1 + exp(-x))^2 is NaN there.
-        x = self.alpha * u
-        return self.alpha * jax.nn.sigmoid(x) * jax.nn.sigmoid(-x)
+        return self.alpha * logistic_density(self.alpha * u)
 
     def primitive(self, u: Any) -> Any:
         """P(u): from 0 to 1."""

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
 from neurai_surrogates.counts import StochasticEscapeConfig
+from neurai_surrogates.shapes.logistic import logistic_density
 
 
 class StochasticEscape(Surrogate):
@@ -60,8 +61,7 @@ class StochasticEscape(Surrogate):
 
     def derivative(self, u: Any) -> Any:
         """g(u): alpha/4 at the threshold, with exponential tails."""
-        x = self.alpha * u
-        return self.alpha * jax.nn.sigmoid(x) * jax.nn.sigmoid(-x)
+        return self.alpha * logistic_density(self.alpha * u)
 
     def primitive(self, u: Any) -> Any:
         """P(u): the probability of a spike."""

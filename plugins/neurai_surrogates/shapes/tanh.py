@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from neurai_core.surrogates import Facts, Number, Surrogate
+from neurai_surrogates.shapes.logistic import logistic_density
 from neurai_surrogates.smooth import TanhConfig
 
 
@@ -41,9 +42,7 @@ class Tanh(Surrogate):
 
     def derivative(self, u: Any) -> Any:
         """g(u): 1 at the threshold, with exponential tails."""
-        # sech^2(x) = 4 s(2x) s(-2x), because 1 - tanh^2 loses every digit far out and 1/cosh^2 is 1/inf there.
-        x = 2 * self.alpha * u
-        return 4 * jax.nn.sigmoid(x) * jax.nn.sigmoid(-x)
+        return 4 * logistic_density(2 * self.alpha * u)  # 1 - tanh^2 loses every digit far out
 
     def primitive(self, u: Any) -> Any:
         """P(u): from 0 to 2/alpha."""

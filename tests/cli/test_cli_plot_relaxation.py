@@ -1,0 +1,48 @@
+"""`neurai plot relaxation` as its user meets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neurai_core.cli import main
+
+Run = Callable[..., Any]
+SMALL = ("--model", "mlp:8", "--epochs", "1", "--batch-size", "100", "--quiet")
+HOPFIELD = ("--set", "energy=hopfield", "--set", "activation=sigmoid", "--set", "dt=0.5", "--loss", "squared_error")
+
+
+@pytest.fixture(scope="module")
+def hopfield(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of equilibrium propagation."""
+    folder = tmp_path_factory.mktemp("runs") / "ep"
+    assert main(["train", "--rule", "ep", *HOPFIELD, *SMALL, "--out", str(folder)]) == 0
+    return folder
+
+
+def test_it_draws_both_phases_and_says_that_they_had_settled(neurai: Run, hopfield: Path) -> None:
+    ended = neurai("plot", "relaxation", hopfield)
+    assert ended.code == 0
+    free, nudged, drawn = ended.out.splitlines()
+    assert free.startswith("The free phase had settled: after 20 steps")
+    assert nudged.startswith("The nudged phase had settled: after 20 steps")
+    assert drawn == f"Drawn in {hopfield / 'relaxation.png'}"
+    assert (hopfield / "relaxation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_fewer_steps_do_not_settle_and_the_cure_is_named(neurai: Run, hopfield: Path, tmp_path: Path) -> None:
+    ended = neurai("plot", "relaxation", hopfield, "--steps", "2", "--out", tmp_path / "two.png", "--json")
+    assert ended.json["picture"] == str(tmp_path / "two.png") and (tmp_path / "two.png").exists()
+    assert "had not settled: after 2 steps" in ended.json["phases"][0]
+    assert "Raise n_relax or dt" in ended.json["phases"][0]
+
+
+def test_what_cannot_be_drawn_is_said(neurai: Run, tmp_path: Path) -> None:
+    ended = neurai("plot", "relaxation", tmp_path)
+    assert ended.code != 0 and "holds no run" in ended.err
+    assert neurai("train", "--rule", "bp", *SMALL, "--out", tmp_path / "bp").code == 0
+    ended = neurai("plot", "relaxation", tmp_path / "bp")
+    assert ended.code != 0 and "The rule 'bp' has no relaxation to draw" in ended.err and "ep" in ended.err
