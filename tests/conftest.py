@@ -17,10 +17,15 @@ def x64() -> Iterator[None]:
 
 
 @pytest.fixture
-def quick_compile() -> Iterator[None]:
+def quick_compile(request: pytest.FixtureRequest) -> Iterator[None]:
     """Compile in half of the time: for tests whose programs are large and run once."""
     import jax
 
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_disable_most_optimizations", "optimized" not in request.fixturenames)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def optimized() -> None:
+    """Compile as users do, in a module that else compiles quickly: for claims about bits, rounding and memory."""

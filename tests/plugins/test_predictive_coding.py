@@ -22,6 +22,7 @@ from neurai_core.layered import Layer, Layered, avg_pool, block, conv, dense, fl
 from neurai_core.models import cnn, mlp
 from neurai_core.rule import model_state_of
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
 DEEP = (20, *[128] * 19, 10)
 
 
@@ -117,6 +118,7 @@ def test_fresh_gradients_are_those_of_the_energy_at_the_final_beliefs(x64):
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("mode", ["strict", "fixed_pred"])
+@pytest.mark.usefixtures("optimized")
 def test_float32_gradients_of_twenty_layers_are_right_at_every_depth(mode, activation, x64):
     model = mlp(DEEP, activation)
     double = problem(model, (20,), batch=32)
@@ -131,6 +133,7 @@ def test_float32_gradients_of_twenty_layers_are_right_at_every_depth(mode, activ
 
 
 @pytest.mark.parametrize(("name", "n"), [*((name, 8) for name in MODELS), ("tanh", 2), ("residual", 3)])
+@pytest.mark.usefixtures("optimized")
 def test_the_light_cone_changes_no_bit(name, n):
     model, shape = MODELS[name]
     params, batch = problem(model, shape)
@@ -139,12 +142,14 @@ def test_the_light_cone_changes_no_bit(name, n):
 
 
 @pytest.mark.parametrize("n", [20, 25])
+@pytest.mark.usefixtures("optimized")
 def test_the_light_cone_changes_no_bit_of_twenty_layers(n):
     model = mlp(DEEP)
     params, batch = problem(model, (20,), batch=16)
     equal(*(gradients(model, params, batch, mean_squares, n=n, light_cone=cone) for cone in (True, False)))
 
 
+@pytest.mark.usefixtures("optimized")
 def test_a_cone_too_large_to_unroll_runs_in_stages(x64):
     model = mlp([3] * 41, "tanh")  # 39 hidden layers: stages of four sweeps
     params, batch = problem(model, (3,))
@@ -290,6 +295,7 @@ def test_incremental_gradients_are_the_way_the_parameters_went(name, x64):
     assert model_state_of(state) == () and int(state.own[0].count) == 12
 
 
+@pytest.mark.usefixtures("optimized")
 def test_no_incremental_step_is_made_of_rounding():
     """Adam divides by the size of the gradient: in float32 the rounding of a layer at rest would move it fully."""
     model = mlp((20, *[32] * 9, 10), "tanh")
@@ -511,6 +517,7 @@ def test_a_layer_may_bring_its_own_difference(x64):
 
 
 @pytest.mark.parametrize("mode", ["strict", "fixed_pred", "exact", "incremental"])
+@pytest.mark.usefixtures("optimized")
 def test_bfloat16_keeps_beliefs_and_errors_in_float32(mode):
     model = mlp((20, *[32] * 9, 10), "tanh")
     single = problem(model, (20,), batch=16)
@@ -527,6 +534,7 @@ def test_bfloat16_keeps_beliefs_and_errors_in_float32(mode):
         assert all(distance(a, b) < 0.1 for a, b in zip(found.grads, true.grads, strict=True))
 
 
+@pytest.mark.usefixtures("optimized")
 def test_remat_changes_no_gradient(x64):
     model, shape = MODELS["residual"]
     params, batch = problem(model, shape)
@@ -536,6 +544,7 @@ def test_remat_changes_no_gradient(x64):
         close(again, kept)
 
 
+@pytest.mark.usefixtures("optimized")
 def test_remat_saves_memory_when_the_relaxation_is_differentiated():
     model = Layered((dense(32), *[residual(dense(32, "tanh"), dense(32, "tanh"))] * 2, dense(3)))
     params, batch = problem(model, (4,), batch=64)
@@ -597,7 +606,7 @@ def fits(layers):
     return True
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     layers=st.lists(LAYERS, min_size=1, max_size=4).filter(fits),
     batch=st.integers(1, 5),
@@ -617,13 +626,14 @@ def test_any_stack_of_layers_without_jit_is_descent_and_recursion(layers, batch,
             close(rule.estimate(model, params, (), (x, y))[0].grads, true, rtol=1e-7)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     layers=st.lists(LAYERS, min_size=2, max_size=4).filter(fits),
     dtype=st.sampled_from([jnp.float32, jnp.bfloat16]),
     batch=st.integers(1, 5),
     n=st.integers(2, 5),
 )
+@pytest.mark.usefixtures("optimized")
 def test_the_light_cone_changes_no_bit_of_any_stack_in_any_precision(layers, dtype, batch, n):
     model = Layered(layers)
     params, data = problem(model, (4,), batch, dtype=dtype)
@@ -641,7 +651,7 @@ def test_compiled_and_not_compiled_agree(mode, x64):
     close(jax.tree.leaves(compiled), jax.tree.leaves(plain))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     dtype=st.sampled_from([jnp.float32, jnp.bfloat16]),
     batch=st.integers(1, 4),
