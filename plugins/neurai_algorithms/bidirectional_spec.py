@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import ConfigDict, Field, field_serializer, field_validator, model_validator
 
 from neurai_algorithms.optax_texts import Transformation, parse, written
-from neurai_algorithms.predictive_coding_spec import PCMode
+from neurai_algorithms.predictive_coding_spec import PCMode, finite_and_positive, mode_name
 from neurai_core.errors import SettingsError
 from neurai_core.naming import canonical
 from neurai_core.plugin import Plugin
@@ -118,15 +118,12 @@ class BiPCConfig(Config):
     @field_validator("loss_scale", mode="before")
     @classmethod
     def _positive(cls, value: Any) -> Any:
-        if isinstance(value, int | float) and (isinstance(value, bool) or not (math.isfinite(value) and value > 0)):
-            raise ValueError("input should be a finite number greater than 0")
-        return value
+        return finite_and_positive(value)
 
     @field_validator("mode", mode="before")
     @classmethod
     def _folded(cls, value: Any) -> Any:
-        known = {canonical(mode): mode.value for mode in PCMode}
-        return known.get(canonical(str(value)), value)
+        return mode_name(value)
 
     @model_validator(mode="after")
     def _something_to_learn_from(self) -> Self:

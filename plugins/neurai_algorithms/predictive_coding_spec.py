@@ -38,6 +38,27 @@ class PCMode(StrEnum):
     BISTRICT = "bistrict"
 
 
+def finite_and_positive(value: Any) -> Any:
+    """The value, refused when it is a number that is not finite and greater than 0.
+
+    >>> finite_and_positive("per_sample")
+    'per_sample'
+    """
+    if isinstance(value, int | float) and (isinstance(value, bool) or not (math.isfinite(value) and value > 0)):
+        raise ValueError("input should be a finite number greater than 0")
+    return value
+
+
+def mode_name(value: Any) -> Any:
+    """The name of a mode however it is written; anything else as it is.
+
+    >>> mode_name("FIXED-PRED")
+    'fixed_pred'
+    """
+    known = {canonical(mode): mode.value for mode in PCMode}
+    return known.get(canonical(str(value)), value)
+
+
 class PCConfig(Config):
     """Settings of predictive coding.
 
@@ -95,9 +116,7 @@ class PCConfig(Config):
     @field_validator("eta", "loss_scale", mode="before")
     @classmethod
     def _positive(cls, value: Any) -> Any:
-        if isinstance(value, int | float) and (isinstance(value, bool) or not (math.isfinite(value) and value > 0)):
-            raise ValueError("input should be a finite number greater than 0")
-        return value
+        return finite_and_positive(value)
 
     @field_validator("corrector", "optimizer")
     @classmethod
@@ -109,8 +128,7 @@ class PCConfig(Config):
     @field_validator("mode", mode="before")
     @classmethod
     def _folded(cls, value: Any) -> Any:
-        known = {canonical(mode): mode.value for mode in PCMode}
-        return known.get(canonical(str(value)), value)
+        return mode_name(value)
 
     @model_validator(mode="after")
     def _fits_the_mode(self) -> Self:

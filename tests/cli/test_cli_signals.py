@@ -12,7 +12,7 @@ import pytest
 import neurai_core
 from neurai_core.cli import main
 
-SETTINGS = ("--model", "mlp:8", "--epochs", "30", "--batch-size", "100")
+SETTINGS = ("--rule", "bp", "--model", "mlp:8", "--epochs", "30", "--batch-size", "100")
 Run = Callable[..., Any]
 
 

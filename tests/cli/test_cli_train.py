@@ -15,7 +15,7 @@ import neurai_core
 from neurai_core.cli import main
 
 Run = Callable[..., Any]
-SMALL = ("--model", "mlp:8", "--epochs", "2", "--batch-size", "100")
+SMALL = ("--rule", "bp", "--model", "mlp:8", "--epochs", "2", "--batch-size", "100")
 KEYS = ["rule", "data", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "steps", "step_ms", "run"]
 
 
@@ -52,7 +52,7 @@ def test_a_run_leaves_all_of_itself_in_its_folder(finished: Path) -> None:
     assert (finished / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
     assert [row["epoch"] for row in metrics(finished)] == [1, 2]
     config = tomllib.loads((finished / "config.toml").read_text())
-    assert (config["rule"], config["epochs"], config["seed"], config["loss"]) == ("pc", 2, 0, "cross_entropy")
+    assert (config["rule"], config["epochs"], config["seed"], config["loss"]) == ("bp", 2, 0, "cross_entropy")
     assert len(config["record"]["data_sha256"]) == 64
     assert {"python", "neurai", "jax", "jaxlib", "optax", "numpy"} <= set(config["record"]["versions"])
 
