@@ -36,6 +36,12 @@ def default(request):
     return neurai.surrogate(request.param)
 
 
+@pytest.fixture(params=NAMES)
+def changed(request):
+    """One whose numbers are not its defaults."""
+    return neurai.surrogate(request.param, **scaled(request.param, 0.6))
+
+
 def numbers(name):
     fields = neurai.spec("surrogate", name).config.model_fields
     return {key: field.default for key, field in fields.items() if field.annotation is float}
@@ -129,20 +135,20 @@ def test_the_integral_of_the_derivative_is_the_area(surrogate, x64):
     np.testing.assert_allclose(half_line(1) + half_line(-1), area, rtol=1e-9)
 
 
-def test_the_derivative_is_the_slope_of_the_primitive(surrogate, x64):
-    u, h = grid(surrogate), 1e-4 * spread(surrogate)
+def test_the_derivative_is_the_slope_of_the_primitive(changed, x64):
+    u, h = grid(changed), 1e-4 * spread(changed)
     np.testing.assert_allclose(
-        central(surrogate.primitive, u, h),
-        surrogate.derivative(u),
+        central(changed.primitive, u, h),
+        changed.derivative(u),
         rtol=1e-5,
-        atol=1e-7 * surrogate.facts.peak,
+        atol=1e-7 * changed.facts.peak,
     )
 
 
-def test_differentiating_the_primitive_gives_the_derivative_also_at_the_threshold(surrogate, x64):
-    u = jnp.append(grid(surrogate), 0.0)
-    slope = jax.vmap(jax.grad(surrogate.primitive))(u)
-    np.testing.assert_allclose(slope, surrogate.derivative(u), rtol=1e-12, atol=1e-15)
+def test_differentiating_the_primitive_gives_the_derivative_also_at_the_threshold(changed, x64):
+    u = jnp.append(grid(changed), 0.0)
+    slope = jax.vmap(jax.grad(changed.primitive))(u)
+    np.testing.assert_allclose(slope, changed.derivative(u), rtol=1e-12, atol=1e-15)
 
 
 def test_sign_peak_and_support_are_as_declared(surrogate, x64):
@@ -217,12 +223,12 @@ def test_spikes_are_whole_numbers_from_the_threshold_on(default, x64):
     assert stored.dtype == (jnp.uint8 if "levels" in default.settings else bool)
 
 
-def test_without_spiking_the_forward_pass_is_the_primitive_and_the_gradient_the_same(surrogate, x64):
-    u = jnp.append(grid(surrogate), 0.0)
-    np.testing.assert_array_equal(surrogate.replace(spiking=False)(u), surrogate.primitive(u))
-    expected = surrogate.derivative(u) * jnp.cos(jnp.arange(u.size))
+def test_without_spiking_the_forward_pass_is_the_primitive_and_the_gradient_the_same(changed, x64):
+    u = jnp.append(grid(changed), 0.0)
+    np.testing.assert_array_equal(changed.replace(spiking=False)(u), changed.primitive(u))
+    expected = changed.derivative(u) * jnp.cos(jnp.arange(u.size))
     for spiking in (True, False):
-        np.testing.assert_array_equal(jax.grad(total, 1)(surrogate.replace(spiking=spiking), u), expected)
+        np.testing.assert_array_equal(jax.grad(total, 1)(changed.replace(spiking=spiking), u), expected)
 
 
 def test_all_transformations_agree_in_one_program(default, x64):
@@ -332,12 +338,12 @@ def test_numbers_out_of_range_are_refused_by_name(name, wrong):
                 make(**{number: wrong})
 
 
-def test_a_learned_number_gets_the_derivative_of_the_primitive_by_it(surrogate, x64):
-    u = grid(surrogate, clear_of_kinks=0.01)
-    soft = surrogate.replace(spiking=False)
-    slopes = [jax.grad(total)(one, u) for one in (surrogate, soft)]
-    for number in numbers(surrogate.origin.name):
-        value = getattr(surrogate, number)
+def test_a_learned_number_gets_the_derivative_of_the_primitive_by_it(changed, x64):
+    u = grid(changed, clear_of_kinks=0.01)
+    soft = changed.replace(spiking=False)
+    slopes = [jax.grad(total)(one, u) for one in (changed, soft)]
+    for number in numbers(changed.origin.name):
+        value = getattr(changed, number)
         h = 1e-5 * (value or 1.0)
         low = max(value - h, 0.0)
         above, below = (total(soft.replace(**{number: v}), u) for v in (value + h, low))
