@@ -123,7 +123,8 @@ def test_the_commands_of_a_page_succeed(page: Path, distribution: Path, capsys) 
 
 def commands(page: Path) -> list[str]:
     """The commands of a page; the README spells the environment out, and a bare `train` is timed elsewhere."""
-    lines = [line for one in blocks(page) if one.language == "console" for line in one.text.splitlines()]
+    texts = [one.text.replace("\\\n", " ") for one in blocks(page) if one.language == "console"]
+    lines = [line for text in texts for line in text.splitlines()]
     found = [line.removeprefix(".venv/bin/") for line in lines]
     slow = ("neurai train", "neurai train --data fashion-mnist")
     return [one for one in found if one.startswith("neurai ") and one != slow[0] and not one.startswith(slow[1])]

@@ -111,7 +111,7 @@ def fit(task: Task, progress: Progress | None = None, watch: Watch | None = None
         >>> from neurai_core.training.task import prepare
         >>> fitted = fit(prepare(choose({"epochs": 2, "model": "mlp:16"}, environ={})))
         >>> [row.step for row in fitted.rows], fitted.stopped
-        ([44, 88], False)
+        ([22, 44], False)
     """
     watch = watch or Watch()
     run = _Run(task, begin(task) if progress is None else progress, watch)

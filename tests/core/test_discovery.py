@@ -126,7 +126,7 @@ def test_an_unknown_name_gets_a_suggestion_and_the_list(site: Any, registry: Reg
     with pytest.raises(UnknownName) as raised:
         registry.find("algorithm", "predictiv")
     assert raised.value.message == "No algorithm is named 'predictiv'. Did you mean 'predictive'?"
-    assert raised.value.hint.startswith("Installed algorithms: bp, ")
+    assert raised.value.hint.startswith("Installed algorithms: ") and " bp, " in raised.value.hint
     assert "predictive" in raised.value.hint
 
 
