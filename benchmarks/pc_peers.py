@@ -5,10 +5,10 @@ python benchmarks/pc_peers.py [--fabricpc PYTHON] [--pcx PYTHON] [--jpc PYTHON] 
 Every option takes the Python of an environment in which that library is installed; what is not given is skipped,
 and said so. The environments are the reader's own, for example
 
-python -m venv /tmp/fabricpc && /tmp/fabricpc/bin/python -m pip install fabricpc==0.6.0      (its own JAX)
-python -m venv /tmp/pcx      && /tmp/pcx/bin/python      -m pip install pcx==0.6.3           (jax < 0.5)
-python -m venv /tmp/jpc      && /tmp/jpc/bin/python      -m pip install 'jax<=0.5.2' equinox diffrax optax PATH_OF_JPC
-python -m venv /tmp/torch    && /tmp/torch/bin/python    -m pip install torch==2.13.0 numpy
+python -m venv peers/fabricpc && peers/fabricpc/bin/python -m pip install fabricpc==0.6.0      (its own JAX)
+python -m venv peers/pcx      && peers/pcx/bin/python      -m pip install pcx==0.6.3           (jax < 0.5)
+python -m venv peers/jpc      && peers/jpc/bin/python      -m pip install 'jax<=0.5.2' equinox diffrax optax PATH_OF_JPC
+python -m venv peers/torch    && peers/torch/bin/python    -m pip install torch==2.13.0 numpy
 
 A step: 20 sweeps at eta = 0.1, gradients, one SGD update; batch 128, relu, half squared error, float32, one core. The
 workers in ``peers/`` run in turn, round after round; what is compared is processor time, its minimum and median.
