@@ -54,14 +54,23 @@ def problem(name: str) -> tuple[Any, Any, tuple[jax.Array, jax.Array]]:
     return model, params, (x, jax.random.randint(jax.random.key(2), (BATCH,), 0, 10))
 
 
+def rule_of(method: str, **more: Any) -> Any:
+    settings = METHODS.get(method, {"loss_f": "cross_entropy"}) | more
+    loss = settings.pop("loss_f")
+    return neurai.algorithm("bp" if method == "BP" else "ep", loss=loss, accuracy="accuracy", **settings)
+
+
 def steps(name: str, rounds: int) -> dict[str, dict[str, float]]:
     """Milliseconds of every method and the ratio to BP."""
     model, params, batch = problem(name)
-    bp = BP("cross_entropy", "accuracy")
-    functions: dict[str, Callable[[], Any]] = {"BP": lambda: bp.get_grads(model, params, batch)}
-    for method, settings in METHODS.items():
-        ep = EP(acc_f="accuracy", **settings)
-        functions[method] = lambda ep=ep: ep.get_grads(model, params, batch)
+
+    def step(method: str) -> Callable[[], Any]:
+        estimate = jax.jit(rule_of(method).estimate, static_argnums=0)
+        return lambda: estimate(model, params, (), batch)[0]
+
+    functions = {method: step(method) for method in ("BP", *METHODS)}
+    ep = EP(acc_f="accuracy", **HOPFIELD)  # looks after every call whether the activities blew up
+    functions["EP hopfield, get_grads"] = lambda: ep.get_grads(model, params, batch)
     if name == "784-256-10":
         functions |= torch_loops(batch)
     rows = ratios(interleaved(functions, rounds, 5), "BP")
@@ -72,10 +81,7 @@ def steps(name: str, rounds: int) -> dict[str, dict[str, float]]:
 def compiled(method: str, n_relax: int, name: str = "784-256-10") -> dict[str, float]:
     """Seconds to trace and compile, bytes of temporaries and counted FLOPs of one step."""
     model, params, batch = problem(name)
-    settings = dict(METHODS.get(method, {"loss_f": "cross_entropy"}))
-    loss = settings.pop("loss_f")
-    settings |= {} if method == "BP" else {"n_relax": n_relax}
-    rule = neurai.algorithm("bp" if method == "BP" else "ep", loss=loss, accuracy="accuracy", **settings)
+    rule = rule_of(method, **({} if method == "BP" else {"n_relax": n_relax}))
     start = time.perf_counter()
     program = jax.jit(rule.estimate, static_argnums=0).lower(model, params, (), batch).compile()
     seconds = time.perf_counter() - start

@@ -132,7 +132,7 @@ class BiPC(PC):
         mode: ``PCMode.SWEIGHT_BISTRICT`` (one set of weights for both ways) or ``PCMode.BISTRICT`` (separate ones).
         fun_has_aux: whether ``loss_f`` returns a pair whose second part is handed back.
         alpha_f: weight of the upward predictions in the energy.
-        alpha_b: weight of the downward ones; None is 0.05 with shared weights and 0.01 with separate ones. With 0 the
+        alpha_b: weight of the downward ones; None is 0.1 with shared weights and 0.01 with separate ones. With 0 the
             rule is strict predictive coding, to the last bit.
         **settings: further settings of `BiPCConfig`: ``loss_scale``, ``fresh``, ``energy_trace``.
 

@@ -16,7 +16,7 @@ from neurai_core.naming import canonical
 from neurai_core.plugin import Plugin
 from neurai_core.specs import AlgorithmSpec, Config, Reference
 
-ALPHA_B = {PCMode.SWEIGHT_BISTRICT: 0.05, PCMode.BISTRICT: 0.01}
+ALPHA_B = {PCMode.SWEIGHT_BISTRICT: 0.1, PCMode.BISTRICT: 0.01}
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class BiPCConfig(Config):
     )
     alpha_f: float = Field(1.0, ge=0, description="weight of the upward predictions in the energy")
     alpha_b: float | None = Field(
-        None, ge=0, description="weight of the downward predictions; by default 0.05 with shared weights, else 0.01"
+        None, ge=0, description="weight of the downward predictions; by default 0.1 with shared weights, else 0.01"
     )
     loss_scale: float | Literal["per_sample"] = Field(
         1.0,

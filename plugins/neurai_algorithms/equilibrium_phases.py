@@ -112,10 +112,10 @@ class Dynamics:
 
     def _settle(self, u: Activities, beta: Any, n: int, clamped: bool) -> Settled:
         """The residual is measured where it is looked at, and at the last step."""
-        forces = jax.eval_shape(lambda u: self.step(jnp.asarray(0), u, beta, clamped)[1], u)
-        start = u, tuple(jnp.zeros(f.shape, f.dtype) for f in forces)
         if isinstance(self.tol, (int, float)) and self.tol == 0:
-            u, moved = relax(lambda t, carry: self.step(t, carry[0], beta, clamped), start, n).state
+            # The last step apart: a loop that carried its forces would write them at every step.
+            u = relax(lambda t, u: self.step(t, u, beta, clamped)[0], u, n - 1).state
+            u, moved = self.step(jnp.asarray(n - 1), u, beta, clamped)
             return Settled(u, jnp.asarray(n), self.residual(moved), {})
 
         def step(t: Scalar, u: Activities, residual: Scalar) -> tuple[Activities, Scalar]:
@@ -134,7 +134,7 @@ class Dynamics:
 
     def residual(self, forces: Activities) -> Scalar:
         """Sum over layers of `mean_norm`."""
-        return residual_of(_turned(forces) if self.columns else forces)
+        return residual_of(forces, columns=self.columns)
 
     def traced(self, u: Activities, beta: Any, n: int, clamped: bool = False) -> Settled:
         """Exactly n steps, with what was seen on the way."""
@@ -154,20 +154,21 @@ def _turned(u: Activities) -> Activities:
     return tuple(v.T for v in u)
 
 
-def residual_of(forces: Activities) -> Scalar:
+def residual_of(forces: Activities, columns: bool = False) -> Scalar:
     """Sum over layers of `mean_norm`.
 
     >>> float(residual_of((jnp.ones((2, 1)), jnp.ones((2, 1)))))
     2.0
     """
-    return jnp.sum(jnp.stack([mean_norm(f) for f in forces]))
+    return jnp.sum(jnp.stack([mean_norm(f, columns) for f in forces]))
 
 
-def mean_norm(force: jax.Array) -> Scalar:
-    """Euclidean norm of every example's force, mean over the batch.
+def mean_norm(force: jax.Array, columns: bool = False) -> Scalar:
+    """Euclidean norm of every example's force, mean over the batch; the batch axis is last with ``columns``.
 
     >>> float(mean_norm(jnp.array([[3.0, 4.0], [0.0, 0.0]])))
     2.5
     """
     squares = jnp.square(force.real) + (jnp.square(force.imag) if jnp.iscomplexobj(force) else 0)
-    return jnp.mean(jnp.sqrt(squares.reshape(len(force), -1).sum(axis=1)))
+    of_each = squares.sum(axis=0) if columns else squares.reshape(len(force), -1).sum(axis=1)
+    return jnp.mean(jnp.sqrt(of_each))

@@ -257,10 +257,7 @@ class _Machine:
             grads = self.energy.contrast(dynamics.chain, params, states, weights)
         if self.energy.readout:
             grads = jax.tree.map(jnp.add, grads, _readout(dynamics, params, nudged.u[-1], chosen))
-        # On the stacked states, because the gradients share their activations and predictions.
-        energies = jax.vmap(lambda u: jnp.mean(self.energy.value(dynamics.chain, params, u)).real)(states)
-        first = tuple(v[0] for v in nudged.u)
-        energy = energies[0] + (0 if chosen.clamped else chosen.betas[0].real * dynamics.mean_cost(first))
+        energy = dynamics.total(tuple(v[0] for v in states), None if chosen.clamped else chosen.betas[0])
         trace = {"trace": {"free": free.settled.trace, "nudged": nudged.trace}} if self.config.trace else {}
         return grads, nudged, {"energy": jnp.where(blown_up, jnp.nan, energy)} | trace
 

@@ -303,7 +303,7 @@ def test_filling_in_keeps_what_is_known_and_lowers_the_energy(x64, mode):
 def test_filling_in_descends_on_the_energy_of_training(x64):
     model, params, (x, y) = problem(MLP)
     found = BiPC("sum_squared_error", "sum_squared_error").infer(model, params, x, y, n=7)
-    energy = written_energy(model, params, (x, y), found.hidden, 1.0, 0.05)
+    energy = written_energy(model, params, (x, y), found.hidden, 1.0, 0.1)
     np.testing.assert_allclose(found.energy, energy, rtol=1e-12)
     trained = estimate(model, params, (x, y), n=7, energy_trace=True).aux["energy"]
     np.testing.assert_allclose(found.energy, trained[-1], rtol=1e-12)
@@ -313,7 +313,7 @@ def test_filling_in_descends_on_the_energy_of_training(x64):
 
 
 def test_the_mode_gives_the_weight_of_the_way_down():
-    assert BiPCConfig().weights == (1.0, 0.05)
+    assert BiPCConfig().weights == (1.0, 0.1)
     assert BiPCConfig(mode=PCMode.BISTRICT).weights == (1.0, 0.01)
     assert BiPC("mse", "mse", mode="BISTRICT").settings["mode"] == "bistrict"
 

@@ -121,15 +121,52 @@ def test_fresh_gradients_are_those_of_the_energy_at_the_final_beliefs(x64):
 @pytest.mark.usefixtures("optimized")
 def test_float32_gradients_of_twenty_layers_are_right_at_every_depth(mode, activation, x64):
     model = mlp(DEEP, activation)
-    double = problem(model, (20,), batch=32)
-    single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), double)
-    double = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), single)
+    single, double = both_precisions(*problem(model, (20,), batch=32))
     ours, true = (gradients(model, *given, mean_squares, n=20, mode=mode) for given in (single, double))
     shares = coefficients(0.1, 19, 20)[::-1]
     counts = [mode == "strict" or share >= 1e-6 for share in shares]
     wrong = [distance(a, b) for a, b in zip(ours, true, strict=True)]
     assert ours[0]["w"].dtype == jnp.float32 and sum(counts) >= 10
     assert all(w <= 1e-5 for w, count in zip(wrong, counts, strict=True) if count)
+
+
+def test_float32_gradients_of_relu_err_only_where_a_unit_passes_its_kink_within_rounding(x64):
+    """Of what float32 makes of a pre-activation 1e-5 from its kink, no bit of the unit's change may be right."""
+    model, seeds, n = mlp(DEEP), 12, 20
+    drawn = [problem(model, (20,), batch=32, seed=3 * seed) for seed in range(seeds)]
+    single, double = both_precisions(*jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn))
+    rule = build(PCConfig(n=n, light_cone=False), loss=mean_squares)
+    of_each = jax.jit(jax.vmap(lambda params, batch: rule.estimate(model, params, (), batch)[0].grads))
+    ours, true = of_each(*single), of_each(*double)
+    wrong = [max(distance(a, b) for a, b in zip(*both, strict=True)) for both in zip(per(ours), per(true), strict=True)]
+
+    def nearest(params, batch):
+        """The smallest pre-activation on the way, after any number of sweeps."""
+
+        def beliefs(sweeps):
+            eta = lambda t: jnp.where(t < sweeps, 0.1, 0.0)  # noqa: E731
+            held = build(PCConfig(n=n, eta=eta, light_cone=False, keep_activities=True), loss=mean_squares)
+            return held.estimate(model, params, (), batch)[0].aux["beliefs"]
+
+        below = jax.vmap(beliefs)(jnp.arange(n + 1))
+        hidden = zip(params[1:-1], below[:-1], strict=True)
+        return jnp.min(jnp.stack([jnp.min(jnp.abs(v @ p["w"] + p["b"])) for p, v in hidden]))
+
+    near = jax.jit(lambda drawn: jax.lax.map(lambda one: nearest(*one), drawn))(double)
+    assert sum(w <= 1e-5 for w in wrong) >= seeds / 2
+    assert all(w <= 1e-5 or distance_to_kink < 2e-5 for w, distance_to_kink in zip(wrong, near, strict=True))
+
+
+def both_precisions(params, batch):
+    """The same numbers in float32 and in float64."""
+    single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (params, batch))
+    return single, jax.tree.map(lambda leaf: leaf.astype(jnp.float64), single)
+
+
+def per(stacked):
+    """One tree for every entry of the leading axis."""
+    leaves, structure = jax.tree.flatten(stacked)
+    return [jax.tree.unflatten(structure, entries) for entries in zip(*leaves, strict=True)]
 
 
 @pytest.mark.parametrize(("name", "n"), [*((name, 8) for name in MODELS), ("tanh", 2), ("residual", 3)])
