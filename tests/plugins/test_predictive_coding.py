@@ -132,8 +132,8 @@ def test_float32_gradients_of_twenty_layers_are_right_at_every_depth(mode, activ
 
 def test_float32_gradients_of_relu_err_only_where_a_unit_passes_its_kink_within_rounding(x64):
     """Of what float32 makes of a pre-activation 1e-5 from its kink, no bit of the unit's change may be right."""
-    model, seeds, n = mlp(DEEP), 12, 20
-    drawn = [problem(model, (20,), batch=32, seed=3 * seed) for seed in range(seeds)]
+    model, seeds, n = mlp(DEEP), 8, 20
+    drawn = [problem(model, (20,), batch=16, seed=3 * seed) for seed in range(seeds)]
     single, double = both_precisions(*jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn))
     rule = build(PCConfig(n=n, light_cone=False), loss=mean_squares)
     of_each = jax.jit(jax.vmap(lambda params, batch: rule.estimate(model, params, (), batch)[0].grads))
