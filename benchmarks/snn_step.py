@@ -1,8 +1,8 @@
 """What does a training step of a spiking network cost beside its matrix products alone? Back-propagation
-through time, Adam, two stages of LIF neurons, T = 100, batch 64, float32. The floor is measured in the same run,
+through time, Adam, two stages of LIF neurons, 100 steps, batch 64, float32. The floor is measured in the same run,
 rounds interleaved, and so are the peers that are installed (feed-forward; see snn_peers.py).
 
-taskset -c 0 python benchmarks/snn_step.py [--json FILE] [--shapes 784-256-10 ...] [--recurrent]
+taskset -c 0 python benchmarks/snn_step.py [--json FILE] [--shapes 784-256-10 ...] [--recurrent] [--steps 50 200 ...]
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import jax
@@ -24,7 +25,7 @@ import neurai_core as neurai
 from neurai_core.losses import cross_entropy
 from neurai_core.models.spiking import LIF, SpikingNetwork, snn
 
-T, BATCH = 100, 64
+BATCH = 64
 FORMS = {
     "hoisted": {"hoist": True},
     "first hoisted": {"hoist": (True, False)},
@@ -80,10 +81,12 @@ def peers(sizes: tuple[int, ...], x: jax.Array, y: jax.Array) -> dict[str, Any]:
     return found
 
 
-def compare(sizes: tuple[int, ...], recurrent: bool, forms: list[str], rounds: int, calls: int) -> dict[str, Any]:
-    x = jax.random.bernoulli(jax.random.key(1), 0.1, (BATCH, T, sizes[0])).astype(jnp.float32)
+def compare(
+    sizes: tuple[int, ...], steps_in_time: int, recurrent: bool, forms: list[str], rounds: int, calls: int
+) -> dict[str, Any]:
+    x = jax.random.bernoulli(jax.random.key(1), 0.1, (BATCH, steps_in_time, sizes[0])).astype(jnp.float32)
     y = jax.random.randint(jax.random.key(2), (BATCH,), 0, sizes[-1])
-    params, _ = model_of(sizes, recurrent).init(jax.random.key(0), (T, sizes[0]))
+    params, _ = model_of(sizes, recurrent).init(jax.random.key(0), (steps_in_time, sizes[0]))
     models: dict[str, Callable[..., Any]] = {"products only": lambda p, x: products_only(p, x, recurrent)}
     models |= {name: model_of(sizes, recurrent, **options) for name, options in FORMS.items() if name in forms}
     steps = {name: step_of(model, params, x, y) for name, model in models.items()}
@@ -98,17 +101,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", help="write the figures to this file")
     parser.add_argument("--shapes", nargs="+", default=["784-256-10", "700-128-20", "64-1024-10"])
+    parser.add_argument("--steps", nargs="+", type=int, default=[100], help="numbers of steps T")
     parser.add_argument("--recurrent", action="store_true", help="recurrent hidden stage")
     parser.add_argument("--forms", nargs="+", default=list(FORMS), help="of ours")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     results = {}
-    for shape in args.shapes:
-        rows = compare(tuple(map(int, shape.split("-"))), args.recurrent, args.forms, args.rounds, calls=3)
-        results[shape] = rows
-        report(f"{shape}{', recurrent' if args.recurrent else ''}", rows)
-        for name, row in rows.items():
-            print(f"  {name:32} compile {row['compile_s']:5.2f} s   scratch {row['scratch_mb']:6.1f} MB")
+    for shape, steps in product(args.shapes, args.steps):
+        sizes = tuple(map(int, shape.split("-")))
+        name = f"{shape}, T = {steps}{', recurrent' if args.recurrent else ''}"
+        rows = results[name] = compare(sizes, steps, args.recurrent, args.forms, args.rounds, calls=3)
+        report(name, rows)
+        for form, row in rows.items():
+            print(f"  {form:32} compile {row['compile_s']:5.2f} s   scratch {row['scratch_mb']:6.1f} MB")
     write(args.json, results)
 
 

@@ -47,7 +47,7 @@ class SquareWaveFourier(Surrogate):
 
     def derivative(self, u: Any) -> Any:
         """g(u): 4 terms/period at the threshold, and at every period from it."""
-        c = jnp.cos(2 * pi / self.period * _within(u))
+        c = _cosine(_within(u) / self.period)
         wave = sum(_harmonics(c, c, 2 * c * c - 1, self.terms))
         return jnp.where(jnp.isinf(u), 0, 4 / self.period * wave)
 
@@ -74,6 +74,18 @@ def _harmonics(before: Any, first: Any, double: Any, terms: int) -> Iterator[Any
     for _ in range(terms):
         yield now
         before, now = now, 2 * double * now - before  # f(a + 2x) = 2 cos(2x) f(a) - f(a - 2x)
+
+
+def _cosine(turns: Any) -> Any:
+    """cos(2 pi turns) = 1 - 2 sin(pi r)^2, r within half a turn, by the Taylor series of the sine.
+
+    Exact to rounding in float64, and several times faster than XLA's cosine on a CPU, which calls a scalar function.
+    """
+    x = pi * (turns - jnp.round(turns))
+    square, series = x * x, 1.0
+    for k in range(22, 1, -2):
+        series = 1 - square / (k * (k + 1)) * series
+    return 1 - 2 * (x * series) ** 2
 
 
 def _within(u: Any) -> Any:
