@@ -22,6 +22,7 @@ from neurai_core.rule import State
 from neurai_core.specs import AlgorithmSpec
 from neurai_surrogates.shapes.superspike import SuperSpike
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
 CELLS = {
     "LIF": LIF(0.9),
     "LIF attached": LIF(0.9, detach_reset=False),

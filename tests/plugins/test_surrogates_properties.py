@@ -17,6 +17,7 @@ from neurai_core.explain import describe_settings
 from neurai_core.grads import surrogate_grad
 from neurai_core.surrogate_makers import normalized
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
 NAMES = neurai.names("surrogate")
 WIDTHS = {"as documented": 1.0, "at 0.6 of every default": 0.6}
 GAUSS = np.polynomial.legendre.leggauss(200)
