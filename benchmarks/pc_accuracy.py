@@ -4,9 +4,9 @@ python benchmarks/pc_accuracy.py [--data digits fashion-mnist] [--seeds 5] [--ep
 
 digits: 64-128-64-10, 40 epochs. fashion-mnist: 784-128-128-128-10, 10 epochs. relu, mean cross entropy, batch 128, Adam
 with a learning rate of 2e-3 that falls to 0 along a cosine. Strict takes eta = 0.005 and n = 40: weights outgrow what
-eta = 0.02 allows within ten epochs of fashion-mnist, and Adam makes up for the small share of the error that so short a
-relaxation brings to the first layers. The incremental mode makes its own parameter steps, 20 per batch: Adam inside, and
-outside optax.sgd(1.0), which follows it.
+eta = 0.02 allows within ten epochs of fashion-mnist, and Adam makes up for the small share of the error that reaches
+the first layers so. The incremental mode makes its own parameter steps, 20 per batch: Adam inside, and outside
+optax.sgd(1.0), which follows it.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from typing import Any, ClassVar
 
 import jax
@@ -159,9 +160,11 @@ class GradeBase:
         x, y = batch
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(batch))
         if not traced:
-            check_batch(x, y)
+            for inputs, targets in product(jax.tree.leaves(x), jax.tree.leaves(y)):
+                check_batch(inputs, targets)
         outputs = check_forward(model, params, x, model_state=model_state)
-        if not traced and is_labels(outputs, y):
+        single = all(jax.tree_util.all_leaves([tree]) for tree in (outputs, y))
+        if not traced and single and is_labels(outputs, y):
             check_batch(x, y, n_classes=outputs.shape[-1])
         check_objective(objective(self._loss(kwargs), self.acc_f, self.fun_has_aux), outputs, y)
 

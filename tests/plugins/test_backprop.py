@@ -12,6 +12,7 @@ import neurai_core as neurai
 from neurai_core.errors import DataError, ModelError, UnknownName, UsageError
 from neurai_core.grads import BP, GradeBase, LocalBase
 from neurai_core.layered import Layer, Layered, Variables, dense
+from neurai_core.losses import cross_entropy
 from neurai_core.models import cnn, mlp
 
 MODELS = {
@@ -67,6 +68,23 @@ def test_any_callable_is_a_model():
     value, expected = by_hand(model, params, batch, BP("mse").loss_f)
     equal(grads, expected)
     assert loss == value and accuracy == -1
+
+
+def test_outputs_and_targets_may_be_trees():
+    def model(params, x):
+        return {"class": x @ params["w"], "size": x.sum(axis=1)}
+
+    def loss(outputs, targets):
+        return cross_entropy(outputs["class"], targets["class"]) + jnp.mean((outputs["size"] - targets["size"]) ** 2)
+
+    params, x = {"w": jnp.ones((3, 2))}, jnp.ones((4, 3))
+    y = {"class": jnp.array([0, 1, 1, 0]), "size": jnp.ones(4)}
+    grads = BP(loss).get_grads(model, params, (x, y))[0]
+    equal(grads, jax.grad(lambda p: loss(model(p, x), y))(params))
+    labels = BP(lambda outputs, y: cross_entropy(outputs["class"], y)).get_grads(model, params, (x, y["class"]))[0]
+    assert labels["w"].shape == (3, 2)
+    with pytest.raises(DataError, match=r"4 .* 3"):
+        BP(loss).get_grads(model, params, (x, y | {"size": jnp.ones(3)}))
 
 
 def test_a_thousand_calls_trace_once():
