@@ -224,11 +224,20 @@ def test_the_forward_pass_evaluates_no_derivative():
     assert "cos" not in str(forward)
 
 
-def test_sharded_it_gives_the_same_gradient():
-    mesh = jax.make_mesh((1,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
-    spec = jax.sharding.PartitionSpec("batch")
-    sharded = jax.shard_map(SuperSpike(3.0), mesh=mesh, in_specs=spec, out_specs=spec)
-    np.testing.assert_allclose(jax.grad(lambda u: sharded(u).sum())(U), SuperSpike(3.0).derivative(U), rtol=1e-6)
+def test_sharded_over_devices_it_gives_the_same_gradient(python):
+    script = """
+        import jax, jax.numpy as jnp, numpy as np
+        from jax.sharding import AxisType, PartitionSpec as P
+        from neurai_core.grads.surrogate_grad import SuperSpike
+
+        u, mesh = jnp.linspace(-2, 2, 8), jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
+        sharded = jax.shard_map(SuperSpike(3.0), mesh=mesh, in_specs=P("batch"), out_specs=P("batch"))
+        grads = jax.jit(jax.grad(lambda u: sharded(u).sum()))(u)
+        np.testing.assert_allclose(grads, SuperSpike(3.0).derivative(u), rtol=1e-6)
+        print(len(grads.sharding.device_set))
+    """
+    flags = "--xla_force_host_platform_device_count=4"
+    assert python(script, XLA_FLAGS=flags, JAX_PLATFORMS="cpu").split() == ["4"]
 
 
 @pytest.mark.parametrize("width", [0.25, 1.0, 4.0])
