@@ -160,7 +160,7 @@ class GradeBase:
         x, y = batch
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(batch))
         if not traced:
-            for inputs, targets in product(jax.tree.leaves(x), jax.tree.leaves(y)):
+            for inputs, targets in product(jax.tree.leaves(x) or [x], jax.tree.leaves(y) or [y]):
                 check_batch(inputs, targets)
         outputs = check_forward(model, params, x, model_state=model_state)
         single = all(jax.tree_util.all_leaves([tree]) for tree in (outputs, y))
