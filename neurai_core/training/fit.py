@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from neurai_core.training.step import Good, Progress, begin, compiled, rows_used
 from neurai_core.training.task import Task
 
 LOOK_EVERY = 0.2  # seconds between two looks of the host
+ENERGY_CHANGE = "aux/energy_change"  # what rules that descend on an energy report of a relaxation
 
 
 class NotFinite(TrainingError):
@@ -150,6 +152,7 @@ class _Run:
     rows: list[Row] = field(default_factory=list)
     clock: _Clock = field(default_factory=_Clock)
     stopped: bool = False
+    warned: bool = False
 
     def __post_init__(self) -> None:
         self.step = compiled(self.task, self.progress)
@@ -182,6 +185,7 @@ class _Run:
         bad = int(self.progress.bad)  # waits for all of them
         seconds = time.perf_counter() - start
         if bad >= 0:
+            self._warn_if_rising(float(self.progress.totals.get(ENERGY_CHANGE, 0.0)))
             raise NotFinite("training", bad, self.progress.good)
         for one in (clock, self.clock):
             one.count(steps, seconds)
@@ -206,6 +210,7 @@ class _Run:
         values = {name: means.pop(name) for name in ("train_loss", "train_accuracy")}
         values["test_loss"], values["test_accuracy"] = self.test(self.progress.params, self.progress.state)
         values |= means
+        self._warn_if_rising(values.get(ENERGY_CHANGE, 0.0))
         if not math.isfinite(values["test_loss"]):
             raise NotFinite("test", self.done, self.progress.good)
         if self.task.data.n_classes is None:
@@ -214,6 +219,18 @@ class _Run:
         self.rows.append(row)
         self.watch.epoch(row, self.progress)
         self._notify("neurai_after_epoch", epoch=epoch, metrics=values)
+
+    def _warn_if_rising(self, change: float) -> None:
+        """Once per run: a relaxation that goes uphill, or ended in NaN, gives gradients of nothing."""
+        if not change <= 0 and not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"The energy rises while relaxing ({ENERGY_CHANGE} in the metrics): its steps are too large for these "
+                "weights, and the gradients mean nothing. Take smaller steps and more of them, by the settings of the "
+                "rule, or lower --lr.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
 
     def _notify(self, hook: str, **arguments: Any) -> None:
         if self.watch.notify:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -158,6 +159,18 @@ def test_scalars_that_a_rule_reports_become_means_over_the_epoch(task: Task) -> 
     row = fit(replace(task, rule=rule, epochs=1)).rows[0]
     assert row.values["aux/energy"] == np.mean(np.arange(task.epoch_steps))
     assert "aux/activity" not in row.values
+
+
+@pytest.mark.parametrize(("change", "times"), [(-1.0, 0), (0.0, 0), (1.0, 1), (float("nan"), 1)])
+def test_a_relaxation_that_goes_uphill_is_warned_of_once(task: Task, change: float, times: int) -> None:
+    def rising(model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
+        found, state = task.rule.estimate(model, params, state, batch, key=key)
+        return found._replace(aux={"energy_change": change}), state
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        fit(replace(task, rule=task.rule._replace(estimate=rising)))
+    assert [str(one.message)[:41] for one in seen] == times * ["The energy rises while relaxing (aux/ener"]
 
 
 def test_the_key_of_a_stochastic_step_depends_on_seed_and_step_alone(task: Task) -> None:
