@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+from epochs import adam, epochs
 from timing import write
 
 import neurai_core as neurai
@@ -37,26 +37,12 @@ KINDS: dict[str, Any] = {
 }
 
 
-def train(rule: BiPC, model: Any, data: Any, rate: float, size: int, epochs: int, seed: int) -> Any:
+def train(rule: BiPC, model: Any, data: Any, rate: float, size: int, count: int, seed: int) -> Any:
     x, y = jnp.asarray(data.x_train).reshape(len(data.x_train), -1), jnp.asarray(data.y_train)
     params = rule.init(model, jax.random.key(seed), x.shape[1:])
-    optimizer = optax.adam(optax.cosine_decay_schedule(rate, epochs * (len(x) // size)))
-
-    @jax.jit
-    def epoch(carry: Any, rows: jax.Array) -> Any:
-        def step(carry: Any, rows: jax.Array) -> Any:
-            params, opt_state = carry
-            grads = rule.get_grads(model, params, (x[rows], y[rows]))[0]
-            updates, opt_state = optimizer.update(grads, opt_state, params)
-            return (optax.apply_updates(params, updates), opt_state), None
-
-        return jax.lax.scan(step, carry, rows)[0]
-
-    carry = params, optimizer.init(params)
-    for number in range(epochs):
-        order = np.random.default_rng([seed, number]).permutation(len(x))
-        carry = epoch(carry, order[: len(x) // size * size].reshape(-1, size))
-    return carry[0]
+    optimizer = adam(rate, count * (len(x) // size))
+    *_, trained = epochs(rule, model, optimizer, params, x, y, size, count, seed)
+    return trained
 
 
 def line(kind: str, row: dict[str, Any]) -> str:
@@ -85,7 +71,7 @@ def main() -> None:
     parser.add_argument("--picture", help="write the picture of the first run to this PNG file")
     parser.add_argument("--json", help="write the figures to this file")
     args = parser.parse_args()
-    sizes, rate, size, epochs = TASKS[args.data]
+    sizes, rate, size, count = TASKS[args.data]
     data, model, results = neurai.dataset(args.data), mlp(sizes, "tanh"), {}
     for kind, settings in KINDS.items():
         if args.only not in (None, kind):
@@ -93,7 +79,7 @@ def main() -> None:
         rule = BiPC("sum_squared_error", "sum_squared_error", "accuracy", **settings)
         results[kind] = []
         for seed in range(args.seeds):
-            params = train(rule, model, data, rate, size, args.epochs or epochs, seed)
+            params = train(rule, model, data, rate, size, args.epochs or count, seed)
             made = made_by(rule.rule(), two_way(model, rule.shared), params, data)
             accuracy = float(rule.predict(model, params, (jnp.asarray(made.x), jnp.asarray(made.y)))[1])
             results[kind].append({"accuracy": accuracy, **figures_of(made)})

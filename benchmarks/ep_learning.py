@@ -14,13 +14,12 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import replace
-from functools import cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+from epochs import adam, epochs
 from timing import write
 
 import neurai_core as neurai
@@ -44,38 +43,15 @@ TASKS = {
 }
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def epoch(method: Any, model: Any, optimizer: Any, carry: Any, x: jax.Array, y: jax.Array, rows: jax.Array) -> Any:
-    """One pass over the training data; compiled once for all seeds."""
-
-    def step(carry: Any, rows: jax.Array) -> Any:
-        params, opt_state = carry
-        grads = method.get_grads(model, params, (x[rows], y[rows]))[0]
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), None
-
-    return jax.lax.scan(step, carry, rows)[0]
-
-
 def train(
-    method: Any, model: Any, optimizer: Any, shape: Any, data: Any, size: int, epochs: int, seed: int
+    method: Any, model: Any, optimizer: Any, shape: Any, data: Any, size: int, count: int, seed: int
 ) -> list[float]:
     """Test accuracy after every epoch."""
     x, y = jnp.asarray(data.x_train).reshape(-1, *shape), jnp.asarray(data.y_train)
     test = jnp.asarray(data.x_test).reshape(-1, *shape), jnp.asarray(data.y_test)
     params, _ = model.init(jax.random.key(seed), shape)
-    carry, found = (params, optimizer.init(params)), []
-    for number in range(epochs):
-        order = np.random.default_rng([seed, number]).permutation(len(x))
-        carry = epoch(method, model, optimizer, carry, x, y, order[: len(x) // size * size].reshape(-1, size))
-        found.append(float(method.predict(model, carry[0], test)[1]))
-    return found
-
-
-@cache
-def adam(rate: float, steps: int) -> optax.GradientTransformation:
-    """Adam with a rate that falls as a cosine; one object for all seeds."""
-    return optax.adam(optax.cosine_decay_schedule(rate, steps))
+    trained = epochs(method, model, optimizer, params, x, y, size, count, seed)
+    return [float(method.predict(model, one, test)[1]) for one in trained]
 
 
 def drawn(data: Any, seed: int) -> Any:
@@ -95,12 +71,12 @@ def main() -> None:
     parser.add_argument("--only", help="one method by name")
     parser.add_argument("--json", help="write the figures to this file")
     args = parser.parse_args()
-    name, methods, network, rate, size, epochs, seeds = TASKS[args.task]
+    name, methods, network, rate, size, count, seeds = TASKS[args.task]
     data, results = neurai.dataset(name), {}
     for method, make in methods.items():
         if args.only in (None, method):
             start = time.perf_counter()
-            runs, last_epoch = [], args.epochs or epochs
+            runs, last_epoch = [], args.epochs or count
             (model, shape), rule = network(), make()
             for seed in range(args.seeds or seeds):
                 split = drawn(data, seed) if (name, args.split) == ("digits", "drawn") else data
