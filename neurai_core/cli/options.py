@@ -54,6 +54,16 @@ def _run_option(name: str, *flags: str, **more: Any) -> Any:
     )
 
 
+def _settings_option(flag: str, owner: str) -> Any:
+    """The option that sets a rule's or a surrogate's own settings, one at a time."""
+    return typer.Option(
+        flag,
+        rich_help_panel=PANEL,
+        metavar="KEY=VALUE",
+        help=f"A setting of the {owner}; may be repeated. `neurai describe {owner.upper()}` lists them.",
+    )
+
+
 RuleFlag = Annotated[str | None, _run_option("rule", autocompletion=complete_rule)]
 ModelFlag = Annotated[str | None, _run_option("model")]
 DataFlag = Annotated[str | None, _run_option("data", autocompletion=complete_data)]
@@ -67,24 +77,8 @@ EpochsFlag = Annotated[int | None, _run_option("epochs")]
 BatchFlag = Annotated[int | None, _run_option("batch_size")]
 SeedFlag = Annotated[int | None, _run_option("seed")]
 AlignFlag = Annotated[bool | None, _run_option("align", "--align/--no-align")]
-SetFlags = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        rich_help_panel=PANEL,
-        metavar="KEY=VALUE",
-        help="A setting of the rule; may be repeated. `neurai describe RULE` lists them.",
-    ),
-]
-SetSurrogateFlags = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set-surrogate",
-        rich_help_panel=PANEL,
-        metavar="KEY=VALUE",
-        help="A setting of the surrogate; may be repeated. `neurai describe SURROGATE` lists them.",
-    ),
-]
+SetFlags = Annotated[list[str] | None, _settings_option("--set", "rule")]
+SetSurrogateFlags = Annotated[list[str] | None, _settings_option("--set-surrogate", "surrogate")]
 ConfigFlag = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="The config.toml of a run, to repeat it.")
 ]

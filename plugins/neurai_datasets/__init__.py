@@ -22,6 +22,20 @@ FASHION_CLASSES = (
     "Bag",
     "Ankle boot",
 )
+UCI_DIGITS = Reference(
+    title="Optical Recognition of Handwritten Digits",
+    authors="E. Alpaydin and C. Kaynak",
+    year=1998,
+    doi="10.24432/C50P49",
+    url="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
+    bibtex="@misc{alpaydin1998optical,\n"
+    "  author = {Alpaydin, E. and Kaynak, C.},\n"
+    "  title = {Optical Recognition of Handwritten Digits},\n"
+    "  year = {1998},\n"
+    "  howpublished = {UCI Machine Learning Repository},\n"
+    "  doi = {10.24432/C50P49}\n"
+    "}",
+)
 
 
 class FashionMnistConfig(Config):
@@ -56,22 +70,7 @@ digits = Plugin(
         attribution="E. Alpaydin and C. Kaynak (1998): Optical Recognition of Handwritten Digits, UCI "
         "Machine Learning Repository",
         source="the UCI data set's test part, as in scikit-learn's load_digits; pixels 0..16 divided by 16",
-        references=(
-            Reference(
-                title="Optical Recognition of Handwritten Digits",
-                authors="E. Alpaydin and C. Kaynak",
-                year=1998,
-                doi="10.24432/C50P49",
-                url="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
-                bibtex="@misc{alpaydin1998optical,\n"
-                "  author = {Alpaydin, E. and Kaynak, C.},\n"
-                "  title = {Optical Recognition of Handwritten Digits},\n"
-                "  year = {1998},\n"
-                "  howpublished = {UCI Machine Learning Repository},\n"
-                "  doi = {10.24432/C50P49}\n"
-                "}",
-            ),
-        ),
+        references=(UCI_DIGITS,),
     ),
     "neurai_datasets.uci_digits:build",
 )

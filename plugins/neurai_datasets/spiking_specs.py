@@ -8,6 +8,7 @@ from pydantic import Field
 
 from neurai_core.plugin import Plugin
 from neurai_core.specs import Config, DatasetSpec, Reference
+from neurai_datasets import UCI_DIGITS
 
 YIN_YANG_CLASSES = ("yin", "yang", "dot")
 
@@ -86,14 +87,7 @@ spiking_digits = Plugin(
         attribution="E. Alpaydin and C. Kaynak (1998): Optical Recognition of Handwritten Digits, UCI "
         "Machine Learning Repository",
         source="the data set digits; time first, then the 64 pixels",
-        references=(
-            Reference(
-                title="Optical Recognition of Handwritten Digits",
-                authors="E. Alpaydin and C. Kaynak",
-                year=1998,
-                doi="10.24432/C50P49",
-            ),
-        ),
+        references=(UCI_DIGITS,),
     ),
     "neurai_datasets.spiking_digits:build",
 )
