@@ -165,7 +165,7 @@ class GradeBase:
         outputs = check_forward(model, params, x, model_state=model_state)
         single = all(jax.tree_util.all_leaves([tree]) for tree in (outputs, y))
         if not traced and single and is_labels(outputs, y):
-            check_batch(x, y, n_classes=outputs.shape[-1])
+            check_batch(jax.tree.leaves(x)[0], y, n_classes=outputs.shape[-1])
         check_objective(objective(self._loss(kwargs), self.acc_f, self.fun_has_aux), outputs, y)
 
     def _loss(self, kwargs: dict[str, Any]) -> Callable[..., Any]:

@@ -83,6 +83,9 @@ def test_outputs_and_targets_may_be_trees():
     equal(grads, jax.grad(lambda p: loss(model(p, x), y))(params))
     labels = BP(lambda outputs, y: cross_entropy(outputs["class"], y)).get_grads(model, params, (x, y["class"]))[0]
     assert labels["w"].shape == (3, 2)
+    halves = {"left": x[:, :1], "right": x[:, 1:]}
+    joined = lambda params, x: jnp.concatenate([x["left"], x["right"]], axis=1) @ params["w"]  # noqa: E731
+    equal(BP("cross_entropy").get_grads(joined, params, (halves, y["class"]))[0], labels)
     with pytest.raises(DataError, match=r"4 .* 3"):
         BP(loss).get_grads(model, params, (x, y | {"size": jnp.ones(3)}))
 
