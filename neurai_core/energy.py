@@ -37,6 +37,7 @@ class Block:
         name: of its last layer, with the layer's number.
         obstacle: the layer that keeps it from being affine; empty when it is.
         columns: ``map`` with the batch axis last, where it is known: faster with few outputs.
+        turned: whether ``map`` has the batch axis last.
     """
 
     map: Callable[[PyTree, jax.Array], jax.Array]
@@ -45,6 +46,7 @@ class Block:
     name: str
     obstacle: str = ""
     columns: Callable[[PyTree, jax.Array], jax.Array] | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Chain:
         """The chain with the batch axis last, all but the first block; None where a map cannot."""
         if not all(block.columns for block in self.blocks[1:]):
             return None
-        turned = (replace(block, map=block.columns) for block in self.blocks[1:] if block.columns)
+        turned = (replace(block, map=block.columns, turned=True) for block in self.blocks[1:] if block.columns)
         return Chain((self.blocks[0], *turned), self.x)
 
     def below(self, u: Activities) -> tuple[jax.Array, ...]:
@@ -178,8 +180,8 @@ class Energy:
             that starts there is skipped.
         activation_last: whether an activation given by the user replaces the output block's own one as well.
         readout: whether ``outputs`` uses parameters; their share of the cost's gradient is then added.
-        any_layout: whether ``force``, ``project`` and ``outputs`` serve activities ``(D, B)`` as well, because they
-            use nothing but ``drive``, the maps of later blocks and elementwise operations; relaxing is then faster.
+        any_layout: whether ``force``, ``project``, ``outputs`` and ``couplings`` serve activities ``(D, B)`` as well,
+            because they use nothing but ``drive``, the maps of later blocks and elementwise operations; that is faster.
 
     Example:
         >>> class Quadratic(Energy):
@@ -199,6 +201,10 @@ class Energy:
     activation_last: ClassVar[bool] = False
     readout: ClassVar[bool] = False
     any_layout: ClassVar[bool] = False
+
+    def on_columns(self, chain: Chain, u: Activities) -> Chain | None:
+        """The chain with the batch axis last; None where this energy, a map or the activities keep it first."""
+        return chain.on_columns() if self.any_layout and all(v.ndim == 2 for v in u) else None
 
     def check(self, chain: Chain) -> None:
         """Raise ModelError when the chain cannot serve, naming the layer and the way out."""
@@ -235,21 +241,31 @@ class Energy:
         """Bring activities back to where they may be; the identity for most energies."""
         return u
 
-    def contrast(self, chain: Chain, params: PyTree, states: Activities, weights: jax.Array) -> PyTree:
+    def contrast(self, chain: Chain, params: PyTree, states: Sequence[Activities], weights: jax.Array) -> PyTree:
         """``sum_k Re(w_k dE/dparams(u_k))``, mean over the batch.
 
         Args:
             chain: the network.
             params: its parameters.
-            states: K activities, stacked: ``(K, B, ...)`` each.
+            states: K activities.
             weights: ``(K,)``; their sum is 0 unless K is 1.
         """
 
         def total(params: PyTree) -> Scalar:
-            values = jax.vmap(lambda u: jnp.mean(self.value(chain, params, u)))(states)
+            values = jax.vmap(lambda u: jnp.mean(self.value(chain, params, u)))(stacked)
             return jnp.real(jnp.sum(weights * values))
 
+        stacked = jax.tree.map(lambda *layers: jnp.stack(layers), *states)
         return jax.grad(total)(params)
+
+
+def on_columns(u: Activities) -> Activities:
+    """Activities ``(B, D)`` as ``(D, B)``, or back.
+
+    >>> [v.shape for v in on_columns((jnp.zeros((2, 3)),))]
+    [(3, 2)]
+    """
+    return tuple(v.T for v in u)
 
 
 def nudged(forces: Activities, nudge: jax.Array | None) -> Activities:
@@ -296,30 +312,37 @@ class Coupled(Energy):
         """``(below_l, above_l)`` of every block, the first ones if not all couple."""
         raise NotImplementedError
 
-    def contrast(self, chain: Chain, params: PyTree, states: Activities, weights: jax.Array) -> PyTree:
+    def contrast(self, chain: Chain, params: PyTree, states: Sequence[Activities], weights: jax.Array) -> PyTree:
         """As for `Energy.contrast`, by one product with the inputs, whatever K is."""
-        drive = chain.drive(params)
-        pairs = jax.vmap(lambda u: self.couplings(chain, params, drive, u))(states)
-        size = len(chain.x)
+        drive, turned = chain.drive(params), self.on_columns(chain, states[0])
+        if turned is not None:
+            chain, drive, states = turned, drive.T, [on_columns(u) for u in states]
+        pairs = [self.couplings(chain, params, drive, u) for u in states]
+        scales = -weights / len(chain.x)
         total = jax.tree.map(jnp.zeros_like, params)
-        for block, (below, above) in zip(chain.blocks, pairs, strict=False):
-            scales = -weights / size
+        for block, *of_block in zip(chain.blocks, *pairs, strict=False):
+            below, above = zip(*of_block, strict=True)
             if block is chain.blocks[0]:
-                parts = adjoint(block, params, chain.x, _weighted(scales, above).real)
+                pull = _weighted(scales, above).real
+                parts = adjoint(block, params, chain.x, pull if turned is None else pull.T)
             elif block.affine:
                 parts = _bilinear(block, params, below, above, scales)
             else:
-                parts = adjoint(block, params, _rows(below), _rows(_scaled(scales, above)))
+                scaled = [scale * a for scale, a in zip(scales, above, strict=True)]
+                parts = adjoint(block, params, _batches(block, below), _batches(block, scaled))
             total = jax.tree.map(jnp.add, total, parts)
         return total
 
 
-def _bilinear(block: Block, params: PyTree, below: jax.Array, above: jax.Array, weights: jax.Array) -> PyTree:
+def _bilinear(
+    block: Block, params: PyTree, below: Sequence[jax.Array], above: Sequence[jax.Array], weights: jax.Array
+) -> PyTree:
     """``sum_k w_k A(below_k)' above_k`` as ``A(b_0)' sum_k w_k (a_k - a_0) + sum_k A(b_k - b_0)' w_k a_k``."""
     parts = adjoint(block, params, below[0], _weighted(weights, above))
     if len(below) == 1:
         return parts
-    change, pull = _rows(below[1:] - below[0]), _rows(_scaled(weights[1:], above[1:]))
+    change = _batches(block, [b - below[0] for b in below[1:]])
+    pull = _batches(block, [w * a for w, a in zip(weights[1:], above[1:], strict=True)])
 
     def without_bias(params: PyTree) -> jax.Array:
         return jax.jvp(lambda b: block.map(params, b), (jnp.zeros_like(change),), (change,))[1]
@@ -327,25 +350,17 @@ def _bilinear(block: Block, params: PyTree, below: jax.Array, above: jax.Array, 
     return jax.tree.map(jnp.add, parts, jax.vjp(without_bias, params)[1](pull)[0])
 
 
-def _weighted(weights: jax.Array, stacked: jax.Array) -> jax.Array:
-    """``sum_k w_k a_k`` by differences to the first, for the weights sum to 0; ``w_0 a_0`` when it is alone.
-
-    Term by term: reducing a stacked axis of two or three costs several times the additions.
-    """
-    if len(stacked) == 1:
-        return weights[0] * stacked[0]
-    terms = [w * (a - stacked[0]) for w, a in zip(weights[1:], stacked[1:], strict=True)]
-    return sum(terms[1:], start=terms[0])
+def _weighted(weights: jax.Array, terms: Sequence[jax.Array]) -> jax.Array:
+    """``sum_k w_k a_k`` by differences to the first, for the weights sum to 0; ``w_0 a_0`` when it is alone."""
+    if len(terms) == 1:
+        return weights[0] * terms[0]
+    parts = [w * (a - terms[0]) for w, a in zip(weights[1:], terms[1:], strict=True)]
+    return sum(parts[1:], start=parts[0])
 
 
-def _scaled(weights: jax.Array, stacked: jax.Array) -> jax.Array:
-    """``w_k a_k``, stacked."""
-    return weights.reshape(-1, *(1,) * (stacked.ndim - 1)) * stacked
-
-
-def _rows(stacked: jax.Array) -> jax.Array:
-    """``(K, B, ...)`` as one batch of K B rows."""
-    return stacked.reshape(-1, *stacked.shape[2:])
+def _batches(block: Block, batches: Sequence[jax.Array]) -> jax.Array:
+    """One batch of several."""
+    return batches[0] if len(batches) == 1 else jnp.concatenate(batches, axis=-1 if block.turned else 0)
 
 
 def adjoint(block: Block, params: PyTree, below: jax.Array, above: jax.Array) -> PyTree:

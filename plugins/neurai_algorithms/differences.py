@@ -128,11 +128,13 @@ def _split(
     bend = difference(activation, widened(a))
 
     def tangent(d: PyTree) -> PyTree:
-        return widened(jax.jvp(lambda x: linear(params, x), (x,), (like(d, x),))[1])
+        own = getattr(linear, "along", None)
+        d = like(d, x)
+        return widened(own(params, d) if own else jax.jvp(lambda x: linear(params, x), (x,), (d,))[1])
 
     def rest(zero: Scalar) -> tuple[PyTree, Map]:
         change, pull = jax.vjp(bend, zeros(a, zero))
-        return change, lambda e: jax.linear_transpose(tangent, zeros(x))(pull(e)[0])[0]
+        return change, lambda e: jax.vjp(tangent, zeros(x))[1](pull(e)[0])[0]
 
     return Around(activation(a), model_state, lambda d: bend(tangent(d)), rest)
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from neurai_algorithms.equilibrium_costs import Cost
 from neurai_core.arrays import PyTree, Scalar
-from neurai_core.energy import Activities, Chain, Energy
+from neurai_core.energy import Activities, Chain, Energy, on_columns
 from neurai_core.relaxation import relax
 
 BLOWN_UP = 1e6  # a force or activity of this size, or not finite, means that the activities ran away
@@ -34,6 +34,15 @@ class Settled(NamedTuple):
     steps: Scalar
     residual: Scalar
     trace: dict[str, jax.Array]
+
+    @property
+    def blown_up(self) -> Scalar:
+        """Whether some force was huge or not finite: it is as large as the activities when these run away."""
+        return ~jnp.all(self.residual < BLOWN_UP)
+
+    def or_zeros(self) -> Settled:
+        """Zeros in place of activities that blew up, so that neither NaN nor Inf reaches the parameters."""
+        return self._replace(u=tuple(jnp.where(self.blown_up, 0, v) for v in self.u))
 
 
 @dataclass(frozen=True)
@@ -100,15 +109,12 @@ class Dynamics:
 
     def settle(self, u: Activities, beta: Any, n: int, clamped: bool = False) -> Settled:
         """Up to n steps from u, in whatever layout is faster."""
-        turned = self._on_columns(u)
-        if turned is None:
-            return self._settle(u, beta, n, clamped)
-        settled = turned._settle(_turned(u), beta, n, clamped)
-        return settled._replace(u=_turned(settled.u))
-
-    def _on_columns(self, u: Activities) -> Dynamics | None:
-        chain = self.chain.on_columns() if self.energy.any_layout and all(v.ndim == 2 for v in u) else None
-        return None if chain is None else replace(self, chain=chain, drive=self.drive.T, columns=True)
+        chain = self.energy.on_columns(self.chain, u)
+        if chain is None:
+            return self._settle(u, beta, n, clamped).or_zeros()
+        turned = replace(self, chain=chain, drive=self.drive.T, columns=True)
+        settled = turned._settle(on_columns(u), beta, n, clamped).or_zeros()
+        return settled._replace(u=on_columns(settled.u))
 
     def _settle(self, u: Activities, beta: Any, n: int, clamped: bool) -> Settled:
         """The residual is measured where it is looked at, and at the last step."""
@@ -147,11 +153,7 @@ class Dynamics:
             }
 
         done = relax(lambda t, u: self.step(t, u, beta, clamped)[0], u, n, observe=seen)
-        return Settled(done.state, done.steps, done.trace["residual"][-2], done.trace)
-
-
-def _turned(u: Activities) -> Activities:
-    return tuple(v.T for v in u)
+        return Settled(done.state, done.steps, done.trace["residual"][-2], done.trace).or_zeros()
 
 
 def residual_of(forces: Activities, columns: bool = False) -> Scalar:

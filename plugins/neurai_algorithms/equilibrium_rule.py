@@ -12,7 +12,7 @@ the documented class in `equilibrium`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from neurai_algorithms.equilibrium_costs import SQUARED, Cost, check_elementwise, check_holomorphic
 from neurai_algorithms.equilibrium_energies import energy_of
 from neurai_algorithms.equilibrium_estimators import Points, needed, points
-from neurai_algorithms.equilibrium_phases import BLOWN_UP, Dynamics, Settled, residual_of
+from neurai_algorithms.equilibrium_phases import Dynamics, Settled, residual_of
 from neurai_algorithms.equilibrium_spec import ONE_SIDED, EPConfig, EPMode
 from neurai_core.arrays import Elementwise, PyTree, Scalar
 from neurai_core.energy import Activities, Chain, Energy, chain_of
@@ -244,20 +244,20 @@ class _Machine:
         chosen = self._points(free, key)
         nudged = self._nudged(free, chosen)
         blown_up = _blown_up(free, nudged)
-        weights, states = chosen.weights, nudged.u
+        weights = chosen.weights
+        states = [tuple(layer[k] for layer in nudged.u) for k in range(len(weights))]
         flat = self.energy.settled_by_feedforward and self.init == "feedforward"  # dE/dtheta = 0 at the free state
         if chosen.free_weight is not None and (self.config.linearised or not flat):
             weights = jnp.append(weights, chosen.free_weight)
-            states = tuple(jnp.append(layer, v[None], axis=0) for layer, v in zip(states, free.settled.u, strict=True))
-        weights = jnp.where(blown_up, 0, weights)  # so that neither NaN nor Inf reaches the parameters
-        rest, states = (tuple(jnp.where(blown_up, 0, v) for v in u) for u in (free.settled.u, states))
+            states.append(free.settled.u)
+        weights = jnp.where(blown_up, 0, weights)
         if self.config.linearised:
-            grads = _linearised(dynamics, params, rest, states, weights)
+            grads = _linearised(dynamics, params, free.settled.u, states, weights)
         else:
             grads = self.energy.contrast(dynamics.chain, params, states, weights)
         if self.energy.readout:
             grads = jax.tree.map(jnp.add, grads, _readout(dynamics, params, nudged.u[-1], chosen))
-        energy = dynamics.total(tuple(v[0] for v in states), None if chosen.clamped else chosen.betas[0])
+        energy = dynamics.total(states[0], None if chosen.clamped else chosen.betas[0])
         trace = {"trace": {"free": free.settled.trace, "nudged": nudged.trace}} if self.config.trace else {}
         return grads, nudged, {"energy": jnp.where(blown_up, jnp.nan, energy)} | trace
 
@@ -302,8 +302,7 @@ class _Machine:
             u, params, opt_state, total = carry
             moving = replace(free.dynamics, params=params, drive=free.dynamics.chain.drive(params))
             after, force = moving.step(t, u, beta)
-            states = tuple(jnp.stack(layer) for layer in zip(after, u, strict=True))
-            grads = self.energy.contrast(moving.chain, params, states, weights)
+            grads = self.energy.contrast(moving.chain, params, [after, u], weights)
             updates, opt_state = self.optimizer.update(grads, opt_state, params)
             params = jax.tree.map(jnp.add, params, updates)
             return (after, params, opt_state, jax.tree.map(jnp.add, total, grads)), residual_of(force)
@@ -357,15 +356,18 @@ def _report(free: _Free, nudged: Settled) -> dict[str, Any]:
 
 
 def _blown_up(free: _Free, nudged: Settled) -> Scalar:
-    """Whether some force was huge or not finite: it is as large as the activities when these run away."""
-    return ~((free.settled.residual < BLOWN_UP) & jnp.all(nudged.residual < BLOWN_UP))
+    return free.settled.blown_up | nudged.blown_up
 
 
-def _linearised(dynamics: Dynamics, params: PyTree, u: Activities, states: Activities, weights: jax.Array) -> PyTree:
+def _linearised(
+    dynamics: Dynamics, params: PyTree, u: Activities, states: Sequence[Activities], weights: jax.Array
+) -> PyTree:
     """(d^2 E / dtheta du) at the free state, times ``sum_k Re(w_k (u_k - u))``, mean over the batch."""
-    change = tuple(
-        jnp.real(jnp.tensordot(weights, layer - v, axes=1)).astype(v.dtype) for layer, v in zip(states, u, strict=True)
-    )
+
+    def weighted(v: jax.Array, *layers: jax.Array) -> jax.Array:
+        return sum(((w * (layer - v)).real for w, layer in zip(weights, layers, strict=True)), jnp.zeros_like(v))
+
+    change = tuple(map(weighted, u, *states))
 
     def slope(params: PyTree) -> Scalar:
         def energy(u: Activities) -> Scalar:

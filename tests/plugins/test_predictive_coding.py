@@ -679,7 +679,8 @@ def test_the_light_cone_changes_no_bit_of_any_stack_and_only_the_last_ones_in_bf
         return equal(on, off)
     # The compiler may keep more bits between two operations of the one program than of the other.
     on, off = (jax.tree.map(lambda leaf: leaf.astype(jnp.float32), grads) for grads in (on, off))
-    close(on, off, rtol=0.05, atol=0.01)
+    largest = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(off))
+    close(on, off, rtol=0.05, atol=0.05 * largest)
 
 
 @pytest.mark.parametrize("mode", ["strict", "fixed_pred", "exact", "incremental"])
