@@ -1,21 +1,20 @@
 """How well do spiking networks learn? Test accuracy after training by back-propagation through time, several seeds.
 
 python benchmarks/snn_quality.py [TASK ...] [--seeds 5] [--json FILE]
-python benchmarks/snn_quality.py --widths [--picture docs/assets/snn-widths.png] [--epochs 5] [--json FILE]
+python benchmarks/snn_quality.py --shapes [--picture docs/assets/snn-shapes.png] [--seeds 3] [--epochs 5] [--json FILE]
 
-With --widths the task randman is trained with every surrogate, brought to a range of half widths by stretching it, once
-with peak 1 and once with area 1: is learning robust to the shape of the surrogate and sensitive to its scale, as Zenke
-and Vogels 2021 say?
+With --shapes the task randman is trained with every surrogate, stretched to a range of half widths, with a peak of 1;
+and with some of them over a range of peaks, with recurrent hidden neurons and without: is learning robust to the shape
+of the surrogate and sensitive to its scale, as Zenke and Vogels 2021 say?
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import product
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -50,6 +49,7 @@ class Task:
     readout: str = "mean"
     rule: str = "bp"
     recurrent: bool = False
+    bias: bool = True
 
 
 LATENCY = Task("spiking-digits", settings={"coding": "latency", "steps": 50})
@@ -73,14 +73,16 @@ TASKS = {
         settings={"smoothness": 1.5, "dimension": 2, "units": 20},
         epochs=10,
         batch=256,
+        lr=8e-3,
         cell=CURRENT_BASED,
-        readout="max",
+        bias=False,
     ),
     "fashion-mnist": Task("fashion-mnist", hidden=256, steps=25, epochs=5, batch=128, cell=LIF(exact_decay(10.0))),
     "digits latency, e-prop": replace(LATENCY, rule="eprop"),
     "digits latency, recurrent e-prop": replace(LATENCY, rule="eprop", recurrent=True),
 }
-WIDTHS = (0.01, 0.05, 0.2, 1.0, 5.0)
+WIDTHS, PEAKS = (0.01, 0.05, 0.2, 1.0, 5.0), (0.03, 0.1, 0.3, 1.0, 10.0)
+SHAPES, WIDTH = ("superspike", "sigmoid", "gaussian", "rectangular", "triangle"), 0.2  # for the range of peaks
 Training = Callable[[int, float], tuple[float, float]]
 
 
@@ -92,6 +94,7 @@ def model_of(task: Task, data: Dataset, surrogate: Any) -> SpikingNetwork:
         steps=task.steps,
         cell=task.cell,
         recurrent=task.recurrent,
+        bias=task.bias,
         readout=task.readout,
     )
 
@@ -138,54 +141,71 @@ def run(name: str, train: Training, seeds: int, number: float = 1.0) -> dict[str
 # ---------------------------------------------------------------------------- the shape and the scale of surrogates
 
 
-def stretched(own: Any, scale: str) -> Callable[[Any], Any]:
-    """The half width -> the surrogate stretched to it, with a peak or an area of 1."""
+def stretched(own: Any, width: float | None = None) -> Callable[[Any], Any]:
+    """The half width -> the surrogate stretched to it, with peak 1; with ``width``, the peak -> the surrogate."""
     facts = own.facts
 
-    def times(width: Any) -> tuple[Any, Any]:
+    def times(number: Any) -> tuple[Any, Any]:
         """What u and what the derivative are multiplied by."""
-        stretch = facts.half_width / width
-        return stretch, (1 / facts.peak if scale == "peak" else stretch / facts.area)
+        wide, peak = (number, 1.0) if width is None else (width, number)
+        return facts.half_width / wide, peak / facts.peak
 
-    def derivative(u: Any, width: Any) -> Any:
-        stretch, tall = times(width)
+    def derivative(u: Any, number: Any) -> Any:
+        stretch, tall = times(number)
         return tall * own.derivative(stretch * u)
 
-    def primitive(u: Any, width: Any) -> Any:
-        stretch, tall = times(width)
+    def primitive(u: Any, number: Any) -> Any:
+        stretch, tall = times(number)
         return tall / stretch * own.primitive(stretch * u)
 
-    return lambda width: custom(derivative=derivative, primitive=primitive, width=width)
+    return lambda number: custom(derivative=derivative, primitive=primitive, number=number)
 
 
-def over_widths(task: Task, seeds: int, picture: str | None) -> dict[str, Any]:
-    data, found = neurai.dataset(task.data, **task.settings), {"peak": {}, "area": {}}
-    for name, scale in product(sorted(neurai.names("surrogate")), found):
+def accuracies(label: str, task: Task, data: Dataset, spike: Any, numbers: Sequence[float], seeds: int) -> list[float]:
+    """Mean test accuracy for every number."""
+    train = training(task, data, spike)
+    return [mean(run(f"{label} {number:g}", train, seeds, number)["scores"]) for number in numbers]
+
+
+def over_widths(task: Task, data: Dataset, names: Sequence[str], seeds: int) -> dict[str, list[float]]:
+    """Surrogate -> accuracy over `WIDTHS`."""
+    found = {}
+    for name in names:
         own = neurai.surrogate(name)
-        measure = getattr(own.facts, scale)
-        if own.needs_key or not measure or not np.isfinite([measure, own.facts.half_width or np.inf]).all():
-            print(f"{name}: left out, it draws, or its half width or {scale} is not finite")
+        if own.needs_key or not own.facts.half_width or not np.isfinite(own.facts.half_width):
+            print(f"{name}: left out, it draws, or has no finite half width")
             continue
-        train = training(task, data, stretched(own, scale))
-        found[scale][name] = [
-            mean(run(f"{name}, {scale} 1, half width {w:g}", train, seeds, w)["scores"]) for w in WIDTHS
-        ]
-    if picture:
-        draw(found, Path(picture))
+        found[name] = accuracies(f"{name}, half width", task, data, stretched(own), WIDTHS, seeds)
     return found
 
 
-def draw(found: dict[str, Any], path: Path) -> None:
-    """Accuracy against half width, a line per surrogate and their median."""
+def over_peaks(task: Task, data: Dataset, seeds: int) -> dict[str, list[float]]:
+    """Surrogate -> accuracy over `PEAKS` with recurrent neurons; the first one without as well."""
+    recurrent = replace(task, recurrent=True, cell=replace(CURRENT_BASED, input_gain=0.2))
+    one = {f"{SHAPES[0]}, feed-forward": (SHAPES[0], task)}
+    lines = one | {name: (name, recurrent) for name in SHAPES}
+    return {
+        label: accuracies(f"{label}, peak", own, data, stretched(neurai.surrogate(name), WIDTH), PEAKS, seeds)
+        for label, (name, own) in lines.items()
+    }
+
+
+def draw(widths: dict[str, list[float]], peaks: dict[str, list[float]], path: Path) -> None:
+    """Accuracy against half width, a line per surrogate and their median; and against the peak."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (scale, lines) in zip(figure.subplots(1, 2, sharey=True), found.items(), strict=True):
-        for line in lines.values():
-            axes.semilogx(WIDTHS, line, color="#0072b2", lw=1, alpha=0.35)
-        axes.semilogx(WIDTHS, [median(column) for column in zip(*lines.values(), strict=True)], "o-", color="#d55e00")
-        axes.set(xlabel="half width", title=f"{len(lines)} surrogates with {scale} 1, and their median")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for line in widths.values():
+        left.semilogx(WIDTHS, line, color="#0072b2", lw=1, alpha=0.35)
+    left.semilogx(WIDTHS, [median(column) for column in zip(*widths.values(), strict=True)], "o-", color="#d55e00")
+    left.set(xlabel="half width", title=f"{len(widths)} surrogates with peak 1, and their median")
+    left.set(ylabel="test accuracy, randman")
+    for (label, line), style in zip(peaks.items(), ["o--", *["o-"] * len(SHAPES)], strict=True):
+        right.semilogx(PEAKS, line, style, lw=1, ms=4, label=label if style == "o--" else f"{label}, recurrent")
+    right.set(xlabel="peak", title=f"half width {WIDTH}")
+    right.legend(fontsize="small")
+    for axes in (left, right):
         axes.grid(alpha=0.3)
-    figure.axes[0].set(ylabel="test accuracy, randman")
     figure.savefig(path, dpi=120)
 
 
@@ -194,18 +214,23 @@ def main() -> None:
     parser.add_argument("tasks", nargs="*", help=f"of: {', '.join(TASKS)}")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, help="instead of each task's own")
-    parser.add_argument("--widths", action="store_true", help="randman with every surrogate over half widths")
-    parser.add_argument("--picture", help="write the picture of --widths to this PNG file")
+    parser.add_argument("--shapes", action="store_true", help="randman with every surrogate over half widths and peaks")
+    parser.add_argument("--picture", help="write the picture of --shapes to this PNG file")
     parser.add_argument("--json", help="write the figures to this file")
     args = parser.parse_args()
     tasks = {name: replace(task, epochs=args.epochs or task.epochs) for name, task in TASKS.items()}
     results: dict[str, Any] = {}
-    for name in args.tasks or ([] if args.widths else list(TASKS)):
+    for name in args.tasks or ([] if args.shapes else list(TASKS)):
         task, data = tasks[name], neurai.dataset(TASKS[name].data, **TASKS[name].settings)
         spike = neurai.surrogate("superspike", alpha=task.alpha)
         results[name] = run(name, training(task, data, lambda _, spike=spike: spike), args.seeds)
-    if args.widths:
-        results["widths"] = over_widths(tasks["randman"], args.seeds, args.picture)
+    if args.shapes:
+        task = tasks["randman"]
+        data = neurai.dataset(task.data, **task.settings)
+        results["widths"] = over_widths(task, data, sorted(neurai.names("surrogate")), args.seeds)
+        results["peaks"] = over_peaks(task, data, args.seeds)
+        if args.picture:
+            draw(results["widths"], results["peaks"], Path(args.picture))
     write(args.json, results)
 
 

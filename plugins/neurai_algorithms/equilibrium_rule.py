@@ -124,9 +124,17 @@ def _lowest(config: EPConfig) -> float:
 
 
 class _Free(NamedTuple):
-    """A free phase and what goes on from it."""
+    """A free phase and what goes on from it.
+
+    Attributes:
+        dynamics: of this batch.
+        energy: E where it started, mean over the batch.
+        settled: where it ended.
+        outputs: there.
+    """
 
     dynamics: Dynamics
+    energy: Scalar
     settled: Settled
     outputs: jax.Array
 
@@ -217,13 +225,15 @@ class _Machine:
             config.check_every,
         )
         start = self.energy.project(chain, self._start(chain, params, own, key))
+        energy = dynamics.total(start, None)
         if self.energy.settled_by_feedforward and self.init == "feedforward":
-            settled = Settled(start, jnp.asarray(0), jnp.zeros((), start[0].dtype), {})
+            energy = jnp.zeros_like(energy)
+            settled = Settled(start, jnp.asarray(0), energy, {})
         elif config.trace:
             settled = dynamics.traced(start, None, config.n_relax)
         else:
             settled = dynamics.settle(start, None, config.n_relax)
-        return _Free(dynamics, settled, self.energy.outputs(chain, params, settled.u[-1]))
+        return _Free(dynamics, energy, settled, self.energy.outputs(chain, params, settled.u[-1]))
 
     def _start(self, chain: Chain, params: PyTree, own: PyTree, key: Any) -> Activities:
         shapes = jax.eval_shape(lambda params: self.energy.feedforward(chain, params), params)
@@ -258,8 +268,13 @@ class _Machine:
         if self.energy.readout:
             grads = jax.tree.map(jnp.add, grads, _readout(dynamics, params, nudged.u[-1], chosen))
         energy = dynamics.total(states[0], None if chosen.clamped else chosen.betas[0])
-        trace = {"trace": {"free": free.settled.trace, "nudged": nudged.trace}} if self.config.trace else {}
-        return grads, nudged, {"energy": jnp.where(blown_up, jnp.nan, energy)} | trace
+        energy = jnp.where(blown_up, jnp.nan, energy)
+        aux: dict[str, Any] = {"energy": energy}
+        if not chosen.clamped:
+            aux["energy_change"] = energy - free.energy - chosen.betas[0].real * dynamics.mean_cost(free.settled.u)
+        if self.config.trace:
+            aux["trace"] = {"free": free.settled.trace, "nudged": nudged.trace}
+        return grads, nudged, aux
 
     def _points(self, free: _Free, key: Any) -> Points:
         """Nudges and weights in the type of the activities, complex where mode holomorphic needs it."""

@@ -370,6 +370,13 @@ def test_a_price_on_activity_brings_silent_and_busy_neurons_into_range():
     assert counts.min() > 1 and counts.max() < 5.5
 
 
+def test_without_bias_nothing_comes_of_nothing():
+    model = snn((3, 4, 2), surrogate=SuperSpike(), bias=False)
+    params, _ = model.init(jax.random.key(0), (6, 3))
+    assert [list(own["input"]) for own in params] == [["w"], ["w"]]
+    np.testing.assert_array_equal(model(params, jnp.zeros((5, 6, 3))), jnp.zeros((5, 2)))
+
+
 def test_decays_of_time_constants():
     assert exact_decay(20.0, 1.0) == pytest.approx(np.exp(-1 / 20))
     assert euler_decay(20.0, 2.0) == 0.9

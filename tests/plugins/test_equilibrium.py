@@ -431,6 +431,29 @@ def test_a_trace_shows_both_phases_and_ends_in_the_same_state(x64):
     np.testing.assert_allclose(shown.aux["trace"]["nudged"]["energy"][0, -1], estimate.aux["energy"], rtol=1e-12)
 
 
+@pytest.mark.parametrize("options", [HOPFIELD, HOPFIELD | {"mode": "symmetric", "beta": 0.5}, {"energy": "gaussian"}])
+def test_the_energy_change_is_that_of_the_free_and_the_first_nudged_phase(options, x64):
+    model, params, batch = problem()
+    rule = neurai.algorithm("ep", loss="squared_error", trace=True, **options)
+    aux = estimated(rule, model, params, (), batch)[0].aux
+    phases = [
+        aux["trace"]["nudged"]["energy"][0],
+        *([aux["trace"]["free"]["energy"]] if "activation" in options else []),
+    ]
+    np.testing.assert_allclose(aux["energy_change"], sum(e[-1] - e[0] for e in phases), rtol=1e-10)
+    assert aux["energy_change"] < 0
+
+
+def test_steps_that_are_too_large_raise_the_energy():
+    model, params, batch = problem()
+
+    def change(dt):
+        rule = neurai.algorithm("ep", loss="squared_error", dt=dt)
+        return estimated(rule, model, params, (), batch)[0].aux["energy_change"]
+
+    assert change(0.1) < 0 < change(0.9)
+
+
 @pytest.mark.parametrize("energy", ["hopfield", "gaussian"])
 def test_the_layout_of_activities_changes_nothing(energy, x64):
     """Dense networks relax with the batch axis last; the same maps as a stranger's layers do not."""

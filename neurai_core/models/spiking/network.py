@@ -281,6 +281,7 @@ def snn(
     cell: Cell | None = None,
     output: Cell | None = None,
     recurrent: bool = False,
+    bias: bool = True,
     readout: str = "mean",
     **options: Any,
 ) -> SpikingNetwork:
@@ -294,6 +295,7 @@ def snn(
         cell: the hidden neurons; by default `LIF` with a membrane of 10 steps and a synaptic current of 5.
         output: the output neurons; by default `Leaky` with 20 steps.
         recurrent: whether the hidden stages are recurrent.
+        bias: whether the synapses have a bias: a constant current, which adds up from step to step.
         readout: as in `SpikingNetwork`.
         **options: further options of `SpikingNetwork`.
 
@@ -313,8 +315,8 @@ def snn(
             f"A spiking network needs the widths of input and output at least, got {tuple(sizes)}.",
             "snn((64, 128, 10), ...)",
         )
-    hidden = [Stage(dense(width), cell or HIDDEN, recurrent) for width in sizes[1:-1]]
-    stages = (*hidden, Stage(dense(sizes[-1]), output or OUTPUT))
+    hidden = [Stage(dense(width, bias=bias), cell or HIDDEN, recurrent) for width in sizes[1:-1]]
+    stages = (*hidden, Stage(dense(sizes[-1], bias=bias), output or OUTPUT))
     return SpikingNetwork(stages, surrogate, readout, _encoder(encode, steps), **options)
 
 
