@@ -174,11 +174,11 @@ def main() -> None:
         print_peak(args.peak_of, args.only)
         return
     results: dict[str, Any] = {}
-    if args.only in (None, "compile"):
-        results["compile"] = compile_times()
-    if args.only in (None, "memory"):
+    if args.only in (None, "memory"):  # first: on Linux a process starts from the greatest memory of its parent
         results["peak_mb"] = {method: peak(method, NETWORKS[0]) for method in ("BP", *METHODS)}
         print("\npeak MB:", {method: round(mb) for method, mb in results["peak_mb"].items()})
+    if args.only in (None, "compile"):
+        results["compile"] = compile_times()
     for name in NETWORKS:
         if args.only in (None, name):
             results[name] = steps(name, args.rounds) | {"floor_mflop": floor(name)}

@@ -37,7 +37,6 @@ class Block:
         name: of its last layer, with the layer's number.
         obstacle: the layer that keeps it from being affine; empty when it is.
         columns: ``map`` with the batch axis last, where it is known: faster with few outputs.
-        turned: whether ``map`` has the batch axis last.
     """
 
     map: Callable[[PyTree, jax.Array], jax.Array]
@@ -46,7 +45,6 @@ class Block:
     name: str
     obstacle: str = ""
     columns: Callable[[PyTree, jax.Array], jax.Array] | None = None
-    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,21 +54,28 @@ class Chain:
     Attributes:
         blocks: from the input to the output.
         x: inputs ``(B, ...)``, the clamped ``u_0``.
+        turned: whether activities are ``(D, B)``, see `on_columns`; the inputs and the first block's map never are.
     """
 
     blocks: tuple[Block, ...]
     x: jax.Array
+    turned: bool = False
 
     def drive(self, params: PyTree) -> jax.Array:
         """What the first block makes of the inputs: constant during a relaxation, so computed once."""
-        return self.blocks[0].map(params, self.x)
+        drive = self.blocks[0].map(params, self.x)
+        return drive.T if self.turned else drive
 
     def on_columns(self) -> Chain | None:
         """The chain with the batch axis last, all but the first block; None where a map cannot."""
         if not all(block.columns for block in self.blocks[1:]):
             return None
-        turned = (replace(block, map=block.columns, turned=True) for block in self.blocks[1:] if block.columns)
-        return Chain((self.blocks[0], *turned), self.x)
+        turned = (replace(block, map=block.columns) for block in self.blocks[1:] if block.columns)
+        return Chain((self.blocks[0], *turned), self.x, turned=True)
+
+    def dot(self, a: jax.Array, b: jax.Array) -> jax.Array:
+        """Inner product of every example, ``(B,)``, without conjugation."""
+        return jnp.sum(a * b, axis=0) if self.turned else dot(a, b)
 
     def below(self, u: Activities) -> tuple[jax.Array, ...]:
         """What each block sees: ``(x, rho(u_1), .., rho(u_{L-1}))``."""
@@ -180,8 +185,8 @@ class Energy:
             that starts there is skipped.
         activation_last: whether an activation given by the user replaces the output block's own one as well.
         readout: whether ``outputs`` uses parameters; their share of the cost's gradient is then added.
-        any_layout: whether ``force``, ``project``, ``outputs`` and ``couplings`` serve activities ``(D, B)`` as well,
-            because they use nothing but ``drive``, the maps of later blocks and elementwise operations; that is faster.
+        any_layout: whether all methods serve activities ``(D, B)`` as well, because they use nothing but the chain's
+            ``drive`` and ``dot``, the maps of later blocks and elementwise operations; that is faster.
 
     Example:
         >>> class Quadratic(Energy):
@@ -314,9 +319,10 @@ class Coupled(Energy):
 
     def contrast(self, chain: Chain, params: PyTree, states: Sequence[Activities], weights: jax.Array) -> PyTree:
         """As for `Energy.contrast`, by one product with the inputs, whatever K is."""
-        drive, turned = chain.drive(params), self.on_columns(chain, states[0])
+        turned = self.on_columns(chain, states[0])
         if turned is not None:
-            chain, drive, states = turned, drive.T, [on_columns(u) for u in states]
+            chain, states = turned, [on_columns(u) for u in states]
+        drive, batch = chain.drive(params), -1 if chain.turned else 0
         pairs = [self.couplings(chain, params, drive, u) for u in states]
         scales = -weights / len(chain.x)
         total = jax.tree.map(jnp.zeros_like, params)
@@ -324,25 +330,33 @@ class Coupled(Energy):
             below, above = zip(*of_block, strict=True)
             if block is chain.blocks[0]:
                 pull = _weighted(scales, above).real
-                parts = adjoint(block, params, chain.x, pull if turned is None else pull.T)
+                parts = adjoint(block, params, chain.x, pull.T if chain.turned else pull)
             elif block.affine:
-                parts = _bilinear(block, params, below, above, scales)
+                parts = _bilinear(block, params, below, above, scales, batch)
             else:
                 scaled = [scale * a for scale, a in zip(scales, above, strict=True)]
-                parts = adjoint(block, params, _batches(block, below), _batches(block, scaled))
+                parts = adjoint(block, params, jnp.concatenate(below, batch), jnp.concatenate(scaled, batch))
             total = jax.tree.map(jnp.add, total, parts)
         return total
 
 
 def _bilinear(
-    block: Block, params: PyTree, below: Sequence[jax.Array], above: Sequence[jax.Array], weights: jax.Array
+    block: Block,
+    params: PyTree,
+    below: Sequence[jax.Array],
+    above: Sequence[jax.Array],
+    weights: jax.Array,
+    batch: int,
 ) -> PyTree:
-    """``sum_k w_k A(below_k)' above_k`` as ``A(b_0)' sum_k w_k (a_k - a_0) + sum_k A(b_k - b_0)' w_k a_k``."""
+    """``sum_k w_k A(below_k)' above_k`` as ``A(b_0)' sum_k w_k (a_k - a_0) + sum_k A(b_k - b_0)' w_k a_k``.
+
+    ``batch`` is the number of the batch axis.
+    """
     parts = adjoint(block, params, below[0], _weighted(weights, above))
     if len(below) == 1:
         return parts
-    change = _batches(block, [b - below[0] for b in below[1:]])
-    pull = _batches(block, [w * a for w, a in zip(weights[1:], above[1:], strict=True)])
+    change = jnp.concatenate([b - below[0] for b in below[1:]], batch)
+    pull = jnp.concatenate([w * a for w, a in zip(weights[1:], above[1:], strict=True)], batch)
 
     def without_bias(params: PyTree) -> jax.Array:
         return jax.jvp(lambda b: block.map(params, b), (jnp.zeros_like(change),), (change,))[1]
@@ -356,11 +370,6 @@ def _weighted(weights: jax.Array, terms: Sequence[jax.Array]) -> jax.Array:
         return weights[0] * terms[0]
     parts = [w * (a - terms[0]) for w, a in zip(weights[1:], terms[1:], strict=True)]
     return sum(parts[1:], start=parts[0])
-
-
-def _batches(block: Block, batches: Sequence[jax.Array]) -> jax.Array:
-    """One batch of several."""
-    return batches[0] if len(batches) == 1 else jnp.concatenate(batches, axis=-1 if block.turned else 0)
 
 
 def adjoint(block: Block, params: PyTree, below: jax.Array, above: jax.Array) -> PyTree:

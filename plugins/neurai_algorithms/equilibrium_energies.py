@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.arrays import Elementwise, PyTree
-from neurai_core.energy import Activities, Block, Chain, Coupled, Energy, dot, half_squares, nudged
+from neurai_core.energy import Activities, Block, Chain, Coupled, Energy, half_squares, nudged
 from neurai_core.errors import ModelError, SettingsError, UnknownName
 from neurai_core.layered import hard_sigmoid, identity
 from neurai_core.naming import did_you_mean
@@ -39,8 +39,8 @@ class Gaussian(Coupled):
 
     def value(self, chain: Chain, params: PyTree, u: Activities) -> jax.Array:
         """E of every example, ``(B,)``."""
-        predictions = (block.map(params, below) for block, below in zip(chain.blocks, chain.below(u), strict=True))
-        return sum((2 * half_squares(v - p) for v, p in zip(u, predictions, strict=True)), start=jnp.zeros(()))
+        errors = [v - p for v, p in zip(u, self._predictions(chain, params, chain.drive(params), u), strict=True)]
+        return sum((chain.dot(e, e) for e in errors), start=jnp.zeros(()))
 
     def outputs(self, chain: Chain, params: PyTree, top: jax.Array) -> jax.Array:
         """The output block's own activation, usually the identity, of the last activities."""
@@ -63,10 +63,13 @@ class Gaussian(Coupled):
         self, chain: Chain, params: PyTree, drive: jax.Array, u: Activities
     ) -> list[tuple[jax.Array, jax.Array]]:
         """``(rho(u_l), 2 e_l)``."""
-        seen = chain.below(u)
-        later = (block.map(params, below) for block, below in zip(chain.blocks[1:], seen[1:], strict=True))
-        errors = [v - p for v, p in zip(u, [drive, *later], strict=True)]
-        return [(below, 2 * e) for below, e in zip(seen, errors, strict=True)]
+        predictions = self._predictions(chain, params, drive, u)
+        return [(below, 2 * (v - p)) for below, v, p in zip(chain.below(u), u, predictions, strict=True)]
+
+    def _predictions(self, chain: Chain, params: PyTree, drive: jax.Array, u: Activities) -> list[jax.Array]:
+        """map_l(rho(u_l)) of every block."""
+        later = zip(chain.blocks[1:], chain.below(u)[1:], strict=True)
+        return [drive, *(block.map(params, below) for block, below in later)]
 
 
 class Hopfield(Coupled):
@@ -90,10 +93,11 @@ class Hopfield(Coupled):
 
     def value(self, chain: Chain, params: PyTree, u: Activities) -> jax.Array:
         """E of every example, ``(B,)``, the constant 1/2 |x|^2 included."""
-        energy = sum((half_squares(v) for v in u), start=half_squares(chain.x))
-        for block, below, v in zip(chain.blocks, self._below(chain, u), u, strict=True):
-            energy = energy - dot(_rho(block)(v), block.map(params, below))
-        return energy
+        energy = sum((0.5 * chain.dot(v, v) for v in u), start=half_squares(chain.x))
+        fired = [_rho(block)(v) for block, v in zip(chain.blocks, u, strict=True)]
+        later = zip(chain.blocks[1:], fired, strict=False)
+        inputs = [chain.drive(params), *(block.map(params, below) for block, below in later)]
+        return energy - sum(chain.dot(s, i) for s, i in zip(fired, inputs, strict=True))
 
     def force(
         self, chain: Chain, params: PyTree, drive: jax.Array, u: Activities, nudge: jax.Array | None
@@ -118,11 +122,8 @@ class Hopfield(Coupled):
         self, chain: Chain, params: PyTree, drive: jax.Array, u: Activities
     ) -> list[tuple[jax.Array, jax.Array]]:
         """``(rho(u_l), rho(u_{l+1}))``."""
-        fired = (_rho(block)(v) for block, v in zip(chain.blocks, u, strict=True))
-        return list(zip(self._below(chain, u), fired, strict=True))
-
-    def _below(self, chain: Chain, u: Activities) -> tuple[jax.Array, ...]:
-        return (chain.x, *(_rho(block)(v) for block, v in zip(chain.blocks, u[:-1], strict=False)))
+        fired = [_rho(block)(v) for block, v in zip(chain.blocks, u, strict=True)]
+        return list(zip([chain.x, *fired[:-1]], fired, strict=True))
 
 
 def _projected(block: Block) -> bool:

@@ -59,7 +59,6 @@ class Dynamics:
         even_odd: whether every other layer moves in turn, the even ones (from 0) first.
         tol: a phase ends once the residual is below; the Python number 0 never looks.
         check_every: looks every this many steps.
-        columns: whether activities are ``(D, B)``: products with few outputs are faster that way.
     """
 
     energy: Energy
@@ -71,7 +70,6 @@ class Dynamics:
     even_odd: bool = False
     tol: Any = 0.0
     check_every: int = 1
-    columns: bool = False
 
     def force(self, u: Activities, beta: Any) -> Activities:
         """dF/du, F = E + beta C; beta None for a free phase."""
@@ -81,10 +79,10 @@ class Dynamics:
     def pull(self, u: Activities) -> jax.Array:
         """dC/du_L of every example."""
         assert self.cost is not None
-        top = u[-1].T if self.columns else u[-1]
+        top = u[-1].T if self.chain.turned else u[-1]
         outputs, back = jax.vjp(lambda top: self.energy.outputs(self.chain, self.params, top), top)
         pulled = back(self.cost.gradient(outputs))[0]
-        return pulled.T if self.columns else pulled
+        return pulled.T if self.chain.turned else pulled
 
     def mean_cost(self, u: Activities) -> Scalar:
         """C of real activities, mean over the batch; the imaginary parts of a nudge that is real are rounding."""
@@ -93,7 +91,9 @@ class Dynamics:
 
     def total(self, u: Activities, beta: Any) -> Scalar:
         """F = E + beta C, mean over the batch, real part."""
-        energy = jnp.mean(self.energy.value(self.chain, self.params, u)).real
+        chain = self.energy.on_columns(self.chain, u)
+        laid = (self.chain, u) if chain is None else (chain, on_columns(u))
+        energy = jnp.mean(self.energy.value(laid[0], self.params, laid[1])).real
         return energy if beta is None else energy + jnp.real(beta) * self.mean_cost(u)
 
     def step(self, t: Scalar, u: Activities, beta: Any, clamped: bool = False) -> tuple[Activities, Activities]:
@@ -112,7 +112,7 @@ class Dynamics:
         chain = self.energy.on_columns(self.chain, u)
         if chain is None:
             return self._settle(u, beta, n, clamped).or_zeros()
-        turned = replace(self, chain=chain, drive=self.drive.T, columns=True)
+        turned = replace(self, chain=chain, drive=self.drive.T)
         settled = turned._settle(on_columns(u), beta, n, clamped).or_zeros()
         return settled._replace(u=on_columns(settled.u))
 
@@ -140,7 +140,7 @@ class Dynamics:
 
     def residual(self, forces: Activities) -> Scalar:
         """Sum over layers of `mean_norm`."""
-        return residual_of(forces, columns=self.columns)
+        return residual_of(forces, columns=self.chain.turned)
 
     def traced(self, u: Activities, beta: Any, n: int, clamped: bool = False) -> Settled:
         """Exactly n steps, with what was seen on the way."""

@@ -225,7 +225,7 @@ class _Machine:
             config.check_every,
         )
         start = self.energy.project(chain, self._start(chain, params, own, key))
-        energy = dynamics.total(start, None)
+        energy = dynamics.total(jax.lax.optimization_barrier(start), None)  # else zeros are folded while compiling
         if self.energy.settled_by_feedforward and self.init == "feedforward":
             energy = jnp.zeros_like(energy)
             settled = Settled(start, jnp.asarray(0), energy, {})
