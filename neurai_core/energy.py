@@ -207,9 +207,11 @@ class Energy:
     readout: ClassVar[bool] = False
     any_layout: ClassVar[bool] = False
 
-    def on_columns(self, chain: Chain, u: Activities) -> Chain | None:
-        """The chain with the batch axis last; None where this energy, a map or the activities keep it first."""
-        return chain.on_columns() if self.any_layout and all(v.ndim == 2 for v in u) else None
+    def laid_out(self, chain: Chain, states: Sequence[Activities]) -> tuple[Chain, Sequence[Activities]]:
+        """Chain and states in the faster layout: as they are where this energy, a map or a shape needs that."""
+        plain = all(v.ndim == 2 for u in states for v in u)
+        turned = chain.on_columns() if self.any_layout and plain else None
+        return (chain, states) if turned is None else (turned, [on_columns(u) for u in states])
 
     def check(self, chain: Chain) -> None:
         """Raise ModelError when the chain cannot serve, naming the layer and the way out."""
@@ -319,9 +321,7 @@ class Coupled(Energy):
 
     def contrast(self, chain: Chain, params: PyTree, states: Sequence[Activities], weights: jax.Array) -> PyTree:
         """As for `Energy.contrast`, by one product with the inputs, whatever K is."""
-        turned = self.on_columns(chain, states[0])
-        if turned is not None:
-            chain, states = turned, [on_columns(u) for u in states]
+        chain, states = self.laid_out(chain, states)
         drive, batch = chain.drive(params), -1 if chain.turned else 0
         pairs = [self.couplings(chain, params, drive, u) for u in states]
         scales = -weights / len(chain.x)

@@ -91,9 +91,8 @@ class Dynamics:
 
     def total(self, u: Activities, beta: Any) -> Scalar:
         """F = E + beta C, mean over the batch, real part."""
-        chain = self.energy.on_columns(self.chain, u)
-        laid = (self.chain, u) if chain is None else (chain, on_columns(u))
-        energy = jnp.mean(self.energy.value(laid[0], self.params, laid[1])).real
+        chain, (laid,) = self.energy.laid_out(self.chain, [u])
+        energy = jnp.mean(self.energy.value(chain, self.params, laid)).real
         return energy if beta is None else energy + jnp.real(beta) * self.mean_cost(u)
 
     def step(self, t: Scalar, u: Activities, beta: Any, clamped: bool = False) -> tuple[Activities, Activities]:
@@ -109,12 +108,10 @@ class Dynamics:
 
     def settle(self, u: Activities, beta: Any, n: int, clamped: bool = False) -> Settled:
         """Up to n steps from u, in whatever layout is faster."""
-        chain = self.energy.on_columns(self.chain, u)
-        if chain is None:
-            return self._settle(u, beta, n, clamped).or_zeros()
-        turned = replace(self, chain=chain, drive=self.drive.T)
-        settled = turned._settle(on_columns(u), beta, n, clamped).or_zeros()
-        return settled._replace(u=on_columns(settled.u))
+        chain, (laid,) = self.energy.laid_out(self.chain, [u])
+        dynamics = replace(self, chain=chain, drive=self.drive.T) if chain.turned else self
+        settled = dynamics._settle(laid, beta, n, clamped).or_zeros()
+        return settled._replace(u=on_columns(settled.u)) if chain.turned else settled
 
     def _settle(self, u: Activities, beta: Any, n: int, clamped: bool) -> Settled:
         """The residual is measured where it is looked at, and at the last step."""

@@ -128,13 +128,13 @@ class _Free(NamedTuple):
 
     Attributes:
         dynamics: of this batch.
-        energy: E where it started, mean over the batch.
+        start: where it started.
         settled: where it ended.
         outputs: there.
     """
 
     dynamics: Dynamics
-    energy: Scalar
+    start: Activities
     settled: Settled
     outputs: jax.Array
 
@@ -196,6 +196,11 @@ class _Machine:
 
     # ---- its parts
 
+    @property
+    def _begins_at_rest(self) -> bool:
+        """Whether free phases start where E = dE/dtheta = 0 and are skipped."""
+        return self.energy.settled_by_feedforward and self.init == "feedforward"
+
     def _chain(self, model: Layered, params: PyTree, x: jax.Array, model_state: PyTree, key: Any, train: bool) -> Chain:
         chain = chain_of(
             model,
@@ -225,15 +230,13 @@ class _Machine:
             config.check_every,
         )
         start = self.energy.project(chain, self._start(chain, params, own, key))
-        energy = dynamics.total(jax.lax.optimization_barrier(start), None)  # else zeros are folded while compiling
-        if self.energy.settled_by_feedforward and self.init == "feedforward":
-            energy = jnp.zeros_like(energy)
-            settled = Settled(start, jnp.asarray(0), energy, {})
+        if self._begins_at_rest:
+            settled = Settled(start, jnp.asarray(0), jnp.zeros((), start[0].dtype), {})
         elif config.trace:
             settled = dynamics.traced(start, None, config.n_relax)
         else:
             settled = dynamics.settle(start, None, config.n_relax)
-        return _Free(dynamics, energy, settled, self.energy.outputs(chain, params, settled.u[-1]))
+        return _Free(dynamics, start, settled, self.energy.outputs(chain, params, settled.u[-1]))
 
     def _start(self, chain: Chain, params: PyTree, own: PyTree, key: Any) -> Activities:
         shapes = jax.eval_shape(lambda params: self.energy.feedforward(chain, params), params)
@@ -256,8 +259,7 @@ class _Machine:
         blown_up = _blown_up(free, nudged)
         weights = chosen.weights
         states = [tuple(layer[k] for layer in nudged.u) for k in range(len(weights))]
-        flat = self.energy.settled_by_feedforward and self.init == "feedforward"  # dE/dtheta = 0 at the free state
-        if chosen.free_weight is not None and (self.config.linearised or not flat):
+        if chosen.free_weight is not None and (self.config.linearised or not self._begins_at_rest):
             weights = jnp.append(weights, chosen.free_weight)
             states.append(free.settled.u)
         weights = jnp.where(blown_up, 0, weights)
@@ -271,7 +273,10 @@ class _Machine:
         energy = jnp.where(blown_up, jnp.nan, energy)
         aux: dict[str, Any] = {"energy": energy}
         if not chosen.clamped:
-            aux["energy_change"] = energy - free.energy - chosen.betas[0].real * dynamics.mean_cost(free.settled.u)
+            # The barrier: else what zeros give is computed while compiling.
+            start = jax.lax.optimization_barrier(free.start)
+            began = jnp.zeros_like(energy) if self._begins_at_rest else dynamics.total(start, None)
+            aux["energy_change"] = energy - began - chosen.betas[0].real * dynamics.mean_cost(free.settled.u)
         if self.config.trace:
             aux["trace"] = {"free": free.settled.trace, "nudged": nudged.trace}
         return grads, nudged, aux
