@@ -282,7 +282,7 @@ def _element(field: FieldInfo, value: Any, choose: Callable[..., Any]) -> tuple[
     return found
 
 
-def _elements(values: list[Any], place: str = "") -> Iterator[tuple[str, Any]]:
+def _elements(values: list[Any] | tuple[Any, ...], place: str = "") -> Iterator[tuple[str, Any]]:
     for index, one in enumerate(values):
         at = f"{place}[{index}]"
         yield from _elements(one, at) if isinstance(one, list | tuple) else [(at, one)]

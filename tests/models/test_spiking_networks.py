@@ -54,6 +54,15 @@ CELLS = {
     "ALIF learned": ALIF(
         0.8, adaptation=0.3, adaptation_decay=0.9, learn=("decay", "adaptation", "adaptation_decay", "threshold")
     ),
+    "ALIF raised": ALIF(
+        0.8,
+        adaptation=0.3,
+        adaptation_decay=0.9,
+        raised_reset=True,
+        delay_reset=True,
+        detach_reset=False,
+        learn=("adaptation", "threshold"),
+    ),
 }
 READOUT = Leaky(0.9, synapse=0.5, learn=("decay", "synapse"))
 
@@ -88,7 +97,9 @@ def equal(a, b):
 # ---------------------------------------------------------------------------- one function, many forms
 
 
-@pytest.mark.parametrize("name", ["attached", "hard", "delayed", "delayed hard", "learned", "ALIF", "ALIF learned"])
+@pytest.mark.parametrize(
+    "name", ["attached", "hard", "delayed", "delayed hard", "learned", "ALIF", "ALIF learned", "ALIF raised"]
+)
 def test_storing_membranes_alone_gives_the_gradient_of_jax(name, x64):
     reference = network(CELLS[name], store="all", hoist=False)
     expected = value_and_grads(reference, *problem(reference))
@@ -304,6 +315,22 @@ def test_bp_trains_it_by_name_and_the_time_constants_learn():
         params, state, estimate = step(params, state)
     assert estimate.accuracy > 0.95
     assert not np.array_equal(params[0]["cell"]["decay"], began[0]["cell"]["decay"])
+
+
+@pytest.mark.parametrize("delayed", [False, True])
+def test_a_raised_reset_subtracts_the_threshold_of_the_step_in_which_it_takes_place(delayed, x64):
+    """Against the loop written out; delayed as in the code of Yin et al. 2021."""
+    cell = ALIF(0.8, adaptation=0.5, adaptation_decay=0.9, raised_reset=True, delay_reset=delayed)
+    model = SpikingNetwork((Stage(dense(1, bias=False), cell),), SuperSpike(10.0), "all")
+    v, a, spike, expected = 0.0, 0.0, 0.0, []
+    for _ in range(20):
+        v = 0.8 * v + 0.9 - (delayed * spike * (1 + 0.5 * a))
+        spike = float(v >= 1 + 0.5 * a)
+        v -= (not delayed) * spike * (1 + 0.5 * a)
+        a = 0.9 * a + spike
+        expected.append(spike)
+    found = model(({"input": {"w": jnp.ones((1, 1))}, "cell": {}},), jnp.full((1, 20, 1), 0.9))
+    assert found[0, :, 0].tolist() == expected and 2 < sum(expected) < 18
 
 
 # ---------------------------------------------------------------------------- codes, readouts, losses
