@@ -401,10 +401,10 @@ def _broadcast(u: jax.Array, surrogate: Surrogate) -> jax.Array:
     try:
         return jnp.broadcast_to(u, jnp.broadcast_shapes(u.shape, *shapes))
     except ValueError:
-        numbers = {name: jnp.shape(value) for name, value in surrogate._numbers.items() if jnp.ndim(value)}
+        numbers = jax.tree_util.tree_leaves_with_path(surrogate)
+        shapes_text = ", ".join(f"{jax.tree_util.keystr(at)[1:]} {one.shape}" for at, one in numbers if jnp.ndim(one))
         raise DataError(
-            f"{type(surrogate).__name__} got u of shape {u.shape} and numbers of shapes {numbers}, which do not "
-            "broadcast.",
+            f"{type(surrogate).__name__} got u of shape {u.shape}, which does not broadcast with {shapes_text}.",
             "One number per neuron has the shape of the last axes of u.",
         ) from None
 

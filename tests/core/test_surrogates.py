@@ -295,10 +295,19 @@ def test_widths_that_are_wrong_are_named_with_their_place():
     for strange in (["wide"], [], [[1.0], [1.0, 2.0]], jnp.array([True]), jnp.array([1j])):
         with pytest.raises(SettingsError, match=r"^alpha: input should be a valid number"):
             Sigmoid(strange)
-    with pytest.raises(DataError, match=r"u of shape \(2, 3\) and numbers of shapes {'alpha': \(4,\)}, which do not"):
+    with pytest.raises(DataError, match=r"u of shape \(2, 3\), which does not broadcast with alpha \(4,\)"):
         Sigmoid(jnp.ones(4))(jnp.ones((2, 3)))
+    with pytest.raises(DataError, match=r"does not broadcast with surrogate.alpha \(4,\)"):
+        normalized(SuperSpike(jnp.ones(4))).derivative(jnp.ones((2, 3)))
     with pytest.raises(SettingsError, match="levels: input should be a valid integer"):
         surrogate_grad.MultiLevelCount(levels=jnp.array([1, 2]))
+
+
+def test_one_width_per_neuron_can_be_normalized():
+    widths = jnp.array([1.0, 4.0])
+    np.testing.assert_allclose(normalized(SuperSpike(widths)).derivative(0.0), widths / 2)
+    with pytest.raises(UsageError, match="must be positive and finite"):
+        normalized(custom(primitive=lambda u, area: area * jax.nn.sigmoid(u), area=jnp.array([1.0, 0.0])))
 
 
 def test_widths_may_be_traced():

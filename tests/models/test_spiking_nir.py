@@ -422,6 +422,17 @@ def test_what_does_not_fit_is_named():
             from_nir(graph, surrogate=None)
 
 
+def test_a_branch_beside_the_chain_is_named():
+    nir = pytest.importorskip("nir")
+    nodes = {"in": nir.Input({"input": np.array([3])}), "out": nir.Output({"output": np.array([4])})}
+    nodes |= {"fc": nir.Linear(weights(4, 3)), "lif": neurons(), "other": nir.Linear(weights(4, 3))}
+    edges = [("in", "fc"), ("fc", "lif"), ("lif", "out"), ("other", "lif")]
+    with pytest.raises(ModelError, match="has 'other' beside the chain from its input to its output"):
+        from_nir(nir.NIRGraph(nodes, edges, type_check=False), surrogate=None)
+    with pytest.raises(ModelError, match="has 'fc', 'other' for a node after 'in', expected exactly one"):
+        from_nir(nir.NIRGraph(nodes, [*edges, ("in", "other")], type_check=False), surrogate=None)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

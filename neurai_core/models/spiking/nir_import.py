@@ -137,11 +137,23 @@ def _chain(nodes: dict[str, Any], edges: Edges) -> tuple[str, list[tuple[list[st
             found.append((synapses, after, _one(recurrent, "recurrent synapses") if recurrent else None))
             synapses = []
         elif kinds[after] == "Output" and not synapses:
+            _refuse_unread(
+                nodes, {source, after, *(name for stage in found for name in (*stage[0], *stage[1:]) if name)}
+            )
             return source, found
         else:
             raise ModelError(f"The node {after!r} of the NIR graph follows {at!r}, expected {expected} there.", KNOWN)
         at = after
     raise ModelError("The NIR graph goes in a circle, expected a chain of stages.", KNOWN)
+
+
+def _refuse_unread(nodes: dict[str, Any], read: set[str]) -> None:
+    left = [name for name in nodes if name not in read]
+    if left:
+        raise ModelError(
+            f"The NIR graph has {', '.join(map(repr, left))} beside the chain from its input to its output.",
+            "Networks are chains of stages.",
+        )
 
 
 def _of_kind(nodes: dict[str, Any], kind: str) -> list[str]:
