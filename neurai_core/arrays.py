@@ -23,6 +23,24 @@ def default_float() -> Any:
     return jnp.zeros(()).dtype
 
 
+def wide_float(dtype: Any) -> Any:
+    """The float type in which numbers of a dtype become times or random draws: of 32 bits at least.
+
+    >>> [str(wide_float(dtype)) for dtype in ("bfloat16", "uint8", "float64")]
+    ['float32', 'float32', 'float64']
+    """
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def normal(key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
+    """Normal numbers, drawn in 32 bits at least and then rounded.
+
+    >>> normal(jax.random.key(0), (2, 3), "bfloat16").shape
+    (2, 3)
+    """
+    return jax.random.normal(key, shape, wide_float(dtype)).astype(dtype)
+
+
 def tree_dot(a: PyTree, b: PyTree) -> Scalar:
     """Inner product of two trees of equal structure.
 

@@ -5,9 +5,10 @@ Reads settings classes and the errors of pydantic without importing either, so i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import UnionType
+from operator import itemgetter
+from types import MappingProxyType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from neurai_core.errors import SettingsError
@@ -60,7 +61,7 @@ def describe_settings(config: type[Config]) -> tuple[SettingRow, ...]:
     return tuple(_row(name, field) for name, field in config.model_fields.items())
 
 
-def validate_settings(config: type[Config], given: Mapping[str, Any], *, name: str) -> Config:
+def validate_settings(config: type[Config], given: Mapping[str, Any], *, name: str, arrays: bool = False) -> Config:
     """The settings class filled with what was given.
 
     Scalars of JAX may stand where a float is taken, also while they are traced: bounds are checked as far
@@ -70,27 +71,35 @@ def validate_settings(config: type[Config], given: Mapping[str, Any], *, name: s
         config: the settings class.
         given: settings by keyword.
         name: whose settings they are, for the message.
+        arrays: whether arrays, and lists of numbers, may stand where a float is taken; every element is checked.
 
     Raises:
         SettingsError: one line per setting that is wrong, and what it takes.
     """
     plain = {key: _plain(value) for key, value in given.items()}
     traced = {key: value for key, value in plain.items() if is_traced(value)}
-    lines = [_refuse_traced(key) for key in traced if key in config.model_fields and not _is_float(config, key)]
+    lines = [_refuse_traced(key) for key in traced if key in config.model_fields and not takes_float(config, key)]
     if lines:
         raise SettingsError("\n".join(lines), _hint(config, list(traced)))
-    scalars = {key: value for key, value in plain.items() if _is_scalar(value) and _is_float(config, key)}
+    floats = {key: value for key, value in plain.items() if takes_float(config, key)}
+    scalars = {key: value for key, value in floats.items() if _is_scalar(value)}
+    many = {key: value for key, value in floats.items() if arrays and _is_many(value)}
     stand_ins = {key: _stand_in(config.model_fields[key], value) for key, value in scalars.items()}
-    filled = _validate(config, plain | stand_ins, name)
-    return filled.model_copy(update=scalars) if scalars else filled
+    for choose in (min, max) if many else (min,):
+        elements = {key: _element(config.model_fields[key], value, choose) for key, value in many.items()}
+        places = {key: place for key, (place, _) in elements.items()}
+        chosen = {key: number for key, (_, number) in elements.items()}
+        filled = _validate(config, plain | stand_ins | chosen, name, places)
+    return filled.model_copy(update=scalars | many) if scalars or many else filled
 
 
 def recorded_settings(config: Config) -> dict[str, Any]:
-    """The settings as JSON holds them; one that is traced reads ``traced``."""
+    """The settings as JSON holds them, arrays as lists; one that is traced reads ``traced``."""
     values = {name: getattr(config, name) for name in type(config).model_fields}
-    arrays = {name: value for name, value in values.items() if _is_scalar(value)}
+    floats = {name: value for name, value in values.items() if takes_float(type(config), name)}
+    arrays = {name: value for name, value in floats.items() if _is_scalar(value) or _is_many(value)}
     plain = config.model_dump(mode="json", exclude=set(arrays), fallback=place_of)
-    return plain | {name: TRACED if is_traced(value) else float(value) for name, value in arrays.items()}
+    return plain | {name: _recorded(value) for name, value in arrays.items()}
 
 
 def place_of(value: Any) -> str:
@@ -103,9 +112,23 @@ def place_of(value: Any) -> str:
     return f"{named.__module__}:{named.__qualname__}"
 
 
-def explain_errors(error: ValidationError, known: Iterable[str], owner: str, noun: str = "setting") -> list[str]:
-    """One line per field for an error of pydantic, with the value given or the nearest right name."""
-    return [_line(one, list(known), owner, noun) for one in error.errors(include_url=False)]
+def explain_errors(
+    error: ValidationError,
+    known: Iterable[str],
+    owner: str,
+    noun: str = "setting",
+    places: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
+    """One line per field for an error of pydantic, with the value given or the nearest right name.
+
+    Args:
+        error: what pydantic raised.
+        known: the names of all fields.
+        owner: whose fields they are.
+        noun: what a field is called.
+        places: of a field that holds an array: which element was checked, such as ``[2]``.
+    """
+    return [_line(one, list(known), owner, noun, places) for one in error.errors(include_url=False)]
 
 
 def is_traced(value: Any) -> bool:
@@ -119,18 +142,24 @@ def is_traced(value: Any) -> bool:
     return False
 
 
-def _validate(config: type[Config], values: dict[str, Any], name: str) -> Config:
+def takes_float(config: type[Config], key: str) -> bool:
+    """Whether a setting is a float, so that a scalar of JAX may stand for it."""
+    field = config.model_fields.get(key)
+    return field is not None and float in (field.annotation, *get_args(field.annotation))
+
+
+def _validate(config: type[Config], values: dict[str, Any], name: str, places: Mapping[str, str]) -> Config:
     from pydantic import ValidationError
 
     try:
         return config.model_validate(values)
     except ValidationError as error:
-        lines = explain_errors(error, config.model_fields, repr(name))
+        lines = explain_errors(error, config.model_fields, repr(name), places=places)
         fields = [str(one["loc"][0]) for one in error.errors(include_url=False) if one["loc"]]
         raise SettingsError("\n".join(lines), _hint(config, fields)) from error
 
 
-def _line(one: Mapping[str, Any], known: list[str], owner: str, noun: str) -> str:
+def _line(one: Mapping[str, Any], known: list[str], owner: str, noun: str, places: Mapping[str, str]) -> str:
     where = ".".join(map(str, one["loc"])) or owner
     if one["type"] == "extra_forbidden":
         nearest = suggest(where, known)
@@ -138,7 +167,7 @@ def _line(one: Mapping[str, Any], known: list[str], owner: str, noun: str) -> st
     if one["type"] == "missing":
         return f"{where}: must be given"
     message = one["msg"].removeprefix("Value error, ")
-    return f"{where}: {message[:1].lower()}{message[1:]} (got {one['input']!r})"
+    return f"{where}{places.get(where, '')}: {message[:1].lower()}{message[1:]} (got {one['input']!r})"
 
 
 def _hint(config: type[Config], fields: list[str]) -> str:
@@ -202,19 +231,17 @@ def _plain(value: Any) -> Any:
     return value.item() if _is_numpy(value) and getattr(value, "shape", None) == () else value
 
 
-def _is_float(config: type[Config], key: str) -> bool:
-    field = config.model_fields.get(key)
-    return field is not None and float in (field.annotation, *get_args(field.annotation))
-
-
 def _refuse_traced(key: str) -> str:
     return f"{key}: takes a Python value (got a traced one): it decides what is compiled"
 
 
 def _stand_in(field: FieldInfo, value: Any) -> Any:
     """A number to validate in the place of a JAX scalar: its value when known, otherwise one that fits."""
-    if not is_traced(value):
-        return value.item()
+    return _fitting(field) if is_traced(value) else value.item()
+
+
+def _fitting(field: FieldInfo) -> Any:
+    """A number that a field takes."""
     if isinstance(field.default, float | int):
         return field.default
     bounds = _bounds(field)
@@ -222,3 +249,56 @@ def _stand_in(field: FieldInfo, value: Any) -> Any:
     if low is not None and high is not None:
         return (low + high) / 2
     return low + 1.0 if low is not None else high - 1.0 if high is not None else 1.0
+
+
+# ---------------------------------------------------------------------------- arrays
+
+
+def _is_many(value: Any) -> bool:
+    """Whether a value is an array of numbers with one axis at least, of JAX or NumPy or a list as JSON holds it."""
+    if not hasattr(value, "dtype"):
+        return bool(_nested_shape(value))
+    kind = str(getattr(value.dtype, "name", ""))
+    return value.shape != () and ("float" in kind or "int" in kind)
+
+
+def _nested_shape(value: Any) -> tuple[int, ...] | None:
+    """The shape of nested lists of numbers, () of a number, and None of anything that is no array."""
+    if not isinstance(value, list | tuple):
+        return () if isinstance(value, float | int) and not isinstance(value, bool) else None
+    inner = {_nested_shape(one) for one in value}
+    (first, *others) = inner or {None}
+    return None if first is None or others else (len(value), *first)
+
+
+def _element(field: FieldInfo, value: Any, choose: Callable[..., Any]) -> tuple[str, Any]:
+    """Of an array the element to check and its place: one that is NaN, else what ``choose`` takes."""
+    listed = _listed(value)
+    elements = [] if listed == TRACED else list(_elements(listed))
+    missing = [one for one in elements if one[1] != one[1]]
+    if not elements:
+        return "", _fitting(field)
+    found: tuple[str, Any] = missing[0] if missing else choose(elements, key=itemgetter(1))
+    return found
+
+
+def _elements(values: list[Any] | tuple[Any, ...], place: str = "") -> Iterator[tuple[str, Any]]:
+    for index, one in enumerate(values):
+        at = f"{place}[{index}]"
+        yield from _elements(one, at) if isinstance(one, list | tuple) else [(at, one)]
+
+
+def _listed(value: Any) -> Any:
+    """An array as nested lists, or ``traced``; lists as they are."""
+    if isinstance(value, list | tuple):
+        return value
+    try:
+        return value.__array__().tolist()
+    except TypeError:  # what JAX raises when asked for the numbers behind a tracer
+        return TRACED
+
+
+def _recorded(value: Any) -> Any:
+    if _is_many(value):
+        return _listed(value)
+    return TRACED if is_traced(value) else float(value)

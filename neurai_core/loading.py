@@ -131,7 +131,8 @@ def fill_settings(loaded: Loaded, given: Mapping[str, Any]) -> Config:
         PluginError: the settings class itself is broken.
     """
     with _step(loaded.entry, "settings"):
-        return validate_settings(loaded.spec.config, given, name=loaded.spec.name)
+        spec = loaded.spec
+        return validate_settings(spec.config, given, name=spec.name, arrays=spec.takes_arrays)
 
 
 def build(loaded: Loaded, config: Config, context: Mapping[str, Any]) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from functools import reduce
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator
 
@@ -66,6 +66,7 @@ class PluginSpec(BaseModel):
     """
 
     model_config = _FROZEN
+    takes_arrays: ClassVar[bool] = False  # whether a setting that is a float may be an array
 
     kind: Name
     name: Name
@@ -123,6 +124,8 @@ class SurrogateSpec(PluginSpec):
         letters: letter in the formulas -> what it stands for, where that is not the setting of its name: a
             setting, or an expression in the settings and u.
     """
+
+    takes_arrays: ClassVar[bool] = True
 
     kind: Literal["surrogate"] = "surrogate"
     claims: tuple[Name, ...] = ()

@@ -6,7 +6,7 @@ u ──▶ P(u)                       forward,  spiking=False     the primitive
 du ─▶ g(u) du + dP/dalpha dalpha backward, in both modes     the surrogate derivative; alpha: any number of it
 ```
 A `Surrogate` is a JAX pytree whose leaves are its numbers, so they can be traced, mapped over and learned;
-with plain Python numbers it compares and hashes by structure, so one that is built again does not retrace.
+unless they are traced, it compares and hashes by their values, so one that is built again does not retrace.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from neurai_core.errors import DataError, NeurAIError, UsageError
-from neurai_core.explain import validate_settings
+from neurai_core.explain import takes_float, validate_settings
 from neurai_core.registry import REGISTRY
 from neurai_core.specs import Config, Origin
 
@@ -127,16 +128,15 @@ class Surrogate:
             key: what spikes are drawn with where `needs_key`; ignored elsewhere.
 
         Returns:
-            The same dtype as u, and its shape.
+            The same dtype as u, and its shape, broadcast with the numbers.
 
         Raises:
-            DataError: u is not of a real floating dtype.
+            DataError: u is not of a real floating dtype, or does not broadcast with an array among the numbers.
             UsageError: a key is needed.
         """
         u = _real(u, self)
         form, arrays = _split(self)
-        shape = jnp.broadcast_shapes(u.shape, *(array.shape for array in arrays))
-        return _fire(form, arrays, _key(self, key) if self.spiking else None, jnp.broadcast_to(u, shape))
+        return _fire(form, arrays, _key(self, key) if self.spiking else None, u)
 
     def step(self, u: Any, key: jax.Array | None) -> Any:
         """What the forward pass is while ``spiking`` is on: 1 where ``u >= 0``, else 0.
@@ -246,7 +246,10 @@ class Surrogate:
     def _validated(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         if self.config_class is None:
             return dict(settings)
-        return dict(validate_settings(self.config_class, settings, name=type(self).__name__))
+        filled = dict(validate_settings(self.config_class, settings, name=type(self).__name__, arrays=True))
+        return {
+            name: _array(value) if takes_float(self.config_class, name) else value for name, value in filled.items()
+        }
 
     def _check(self) -> None:
         if not self.has_primitive and type(self).derivative is Surrogate.derivative:
@@ -274,7 +277,7 @@ class Surrogate:
         return self is other or (self._form == other._form and all(_same(a, b) for a, b in pairs))
 
     def __hash__(self) -> int:
-        return hash((type(self), self._form, *self._numbers.values()))
+        return hash((type(self), self._form, *map(_content, self._numbers.values())))
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
@@ -384,6 +387,28 @@ def _in_precision(wide: Any, number: Any) -> Any:
     return number.astype(wide) if hasattr(number, "astype") else number
 
 
+def _array(value: Any) -> Any:
+    """An array, or a list of numbers, as floating-point numbers of JAX; anything else as it is."""
+    if isinstance(value, list | tuple) or hasattr(value, "dtype"):
+        array = jnp.asarray(value)
+        return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+    return value
+
+
+def _broadcast(u: jax.Array, surrogate: Surrogate) -> jax.Array:
+    """U in the shape that it has together with those numbers that are arrays."""
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(surrogate)]
+    try:
+        return jnp.broadcast_to(u, jnp.broadcast_shapes(u.shape, *shapes))
+    except ValueError:
+        numbers = jax.tree_util.tree_leaves_with_path(surrogate)
+        shapes_text = ", ".join(f"{jax.tree_util.keystr(at)[1:]} {one.shape}" for at, one in numbers if jnp.ndim(one))
+        raise DataError(
+            f"{type(surrogate).__name__} got u of shape {u.shape}, which does not broadcast with {shapes_text}.",
+            "One number per neuron has the shape of the last axes of u.",
+        ) from None
+
+
 def _real(u: ArrayLike, surrogate: Surrogate) -> jax.Array:
     try:
         array = jnp.asarray(u)
@@ -392,7 +417,7 @@ def _real(u: ArrayLike, surrogate: Surrogate) -> jax.Array:
     else:
         kind = f"{array.dtype} {list(array.shape)}"
         if jnp.issubdtype(array.dtype, jnp.floating):
-            return array
+            return _broadcast(array, surrogate)
     raise DataError(
         f"{type(surrogate).__name__} got u as {kind}, expected real floating-point numbers: membrane "
         "potential minus threshold.",
@@ -428,8 +453,17 @@ def _is_number(value: Any) -> bool:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether two numbers are the same; arrays only when they are one object, for they may be traced."""
-    return a is b or (isinstance(a, float | Surrogate) and isinstance(b, float | Surrogate) and a == b)
+    """Whether two numbers are the same; traced ones only when they are one object."""
+    known = not (isinstance(a, jax.core.Tracer) or isinstance(b, jax.core.Tracer))
+    return a is b or (known and bool(_content(a) == _content(b)))
+
+
+def _content(number: Any) -> Any:
+    """A number as something that hashes and compares; one that is traced does not hash."""
+    if isinstance(number, float | Surrogate | jax.core.Tracer) or not hasattr(number, "dtype"):
+        return number
+    values = np.asarray(number)
+    return str(values.dtype), values.shape, values.tobytes()
 
 
 # ---- the pytree

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from neurai_core.errors import DataError, SettingsError, UsageError
 from neurai_core.explain import validate_settings
-from neurai_core.naming import canonical, did_you_mean
+from neurai_core.naming import canonical, did_you_mean, suggest
 from neurai_core.registry import REGISTRY
 from neurai_core.specs import AlgorithmSpec, Config
 
@@ -158,7 +158,7 @@ def choose(
     named = {key: value for key, value in pairs if key in RunSettings.model_fields}
     asked = merged.said().values | named | flag_layer.values
     rule = asked.get("rule") or _usual_rule(asked.get("model", _default("model")))
-    values, inner = _from_sets(pairs, rule)
+    values, inner = _from_sets(pairs, rule, asked.get("data", _default("data")))
     merged = inner.over(flag_layer.over(values.over(merged))).said().over(_from_rule(rule))
     return _checked(cast(RunSettings, validate_settings(RunSettings, merged.values, name="a run")), merged)
 
@@ -228,12 +228,12 @@ def _from_flags(flags: Mapping[str, Any]) -> _Layer:
     return layer
 
 
-def _from_sets(pairs: list[tuple[str, str]], rule: str) -> tuple[_Layer, _Layer]:
+def _from_sets(pairs: list[tuple[str, str]], rule: str, data: str) -> tuple[_Layer, _Layer]:
     """Settings of the run, and those of its parts, which belong to whatever flags choose."""
     fields = REGISTRY.spec("algorithm", rule).config.model_fields
     values, inner = _Layer(), _Layer()
     for key, text in pairs:
-        name = _set_name(key, set(fields), rule)
+        name = _set_name(key, set(fields), rule, data)
         owner, _, setting = name.rpartition(".")
         annotation = fields[setting].annotation if owner == "rule" and setting in fields else None
         source = "--set-surrogate" if owner == "surrogate" else "--set"
@@ -249,7 +249,7 @@ def _pair(text: str, flag: str = "--set") -> tuple[str, str]:
     return key.strip().replace("-", "_"), value.strip()
 
 
-def _set_name(key: str, rule_fields: set[str], rule: str) -> str:
+def _set_name(key: str, rule_fields: set[str], rule: str, data: str) -> str:
     """The full name of a key of ``--set``: the rule's own settings come first."""
     if key.partition(".")[0] in PARTS and "." in key:
         return key
@@ -259,11 +259,15 @@ def _set_name(key: str, rule_fields: set[str], rule: str) -> str:
     for name in RunSettings.model_fields:
         if canonical(name) == canonical(key):
             return name
-    known = [*rule_fields, *RunSettings.model_fields]
-    nearest, own = did_you_mean(key, known), ", ".join(sorted(rule_fields)) or "no settings"
+    data_name = data.partition(":")[0]
+    of_data = {name: f"data.{name}" for name in REGISTRY.spec("dataset", data_name).config.model_fields}
+    known = of_data | {name: name for name in (*rule_fields, *RunSettings.model_fields)}
+    near, own = suggest(key, known), ", ".join(sorted(rule_fields)) or "no settings"
+    nearest = f" Did you mean {known[near]!r}?" if near else ""
     raise SettingsError(
         f"--set got {key!r}, which is neither a setting of the rule {rule!r} nor of a run.{nearest}",
-        f"The rule has: {own}. A run has: {', '.join(RunSettings.model_fields)}.",
+        f"The rule has: {own}. A run has: {', '.join(RunSettings.model_fields)}. "
+        f"The data set {data_name!r} has: {', '.join(of_data.values()) or 'no settings'}.",
     )
 
 

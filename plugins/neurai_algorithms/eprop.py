@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from neurai_algorithms.eprop_spec import EPropConfig
-from neurai_core.arrays import PyTree
+from neurai_core.arrays import PyTree, normal
 from neurai_core.errors import ModelError
 from neurai_core.grads.base import GradeBase
 from neurai_core.layered import activation_function, dense_linear
@@ -212,7 +212,7 @@ def _as_params(params: PyTree, incoming: jax.Array, shown: jax.Array) -> PyTree:
 
 def _random_feedback(key: Any, weights: jax.Array) -> jax.Array:
     """Fixed feedback of the size of a fresh readout's weights."""
-    return jax.random.normal(key, weights.shape, weights.dtype) / jnp.sqrt(weights.shape[0])
+    return normal(key, weights.shape, weights.dtype) / jnp.sqrt(weights.shape[0])
 
 
 def _check(model: Any) -> None:

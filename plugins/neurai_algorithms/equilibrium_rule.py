@@ -24,7 +24,7 @@ from neurai_algorithms.equilibrium_energies import energy_of
 from neurai_algorithms.equilibrium_estimators import Points, needed, points
 from neurai_algorithms.equilibrium_phases import Dynamics, Settled, residual_of
 from neurai_algorithms.equilibrium_spec import ONE_SIDED, EPConfig, EPMode
-from neurai_core.arrays import Elementwise, PyTree, Scalar
+from neurai_core.arrays import Elementwise, PyTree, Scalar, normal
 from neurai_core.energy import Activities, Chain, Energy, chain_of
 from neurai_core.errors import ModelError, SettingsError, UsageError
 from neurai_core.layered import Layered, activation_function
@@ -248,7 +248,7 @@ class _Machine:
             return self.energy.feedforward(chain, params)
         if self.init == "normal":
             keys = jax.random.split(needed(key, "init normal draws activities"), len(shapes))
-            return tuple(jax.random.normal(k, s.shape, s.dtype) for k, s in zip(keys, shapes, strict=True))
+            return tuple(normal(k, s.shape, s.dtype) for k, s in zip(keys, shapes, strict=True))
         return tuple(self.zeros(shape.shape, dtype=shape.dtype) for shape in shapes)
 
     def _contrast(self, free: _Free, params: PyTree, key: Any) -> tuple[PyTree, Settled, dict[str, Any]]:

@@ -81,26 +81,41 @@ def _checked(path: Path, events: Events, config: SpikeFilesConfig) -> Events:
         raise DataError(
             f"{path} has times of {times.dtype} and units of {units.dtype}, expected numbers and integers.", HOW
         )
-    _refuse(path, "time", times, ~((times >= 0) & (times < config.window)), f"in [0, {config.window})", "window")
-    _refuse(path, "unit", units, units < 0, "from 0 up", "units")
+    times = times.astype(np.float64)  # 16 bits neither tell 1000 steps apart nor hold a window of 100000
+    refuse_times(str(path), times, config.window)
+    refuse_spikes(str(path), "unit", units, units < 0, "from 0 up", "units")
     if config.units is not None:
-        _refuse(path, "unit", units, units >= config.units, f"in 0..{config.units - 1}", "units")
+        refuse_spikes(str(path), "unit", units, units >= config.units, f"in 0..{config.units - 1}", "units")
     return times, units
 
 
-def _refuse(path: Path, what: str, values: Array, bad: Array, expected: str, setting: str) -> None:
+def refuse_times(where: str, times: Array, window: float) -> None:
+    """Raise DataError for the first time that lies outside the window."""
+    outside = ~((times >= 0) & (times < window))
+    refuse_spikes(where, "time", times, outside, f"in [0, {window})", "window")
+
+
+def refuse_spikes(where: str, what: str, values: Array, bad: Array, expected: str, setting: str = "") -> None:
+    """Raise DataError for the first spike that is bad."""
     if bad.any():
         spike = int(np.argmax(bad))
         raise DataError(
-            f"{path} has a spike at {what} {values[spike]} (spike {spike}), expected {expected}.",
-            f"{int(bad.sum())} of its {len(values)} spikes are so; the setting {setting!r} says what is expected.",
+            f"{where} has a spike at {what} {values[spike]} (spike {spike}), expected {expected}.",
+            f"{int(bad.sum())} of its {len(values)} spikes are so"
+            + (f"; the setting {setting!r} says what is expected." if setting else "."),
         )
+
+
+def count_spikes(row: Array, times: Array, units: Array, window: float) -> None:
+    """Add spikes to the counts (T, units) of one example; times are float64 in [0, window)."""
+    steps = len(row)
+    np.add.at(row, (np.minimum((times / window * steps).astype(int), steps - 1), units.astype(int)), 1)
 
 
 def _arrays(part: list[tuple[Path, Events, int]], units: int, config: SpikeFilesConfig) -> tuple[Array, Array]:
     x = np.zeros((len(part), config.steps, units), np.float32)
     for row, (path, (times, which), _) in enumerate(part):
-        _refuse(path, "unit", which, which >= units, f"in 0..{units - 1}, as in the training files", "units")
-        at = np.minimum((times / config.window * config.steps).astype(int), config.steps - 1)
-        np.add.at(x[row], (at, which.astype(int)), 1)
+        expected = f"in 0..{units - 1}, as in the training files"
+        refuse_spikes(str(path), "unit", which, which >= units, expected, "units")
+        count_spikes(x[row], times, which, config.window)
     return x, np.array([label for *_, label in part], np.int32)

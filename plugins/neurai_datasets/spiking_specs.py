@@ -11,6 +11,28 @@ from neurai_core.specs import Config, DatasetSpec, Reference
 from neurai_datasets import UCI_DIGITS
 
 YIN_YANG_CLASSES = ("yin", "yang", "dot")
+HEIDELBERG_UNITS = 700
+SHD_CLASSES = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+    *("null", "eins", "zwei", "drei", "vier", "fuenf", "sechs", "sieben", "acht", "neun"),
+)
+CRAMER_2022 = Reference(
+    title="The Heidelberg Spiking Data Sets for the Systematic Evaluation of Spiking Neural Networks",
+    authors="B. Cramer, Y. Stradmann, J. Schemmel and F. Zenke",
+    year=2022,
+    doi="10.1109/TNNLS.2020.3044364",
+    arxiv="1910.07407",
+    url="https://zenkelab.org/resources/spiking-heidelberg-datasets-shd",
+    bibtex="@article{cramer2022heidelberg,\n"
+    "  author = {Cramer, Benjamin and Stradmann, Yannik and Schemmel, Johannes and Zenke, Friedemann},\n"
+    "  title = {The {H}eidelberg Spiking Data Sets for the Systematic Evaluation of Spiking Neural\n"
+    "           Networks},\n"
+    "  journal = {IEEE Transactions on Neural Networks and Learning Systems},\n"
+    "  volume = {33},\n  number = {7},\n  pages = {2744--2757},\n"
+    "  year = {2022},\n"
+    "  doi = {10.1109/TNNLS.2020.3044364}\n"
+    "}",
+)
 
 
 class SpikingDigitsConfig(Config):
@@ -71,6 +93,30 @@ class SpikeFilesConfig(Config):
     units: int | None = Field(
         None, ge=1, description="number of units; None takes the largest number in the training files plus 1"
     )
+
+
+class SHDConfig(Config):
+    """Settings of the Spiking Heidelberg Digits."""
+
+    path: str = Field(min_length=1, description="folder with shd_train.h5 and shd_test.h5")
+    steps: int = Field(100, ge=1, description="number of time steps into which the window is cut")
+    window: float = Field(1.4, gt=0, description="length of every example, in seconds; the last spike is before 1.4 s")
+    merge: int = Field(
+        1, ge=1, le=HEIDELBERG_UNITS, description="how many neighboring units become one; 5 leaves 140 of 700"
+    )
+
+
+class SSCConfig(SHDConfig):
+    """Settings of the Spiking Speech Commands."""
+
+    path: str = Field(min_length=1, description="folder with ssc_train.h5, ssc_valid.h5 and ssc_test.h5")
+    merge: int = Field(
+        5,
+        ge=1,
+        le=HEIDELBERG_UNITS,
+        description="how many neighboring units become one; 1 keeps all 700, which take 27 GB at 100 steps",
+    )
+    part: Literal["test", "valid"] = Field("test", description="the file whose examples are tested on")
 
 
 spiking_digits = Plugin(
@@ -169,4 +215,42 @@ spike_files = Plugin(
         "one step",
     ),
     "neurai_datasets.spike_files:build",
+)
+
+shd = Plugin(
+    DatasetSpec(
+        name="shd",
+        summary="Spiking Heidelberg Digits: spoken digits, English and German, as spikes of 700 cochlear channels",
+        config=SHDConfig,
+        shape=(100, 700),
+        classes=SHD_CLASSES,
+        train=8156,
+        test=2264,
+        split="as published; two of the twelve speakers are in the test set only",
+        licence="CC-BY-4.0",
+        attribution="B. Cramer, Y. Stradmann, J. Schemmel and F. Zenke",
+        source="the published HDF5 files in a folder; an entry of an example is the number of spikes of one unit "
+        "in one step; an array of 2.9 GB",
+        references=(CRAMER_2022,),
+        requires={"h5py": "neurai[hdf5]"},
+    ),
+    "neurai_datasets.heidelberg:build_shd",
+)
+
+ssc = Plugin(
+    DatasetSpec(
+        name="ssc",
+        summary="Spiking Speech Commands: 35 spoken words as spikes of 700 cochlear channels",
+        config=SSCConfig,
+        shape=(100, 140),
+        train=75466,
+        test=20382,
+        split="as published",
+        licence="CC-BY-4.0",
+        attribution="B. Cramer, Y. Stradmann, J. Schemmel and F. Zenke",
+        source="the published HDF5 files in a folder, read as those of shd; the classes are named in the file",
+        references=(CRAMER_2022,),
+        requires={"h5py": "neurai[hdf5]"},
+    ),
+    "neurai_datasets.heidelberg:build_ssc",
 )

@@ -141,6 +141,18 @@ def test_a_known_jax_integer_may_stand_for_an_int() -> None:
     assert validate_settings(Settings, {"n": jnp.int32(3), "momentum": 0.9}, name="pc").n == 3
 
 
+@pytest.mark.parametrize("make", [np.array, jnp.array, list], ids=["numpy", "jax", "list"])
+def test_arrays_are_refused_unless_they_are_asked_for(make: Any) -> None:
+    given = {"momentum": 0.9, "eta": make([0.5, 2.0])}
+    with pytest.raises(SettingsError, match="eta: input should be a valid number"):
+        validate_settings(Settings, given, name="pc")
+    filled = validate_settings(Settings, given, name="pc", arrays=True)
+    assert filled.eta is given["eta"]
+    assert recorded_settings(filled)["eta"] == [0.5, 2.0]
+    with pytest.raises(SettingsError, match=r"^eta\[2\]: input should be less than or equal to 2 \(got 3.0\)"):
+        validate_settings(Settings, {**given, "eta": make([0.5, 2.0, 3.0])}, name="pc", arrays=True)
+
+
 def test_recorded_settings_are_json() -> None:
     class Described(Config):
         mode: Mode = Mode.FIXED

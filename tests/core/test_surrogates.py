@@ -15,8 +15,9 @@ from pydantic import Field
 
 import neurai_core as neurai
 from neurai_core.errors import DataError, SettingsError, UsageError
-from neurai_core.grads import surrogate_grad
+from neurai_core.grads import BP, surrogate_grad
 from neurai_core.grads.surrogate_grad import Sigmoid, SuperSpike, SurrogateFunctionBase
+from neurai_core.models.spiking import snn
 from neurai_core.plugin import Plugin
 from neurai_core.specs import Config, SurrogateSpec
 from neurai_core.surrogate_makers import custom, normalized
@@ -277,6 +278,60 @@ def test_a_width_per_neuron_equals_neurons_one_by_one(x64):
     assert each(0.3).shape == (8,)
 
 
+@pytest.mark.parametrize("make", [jnp.asarray, np.asarray, np.ndarray.tolist], ids=["jax", "numpy", "list"])
+def test_a_width_per_neuron_may_be_given_by_name_and_by_class(make):
+    widths = np.array([1, 2, 4, 8])
+    by_name, by_class = neurai.surrogate("sigmoid", alpha=make(widths)), Sigmoid(alpha=make(widths))
+    assert by_name == by_class == neurai.rebuild(by_name.origin.to_json())
+    assert by_name.alpha.dtype == jnp.float32 and by_name.origin.settings["alpha"] == [1.0, 2.0, 4.0, 8.0]
+    np.testing.assert_allclose(by_name.derivative(0.0), widths / 4, rtol=1e-6)
+    assert by_name.spikes(0.0).shape == by_name.primitive(jnp.zeros((3, 1))).shape[1:] == (4,)
+    assert by_name.replace(alpha=3.0) == Sigmoid(3.0)
+
+
+def test_widths_that_are_wrong_are_named_with_their_place():
+    with pytest.raises(SettingsError, match=r"^alpha\[1\]\[0\]: input should be greater than 0 \(got -2.0\)"):
+        Sigmoid(jnp.array([[1.0], [-2.0]]))
+    for strange in (["wide"], [], [[1.0], [1.0, 2.0]], jnp.array([True]), jnp.array([1j])):
+        with pytest.raises(SettingsError, match=r"^alpha: input should be a valid number"):
+            Sigmoid(strange)
+    with pytest.raises(DataError, match=r"u of shape \(2, 3\), which does not broadcast with alpha \(4,\)"):
+        Sigmoid(jnp.ones(4))(jnp.ones((2, 3)))
+    with pytest.raises(DataError, match=r"does not broadcast with surrogate.alpha \(4,\)"):
+        normalized(SuperSpike(jnp.ones(4))).derivative(jnp.ones((2, 3)))
+    with pytest.raises(SettingsError, match="levels: input should be a valid integer"):
+        surrogate_grad.MultiLevelCount(levels=jnp.array([1, 2]))
+
+
+def test_one_width_per_neuron_can_be_normalized():
+    widths = jnp.array([1.0, 4.0])
+    np.testing.assert_allclose(normalized(SuperSpike(widths)).derivative(0.0), widths / 2)
+    with pytest.raises(UsageError, match="must be positive and finite"):
+        normalized(custom(primitive=lambda u, area: area * jax.nn.sigmoid(u), area=jnp.array([1.0, 0.0])))
+
+
+def test_widths_may_be_traced():
+    widths, u = jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([0.1, 0.2])
+    mapped = jax.jit(jax.vmap(lambda alpha: neurai.surrogate("sigmoid", alpha=alpha).derivative(u)))(widths)
+    np.testing.assert_allclose(mapped, Sigmoid(widths).derivative(u), rtol=1e-6)
+    origin = jax.eval_shape(lambda alpha: neurai.surrogate("sigmoid", alpha=alpha), widths).origin
+    assert origin.settings["alpha"] == "traced"
+
+
+def test_a_network_whose_neurons_differ_in_width_learns_by_a_rule():
+    """The model is static to a rule, so its surrogate has to hash; each width acts on its own neuron."""
+    batch = jnp.ones((2, 3)), jnp.array([0, 0])
+    wide, narrow, both = (
+        snn((3, 2, 2), surrogate=Sigmoid(alpha), steps=4) for alpha in (1.0, 8.0, jnp.array([1.0, 8.0]))
+    )
+    params, _ = both.init(jax.random.key(0), (3,))
+    of_wide, of_narrow, found = (BP("cross_entropy").get_grads(m, params, batch)[0] for m in (wide, narrow, both))
+    columns = found[0]["input"]["w"]
+    np.testing.assert_allclose(columns[:, 0], of_wide[0]["input"]["w"][:, 0], rtol=1e-6)
+    np.testing.assert_allclose(columns[:, 1], of_narrow[0]["input"]["w"][:, 1], rtol=1e-6)
+    assert not np.allclose(of_wide[0]["input"]["w"], of_narrow[0]["input"]["w"])
+
+
 def test_learning_the_width_lowers_the_loss(x64):
     key = jax.random.key(0)
     x = jax.random.normal(key, (64, 3))
@@ -370,8 +425,20 @@ def test_equality_is_by_class_numbers_and_mode():
     assert len(set(different)) == len(different)
     learned = jax.tree.map(jnp.asarray, SuperSpike(2.0))
     assert learned == learned and learned != SuperSpike(2.0)
+
+
+def test_arrays_compare_and_hash_by_their_values_and_traced_ones_do_not_hash():
+    widths = np.array([1.0, 2.0])
+    assert Sigmoid(widths) == Sigmoid(jnp.array(widths)) and len({Sigmoid(widths), Sigmoid(2 * widths)}) == 2
+    assert len({Sigmoid(widths), Sigmoid(widths.tolist())}) == 1 and Sigmoid(widths) != Sigmoid(widths[:1])
+
+    @jax.jit
+    def hashed(one):
+        assert one == one and one != Sigmoid(widths)
+        return hash(one)
+
     with pytest.raises(TypeError, match="unhashable"):
-        hash(learned)
+        hashed(Sigmoid(widths))
 
 
 def test_it_cannot_be_changed_in_place():

@@ -34,6 +34,7 @@ from neurai_core.models.spiking import (
     with_activity,
 )
 from neurai_surrogates.shapes.sigmoid import Sigmoid
+from neurai_surrogates.shapes.stochastic_escape import StochasticEscape
 from neurai_surrogates.shapes.superspike import SuperSpike
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -52,6 +53,15 @@ CELLS = {
     "ALIF": ALIF(0.8, adaptation=0.3, adaptation_decay=0.9, detach_reset=False),
     "ALIF learned": ALIF(
         0.8, adaptation=0.3, adaptation_decay=0.9, learn=("decay", "adaptation", "adaptation_decay", "threshold")
+    ),
+    "ALIF raised": ALIF(
+        0.8,
+        adaptation=0.3,
+        adaptation_decay=0.9,
+        raised_reset=True,
+        delay_reset=True,
+        detach_reset=False,
+        learn=("adaptation", "threshold"),
     ),
 }
 READOUT = Leaky(0.9, synapse=0.5, learn=("decay", "synapse"))
@@ -87,7 +97,9 @@ def equal(a, b):
 # ---------------------------------------------------------------------------- one function, many forms
 
 
-@pytest.mark.parametrize("name", ["attached", "hard", "delayed", "delayed hard", "learned", "ALIF", "ALIF learned"])
+@pytest.mark.parametrize(
+    "name", ["attached", "hard", "delayed", "delayed hard", "learned", "ALIF", "ALIF learned", "ALIF raised"]
+)
 def test_storing_membranes_alone_gives_the_gradient_of_jax(name, x64):
     reference = network(CELLS[name], store="all", hoist=False)
     expected = value_and_grads(reference, *problem(reference))
@@ -305,6 +317,22 @@ def test_bp_trains_it_by_name_and_the_time_constants_learn():
     assert not np.array_equal(params[0]["cell"]["decay"], began[0]["cell"]["decay"])
 
 
+@pytest.mark.parametrize("delayed", [False, True])
+def test_a_raised_reset_subtracts_the_threshold_of_the_step_in_which_it_takes_place(delayed, x64):
+    """Against the loop written out; delayed as in the code of Yin et al. 2021."""
+    cell = ALIF(0.8, adaptation=0.5, adaptation_decay=0.9, raised_reset=True, delay_reset=delayed)
+    model = SpikingNetwork((Stage(dense(1, bias=False), cell),), SuperSpike(10.0), "all")
+    v, a, spike, expected = 0.0, 0.0, 0.0, []
+    for _ in range(20):
+        v = 0.8 * v + 0.9 - (delayed * spike * (1 + 0.5 * a))
+        spike = float(v >= 1 + 0.5 * a)
+        v -= (not delayed) * spike * (1 + 0.5 * a)
+        a = 0.9 * a + spike
+        expected.append(spike)
+    found = model(({"input": {"w": jnp.ones((1, 1))}, "cell": {}},), jnp.full((1, 20, 1), 0.9))
+    assert found[0, :, 0].tolist() == expected and 2 < sum(expected) < 18
+
+
 # ---------------------------------------------------------------------------- codes, readouts, losses
 
 
@@ -325,6 +353,43 @@ def test_a_latency_code_fires_once_and_the_larger_the_earlier(steps):
     np.testing.assert_array_equal(spikes.sum(axis=1)[0], x[0] >= 0.1)
     fired = times[x[0] >= 0.1]
     assert (jnp.diff(fired) <= 0).all() and fired[-1] == 0 and fired[0] == steps - 1
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_16_bit_inputs_are_coded_as_the_same_numbers_in_32(dtype):
+    x = jnp.linspace(0, 1, 201).astype(dtype)[None]
+    wide, sequence = x.astype(jnp.float32), x.reshape(1, 3, 67)
+    for code in (Latency(1000), Latency(10_000), Rate(200), Delta(0.3)):
+        given = sequence if isinstance(code, Delta) else x
+        found = code(given)
+        assert found.dtype == dtype
+        equal(found, code(given.astype(jnp.float32)))
+    equal(Latency(1000)(x).sum(axis=1), wide >= 0.01)
+
+
+def test_a_small_probability_is_drawn_as_such_in_16_bits():
+    probability = jnp.full((1, 100), 0.001, jnp.bfloat16)  # bfloat16 draws multiples of 1/128
+    np.testing.assert_allclose(Rate(2000)(probability).astype(jnp.float32).mean(), 0.001, rtol=0.2)
+    escape, u = StochasticEscape(4.0), jnp.full(200_000, -1.727, jnp.bfloat16)
+    drawn = escape(u, key=jax.random.key(0)).astype(jnp.float32).mean()
+    np.testing.assert_allclose(drawn, escape.primitive(u[0].astype(jnp.float32)), rtol=0.2)
+
+
+def test_integers_are_coded_as_floats():
+    x = jnp.array([[[0], [9], [2]]], jnp.uint8)
+    assert Delta(1.0)(x).ravel().tolist() == [0, 1, -1]
+    assert Latency(3)(x[:, 1]).dtype == Rate(3)(x[:, 1]).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("encode", ["latency", "rate"])
+def test_16_bit_parameters_see_the_spikes_of_32(encode):
+    model = snn((8, 3), surrogate=None, steps=1000, encode=encode)
+    params, _ = model.init(jax.random.key(0), (8,))
+    x = jax.random.uniform(jax.random.key(1), (2, 8))
+    small = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
+    found = model.sequence(small, x)
+    assert found.dtype == jnp.bfloat16
+    equal(found, model.sequence(params, x))
 
 
 def test_a_rate_code_has_the_rate_and_a_delta_code_the_changes():

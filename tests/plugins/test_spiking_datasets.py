@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from neurai_core.errors import DataError
+from neurai_core.errors import DataError, MissingExtra
 from neurai_core.specs import DatasetSpec
 from neurai_datasets import spiking_specs
 from neurai_datasets.randman_spikes import embed, manifold
@@ -18,7 +18,8 @@ from neurai_datasets.spiking_specs import RandmanConfig, SpikeFilesConfig, Spiki
 from neurai_datasets.uci_digits import build as digits
 from neurai_datasets.yin_yang_points import points
 
-PLUGINS = {name: getattr(spiking_specs, name) for name in ("spiking_digits", "yin_yang", "randman", "spike_files")}
+NAMES = ("spiking_digits", "yin_yang", "randman", "spike_files", "shd", "ssc")
+PLUGINS = {name: getattr(spiking_specs, name) for name in NAMES}
 
 
 def build(name, **settings):
@@ -204,6 +205,123 @@ def test_spikes_outside_the_window_and_units_that_are_none_are_named(folder, tim
 def test_more_units_than_the_setting_allows_are_named(folder):
     with pytest.raises(DataError, match=r"unit 2 \(spike 1\), expected in 0..1"):
         build("spike_files", path=str(folder), units=2)
+
+
+@pytest.mark.parametrize("steps", [100, 1000, 100_000])
+def test_times_in_16_bits_are_binned_as_the_numbers_they_are(folder, steps):
+    times = np.linspace(0, 0.999, 40).astype(np.float16)
+    write(folder, "train", "left", 0, times, np.zeros(40, np.uint16))
+    x = build("spike_files", path=str(folder), steps=steps, units=3).x_train[0, :, 0]
+    exact = np.bincount([int(float(time) * steps) for time in times], minlength=steps)
+    np.testing.assert_array_equal(x, exact)
+
+
+def test_a_time_that_16_bits_round_up_to_the_window_is_outside_it(folder):
+    write(folder, "train", "left", 0, np.array([0.5, 0.99999], np.float16), [0, 0])
+    with pytest.raises(DataError, match=r"0\.npz has a spike at time 1.0 \(spike 1\), expected in \[0, 1.0\)"):
+        build("spike_files", path=str(folder), steps=100_000)
+
+
+# the Heidelberg data sets
+
+
+def hdf5(path, examples, labels, keys=None):
+    """A file in the published format: ragged float16 times and uint16 units, and labels."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        for name, dtype, column in (("times", np.float16, 0), ("units", np.uint16, 1)):
+            ragged = file.create_dataset(f"spikes/{name}", (len(examples),), h5py.vlen_dtype(dtype))
+            for i, example in enumerate(examples):
+                ragged[i] = np.asarray(example[column], dtype)
+        file["labels"] = np.asarray(labels, np.uint16)
+        if keys:
+            file["extra/keys"] = [key.encode() for key in keys]
+
+
+ONE = ([0.0, 0.7, 0.7, 1.3], [0, 699, 699, 5])  # in 16 bits 0.7 is 0.7002 and 1.3 is 1.2998
+
+
+@pytest.fixture
+def heidelberg(tmp_path):
+    hdf5(tmp_path / "shd_train.h5", [ONE, ([], [])], [0, 19])
+    hdf5(tmp_path / "shd_test.h5", [ONE], [3])
+    return tmp_path
+
+
+def test_the_spiking_heidelberg_digits_become_counts_per_step(heidelberg):
+    data = build("shd", path=str(heidelberg), steps=14)
+    assert data.x_train.shape == (2, 14, 700) and data.x_train.dtype == np.float32
+    assert {(t, u): n for (t, u), n in np.ndenumerate(data.x_train[0]) if n} == {(0, 0): 1, (7, 699): 2, (12, 5): 1}
+    assert data.x_train[1].sum() == 0 and data.y_train.tolist() == [0, 19] and data.y_test.tolist() == [3]
+    assert len(data.classes) == 20 and data.classes[3] == "three" and data.licence == "CC-BY-4.0"
+    merged = build("shd", path=str(heidelberg), steps=14, merge=5)
+    np.testing.assert_array_equal(merged.x_train, data.x_train.reshape(2, 14, 140, 5).sum(axis=-1))
+
+
+def test_the_spiking_speech_commands_have_a_part_for_validation(tmp_path):
+    keys = [f"word {i}" for i in range(35)]
+    for part, label in (("train", 34), ("valid", 1), ("test", 2)):
+        hdf5(tmp_path / f"ssc_{part}.h5", [ONE], [label], keys)
+    data = build("ssc", path=str(tmp_path))
+    assert data.x_train.shape == (1, 100, 140) and data.classes == tuple(keys) and data.y_test.tolist() == [2]
+    assert build("ssc", path=str(tmp_path), part="valid").y_test.tolist() == [1]
+
+
+def test_the_spiking_heidelberg_digits_are_found_by_name(heidelberg):
+    import neurai_core as neurai
+
+    data = neurai.dataset("shd", path=str(heidelberg), steps=5)
+    assert data.origin.name == "shd" and data.input_shape == (5, 700)
+
+
+@pytest.mark.parametrize(
+    ("example", "settings", "words"),
+    [
+        (
+            ([1.4], [0]),
+            {},
+            r"Example 1 of .*shd_test\.h5 has a spike at time 1.400390625 \(spike 0\), expected in \[0, 1.4",
+        ),
+        (([0.1, 0.9], [0, 0]), {"window": 0.8}, r"time 0.89990234375 \(spike 1\), expected in \[0, 0.8\)"),
+        (([np.nan], [0]), {}, "spike at time nan"),
+        (([0.1], [700]), {}, r"spike at unit 700 \(spike 0\), expected in 0..699"),
+        (([0.1, 0.2], [7]), {}, r"times \(2,\) and units \(1,\)"),
+    ],
+)
+def test_spikes_outside_the_window_and_units_beyond_the_cochlea_are_named(heidelberg, example, settings, words):
+    hdf5(heidelberg / "shd_test.h5", [([0.1], [1]), example], [0, 1])
+    hdf5(heidelberg / "shd_train.h5", [([0.1], [1])], [0])
+    with pytest.raises(DataError, match=words):
+        build("shd", path=str(heidelberg), **settings)
+
+
+def test_heidelberg_files_that_are_missing_or_damaged_are_named(heidelberg):
+    h5py = pytest.importorskip("h5py")
+    test = heidelberg / "shd_test.h5"
+    whole = test.read_bytes()
+    for content, words in ((b"", "is no HDF5 file"), (whole[:300], "is no HDF5 file"), (b"spikes", "is no HDF5 file")):
+        test.write_bytes(content)
+        with pytest.raises(DataError, match=rf"shd_test\.h5 {words}"):
+            build("shd", path=str(heidelberg))
+    with h5py.File(test, "w") as file:
+        file["labels"] = [0]
+    with pytest.raises(DataError, match=r"shd_test\.h5 lacks spikes/times, spikes/units or labels"):
+        build("shd", path=str(heidelberg))
+    hdf5(test, [ONE], [0, 1])
+    with pytest.raises(DataError, match="1 examples of times, 1 of units and 2 labels"):
+        build("shd", path=str(heidelberg))
+    hdf5(test, [ONE], [20])
+    with pytest.raises(DataError, match=r"label 20 in row 0, outside the classes 0\.\.19"):
+        build("shd", path=str(heidelberg))
+    test.rename(heidelberg / "shd_test.h5.gz")
+    with pytest.raises(DataError, match=r"shd_test\.h5 is not there; shd_test\.h5\.gz is there, still packed"):
+        build("shd", path=str(heidelberg))
+
+
+def test_without_h5py_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(MissingExtra, match=r"neurai\[hdf5\]"):
+        build("shd", path=str(tmp_path))
 
 
 def test_files_and_folders_that_are_missing_or_damaged_are_named(folder):

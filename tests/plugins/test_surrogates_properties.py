@@ -339,6 +339,14 @@ def test_numbers_out_of_range_are_refused_by_name(name, wrong):
                 make(**{number: wrong})
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_an_array_with_one_element_out_of_range_is_refused(name):
+    for number, default in numbers(name).items():
+        for wrong in (np.array([1.0, -1.0, 2.0]) * (default or 1.0), jnp.array([1.0, math.nan]), [1.0, math.inf]):
+            with pytest.raises(SettingsError, match=rf"^{number}\[\d\]: .*\n{number}: float >"):
+                neurai.surrogate(name, **{number: wrong})
+
+
 def test_a_learned_number_gets_the_derivative_of_the_primitive_by_it(changed, x64):
     u = grid(changed, clear_of_kinks=0.01)
     soft = changed.replace(spiking=False)
@@ -351,6 +359,42 @@ def test_a_learned_number_gets_the_derivative_of_the_primitive_by_it(changed, x6
         expected = (above - below) / (value + h - low)
         for one in slopes:
             np.testing.assert_allclose(getattr(one, number), expected, rtol=1e-6, atol=1e-7, err_msg=number)
+
+
+def test_a_number_per_neuron_equals_neurons_one_by_one(default, x64):
+    name, factors, u = default.origin.name, np.array([0.8, 1.5]), grid(default)[::16, None]
+    given = {number: value * factors for number, value in numbers(name).items()}
+
+    @jax.jit
+    def values(one):
+        by_number, by_u = jax.grad(lambda one, u: one(u).sum(), (0, 1))(one, jnp.broadcast_to(u, (8, 2)))
+        return {"g": one.derivative(u), "P": one.primitive(u), "by u": by_u}, by_number
+
+    many = neurai.surrogate(name, **given, spiking=False)
+    one_by_one = [{number: jnp.asarray(one[k]) for number, one in given.items()} for k in range(2)]
+    (found, slopes), each = values(many), [values(many.replace(**one)) for one in one_by_one]
+    for way in found:
+        stacked = jnp.stack([one[way][:, -1] for one, _ in each], axis=1)
+        np.testing.assert_allclose(found[way], stacked[:, : found[way].shape[1]], rtol=1e-13, atol=1e-15)
+    for number in given:  # one width alone is summed over both columns
+        alone = [getattr(one, number) / 2 for _, one in each]
+        np.testing.assert_allclose(getattr(slopes, number), alone, rtol=1e-12, atol=1e-13, err_msg=number)
+    assert many.spikes(u, key=KEY).shape == (8, 2 if given else 1)
+    assert {number: many.origin.settings[number] for number in given} == {
+        key: one.tolist() for key, one in given.items()
+    }
+
+
+def test_the_facts_of_an_array_are_those_of_its_elements(default, x64):
+    for number, value in numbers(default.origin.name).items():
+        given = value * np.array([0.8, 1.5])
+        many, alone = default.replace(**{number: given}).facts, [default.replace(**{number: a}).facts for a in given]
+        for fact in ("area", "peak", "half_width"):
+            stated, each = getattr(many, fact), [getattr(one, fact) for one in alone]
+            if stated is None:
+                assert each == [None, None]
+            else:
+                np.testing.assert_allclose(jnp.broadcast_to(stated, 2), each, rtol=1e-12, err_msg=f"{number} {fact}")
 
 
 def test_mapping_over_numbers_equals_a_loop(default, x64):

@@ -105,6 +105,15 @@ def test_the_record_of_the_data_does_not_follow_when_other_data_are_chosen(tmp_p
         ({}, ["eta"], SettingsError, "expected key=value"),
         ({}, ["epoch=3"], SettingsError, "Did you mean 'epochs'"),
         ({}, ["data.downlod=true"], SettingsError, "downlod"),
+        ({"data": "spike-files:x"}, ["window=1.4"], SettingsError, "'window'.*Did you mean 'data.window'"),
+        ({"data": "spike-files:x"}, ["windw=1.4"], SettingsError, "'windw'.*Did you mean 'data.window'"),
+        (
+            {"data": "spike-files:x"},
+            ["zebra=1"],
+            SettingsError,
+            "'spike-files' has: data.path, data.steps, data.window",
+        ),
+        ({}, ["zebra=1"], SettingsError, "The data set 'digits' has: no settings"),
         ({"data": "digitz"}, [], UnknownName, "Did you mean 'digits'"),
         ({"data": "digits:folder"}, [], DataError, "takes no path"),
         ({"data": "idx"}, [], SettingsError, "path: must be given"),
@@ -116,8 +125,14 @@ def test_the_record_of_the_data_does_not_follow_when_other_data_are_chosen(tmp_p
 def test_what_is_wrong_is_named_with_the_nearest_right_thing(
     flags: dict[str, Any], sets: list[str], kind: type[NeurAIError], said: str
 ) -> None:
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=rf"(?s){said}"):
         choose(flags, sets, environ={})
+
+
+def test_a_setting_of_the_data_is_given_by_its_full_name() -> None:
+    chosen = choose({"data": "spike-files:/x"}, ["data.window=1.4", "data.steps=200"], environ={})
+    assert chosen.parts["data"] == {"path": "/x", "window": 1.4, "steps": 200}
+    assert chosen.sources["data.window"] == "--set"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,6 @@ from neurai_core.models.spiking.losses import with_activity as with_activity
 from neurai_core.models.spiking.network import Recorded as Recorded
 from neurai_core.models.spiking.network import SpikingNetwork as SpikingNetwork
 from neurai_core.models.spiking.network import snn as snn
-from neurai_core.models.spiking.nir_graph import from_nir as from_nir
-from neurai_core.models.spiking.nir_graph import to_nir as to_nir
+from neurai_core.models.spiking.nir_export import to_nir as to_nir
+from neurai_core.models.spiking.nir_import import from_nir as from_nir
 from neurai_core.models.spiking.stages import Stage as Stage

@@ -233,9 +233,10 @@ class LIF(Leaky):
     Raises:
         ModelError: a number is out of its range, or there is nothing of that name to learn.
 
-    Peers' neurons: spikingjelly's is ``decay=1 - 1/tau, detach_reset=False``, with ``input_gain="complement"``
-    where it decays the input; snntorch's Leaky is ``decay=beta, delay_reset=True``; spyx's is snntorch's with
-    ``detach_reset=False`` and its spikes come one step later; jaxpike's is ``input_gain="complement"``.
+    Other libraries' neurons: spikingjelly's is ``decay=1 - 1/tau, detach_reset=False``, with
+    ``input_gain="complement"`` where it decays the input; snntorch's Leaky is ``decay=beta``, with
+    ``delay_reset=True`` for its soft reset alone; spyx's is ``decay=beta, delay_reset=True, detach_reset=False`` and
+    its spikes come one step later; jaxpike's is ``input_gain="complement"``.
 
     Example:
         >>> import neurai_core as neurai
@@ -270,7 +271,7 @@ class LIF(Leaky):
         """One step of current and potential, and the reset where it is delayed."""
         before = super().charge(params, rest, current)
         if self.delay_reset:
-            before["v"] = self._after_reset(params, before["v"], rest["s"])
+            before["v"] = self._after_reset(before["v"], rest["s"], self._subtracted(params, rest))
         return before
 
     def output(self, params: PyTree, surrogate: Any, before: State) -> jax.Array:
@@ -284,11 +285,15 @@ class LIF(Leaky):
         spikes = jax.lax.stop_gradient(spikes) if self.detach_reset else spikes
         if self.delay_reset:
             return state | {"s": spikes}
-        return state | {"v": self._after_reset(params, before["v"], spikes)}
+        return state | {"v": self._after_reset(before["v"], spikes, self._subtracted(params, before))}
 
-    def _after_reset(self, params: PyTree, v: jax.Array, spikes: jax.Array) -> jax.Array:
+    def _subtracted(self, params: PyTree, state: State) -> Any:
+        """What a soft reset subtracts."""
+        return self._number(params, "threshold")
+
+    def _after_reset(self, v: jax.Array, spikes: jax.Array, subtracted: Any) -> jax.Array:
         if self.reset == "soft":
-            return v - self._number(params, "threshold") * spikes
+            return v - subtracted * spikes
         if self.reset == "hard":
             v = (1 - spikes) * v
             return v + self.v_reset * spikes if self.v_reset else v
@@ -304,7 +309,7 @@ class LIF(Leaky):
 
 @dataclass(frozen=True)
 class ALIF(LIF):
-    r"""The adaptive LIF neuron: every spike lifts the threshold, which then sinks back.
+    r"""The adaptive LIF neuron: every spike raises the threshold, which then sinks back.
 
     $$u_t = h_t - (\theta + \beta a_t) \qquad a_{t+1} = \rho a_t + s_t$$
 
@@ -317,13 +322,15 @@ class ALIF(LIF):
         synapse: as in `LIF`.
         v_rest: as in `LIF`.
         learn: as in `LIF`, and ``"adaptation"`` and ``"adaptation_decay"``.
-        threshold: as in `LIF`; a soft reset subtracts it, without the adaptation.
+        threshold: as in `LIF`; a soft reset subtracts it, without the adaptation unless ``raised_reset``.
         reset: as in `LIF`.
         v_reset: as in `LIF`.
         detach_reset: as in `LIF`.
         delay_reset: as in `LIF`.
-        adaptation: beta, how much one spike lifts the threshold.
+        adaptation: beta, how much one spike raises the threshold.
         adaptation_decay: rho, the share of the adaptation that is left after one step, in [0, 1].
+        raised_reset: whether a soft reset subtracts the threshold as raised, $\theta + \beta a_t$, with the a_t of
+            the step in which it takes place; delayed, as in the code of Yin et al., the spike has raised that.
 
     Example:
         >>> import neurai_core as neurai
@@ -335,6 +342,7 @@ class ALIF(LIF):
 
     adaptation: float = 0.2
     adaptation_decay: float = 0.99
+    raised_reset: bool = False
     decays: ClassVar[tuple[str, ...]] = ("decay", "synapse", "adaptation_decay")
 
     @property
@@ -351,15 +359,21 @@ class ALIF(LIF):
         return super().charge(params, rest, current) | {"a": rest["a"]}
 
     def output(self, params: PyTree, surrogate: Any, before: State) -> jax.Array:
-        """1 where the potential reaches the lifted threshold."""
-        lifted = self._number(params, "threshold") + self._number(params, "adaptation") * before["a"]
-        spikes: jax.Array = surrogate(before["v"] - lifted)
+        """1 where the potential reaches the raised threshold."""
+        spikes: jax.Array = surrogate(before["v"] - self._raised(params, before))
         return spikes
 
     def settle(self, params: PyTree, before: State, spikes: jax.Array) -> State:
         """The potential after the reset, and the adaptation with this spike."""
         adapted = self._number(params, "adaptation_decay") * before["a"] + spikes
         return super().settle(params, before, spikes) | {"a": adapted}
+
+    def _raised(self, params: PyTree, state: State) -> jax.Array:
+        raised: jax.Array = self._number(params, "threshold") + self._number(params, "adaptation") * state["a"]
+        return raised
+
+    def _subtracted(self, params: PyTree, state: State) -> Any:
+        return self._raised(params, state) if self.raised_reset else super()._subtracted(params, state)
 
     def _learnable(self) -> tuple[str, ...]:
         return (*super()._learnable(), "adaptation")

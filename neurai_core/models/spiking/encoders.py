@@ -1,7 +1,8 @@
 r"""From numbers to spikes in time, and from traces in time to one number per class.
 
 An encoder is called with a batch ``(B, ...)`` and returns ``(B, T, ...)``; `Delta` turns one sequence into
-another. `READOUTS` are the ways back.
+another. `READOUTS` are the ways back. Numbers become times and draws in 32 bits at least; spikes come in the
+dtype of a floating-point input, else in the default one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
+from neurai_core.arrays import default_float, wide_float
 from neurai_core.errors import ModelError, UnknownName
 from neurai_core.naming import canonical, did_you_mean
 
@@ -78,8 +80,8 @@ class Rate:
         """``(B, ...) -> (B, T, ...)``."""
         key = jax.random.key(self.seed) if key is None else key
         shape = (x.shape[0], self.steps, *x.shape[1:])
-        probability = jnp.clip(self.gain * x, 0, 1)[:, None]
-        return jax.random.bernoulli(key, probability, shape).astype(x.dtype)
+        probability = jnp.clip(self.gain * _wide(x), 0, 1)[:, None]
+        return _like(x, jax.random.bernoulli(key, probability, shape))
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,11 @@ class Latency:
 
     def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
         """``(B, ...) -> (B, T, ...)``."""
-        early = (jnp.clip(x, 0, 1) - self.threshold) / (1 - self.threshold)
+        value = _wide(x)
+        early = (jnp.clip(value, 0, 1) - self.threshold) / (1 - self.threshold)
         at = jnp.round((1 - early) * (self.steps - 1))
         times = jnp.arange(self.steps).reshape(1, -1, *[1] * (x.ndim - 1))
-        return ((times == at[:, None]) & (x >= self.threshold)[:, None]).astype(x.dtype)
+        return _like(x, (times == at[:, None]) & (value >= self.threshold)[:, None])
 
 
 @dataclass(frozen=True)
@@ -139,9 +142,18 @@ class Delta:
 
     def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
         """``(B, T, ...) -> (B, T, ...)``; the first step never spikes."""
-        change = jnp.diff(x, axis=1, prepend=x[:, :1])
-        fallen = (change <= -self.threshold).astype(x.dtype) if self.falling else 0
-        return (change >= self.threshold).astype(x.dtype) - fallen
+        change = jnp.diff(_wide(x), axis=1, prepend=_wide(x[:, :1]))
+        fallen = _like(x, change <= -self.threshold) if self.falling else 0
+        return _like(x, change >= self.threshold) - fallen
+
+
+def _wide(x: jax.Array) -> jax.Array:
+    return x.astype(wide_float(x.dtype))
+
+
+def _like(x: jax.Array, spikes: jax.Array) -> jax.Array:
+    """Spikes in the dtype of the input."""
+    return spikes.astype(x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else default_float())
 
 
 ENCODERS: dict[str, Callable[[int], Encoder]] = {"constant": Constant, "rate": Rate, "latency": Latency}

@@ -7,7 +7,7 @@ its loop (one large matrix product), or inside the loop of the stages before it 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from neurai_core.arrays import PyTree, Shape
+from neurai_core.arrays import PyTree, Shape, wide_float
 from neurai_core.errors import ModelError
 from neurai_core.layered import Layer, Layered, Stateless, dense, naming, output_shape
 from neurai_core.models.spiking.cells import LIF, Cell, Leaky, State, exact_decay
@@ -146,8 +146,11 @@ class SpikingNetwork:
             x: a batch.
             key: for a rate code.
         """
-        x = self._numbers(params, x)
-        return x if self.encode is None else self.encode(x, key=key)
+        if self.encode is None:
+            return self._numbers(params, x)
+        # Coded before it is rounded to the parameters' precision: 16 bits do not tell 1000 steps apart.
+        wide = self._numbers(params, x, wide_float)
+        return self.encode(wide, key=key).astype(jnp.result_type(*jax.tree.leaves(params)))
 
     def read(self, traces: jax.Array) -> jax.Array:
         """Outputs from the last stage's traces ``(B, T, C)``."""
@@ -184,8 +187,8 @@ class SpikingNetwork:
         one = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
         return tuple(jax.eval_shape(lambda x: encode(x), one).shape[1:])
 
-    def _numbers(self, params: PyTree, x: jax.Array) -> jax.Array:
-        """A batch that fits, in the dtype of the parameters."""
+    def _numbers(self, params: PyTree, x: jax.Array, chosen: Callable[[Any], Any] = jnp.dtype) -> jax.Array:
+        """A batch that fits, in the dtype of the parameters or one chosen by it."""
         if not isinstance(params, (tuple, list)) or len(params) != len(self.stages):
             given = f"{len(params)} entries" if isinstance(params, (tuple, list)) else f"a {type(params).__name__}"
             raise ModelError(
@@ -197,7 +200,7 @@ class SpikingNetwork:
                 f"A spiking network without an encoder takes sequences (B, T, D), got {jnp.shape(x)}.",
                 "Give it encode=Constant(50), Rate(50) or Latency(50).",
             )
-        return jnp.asarray(x, jnp.result_type(*jax.tree.leaves(params)))
+        return jnp.asarray(x, chosen(jnp.result_type(*jax.tree.leaves(params))))
 
     def _drive(self, params: PyTree, x: jax.Array, key: jax.Array | None) -> jax.Array:
         """The sequence, or the input that is held at every step."""

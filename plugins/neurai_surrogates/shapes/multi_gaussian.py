@@ -95,7 +95,7 @@ def _half_width(l: Number, s: Number, h: Number) -> jax.Array:
         above = _lobes(middle, l, s, h) > half_peak
         return jnp.where(above, middle, low), jnp.where(above, high, middle)
 
-    end = jnp.asarray(3.0 * l)
+    end = jnp.broadcast_to(3.0 * l, jnp.broadcast_shapes(*map(jnp.shape, (l, s, h))))
     half_peak = _lobes(jnp.zeros_like(end), l, s, h) / 2
     low: jax.Array = jax.lax.fori_loop(0, 60, halve, (jnp.zeros_like(end), end))[0]
     return low
