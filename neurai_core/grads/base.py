@@ -16,10 +16,10 @@ import numpy as np
 
 from neurai_core.adapting import Adapted, adapt
 from neurai_core.arrays import PyTree, Scalar
-from neurai_core.errors import DataError, UsageError
+from neurai_core.errors import UsageError
 from neurai_core.layered import check_forward
-from neurai_core.losses import accuracy_function, is_labels, loss_function
-from neurai_core.rule import Estimate, Rule, check_objective, model_state_of, objective
+from neurai_core.losses import accuracy_function, check_targets, loss_function
+from neurai_core.rule import Estimate, Rule, check_objective, model_state_of, objective, split_batch
 from neurai_core.training.data import check_batch
 
 
@@ -56,7 +56,7 @@ class GradeBase:
         self.loss_f = loss_function(loss_f)
         self.acc_f = accuracy_function(acc_f)
         self.fun_has_aux = fun_has_aux
-        self._checked: set[Any] = set()
+        self._checked: dict[Any, PyTree] = {}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -142,10 +142,12 @@ class GradeBase:
     ) -> tuple[Adapted, PyTree, PyTree]:
         adapted = adapt(model, needs=self.needs)
         params, model_state = adapted.split(param)
-        shapes = _shapes(batch)
-        if (adapted.model, shapes) not in self._checked:
-            self._check(adapted.model, params, model_state, batch, kwargs)
-            self._checked.add((adapted.model, shapes))
+        seen = adapted.model, _shapes(batch)
+        if seen not in self._checked:
+            self._checked[seen] = self._check(adapted.model, params, model_state, batch, kwargs)
+        else:
+            for score in (self.loss_f, self.acc_f):
+                check_targets(score, self._checked[seen], batch[1])
         return adapted, params, model_state
 
     def _check(
@@ -155,18 +157,16 @@ class GradeBase:
         model_state: PyTree,
         batch: tuple[PyTree, PyTree],
         kwargs: dict[str, Any],
-    ) -> None:
-        """Everything that can be wrong, once per model and shapes; values are looked at in this first batch."""
+    ) -> PyTree:
+        """Everything that can be wrong, once per model and shapes; inputs are looked at in this first batch alone."""
         x, y = batch
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(batch))
         if not traced:
             for inputs, targets in product(jax.tree.leaves(x) or [x], jax.tree.leaves(y) or [y]):
                 check_batch(inputs, targets)
         outputs = check_forward(model, params, x, model_state=model_state)
-        single = all(jax.tree_util.all_leaves([tree]) for tree in (outputs, y))
-        if not traced and single and is_labels(outputs, y):
-            check_batch(jax.tree.leaves(x)[0], y, n_classes=outputs.shape[-1])
         check_objective(objective(self._loss(kwargs), self.acc_f, self.fun_has_aux), outputs, y)
+        return outputs
 
     def _loss(self, kwargs: dict[str, Any]) -> Callable[..., Any]:
         return partial(self.loss_f, **kwargs) if kwargs else self.loss_f
@@ -199,14 +199,8 @@ def _no_gradient(leaf: PyTree) -> PyTree:
 
 
 def _shapes(batch: tuple[PyTree, PyTree]) -> tuple[Any, ...]:
-    try:
-        x, y = batch
-    except (TypeError, ValueError):
-        raise DataError(
-            f"batch_data is a {type(batch).__name__}, expected the pair (x, y).",
-            hint="get_grads(model, param, (x, y))",
-        ) from None
-    return tuple((np.shape(leaf), getattr(leaf, "dtype", None)) for leaf in (x, y))
+    leaves, structure = jax.tree.flatten(split_batch(batch))
+    return structure, tuple((np.shape(leaf), getattr(leaf, "dtype", None)) for leaf in leaves)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

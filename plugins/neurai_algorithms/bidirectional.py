@@ -35,7 +35,7 @@ from neurai_core.explain import validate_settings
 from neurai_core.grads.base import LocalBase
 from neurai_core.layered import Layered, check_forward
 from neurai_core.losses import loss_function
-from neurai_core.rule import Estimate, Objective, check_objective, loss_aux, model_state_of, objective
+from neurai_core.rule import Estimate, Objective, check_objective, loss_aux, model_state_of, objective, split_batch
 
 INFER_SWEEPS = 50  # times n, the steps of `infer` when none are given: a missing end moves at the pace of alpha_b
 
@@ -279,7 +279,7 @@ def _checked_task(
     config: BiPCConfig, scores: tuple[Objective, Objective], model: Layered, params: PyTree, batch: PyTree
 ) -> BothWays:
     """Everything that can be wrong with a batch, found without computing."""
-    x, y = batch
+    x, y = split_batch(batch)
     outputs = check_forward(model, params, x)
     _check_bottom(params, x)
     check_objective(scores[0], outputs, y)
