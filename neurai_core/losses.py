@@ -3,13 +3,13 @@
 A loss is any callable ``(outputs, targets) -> scalar``. One of your own takes what it likes; the named ones take the
 following and refuse everything else. B counts examples, C outputs or classes, ... stands for any axes between.
 
-- **Outputs** are floating point, ``(B, ...)``, batch axis first. The cross entropies and the accuracies compare
-  classes: ``(B, ..., C)`` with at least two of them, five for ``top_5_accuracy``. ``binary_accuracy`` and
-  ``binary_cross_entropy`` need no class axis.
+- **Outputs** are floating point, ``(B, ...)``, batch axis first. Scores that compare classes, which are
+  ``cross_entropy``, ``sum_cross_entropy``, ``accuracy`` and ``top_5_accuracy``, want ``(B, ..., C)`` with at least two
+  classes, the last one five.
 - **Targets** are either numbers of exactly the outputs' shape, or, for outputs ``(B, ..., C)`` with C at least 2,
   integer labels 0..C-1 of shape ``(B, ...)``. Numbers may be floating point, integers or bools: probabilities (one-hot
-  rows) for the cross entropies and accuracies, numbers in [0, 1] for the binary ones, any for the others. The latter
-  two kinds turn labels into one-hot rows, so every loss trains a classifier.
+  rows) for scores that compare classes, numbers in [0, 1] for binary ones, any for the others. Where classes are not
+  compared, labels become one-hot rows, so every loss trains a classifier.
 - **Nothing is broadcast**: targets ``(B,)`` do not fit outputs ``(B, 1)``, nor labels ``(B,)`` outputs ``(B, T, C)``.
 - **The result** has the dtype of the outputs; an accuracy is float32, or float64 for float64 outputs.
 
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, NamedTuple
 
 import jax
@@ -80,7 +80,7 @@ def _takes(
         def checked(outputs: jax.Array, targets: jax.Array) -> Scalar:
             check_targets(checked, outputs, targets)
             outputs, targets = jnp.asarray(outputs), _roomy(jnp.asarray(targets))
-            outside = None if _known(targets) else _outside(contract, outputs, targets)
+            outside = None if _known(targets) else _outside(contract, is_labels(outputs, targets), outputs, targets)
             value = score(outputs, targets)
             return value if outside is None else value + jnp.where(jnp.any(outside), jnp.nan, 0.0)
 
@@ -108,18 +108,11 @@ def check_targets(score: Callable[..., Any] | None, outputs: Any, targets: Any) 
     Use targets[..., None].
     """
     contract = getattr(score, "contract", None)
-    if not isinstance(contract, _Contract):
-        return
-    name = getattr(score, "__name__", "")
-    _check_arrays(name, outputs, targets)
-    _check_axes(name, contract, outputs)
-    _check_shapes(name, outputs, targets, "probabilities" if contract.classes else "numbers")
-    outside = _outside(contract, outputs, np.asarray(targets)) if _known(targets) else None
-    if outside is not None and outside.any():
-        raise _out_of_range(name, contract, outputs, np.asarray(targets), np.asarray(outside))
+    if isinstance(contract, _Contract):
+        _check(getattr(score, "__name__", ""), contract, outputs, targets)
 
 
-def is_labels(outputs: jax.Array, targets: jax.Array) -> bool:
+def is_labels(outputs: Any, targets: Any) -> bool:
     """Whether targets are integer labels of the outputs' last axis, which has two entries or more.
 
     >>> is_labels(jnp.zeros((2, 3)), jnp.array([2, 0])), is_labels(jnp.zeros((2, 1)), jnp.array([0, 0]))
@@ -129,20 +122,29 @@ def is_labels(outputs: jax.Array, targets: jax.Array) -> bool:
     return bool(several and jnp.issubdtype(targets.dtype, jnp.integer) and targets.shape == outputs.shape[:-1])
 
 
-def as_targets(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+def as_targets(outputs: Any, targets: jax.Array) -> jax.Array:
     """Targets in the shape and dtype of the outputs; integer labels become one-hot rows.
 
     Raises:
-        DataError: targets of another shape, or no numbers.
+        DataError: targets of another shape, no numbers, or labels known to be outside the classes.
 
     >>> as_targets(jnp.zeros((2, 3)), jnp.array([2, 0])).tolist()
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     """
-    _check_arrays("as_targets", outputs, targets)
-    _check_shapes("as_targets", outputs, targets)
-    if is_labels(outputs, targets):
+    if _check("as_targets", _Contract(), outputs, targets):
         return jax.nn.one_hot(targets, outputs.shape[-1], dtype=outputs.dtype)
     return jnp.asarray(targets, outputs.dtype)
+
+
+def _check(name: str, contract: _Contract, outputs: Any, targets: Any) -> bool:
+    """Whether the targets are labels, once they fit."""
+    labels = _check_forms(name, contract, *_forms(name, outputs, targets))
+    if _known(targets):
+        values = np.asarray(targets)
+        outside = _outside(contract, labels, outputs, values)
+        if outside is not None and outside.any():
+            raise _out_of_range(name, contract, labels, outputs.shape[-1], values, outside)
+    return labels
 
 
 def _known(targets: Any) -> bool:
@@ -158,22 +160,45 @@ def _roomy(targets: jax.Array) -> jax.Array:
     return targets.astype(jnp.promote_types(targets.dtype, jnp.int32)) if integers else targets
 
 
-def _outside(contract: _Contract, outputs: Any, targets: Any) -> Any:
+def _outside(contract: _Contract, labels: bool, outputs: Any, targets: Any) -> Any:
     """Which targets are no class, or no number that the score takes; None where none can be."""
-    if is_labels(outputs, targets):
+    if labels:
         return (targets < 0) | (targets >= outputs.shape[-1])
     if contract.low is None:
         return None
     return ~((targets >= contract.low) & (targets <= contract.high))  # so NaN is outside too
 
 
-def _check_arrays(name: str, outputs: Any, targets: Any) -> None:
+@dataclass(frozen=True)
+class _Form:
+    """Shape and dtype of an array, of which checks are remembered."""
+
+    shape: Shape
+    dtype: Any
+
+
+def _forms(name: str, outputs: Any, targets: Any) -> tuple[_Form, _Form]:
     for what, given, hint in (
         ("outputs", outputs, "Take a loss of your own for a tree of outputs; of_outputs is for Recorded ones."),
         ("targets", targets, "Use jnp.asarray(targets), or a loss of your own for a tree of targets."),
     ):
         if not (hasattr(given, "shape") and hasattr(given, "dtype")):
-            raise DataError(f"{name} got a {type(given).__name__} of {what}, expected one array.", hint)
+            raise DataError(f"{name} got {what} of type {type(given).__name__}, expected one array.", hint)
+    return _Form(outputs.shape, outputs.dtype), _Form(targets.shape, targets.dtype)
+
+
+@lru_cache(maxsize=256)
+def _check_forms(name: str, contract: _Contract, outputs: _Form, targets: _Form) -> bool:
+    """Whether the targets are labels, once shapes and dtypes fit."""
+    _check_dtypes(name, outputs, targets)
+    _check_axes(name, contract, outputs)
+    labels = is_labels(outputs, targets)
+    if not labels and targets.shape != outputs.shape:
+        raise _misfit(name, contract, outputs, targets)
+    return labels
+
+
+def _check_dtypes(name: str, outputs: _Form, targets: _Form) -> None:
     if not jnp.issubdtype(outputs.dtype, jnp.inexact):
         raise DataError(
             f"{name} got outputs {shape_text(outputs)}, expected floating point.",
@@ -186,7 +211,7 @@ def _check_arrays(name: str, outputs: Any, targets: Any) -> None:
         )
 
 
-def _check_axes(name: str, contract: _Contract, outputs: Any) -> None:
+def _check_axes(name: str, contract: _Contract, outputs: _Form) -> None:
     shape, text = outputs.shape, shape_text(outputs)
     if 0 in shape:
         raise DataError(f"{name} got an empty batch: outputs {text}.", "At least one example is needed.")
@@ -199,12 +224,10 @@ def _check_axes(name: str, contract: _Contract, outputs: Any) -> None:
         )
 
 
-def _check_shapes(name: str, outputs: Any, targets: Any, numbers: str = "numbers") -> None:
-    shape = outputs.shape
-    if targets.shape == shape or is_labels(outputs, targets):
-        return
+def _misfit(name: str, contract: _Contract, outputs: _Form, targets: _Form) -> DataError:
+    shape, numbers = outputs.shape, "probabilities" if contract.classes else "numbers"
     labels = f"integer labels of shape {shape[:-1]} or " if len(shape) > 1 and shape[-1] > 1 else ""
-    raise DataError(
+    return DataError(
         f"{name} got targets {shape_text(targets)} for outputs {shape_text(outputs)}, "
         f"expected {labels}{numbers} of shape {shape}.",
         _shape_hint(shape, targets.shape),
@@ -212,24 +235,23 @@ def _check_shapes(name: str, outputs: Any, targets: Any, numbers: str = "numbers
 
 
 def _shape_hint(outputs: Shape, targets: Shape) -> str:
-    if targets == outputs[:-1]:
+    if len(outputs) > 1 and targets == outputs[:-1]:
         return "Use targets[..., None]." if outputs[-1] == 1 else "Labels are integers: use targets.astype('int32')."
     if targets in ((*outputs, 1), (*outputs[:-1], 1)):
         return "Use targets[..., 0]."
     if len(outputs) > 2 and targets in (outputs[:1], (outputs[0], outputs[-1])):
         return "For one target per sequence, reduce the outputs over time first: outputs.mean(axis=1)."
-    if targets[:-1] == outputs[:-1]:
+    if len(outputs) > 1 and targets[:-1] == outputs[:-1]:
         return f"The model gives {outputs[-1]} numbers per example, and the targets have {targets[-1]}."
     return "The first axis counts the examples, and shapes are never broadcast."
 
 
-def _out_of_range(name: str, contract: _Contract, outputs: Any, targets: Any, outside: Any) -> DataError:
+def _out_of_range(name: str, contract: _Contract, labels: bool, count: int, targets: Any, outside: Any) -> DataError:
     at = tuple(int(i) for i in np.argwhere(outside)[0])
     where = f"{targets[at]} in row {at[0]}" + (f" (at {at})" if len(at) > 1 else "")
-    if not is_labels(outputs, targets):
+    if not labels:
         expected = f"numbers in [0, {contract.high:g}]" if contract.high < float("inf") else "probabilities"
         return DataError(f"{name} got target {where}, expected {expected}.", "Take mse for targets of any size.")
-    count = outputs.shape[-1]
     message = f"{name} got label {where}, outside the classes 0..{count - 1}."
     if targets.min() == 1 and targets.max() == count:
         return DataError(message, "The labels count from 1: subtract 1.")
