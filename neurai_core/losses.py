@@ -218,9 +218,10 @@ def _check_axes(name: str, contract: _Contract, outputs: _Form) -> None:
     if not shape:
         raise DataError(f"{name} got a single output, expected (B, ...), batch axis first.", "Use outputs[None].")
     if contract.classes and (len(shape) < 2 or shape[-1] < contract.classes):
+        one = "For one number per example take mse, binary_cross_entropy or binary_accuracy."
         raise DataError(
             f"{name} got outputs {text}, expected (B, ..., C) with at least {contract.classes} classes, C, at the end.",
-            "For one number per example take mse, binary_cross_entropy or binary_accuracy.",
+            "Take accuracy where there are fewer." if len(shape) > 1 and shape[-1] > 1 else one,
         )
 
 
@@ -240,7 +241,7 @@ def _shape_hint(outputs: Shape, targets: Shape) -> str:
     if targets in ((*outputs, 1), (*outputs[:-1], 1)):
         return "Use targets[..., 0]."
     if len(outputs) > 2 and targets in (outputs[:1], (outputs[0], outputs[-1])):
-        return "For one target per sequence, reduce the outputs over time first: outputs.mean(axis=1)."
+        return "For one target per sequence, reduce the outputs over time first: outputs.mean(axis=1), or over_time."
     if len(outputs) > 1 and targets[:-1] == outputs[:-1]:
         return f"The model gives {outputs[-1]} numbers per example, and the targets have {targets[-1]}."
     return "The first axis counts the examples, and shapes are never broadcast."

@@ -286,8 +286,8 @@ def _check_first(name: str, smallest: int, largest: int, first: int | None) -> N
     if first is None and smallest > 0:
         raise DataError(
             f"the labels of {name} run from {smallest} to {largest}, expected classes that count from 0.",
-            f"Subtract {smallest} from them; the data sets idx and npz do with --set data.first={smallest}. "
-            "If class 0 merely has no example here, say --set data.first=0.",
+            f"Subtract {smallest}, as idx and npz do with first={smallest} (--set data.first={smallest}); if class 0 "
+            "merely has no example here, say first=0.",
         )
     if first is not None and smallest < first:
         raise DataError(

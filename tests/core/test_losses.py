@@ -130,6 +130,11 @@ def test_classes_want_one_label_or_one_row_per_example(name, outputs, targets, w
         score_of(name)(outputs, targets)
 
 
+def test_the_five_best_of_three_classes_are_refused():
+    with pytest.raises(DataError, match=r"at least 5 classes(.|\n)*Take accuracy"):
+        score_of("top_5_accuracy")(floats((4, 3)), integers(4))
+
+
 def test_a_sequence_has_a_label_per_step():
     assert score_of("cross_entropy")(floats((10, 25, 10)), integers(10, 25)) == pytest.approx(np.log(10))
 
