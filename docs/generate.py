@@ -180,12 +180,12 @@ def classes(spec: Any) -> str:
 
 def scores() -> Lines:
     """Losses, accuracies and activations."""
+    from neurai_core import losses
     from neurai_core.layered import ACTIVATIONS
     from neurai_core.losses import ACCURACIES, LOSSES
 
-    yield "Every place that takes a loss or an accuracy takes a name of these or a callable"
-    yield "`(outputs, targets) -> scalar`. Targets of a classification are integer labels or probabilities"
-    yield "(one-hot)."
+    yield "Every place that takes a loss or an accuracy takes a name of these or a callable.\n"
+    yield from (losses.__doc__ or "").replace("``", "`").splitlines()[2:]
     for title, found in (("Losses", LOSSES), ("Accuracies", ACCURACIES)):
         yield f"\n## {title}\n"
         yield from table(

@@ -1,22 +1,37 @@
 """Losses and accuracies by name, on optax; each is one scalar per batch with its reduction stated.
 
-A loss is any callable ``(outputs, targets) -> scalar``. Targets of the classification losses are integer
-labels, shape ``outputs.shape[:-1]``, or probabilities (one-hot), shape ``outputs.shape``. The regression
-losses turn integer labels into one-hot targets, so every loss trains a classifier.
+A loss is any callable ``(outputs, targets) -> scalar``. One of your own takes what it likes; the named ones take the
+following and refuse everything else. B counts examples, C outputs or classes, ... stands for any axes between.
+
+- **Outputs** are floating point, ``(B, ...)``, batch axis first. Scores that compare classes, which are
+  ``cross_entropy``, ``sum_cross_entropy``, ``accuracy`` and ``top_5_accuracy``, want ``(B, ..., C)`` with at least two
+  classes, the last one five.
+- **Targets** are either numbers of exactly the outputs' shape, or, for outputs ``(B, ..., C)`` with C at least 2,
+  integer labels 0..C-1 of shape ``(B, ...)``. Numbers may be floating point, integers or bools: probabilities (one-hot
+  rows) for scores that compare classes, numbers in [0, 1] for binary ones, any for the others. Where classes are not
+  compared, labels become one-hot rows, so every loss trains a classifier.
+- **Nothing is broadcast**: targets ``(B,)`` do not fit outputs ``(B, 1)``, nor labels ``(B,)`` outputs ``(B, T, C)``.
+- **The result** has the dtype of the outputs; an accuracy is float32, or float64 for float64 outputs.
+
+Shapes and dtypes are checked at every call, inside ``jax.jit`` while it is traced. Values are checked where they are
+known. Inside ``jit`` they are not, and a label outside the classes, a negative probability, or a target outside [0, 1]
+of a binary score makes the score NaN.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from neurai_core.arrays import Scalar
-from neurai_core.errors import UnknownName, UsageError
+from neurai_core.arrays import Scalar, Shape, shape_text
+from neurai_core.errors import DataError, UnknownName, UsageError
 from neurai_core.naming import canonical, did_you_mean
 
 BatchScore = Callable[[jax.Array, jax.Array], Scalar]
@@ -37,20 +52,217 @@ class Score:
     reduction: str
 
 
-def as_targets(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+# ---------------------------------------------------------------------------- what outputs and targets may be
+
+
+class _Contract(NamedTuple):
+    """What a score takes.
+
+    Attributes:
+        classes: the least number of outputs on the last axis; 0 where outputs need not be classes.
+        low: the least target, labels aside; None where every number will do.
+        high: the largest one.
+    """
+
+    classes: int = 0
+    low: float | None = None
+    high: float = float("inf")
+
+
+def _takes(
+    classes: int = 0, low: float | None = None, high: float = float("inf")
+) -> Callable[[BatchScore], BatchScore]:
+    """Make a score refuse what does not fit, and NaN where a value that is not known yet lies out of range."""
+    contract = _Contract(classes, low, high)
+
+    def decorate(score: BatchScore) -> BatchScore:
+        @wraps(score)
+        def checked(outputs: jax.Array, targets: jax.Array) -> Scalar:
+            check_targets(checked, outputs, targets)
+            outputs, targets = jnp.asarray(outputs), _roomy(jnp.asarray(targets))
+            outside = None if _known(targets) else _outside(contract, is_labels(outputs, targets), outputs, targets)
+            value = score(outputs, targets)
+            return value if outside is None else value + jnp.where(jnp.any(outside), jnp.nan, 0.0)
+
+        checked.contract = contract  # type: ignore[attr-defined]
+        return checked
+
+    return decorate
+
+
+def check_targets(score: Callable[..., Any] | None, outputs: Any, targets: Any) -> None:
+    """Refuse outputs and targets that a named score does not take; other callables take everything.
+
+    Args:
+        score: a loss or an accuracy.
+        outputs: an array or a ``jax.ShapeDtypeStruct``.
+        targets: likewise; values are looked at where they are known.
+
+    Raises:
+        DataError: names the score, what it was given and what it takes.
+
+    >>> check_targets(mse, jnp.zeros((3, 1)), jnp.zeros(3))
+    Traceback (most recent call last):
+        ...
+    neurai_core.errors.DataError: mse got targets float32[3] for outputs float32[3,1], expected numbers of shape (3, 1).
+    Use targets[..., None].
+    """
+    contract = getattr(score, "contract", None)
+    if isinstance(contract, _Contract):
+        _check(getattr(score, "__name__", ""), contract, outputs, targets)
+
+
+def is_labels(outputs: Any, targets: Any) -> bool:
+    """Whether targets are integer labels of the outputs' last axis, which has two entries or more.
+
+    >>> is_labels(jnp.zeros((2, 3)), jnp.array([2, 0])), is_labels(jnp.zeros((2, 1)), jnp.array([0, 0]))
+    (True, False)
+    """
+    several = len(outputs.shape) > 1 and outputs.shape[-1] > 1
+    return bool(several and jnp.issubdtype(targets.dtype, jnp.integer) and targets.shape == outputs.shape[:-1])
+
+
+def as_targets(outputs: Any, targets: jax.Array) -> jax.Array:
     """Targets in the shape and dtype of the outputs; integer labels become one-hot rows.
+
+    Raises:
+        DataError: targets of another shape, no numbers, or labels known to be outside the classes.
 
     >>> as_targets(jnp.zeros((2, 3)), jnp.array([2, 0])).tolist()
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     """
-    if is_labels(outputs, targets):
+    if _check("as_targets", _Contract(), outputs, targets):
         return jax.nn.one_hot(targets, outputs.shape[-1], dtype=outputs.dtype)
     return jnp.asarray(targets, outputs.dtype)
 
 
-def is_labels(outputs: jax.Array, targets: jax.Array) -> bool:
-    """Whether targets are integer labels of the outputs' last axis."""
-    return jnp.issubdtype(jnp.result_type(targets), jnp.integer) and jnp.ndim(targets) == outputs.ndim - 1
+def _check(name: str, contract: _Contract, outputs: Any, targets: Any) -> bool:
+    """Whether the targets are labels, once they fit."""
+    labels = _check_forms(name, contract, *_forms(name, outputs, targets))
+    if _known(targets):
+        values = np.asarray(targets)
+        outside = _outside(contract, labels, outputs, values)
+        if outside is not None and outside.any():
+            raise _out_of_range(name, contract, labels, outputs.shape[-1], values, outside)
+    return labels
+
+
+def _known(targets: Any) -> bool:
+    """Whether values can be looked at: not while JAX traces, nor where other processes hold a part."""
+    if isinstance(targets, jax.Array):
+        return not isinstance(targets, jax.core.Tracer) and targets.is_fully_addressable
+    return isinstance(targets, np.ndarray | np.generic)
+
+
+def _roomy(targets: jax.Array) -> jax.Array:
+    """Integers of a type that holds the number of classes, which a small one need not."""
+    integers = jnp.issubdtype(targets.dtype, jnp.integer)
+    return targets.astype(jnp.promote_types(targets.dtype, jnp.int32)) if integers else targets
+
+
+def _outside(contract: _Contract, labels: bool, outputs: Any, targets: Any) -> Any:
+    """Which targets are no class, or no number that the score takes; None where none can be."""
+    if labels:
+        return (targets < 0) | (targets >= outputs.shape[-1])
+    if contract.low is None:
+        return None
+    return ~((targets >= contract.low) & (targets <= contract.high))  # so NaN is outside too
+
+
+@dataclass(frozen=True)
+class _Form:
+    """Shape and dtype of an array, of which checks are remembered."""
+
+    shape: Shape
+    dtype: Any
+
+
+def _forms(name: str, outputs: Any, targets: Any) -> tuple[_Form, _Form]:
+    for what, given, hint in (
+        ("outputs", outputs, "Take a loss of your own for a tree of outputs; of_outputs is for Recorded ones."),
+        ("targets", targets, "Use jnp.asarray(targets), or a loss of your own for a tree of targets."),
+    ):
+        if not (hasattr(given, "shape") and hasattr(given, "dtype")):
+            raise DataError(f"{name} got {what} of type {type(given).__name__}, expected one array.", hint)
+    return _Form(outputs.shape, outputs.dtype), _Form(targets.shape, targets.dtype)
+
+
+@lru_cache(maxsize=256)
+def _check_forms(name: str, contract: _Contract, outputs: _Form, targets: _Form) -> bool:
+    """Whether the targets are labels, once shapes and dtypes fit."""
+    _check_dtypes(name, outputs, targets)
+    _check_axes(name, contract, outputs)
+    labels = is_labels(outputs, targets)
+    if not labels and targets.shape != outputs.shape:
+        raise _misfit(name, contract, outputs, targets)
+    return labels
+
+
+def _check_dtypes(name: str, outputs: _Form, targets: _Form) -> None:
+    if not jnp.issubdtype(outputs.dtype, jnp.inexact):
+        raise DataError(
+            f"{name} got outputs {shape_text(outputs)}, expected floating point.",
+            "Scores compare what a model gives before any argmax or rounding: logits or numbers.",
+        )
+    if not any(jnp.issubdtype(targets.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+        raise DataError(
+            f"{name} got targets {shape_text(targets)}, expected integer labels or real numbers.",
+            "Number the classes 0, 1, ...: np.unique(targets, return_inverse=True)[1] does.",
+        )
+
+
+def _check_axes(name: str, contract: _Contract, outputs: _Form) -> None:
+    shape, text = outputs.shape, shape_text(outputs)
+    if 0 in shape:
+        raise DataError(f"{name} got an empty batch: outputs {text}.", "At least one example is needed.")
+    if not shape:
+        raise DataError(f"{name} got a single output, expected (B, ...), batch axis first.", "Use outputs[None].")
+    if contract.classes and (len(shape) < 2 or shape[-1] < contract.classes):
+        one = "For one number per example take mse, binary_cross_entropy or binary_accuracy."
+        raise DataError(
+            f"{name} got outputs {text}, expected (B, ..., C) with at least {contract.classes} classes, C, at the end.",
+            "Take accuracy where there are fewer." if len(shape) > 1 and shape[-1] > 1 else one,
+        )
+
+
+def _misfit(name: str, contract: _Contract, outputs: _Form, targets: _Form) -> DataError:
+    shape, numbers = outputs.shape, "probabilities" if contract.classes else "numbers"
+    labels = f"integer labels of shape {shape[:-1]} or " if len(shape) > 1 and shape[-1] > 1 else ""
+    return DataError(
+        f"{name} got targets {shape_text(targets)} for outputs {shape_text(outputs)}, "
+        f"expected {labels}{numbers} of shape {shape}.",
+        _shape_hint(shape, targets.shape),
+    )
+
+
+def _shape_hint(outputs: Shape, targets: Shape) -> str:
+    if len(outputs) > 1 and targets == outputs[:-1]:
+        return "Use targets[..., None]." if outputs[-1] == 1 else "Labels are integers: use targets.astype('int32')."
+    if targets in ((*outputs, 1), (*outputs[:-1], 1)):
+        return "Use targets[..., 0]."
+    if len(outputs) > 2 and targets in (outputs[:1], (outputs[0], outputs[-1])):
+        return "For one target per sequence, reduce the outputs over time first: outputs.mean(axis=1), or over_time."
+    if len(outputs) > 1 and targets[:-1] == outputs[:-1]:
+        return f"The model gives {outputs[-1]} numbers per example, and the targets have {targets[-1]}."
+    return "The first axis counts the examples, and shapes are never broadcast."
+
+
+def _out_of_range(name: str, contract: _Contract, labels: bool, count: int, targets: Any, outside: Any) -> DataError:
+    at = tuple(int(i) for i in np.argwhere(outside)[0])
+    where = f"{targets[at]} in row {at[0]}" + (f" (at {at})" if len(at) > 1 else "")
+    if not labels:
+        expected = f"numbers in [0, {contract.high:g}]" if contract.high < float("inf") else "probabilities"
+        return DataError(f"{name} got target {where}, expected {expected}.", "Take mse for targets of any size.")
+    message = f"{name} got label {where}, outside the classes 0..{count - 1}."
+    if targets.min() == 1 and targets.max() == count:
+        return DataError(message, "The labels count from 1: subtract 1.")
+    more = f", or give the model {targets.max() + 1} outputs" if targets.min() >= 0 else ""
+    return DataError(
+        message, f"Number the classes 0..{count - 1}{more}; to leave examples out, take a loss of your own."
+    )
+
+
+# ---------------------------------------------------------------------------- the scores
 
 
 def _cross_entropies(outputs: jax.Array, targets: jax.Array) -> jax.Array:
@@ -63,6 +275,7 @@ def _per_example(elements: jax.Array) -> jax.Array:
     return elements.reshape(elements.shape[0], -1).sum(axis=1)
 
 
+@_takes(classes=2, low=0)
 def cross_entropy(outputs: jax.Array, targets: jax.Array) -> Scalar:
     """Softmax cross entropy of logits (natural log), mean over the batch.
 
@@ -72,6 +285,7 @@ def cross_entropy(outputs: jax.Array, targets: jax.Array) -> Scalar:
     return jnp.mean(_cross_entropies(outputs, targets))
 
 
+@_takes(classes=2, low=0)
 def sum_cross_entropy(outputs: jax.Array, targets: jax.Array) -> Scalar:
     """Softmax cross entropy of logits (natural log), sum over the batch.
 
@@ -81,6 +295,7 @@ def sum_cross_entropy(outputs: jax.Array, targets: jax.Array) -> Scalar:
     return jnp.sum(_cross_entropies(outputs, targets))
 
 
+@_takes(low=0, high=1)
 def binary_cross_entropy(outputs: jax.Array, targets: jax.Array) -> Scalar:
     """Sigmoid cross entropy of logits, mean over batch and outputs.
 
@@ -90,6 +305,7 @@ def binary_cross_entropy(outputs: jax.Array, targets: jax.Array) -> Scalar:
     return jnp.mean(optax.losses.sigmoid_binary_cross_entropy(outputs, as_targets(outputs, targets)))
 
 
+@_takes()
 def mse(outputs: jax.Array, targets: jax.Array) -> Scalar:
     """Squared error ``(outputs - targets)^2``, mean over batch and outputs.
 
@@ -99,6 +315,7 @@ def mse(outputs: jax.Array, targets: jax.Array) -> Scalar:
     return jnp.mean(optax.losses.squared_error(outputs, as_targets(outputs, targets)))
 
 
+@_takes()
 def squared_error(outputs: jax.Array, targets: jax.Array) -> Scalar:
     """Half squared distance ``1/2 |outputs - targets|^2``, summed over outputs, mean over the batch.
 
@@ -108,6 +325,7 @@ def squared_error(outputs: jax.Array, targets: jax.Array) -> Scalar:
     return jnp.mean(_per_example(optax.losses.l2_loss(outputs, as_targets(outputs, targets))))
 
 
+@_takes()
 def sum_squared_error(outputs: jax.Array, targets: jax.Array) -> Scalar:
     """Half squared distance ``1/2 |outputs - targets|^2``, summed over outputs and batch.
 
@@ -117,6 +335,7 @@ def sum_squared_error(outputs: jax.Array, targets: jax.Array) -> Scalar:
     return jnp.sum(optax.losses.l2_loss(outputs, as_targets(outputs, targets)))
 
 
+@_takes()
 def mae(outputs: jax.Array, targets: jax.Array) -> Scalar:
     """Absolute error, mean over batch and outputs.
 
@@ -126,6 +345,7 @@ def mae(outputs: jax.Array, targets: jax.Array) -> Scalar:
     return jnp.mean(jnp.abs(outputs - as_targets(outputs, targets)))
 
 
+@_takes()
 def huber(outputs: jax.Array, targets: jax.Array) -> Scalar:
     """Huber loss with threshold 1, mean over batch and outputs.
 
@@ -135,34 +355,44 @@ def huber(outputs: jax.Array, targets: jax.Array) -> Scalar:
     return jnp.mean(optax.losses.huber_loss(outputs, as_targets(outputs, targets)))
 
 
+@_takes(classes=2, low=-float("inf"))
 def accuracy(outputs: jax.Array, targets: jax.Array) -> Scalar:
     """Share of the batch whose largest output is the target's class, 0 to 1.
 
     >>> float(accuracy(jnp.eye(4), jnp.array([0, 1, 0, 0])))
     0.5
     """
-    labels = targets if is_labels(outputs, targets) else jnp.argmax(targets, axis=-1)
-    return jnp.mean(jnp.argmax(outputs, axis=-1) == labels, dtype=outputs.dtype)
+    return _share(jnp.argmax(outputs, axis=-1) == _labels(outputs, targets), outputs)
 
 
+@_takes(classes=5, low=-float("inf"))
 def top_5_accuracy(outputs: jax.Array, targets: jax.Array) -> Scalar:
     """Share of the batch whose class is among the five largest outputs, 0 to 1.
 
     >>> float(top_5_accuracy(-jnp.arange(10.0)[None], jnp.array([4])))
     1.0
     """
-    labels = targets if is_labels(outputs, targets) else jnp.argmax(targets, axis=-1)
     best = jax.lax.top_k(outputs, 5)[1]
-    return jnp.mean(jnp.any(best == labels[..., None], axis=-1), dtype=outputs.dtype)
+    return _share(jnp.any(best == _labels(outputs, targets)[..., None], axis=-1), outputs)
 
 
+@_takes(low=0, high=1)
 def binary_accuracy(outputs: jax.Array, targets: jax.Array) -> Scalar:
     """Share of logits on the target's side of 0, 0 to 1.
 
     >>> float(binary_accuracy(jnp.array([[1.0], [-1.0]]), jnp.array([[1.0], [1.0]])))
     0.5
     """
-    return jnp.mean((outputs >= 0) == (as_targets(outputs, targets) >= 0.5), dtype=outputs.dtype)
+    return _share((outputs >= 0) == (as_targets(outputs, targets) >= 0.5), outputs)
+
+
+def _labels(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    return targets if is_labels(outputs, targets) else jnp.argmax(targets, axis=-1)
+
+
+def _share(right: jax.Array, outputs: jax.Array) -> Scalar:
+    """Share of what is right in float32 or wider: bfloat16 has no number between 0.996 and 1."""
+    return jnp.mean(right, dtype=jnp.promote_types(outputs.dtype, jnp.float32))
 
 
 LOSSES: dict[str, Score] = {
@@ -212,6 +442,19 @@ def accuracy_function(accuracy: str | Callable[..., Any] | None) -> Callable[...
     True
     """
     return None if accuracy is None else _resolve("accuracy", ACCURACIES, accuracy)
+
+
+def score_function(score: str | Callable[..., Any]) -> Callable[..., Any]:
+    """The loss or accuracy of a name; a callable is returned as it is.
+
+    Raises:
+        UnknownName: no loss or accuracy has that name.
+        UsageError: neither a name nor a callable.
+
+    >>> score_function("mse") is mse, score_function("accuracy") is accuracy
+    (True, True)
+    """
+    return _resolve("loss or accuracy", LOSSES | ACCURACIES, score)
 
 
 def _resolve(kind: str, table: dict[str, Score], given: Any) -> Callable[..., Any]:

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from neurai_core.arrays import PyTree, Scalar, shape_text
-from neurai_core.errors import ModelError
+from neurai_core.errors import DataError, ModelError, NeurAIError
 from neurai_core.layered import forward
 
 
@@ -104,6 +105,9 @@ def objective(loss: Callable[..., Any], accuracy: Callable[..., Any] | None, has
         accuracy: ``(outputs, targets) -> scalar`` or None.
         has_aux: whether ``loss`` returns a pair.
 
+    Raises:
+        ModelError: on use, one of them returns anything but one scalar, or a pair when ``has_aux``.
+
     Example:
         >>> from neurai_core.rule import objective
         >>> score = objective(lambda outputs, targets: (outputs - targets).sum(), None)
@@ -113,12 +117,66 @@ def objective(loss: Callable[..., Any], accuracy: Callable[..., Any] | None, has
     """
 
     def with_aux(outputs: PyTree, targets: PyTree) -> tuple[Scalar, PyTree]:
-        return loss(outputs, targets) if has_aux else (loss(outputs, targets), ())
+        found = loss(outputs, targets)
+        if has_aux and not (isinstance(found, tuple | list) and len(found) == 2):
+            raise ModelError(
+                f"The loss returned {shape_text(found)}, expected the pair (scalar, aux).",
+                hint="A loss that returns a scalar goes without has_aux.",
+            )
+        value, aux = found if has_aux else (found, ())
+        _check_scalar("loss", value, outputs, targets)
+        return value, aux
 
     def accuracy_or_unknown(outputs: PyTree, targets: PyTree) -> Scalar:
-        return jnp.asarray(-1.0 if accuracy is None else accuracy(outputs, targets))
+        if accuracy is None:
+            return jnp.asarray(-1.0)
+        value = accuracy(outputs, targets)
+        _check_scalar("accuracy", value, outputs, targets)
+        return jnp.asarray(value)
 
     return Objective(with_aux, accuracy_or_unknown)
+
+
+def _check_scalar(name: str, value: Any, outputs: PyTree, targets: PyTree) -> None:
+    number = isinstance(value, jax.Array | np.ndarray | np.generic | float | int) and np.shape(value) == ()
+    if number and (name == "accuracy" or jnp.issubdtype(jnp.result_type(value), jnp.inexact)):
+        return
+    what = shape_text(value) if jax.tree.leaves(value) else str(value)
+    raise ModelError(
+        f"The {name} returned {what} for outputs {shape_text(outputs)} and targets {shape_text(targets)}, "
+        "expected one scalar per batch, in floating point.",
+        hint="Reduce it over the batch, for instance with jnp.mean; a loss that returns a pair needs has_aux.",
+    )
+
+
+def split_batch(batch: PyTree) -> tuple[PyTree, PyTree]:
+    """Inputs and targets of a batch; looks at shapes alone, so it costs nothing inside ``jax.jit``.
+
+    Raises:
+        DataError: no pair, no examples, or an array of inputs and one of targets of different length.
+
+    >>> split_batch((jnp.zeros((0, 4)), jnp.zeros(0, int)))
+    Traceback (most recent call last):
+        ...
+    neurai_core.errors.DataError: The batch is empty: x is float32[0,4].
+    At least one example is needed.
+    """
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        count = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
+        raise DataError(
+            f"The batch is of type {type(batch).__name__}{count}, expected the pair (x, y).",
+            hint="Inputs x and targets y, as in get_grads(model, params, (x, y)).",
+        )
+    x, y = batch
+    if any(0 in np.shape(leaf) for leaf in jax.tree.leaves(x)[:1]):
+        raise DataError(f"The batch is empty: x is {shape_text(x)}.", "At least one example is needed.")
+    lengths = [np.shape(tree)[0] for tree in batch if jax.tree_util.all_leaves([tree]) and np.shape(tree)]
+    if len(set(lengths)) > 1:
+        raise DataError(
+            f"x has {lengths[0]} rows and y has {lengths[1]}, expected as many targets as inputs.",
+            hint=f"x is {shape_text(x)} and y is {shape_text(y)}; the first axis of both counts the examples.",
+        )
+    return x, y
 
 
 def true_gradient(
@@ -137,6 +195,10 @@ def true_gradient(
     Returns:
         ``(Estimate, model_state)``.
 
+    Raises:
+        DataError: the batch is empty, or inputs and targets do not go together.
+        ModelError: the loss does not return a scalar.
+
     Example:
         >>> score = objective(lambda outputs, targets: jnp.mean((outputs - targets) ** 2), None)
         >>> batch = (jnp.ones((4, 1)), jnp.zeros((4, 1)))
@@ -144,7 +206,7 @@ def true_gradient(
         >>> float(estimate.loss), float(estimate.grads)
         (9.0, 6.0)
     """
-    x, y = batch
+    x, y = split_batch(batch)
 
     def loss_of(params: PyTree) -> tuple[Scalar, tuple[PyTree, PyTree, PyTree]]:
         outputs, updated = forward(model, params, x, model_state=model_state, key=key, train=True)
@@ -173,23 +235,38 @@ def feedforward_predict(model: Any, params: PyTree, x: PyTree, state: PyTree = (
 def check_objective(score: Objective, outputs: PyTree, targets: PyTree) -> None:
     """Find out, without computing, whether the loss takes the model's outputs and returns a scalar.
 
+    Args:
+        score: loss and accuracy.
+        outputs: arrays or ``jax.ShapeDtypeStruct``.
+        targets: likewise; a named score looks at the values of arrays, see `neurai_core.losses`.
+
     Raises:
-        ModelError: it does not; says the shapes it was given.
+        DataError: a named loss or accuracy does not take these targets.
+        ModelError: one of your own fails on these shapes, or does not return one scalar.
 
     >>> check_objective(objective(lambda outputs, targets: outputs.sum(), None), jnp.ones(3), jnp.ones(3))
     """
     for name, function in (("loss", lambda o, y: score.loss(o, y)[0]), ("accuracy", score.accuracy)):
-        given = f"outputs {shape_text(outputs)} and targets {shape_text(targets)}"
         try:
-            value = jax.eval_shape(function, outputs, targets)
-        except (TypeError, ValueError) as error:
+            _evaluate_shape(function, outputs, targets)
+        except NeurAIError:
+            raise
+        except (TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(
-                f"The {name} cannot take {given}: {reason}",
-                hint="Integer labels have shape (B,), one-hot and regression targets that of the outputs.",
+                f"The {name} cannot take outputs {shape_text(outputs)} and targets {shape_text(targets)}: {reason}",
+                hint="It is called as loss(outputs, targets), batch axis first.",
             ) from error
-        if getattr(value, "shape", None) != ():
-            raise ModelError(
-                f"The {name} returned {shape_text(value)} for {given}, expected one scalar per batch.",
-                hint="Reduce it over the batch, for instance with jnp.mean; a loss that returns a pair needs has_aux.",
-            )
+
+
+def _evaluate_shape(function: Callable[..., Any], outputs: PyTree, targets: PyTree) -> None:
+    """Trace the outputs alone where the targets' values are there to be looked at."""
+    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(targets)):
+        jax.eval_shape(function, outputs, targets)
+    else:
+        values = jax.tree.map(lambda leaf: leaf if _is_text(leaf) else jnp.asarray(leaf), targets)
+        jax.eval_shape(lambda outputs: function(outputs, values), outputs)
+
+
+def _is_text(leaf: Any) -> bool:
+    return isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OSU"

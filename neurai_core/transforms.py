@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from neurai_core.arrays import PyTree, batch_size, tree_dot, tree_norm
 from neurai_core.errors import UsageError
 from neurai_core.losses import loss_function
-from neurai_core.rule import Estimate, Rule, model_state_of, objective, true_gradient
+from neurai_core.rule import Estimate, Rule, model_state_of, objective, split_batch, true_gradient
 
 
 def with_alignment(rule: Rule, loss: str | Callable[..., Any], has_aux: bool = False) -> Rule:
@@ -102,7 +102,7 @@ def accumulate(rule: Rule, k: int, reduction: str = "mean") -> Rule:
     def estimate(
         model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
     ) -> tuple[Estimate, PyTree]:
-        slices = jax.tree.map(lambda leaf: leaf.reshape(k, -1, *leaf.shape[1:]), _divisible(batch, k))
+        slices = jax.tree.map(lambda leaf: leaf.reshape(k, -1, *leaf.shape[1:]), _divisible(split_batch(batch), k))
         keys = None if key is None else jax.random.split(key, k)
 
         def step(state: PyTree, part: PyTree) -> tuple[PyTree, Estimate]:
@@ -163,6 +163,6 @@ def per_example(rule: Rule) -> Rule:
             single = jax.tree.map(lambda leaf: leaf[None], example)
             return rule.estimate(model, params, state, single, key=example_key)[0]
 
-        return jax.vmap(one, in_axes=(0, None if key is None else 0))(batch, keys), state
+        return jax.vmap(one, in_axes=(0, None if key is None else 0))(split_batch(batch), keys), state
 
     return rule._replace(estimate=estimate)

@@ -16,10 +16,10 @@ import numpy as np
 
 from neurai_core.adapting import Adapted, adapt
 from neurai_core.arrays import PyTree, Scalar
-from neurai_core.errors import DataError, UsageError
+from neurai_core.errors import UsageError
 from neurai_core.layered import check_forward
-from neurai_core.losses import accuracy_function, is_labels, loss_function
-from neurai_core.rule import Estimate, Rule, check_objective, model_state_of, objective
+from neurai_core.losses import accuracy_function, loss_function
+from neurai_core.rule import Estimate, Rule, check_objective, model_state_of, objective, split_batch
 from neurai_core.training.data import check_batch
 
 
@@ -142,10 +142,10 @@ class GradeBase:
     ) -> tuple[Adapted, PyTree, PyTree]:
         adapted = adapt(model, needs=self.needs)
         params, model_state = adapted.split(param)
-        shapes = _shapes(batch)
-        if (adapted.model, shapes) not in self._checked:
+        seen = adapted.model, _shapes(batch)
+        if seen not in self._checked:
             self._check(adapted.model, params, model_state, batch, kwargs)
-            self._checked.add((adapted.model, shapes))
+            self._checked.add(seen)
         return adapted, params, model_state
 
     def _check(
@@ -157,15 +157,12 @@ class GradeBase:
         kwargs: dict[str, Any],
     ) -> None:
         """Everything that can be wrong, once per model and shapes; values are looked at in this first batch."""
-        x, y = batch
+        x, y = split_batch(batch)
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(batch))
         if not traced:
             for inputs, targets in product(jax.tree.leaves(x) or [x], jax.tree.leaves(y) or [y]):
                 check_batch(inputs, targets)
         outputs = check_forward(model, params, x, model_state=model_state)
-        single = all(jax.tree_util.all_leaves([tree]) for tree in (outputs, y))
-        if not traced and single and is_labels(outputs, y):
-            check_batch(jax.tree.leaves(x)[0], y, n_classes=outputs.shape[-1])
         check_objective(objective(self._loss(kwargs), self.acc_f, self.fun_has_aux), outputs, y)
 
     def _loss(self, kwargs: dict[str, Any]) -> Callable[..., Any]:
@@ -199,14 +196,10 @@ def _no_gradient(leaf: PyTree) -> PyTree:
 
 
 def _shapes(batch: tuple[PyTree, PyTree]) -> tuple[Any, ...]:
-    try:
-        x, y = batch
-    except (TypeError, ValueError):
-        raise DataError(
-            f"batch_data is a {type(batch).__name__}, expected the pair (x, y).",
-            hint="get_grads(model, param, (x, y))",
-        ) from None
-    return tuple((np.shape(leaf), getattr(leaf, "dtype", None)) for leaf in (x, y))
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        split_batch(batch)  # says what is wrong
+    leaves, structure = jax.tree.flatten(batch)
+    return structure, *((np.shape(leaf), getattr(leaf, "dtype", None)) for leaf in leaves)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

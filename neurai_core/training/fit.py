@@ -37,7 +37,7 @@ class NotFinite(TrainingError):
     def __init__(self, which: str, step: int, good: Good) -> None:
         super().__init__(
             f"The {which} loss was not finite at step {step}; the last parameters with a finite loss are kept.",
-            "Lower --lr, or look at the data and the settings of the rule.",
+            "Lower --lr, or look at the settings of the rule and at the data: NaN, or labels outside the classes.",
             step=step,
         )
         self.good = good

@@ -154,8 +154,8 @@ def _fitting(task: Task) -> Task:
     x = jax.ShapeDtypeStruct(shape, task.data.x_train.dtype)
     outputs = check_forward(task.model, task.params, x, model_state=task.model_state)
     task = replace(task, data=_targets_like(task.data, outputs))
-    y = jax.ShapeDtypeStruct((task.batch_size, *task.data.y_train.shape[1:]), task.data.y_train.dtype)
-    check_objective(task.score, outputs, y)
+    for y in (task.data.y_train, task.data.y_test):  # whole, for the sake of their values
+        check_objective(task.score, jax.ShapeDtypeStruct((len(y), *outputs.shape[1:]), outputs.dtype), y)
     return task
 
 

@@ -35,7 +35,7 @@ from neurai_core.explain import validate_settings
 from neurai_core.grads.base import LocalBase
 from neurai_core.layered import Layered, check_forward
 from neurai_core.losses import loss_function
-from neurai_core.rule import Estimate, Objective, check_objective, loss_aux, model_state_of, objective
+from neurai_core.rule import Estimate, Objective, check_objective, loss_aux, model_state_of, objective, split_batch
 
 INFER_SWEEPS = 50  # times n, the steps of `infer` when none are given: a missing end moves at the pace of alpha_b
 
@@ -209,8 +209,13 @@ class BiPC(PC):
 
         Returns:
             Inputs (B, ...).
+
+        Raises:
+            DataError: labels outside the classes.
         """
-        return _ask(self, "generate", two_way(model, self.shared), None, param, jnp.asarray(y))
+        both = two_way(model, self.shared)
+        self._check_ends(both, param, y)
+        return _ask(self, "generate", both, None, param, jnp.asarray(y))
 
     def reconstruct(self, model: Any, param: PyTree, x: Any, layer: int = 1) -> jax.Array:
         """What a layer predicts when inputs are shown: a sweep up to it, and down again.
@@ -248,8 +253,17 @@ class BiPC(PC):
 
         Raises:
             UsageError: neither x nor y is given.
+            DataError: labels outside the classes.
         """
-        return _ask(self, "infer", two_way(model, self.shared), n, param, x, y, mask)
+        both = two_way(model, self.shared)
+        self._check_ends(both, param, y)
+        return _ask(self, "infer", both, n, param, x, y, mask)
+
+    def _check_ends(self, both: Layered, param: PyTree, y: Any) -> None:
+        """Look at labels here, where their values are known."""
+        check_params(both, param)
+        if y is not None:
+            clamped(both, param, y)
 
     def _prepare(self, model: Any, param: PyTree, batch: Any, kwargs: dict[str, Any]) -> Any:
         both = two_way(model, self.shared)
@@ -279,7 +293,7 @@ def _checked_task(
     config: BiPCConfig, scores: tuple[Objective, Objective], model: Layered, params: PyTree, batch: PyTree
 ) -> BothWays:
     """Everything that can be wrong with a batch, found without computing."""
-    x, y = batch
+    x, y = split_batch(batch)
     outputs = check_forward(model, params, x)
     _check_bottom(params, x)
     check_objective(scores[0], outputs, y)

@@ -17,7 +17,7 @@ from neurai_algorithms.pc_task import half_square
 from neurai_core.arrays import PyTree, Scalar, shape_text
 from neurai_core.errors import ModelError, UsageError
 from neurai_core.layered import Layered
-from neurai_core.losses import as_targets
+from neurai_core.losses import as_targets, is_labels
 from neurai_core.relaxation import relax
 
 NodeValues = tuple[jax.Array, ...]
@@ -54,15 +54,15 @@ def clamped(model: Layered, params: PyTree, y: jax.Array) -> jax.Array:
 
     Raises:
         ModelError: y has neither the shape of labels nor that of the outputs.
+        DataError: labels known to be outside the classes.
     """
-    outputs = top_like(model, params, jnp.shape(y)[0] if jnp.ndim(y) else 1)
-    top = as_targets(jnp.zeros(outputs.shape, outputs.dtype), jnp.asarray(y))
-    if top.shape != outputs.shape:
+    outputs, y = top_like(model, params, jnp.shape(y)[0] if jnp.ndim(y) else 1), jnp.asarray(y)
+    if y.shape != outputs.shape and not is_labels(outputs, y):
         raise ModelError(
             f"y is {shape_text(y)}, expected integer labels of shape (B,) or activities {shape_text(outputs)}.",
             hint="For one image per class: y=jnp.arange(n_classes).",
         )
-    return top
+    return as_targets(jax.ShapeDtypeStruct(outputs.shape, outputs.dtype), y)
 
 
 def generated(model: Layered, params: PyTree, y: jax.Array) -> jax.Array:

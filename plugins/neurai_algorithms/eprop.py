@@ -30,7 +30,7 @@ from neurai_core.errors import ModelError
 from neurai_core.grads.base import GradeBase
 from neurai_core.layered import activation_function, dense_linear
 from neurai_core.models.spiking import LIF, Leaky, SpikingNetwork
-from neurai_core.rule import Estimate, Objective, Rule, State, feedforward_predict, loss_aux, objective
+from neurai_core.rule import Estimate, Objective, Rule, State, feedforward_predict, loss_aux, objective, split_batch
 
 _HINT = "snn((64, 128, 10), surrogate=..., recurrent=True) is such a network; BP takes any other."
 
@@ -113,7 +113,7 @@ class _Traces(NamedTuple):
 def _estimate(
     score: Objective, model: SpikingNetwork, params: PyTree, feedback: jax.Array, batch: PyTree, key: Any
 ) -> Estimate:
-    x, y = batch
+    x, y = split_batch(batch)
     sequence = model.sequence(params, x, key=key)
     traces = replace(model, encode=None, readout="all")(params, sequence)
 

@@ -28,7 +28,7 @@ from neurai_core.arrays import Elementwise, PyTree, Scalar, normal
 from neurai_core.energy import Activities, Chain, Energy, chain_of
 from neurai_core.errors import ModelError, SettingsError, UsageError
 from neurai_core.layered import Layered, activation_function
-from neurai_core.rule import Estimate, Rule, State, loss_aux, model_state_of, objective
+from neurai_core.rule import Estimate, Rule, State, check_objective, loss_aux, model_state_of, objective, split_batch
 
 DRIFT = 1e-2  # share of the distance from rest that a free phase may keep before one-sided estimates suffer
 
@@ -165,13 +165,14 @@ class _Machine:
     def estimate(
         self, model: Layered, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
     ) -> tuple[Estimate, PyTree]:
-        x, y = batch
+        x, y = split_batch(batch)
         given, params, x = params, *_working(params, x)
         score = objective(self.loss, self.accuracy, self.has_aux)
         cost = Cost(score, self.loss, y)
         chain = self._chain(model, params, x, model_state_of(state), key, train=True)
         keys = (None, None) if key is None else jax.random.split(jax.random.fold_in(key, 0x4550))
         free = self._free(chain, params, cost, getattr(state, "own", ()), keys[0])
+        check_objective(score, free.outputs, y)
         if self.config.mode == EPMode.CONTINUAL:
             grads, nudged, own, aux = self._continual(free, params, getattr(state, "own", ()))
         else:

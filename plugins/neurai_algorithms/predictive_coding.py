@@ -38,6 +38,7 @@ from neurai_core.rule import (
     loss_aux,
     model_state_of,
     objective,
+    split_batch,
 )
 
 SMALL_SHARE = 0.01  # of the back-propagated error that the first layer gets; below, a warning
@@ -215,7 +216,7 @@ def _task(
     config: PCConfig, score: Objective, model: Any, params: PyTree, state: PyTree, batch: PyTree, key: Any
 ) -> Task:
     """The batch as the solvers see it, all that can be wrong with it found without computing."""
-    layered, (x, y), model_state = _layers(model), batch, model_state_of(state)
+    layered, (x, y), model_state = _layers(model), split_batch(batch), model_state_of(state)
     outputs = check_forward(layered, params, x, model_state=model_state)
     check_objective(score, outputs, y)
     for index, layer in enumerate(layered.layers):

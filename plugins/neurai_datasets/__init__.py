@@ -22,6 +22,7 @@ FASHION_CLASSES = (
     "Bag",
     "Ankle boot",
 )
+FIRST = "label of the first class, 1 for EMNIST's letters; None expects 0, and an example of it"
 UCI_DIGITS = Reference(
     title="Optical Recognition of Handwritten Digits",
     authors="E. Alpaydin and C. Kaynak",
@@ -48,12 +49,14 @@ class IdxConfig(Config):
     """Settings of a folder of IDX files."""
 
     path: str = Field(min_length=1, description="folder with MNIST's four file names, each gzipped or not")
+    first: int | None = Field(None, ge=0, description=FIRST)
 
 
 class NpzConfig(Config):
     """Settings of a numpy archive."""
 
     path: str = Field(min_length=1, description="an .npz file with x_train, y_train, x_test and y_test")
+    first: int | None = Field(None, ge=0, description=FIRST)
 
 
 digits = Plugin(
@@ -117,7 +120,7 @@ idx = Plugin(
         config=IdxConfig,
         split="as in the files: train-* and t10k-*",
         source="the folder; unsigned bytes are divided by 255, other types taken as they are; classes are "
-        "0 to the largest label",
+        "0, or the setting first, to the largest label",
     ),
     "neurai_datasets.idx_folder:build",
 )
@@ -129,7 +132,7 @@ npz = Plugin(
         config=NpzConfig,
         split="as in the file",
         source="the file; inputs are taken as they are, as float32; integer targets are labels of the "
-        "classes 0 to the largest, floating-point targets those of a regression",
+        "classes 0, or the setting first, to the largest, floating-point targets those of a regression",
     ),
     "neurai_datasets.npz_file:build",
 )

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurai_core.errors import DataError
-from neurai_core.training.data import Dataset, check, numbered_classes
+from neurai_core.training.data import Dataset, check, numbered_classes, warn_of_empty_classes
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
@@ -118,6 +118,7 @@ def dataset(
     paths: dict[str, Path],
     *,
     classes: tuple[str, ...] | None = None,
+    first: int | None = None,
     licence: str = "",
 ) -> Dataset:
     """A checked data set from the four arrays of IDX files.
@@ -127,7 +128,8 @@ def dataset(
         arrays: by plain file name; images (N, H, W) get a channel axis, unsigned bytes become float32 in
             [0, 1], other types float32 as they are.
         paths: the files they came from, for errors.
-        classes: what the labels mean; "0" to the largest label when None.
+        classes: what the labels mean; their numbers, from `first` to the largest label, when None.
+        first: the label of the first class; None for 0, of which there must be an example.
         licence: the terms of the data.
 
     Raises:
@@ -137,8 +139,11 @@ def dataset(
         _check_pair(arrays[images], arrays[labels], paths[images], paths[labels])
     x_train, x_test = (as_inputs(arrays[file]) for file in (TRAIN_IMAGES, TEST_IMAGES))
     y_train, y_test = (arrays[file].astype(np.int32) for file in (TRAIN_LABELS, TEST_LABELS))
-    classes = classes or numbered_classes(name, y_train, y_test)
-    return check(Dataset(name, x_train, y_train, x_test, y_test, classes=classes, licence=licence))
+    if classes is None:
+        classes = numbered_classes(str(paths[TRAIN_LABELS]), y_train, y_test, first=first)
+        y_train, y_test = y_train - (first or 0), y_test - (first or 0)
+    data = check(Dataset(name, x_train, y_train, x_test, y_test, classes=classes, licence=licence))
+    return warn_of_empty_classes(data, str(paths[TRAIN_LABELS]))
 
 
 def as_inputs(images: Array) -> Array:

@@ -12,11 +12,11 @@ from neurai_datasets.idx_files import dataset, find_all, read
 
 
 def build(config: IdxConfig, **context: Any) -> Dataset:
-    """The data set in `config.path`: images (N, H, W, C), bytes scaled to [0, 1], classes "0" to the largest.
+    """The data set in `config.path`: images (N, H, W, C), bytes scaled to [0, 1], classes up to the largest label.
 
     Raises:
         DataError: the folder lacks a file, a file is truncated, too long or not IDX, or the data are unfit.
     """
     paths = find_all(Path(os.path.expanduser(config.path)))
     arrays = {name: read(path) for name, path in paths.items()}
-    return dataset("idx", arrays, paths)
+    return dataset("idx", arrays, paths, first=config.first)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurai_core.errors import DataError
-from neurai_core.training.data import Dataset, check, numbered_classes
+from neurai_core.training.data import Dataset, check, numbered_classes, warn_of_empty_classes
 from neurai_datasets import NpzConfig
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
@@ -24,8 +24,8 @@ Array = NDArray[Any]
 def build(config: NpzConfig, **context: Any) -> Dataset:
     """The data set in the file `config.path`: inputs as they are, as float32.
 
-    Integer targets are labels of the classes "0" to the largest; floating-point targets are those of a
-    regression, kept as float32.
+    Integer targets are labels of the classes `config.first`, or 0, to the largest; floating-point targets are those
+    of a regression, kept as float32.
 
     Raises:
         DataError: no such file, no archive, an array is missing or holds no numbers, or the data are unfit.
@@ -33,8 +33,9 @@ def build(config: NpzConfig, **context: Any) -> Dataset:
     path = Path(os.path.expanduser(config.path))
     arrays = _read(path)
     x_train, x_test = (_as_float(arrays[name], name, path) for name in ("x_train", "x_test"))
-    y_train, y_test, classes = _targets(arrays["y_train"], arrays["y_test"], path)
-    return check(Dataset("npz", x_train, y_train, x_test, y_test, classes=classes))
+    y_train, y_test, classes = _targets(arrays["y_train"], arrays["y_test"], path, config.first)
+    data = check(Dataset("npz", x_train, y_train, x_test, y_test, classes=classes))
+    return warn_of_empty_classes(data, str(path))
 
 
 def _read(path: Path) -> dict[str, Array]:
@@ -83,13 +84,13 @@ def _as_float(array: Array, name: str, path: Path) -> Array:
         return array.astype(np.float32)
 
 
-def _targets(train: Array, test: Array, path: Path) -> tuple[Array, Array, tuple[str, ...] | None]:
+def _targets(train: Array, test: Array, path: Path, first: int | None) -> tuple[Array, Array, tuple[str, ...] | None]:
     kinds = train.dtype.kind + test.dtype.kind
     if kinds == "ff":
         return _as_float(train, "y_train", path), _as_float(test, "y_test", path), None
     if set(kinds) <= set("iu"):
-        classes = numbered_classes(str(path), train, test)  # first: it bounds what int32 has to hold
-        return train.astype(np.int32), test.astype(np.int32), classes
+        classes = numbered_classes(str(path), train, test, first=first)  # before: it bounds what int32 has to hold
+        return train.astype(np.int32) - (first or 0), test.astype(np.int32) - (first or 0), classes
     raise DataError(
         f"y_train and y_test in {path} have dtypes {train.dtype} and {test.dtype}, "
         "expected integer labels in both, or floating-point targets in both.",

@@ -60,7 +60,18 @@ def _part(folder: Path, classes: tuple[str, ...], config: SpikeFilesConfig) -> l
     files = [(path, label) for label, name in enumerate(classes) for path in sorted((folder / name).glob("*.npz"))]
     if not files:
         raise DataError(f"{folder} holds no spike files.", TREE)
+    if folder.name == "train":
+        _check_no_class_empty(folder, classes, {label for _, label in files})
     return [(path, _checked(path, _read(path), config), label) for path, label in files]
+
+
+def _check_no_class_empty(folder: Path, classes: tuple[str, ...], found: set[int]) -> None:
+    empty = [name for label, name in enumerate(classes) if label not in found]
+    if empty:
+        raise DataError(
+            f"{folder / empty[0]} holds no spike files, expected examples of every class to train on.",
+            "Put them there, or remove the folder: each is a class.",
+        )
 
 
 def _read(path: Path) -> Events:

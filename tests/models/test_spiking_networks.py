@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import neurai_core as neurai
-from neurai_core.errors import ModelError, UnknownName
+from neurai_core.errors import DataError, ModelError, UnknownName
 from neurai_core.grads import BP
 from neurai_core.layered import Layer, avg_pool, block, conv, dense, flatten
 from neurai_core.losses import accuracy, cross_entropy
@@ -409,6 +409,39 @@ def test_losses_over_time_read_the_traces_the_network_would():
     for readout in ("sum", "mean", "last", "max"):
         one = snn((4, 6, 3), surrogate=spike, steps=9, readout=readout)
         assert over_time("cross_entropy", readout)(every(params, x), y) == cross_entropy(one(params, x), y)
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "words"),
+    [
+        (over_time("cross_entropy"), jnp.zeros((2, 3)), r"over_time got outputs float32\[2,3\], expected traces"),
+        (over_time("cross_entropy"), Recorded(jnp.zeros((2, 5, 3)), ()), "over_time got outputs Recorded"),
+        (with_activity("cross_entropy"), jnp.zeros((2, 3)), "with_activity got outputs float32.*record=True"),
+        (of_outputs("accuracy"), jnp.zeros((2, 3)), "of_outputs got outputs float32.*record=True"),
+    ],
+)
+def test_a_loss_of_spikes_says_what_the_network_has_to_give(loss, outputs, words):
+    with pytest.raises(ModelError, match=words):
+        loss(outputs, jnp.zeros(2, int))
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs"),
+    [
+        (over_time("cross_entropy"), jnp.zeros((2, 5, 3))),
+        (over_time("accuracy", "sum"), jnp.zeros((2, 5, 3))),
+        (with_activity("cross_entropy"), Recorded(jnp.zeros((2, 3)), ())),
+        (of_outputs("accuracy"), Recorded(jnp.zeros((2, 3)), ())),
+        (of_outputs(over_time("cross_entropy")), Recorded(jnp.zeros((2, 5, 3)), ())),
+    ],
+)
+def test_a_loss_of_spikes_refuses_what_the_loss_itself_does(loss, outputs):
+    for targets, words in (
+        (jnp.array([0, 3]), "label 3 in row 1"),
+        (jnp.zeros((2, 1), int), r"labels of shape \(2,\)"),
+    ):
+        with pytest.raises(DataError, match=words):
+            loss(outputs, targets)
 
 
 def test_a_price_on_activity_brings_silent_and_busy_neurons_into_range():

@@ -204,7 +204,7 @@ def test_a_built_rule_knows_where_it_comes_from_and_is_rebuilt():
         (lambda m, p, x, y: (m, {"w": x}, (x, y)), ModelError, "expected a tuple of 2"),
         (lambda m, p, x, y: (m, p, x), DataError, r"expected the pair \(x, y\)"),
         (lambda m, p, x, y: (3, p, (x, y)), ModelError, "The model is a int"),
-        (lambda m, p, x, y: (m, p, (x, jnp.zeros((9, 4)))), ModelError, "The loss cannot take"),
+        (lambda m, p, x, y: (m, p, (x, jnp.zeros((9, 4)))), DataError, "gives 10 numbers .* have 4"),
     ],
 )
 def test_bad_input_is_one_clear_error(change, error, words):

@@ -15,7 +15,7 @@ from neurai_algorithms.bidirectional_spec import BiPCConfig, EtaTrace
 from neurai_algorithms.pc_task import half_square
 from neurai_algorithms.predictive_coding import build as build_pc
 from neurai_algorithms.predictive_coding_spec import PCConfig, PCMode
-from neurai_core.errors import ModelError, SettingsError, UsageError
+from neurai_core.errors import DataError, ModelError, SettingsError, UsageError
 from neurai_core.layered import Layered, avg_pool, block, conv, dense, flatten, linear_layer, max_pool
 from neurai_core.losses import sum_squared_error
 from neurai_core.models import mlp
@@ -407,6 +407,8 @@ def test_wrong_questions_are_refused():
         rule.infer(MLP[0], params)
     with pytest.raises(ModelError, match="expected integer labels"):
         rule.generate(MLP[0], params, jnp.ones((2, 4)))
+    with pytest.raises(DataError, match=r"label 3 in row 1, outside the classes 0\.\.2"):
+        rule.generate(MLP[0], params, jnp.array([0, 3]))
 
 
 def test_images_of_another_size_are_refused():

@@ -246,6 +246,26 @@ def test_numbers_in_idx_files_that_are_not_finite_are_refused_by_row(tmp_path: P
         load_idx(tmp_path)
 
 
+def labelled_idx(folder: Path, train: np.ndarray, test: np.ndarray) -> Path:
+    """A folder of IDX files with these labels."""
+    contents = {TRAIN_LABELS: idx_bytes(train), TEST_LABELS: idx_bytes(test)}
+    images = {name: idx_bytes(np.zeros((len(y), 2, 2))) for name, y in ((TRAIN_IMAGES, train), (TEST_IMAGES, test))}
+    return write(folder, contents | images)
+
+
+def test_idx_labels_that_count_from_one_get_no_empty_class(tmp_path: Path):
+    folder = labelled_idx(tmp_path, np.arange(20) % 3 + 1, np.arange(6) % 3 + 1)
+    with pytest.raises(
+        DataError, match=f"{TRAIN_LABELS} run from 1 to 3, expected classes that count from 0"
+    ) as caught:
+        load_idx(folder)
+    assert "--set data.first=1" in caught.value.hint
+    data = build("idx", IdxConfig(path=str(folder), first=1))
+    assert data.classes == ("1", "2", "3") and data.y_train[:4].tolist() == [0, 1, 2, 0]
+    with pytest.warns(UserWarning, match=f"No training example of .*{TRAIN_LABELS} has label 0: the model"):
+        assert build("idx", IdxConfig(path=str(folder), first=0)).n_classes == 4
+
+
 def test_missing_idx_files_are_listed_with_what_is_there(tmp_path: Path):
     contents = streams()
     del contents[TRAIN_LABELS], contents[TEST_IMAGES]
@@ -451,6 +471,25 @@ def test_npz_bytes_are_not_scaled(tmp_path: Path):
     pixels = np.full((20, 2), 255, np.uint8)
     data = load_npz(save(tmp_path / "d.npz", npz_arrays(x_train=pixels, x_test=pixels[:10])))
     assert (data.x_train == 255).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_npz_labels_that_count_from_one_get_no_empty_class(tmp_path: Path, dtype: Any):
+    y = (np.arange(30) % 4 + 1).astype(dtype)
+    path = save(tmp_path / "d.npz", npz_arrays(y_train=y[:20], y_test=y[20:]))
+    with pytest.raises(DataError, match=r"d\.npz run from 1 to 4, expected classes that count from 0"):
+        load_npz(path)
+    data = build("npz", NpzConfig(path=str(path), first=1))
+    assert data.classes == ("1", "2", "3", "4") and data.y_train[:5].tolist() == [0, 1, 2, 3, 0]
+    with pytest.raises(DataError, match="run from 1 to 4, expected 2 or more"):
+        build("npz", NpzConfig(path=str(path), first=2))
+
+
+def test_a_gap_in_the_labels_is_reported(tmp_path: Path):
+    y = np.arange(30) % 2 * 2
+    with pytest.warns(UserWarning, match=r"No training example of .*d\.npz has label 1: the model"):
+        data = load_npz(save(tmp_path / "d.npz", npz_arrays(y_train=y[:20], y_test=y[20:])))
+    assert data.n_classes == 3
 
 
 def test_npz_floating_point_targets_are_those_of_a_regression(tmp_path: Path):

@@ -324,6 +324,12 @@ def test_without_h5py_the_extra_is_named(monkeypatch, tmp_path):
         build("shd", path=str(tmp_path))
 
 
+def test_a_class_without_examples_to_train_on_is_named(folder):
+    (folder / "train" / ".hidden").mkdir()
+    with pytest.raises(DataError, match=r"\.hidden holds no spike files(.|\n)*remove the folder"):
+        build("spike_files", path=str(folder))
+
+
 def test_files_and_folders_that_are_missing_or_damaged_are_named(folder):
     with pytest.raises(DataError, match="is no folder"):
         build("spike_files", path=str(folder / "nowhere"))

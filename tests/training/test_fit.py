@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from neurai_core.errors import PluginError
+from neurai_core.errors import DataError, PluginError
 from neurai_core.rule import State
 from neurai_core.training.data import batches, order
 from neurai_core.training.evaluation import evaluate
@@ -203,6 +203,16 @@ def test_a_loss_that_sums_over_the_batch_is_reported_per_batch_on_both_parts(tas
 def test_the_tasks_own_parameters_outlive_training(task: Task, whole: Fitted) -> None:
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(task.params))
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(task.params))
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_targets_that_the_loss_does_not_take_are_refused_before_the_first_step(tmp_path: Any, part: str) -> None:
+    numbers = {f"{name}_{half}": np.zeros((4, 2)) for name in "xy" for half in ("train", "test")}
+    numbers[f"y_{part}"][3, 1] = -1
+    np.savez(tmp_path / "t.npz", **numbers)
+    settings = {"data": f"npz:{tmp_path / 't.npz'}", "loss": "binary_cross_entropy", "model": "mlp:2", "batch_size": 2}
+    with pytest.raises(DataError, match=r"binary_cross_entropy got target -1\.0 in row 3"):
+        prepare(choose(settings, environ={}))
 
 
 def test_a_regression_trains_without_an_accuracy(tmp_path: Any) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from neurai_core.arrays import Scalar
+from neurai_core.arrays import Scalar, shape_text
 from neurai_core.errors import ModelError
-from neurai_core.losses import loss_function
+from neurai_core.losses import loss_function, score_function
 from neurai_core.models.spiking.encoders import check_readout, read
 from neurai_core.models.spiking.network import Recorded
 
@@ -28,6 +28,11 @@ class OverTime:
 
     def __call__(self, traces: jax.Array, targets: jax.Array) -> Any:
         """The score of the traces' readout."""
+        if len(getattr(traces, "shape", ())) < 3:
+            raise ModelError(
+                f"over_time got outputs {shape_text(traces)}, expected traces (B, T, ..., C).",
+                "Give the network readout='all'; of_outputs(over_time(...)) is for one with record=True as well.",
+            )
         return self.score(read(self.readout, traces), targets)
 
 
@@ -35,18 +40,19 @@ def over_time(loss: str | Callable[..., Any], readout: str = "max") -> Callable[
     """A loss, or an accuracy, of traces over time.
 
     Args:
-        loss: by name, or a callable ``(outputs, targets) -> scalar``.
+        loss: name of a loss or an accuracy, or a callable ``(outputs, targets) -> scalar``.
         readout: ``"sum"`` (of spikes: their count), ``"mean"`` (their rate), ``"last"`` or ``"max"``.
 
     Raises:
-        UnknownName: no loss or readout has that name.
+        UnknownName: no loss, accuracy or readout has that name.
+        ModelError: on use, the outputs are no traces.
 
     Example:
         >>> traces = jnp.array([[[0.0, 3.0], [1.0, 0.0]]])
         >>> round(float(over_time("cross_entropy", "last")(traces, jnp.array([0]))), 4)
         0.3133
     """
-    return OverTime(loss_function(loss), check_readout(readout))
+    return OverTime(score_function(loss), check_readout(readout))
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class WithActivity:
 
     def __call__(self, recorded: Recorded, targets: jax.Array) -> Scalar:
         """The loss of the outputs and the price of the hidden spikes."""
+        _check_recorded("with_activity", recorded)
         price = sum(activity_price(spikes, self.lower, self.upper) for spikes in recorded.spikes[:-1])
         return self.loss(recorded.outputs, targets) + self.strength * price
 
@@ -85,7 +92,7 @@ def with_activity(
         >>> float(loss(Recorded(outputs, spikes), jnp.zeros((1, 2))))
         2.0
     """
-    if not 0 <= lower <= upper or strength < 0:
+    if not 0 <= lower <= upper or not strength >= 0:
         raise ModelError(
             f"with_activity got lower={lower}, upper={upper} and strength={strength}, expected 0 <= lower <= "
             "upper and a strength of at least 0.",
@@ -117,18 +124,30 @@ class OfOutputs:
 
     def __call__(self, recorded: Recorded, targets: jax.Array) -> Any:
         """The score of the outputs."""
+        _check_recorded("of_outputs", recorded)
         return self.score(recorded.outputs, targets)
 
 
-def of_outputs(score: Callable[..., Any]) -> Callable[..., Any]:
+def of_outputs(score: str | Callable[..., Any]) -> Callable[..., Any]:
     """A loss or accuracy of the outputs alone, for a network with ``record=True``.
 
     Args:
-        score: ``(outputs, targets) -> scalar``.
+        score: by name, or a callable ``(outputs, targets) -> scalar``.
+
+    Raises:
+        UnknownName: no loss or accuracy has that name.
 
     Example:
         >>> from neurai_core.losses import accuracy
         >>> float(of_outputs(accuracy)(Recorded(jnp.eye(2), ()), jnp.array([0, 1])))
         1.0
     """
-    return OfOutputs(score)
+    return OfOutputs(score_function(score))
+
+
+def _check_recorded(name: str, outputs: Any) -> None:
+    if not isinstance(outputs, Recorded):
+        raise ModelError(
+            f"{name} got outputs {shape_text(outputs)}, expected those of a network with record=True.",
+            "Give the network record=True, or use the loss itself.",
+        )
