@@ -89,7 +89,7 @@ def admit(entry: Entry, kind: Kind, plugin: Any, watch: Watch = lambda step: Non
 
 
 def admit_local(plugin: Any, find_kind: Callable[[str], Kind]) -> dict[Entry, Loaded]:
-    """Check a plugin object of this process; one entry for its name and one for each alias.
+    """Check a plugin object of this process; one entry for its name and its aliases.
 
     Args:
         plugin: the object.
@@ -105,10 +105,10 @@ def admit_local(plugin: Any, find_kind: Callable[[str], Kind]) -> dict[Entry, Lo
     with _step(unnamed, "spec"):
         spec = manager.hook.neurai_spec()
         kind = find_kind(getattr(spec, "kind", "algorithm"))
-        entries = {canonical(name): Entry(kind.name, name) for name in _names(spec)}
-        for entry in entries.values():
-            _check_spec(spec, entry, kind)
-    return {entry: Loaded(entry, manager, spec) for entry in entries.values()}
+        name, *aliases = _names(spec)
+        entry = Entry(kind.name, name, aliases=tuple(aliases))
+        _check_spec(spec, entry, kind)
+    return {entry: Loaded(entry, manager, spec)}
 
 
 def admit_observer(entry: Entry, plugin: Any, watch: Watch = lambda step: None) -> Any:
@@ -134,8 +134,8 @@ def fill_settings(loaded: Loaded, given: Mapping[str, Any]) -> Config:
         return validate_settings(loaded.spec.config, given, name=loaded.spec.name)
 
 
-def build(loaded: Loaded, config: Config, context: Mapping[str, Any]) -> Any:
-    """The object that a plugin builds.
+def build(loaded: Loaded, kind: Kind, config: Config, context: Mapping[str, Any]) -> Any:
+    """The object that a plugin builds, as its kind admits it.
 
     Raises:
         MissingExtra: a library that it needs is not installed.
@@ -146,7 +146,7 @@ def build(loaded: Loaded, config: Config, context: Mapping[str, Any]) -> Any:
         built = loaded.manager.hook.neurai_build(config=config, context=dict(context))
         if built is None:
             raise _Refused("neurai_build returned None, expected the object")
-    return built
+    return resolve(kind.admit)(built, loaded.entry, context) if kind.admit else built
 
 
 def offered_class(loaded: Loaded, class_name: str) -> Any:
@@ -259,8 +259,9 @@ def _check_spec(spec: Any, entry: Entry, kind: Kind) -> None:
         raise _Refused(f"neurai_spec returned {spec!r:.80}, expected an instance of {expected.__name__}")
     if spec.kind != kind.name:
         raise _Refused(f"its spec is of kind {spec.kind!r}, and the entry point of kind {kind.name!r}")
-    if entry.key not in map(canonical, _names(spec)):
-        raise _Refused(f"its spec is named {spec.name!r}, and the entry point {entry.name!r}")
+    for name in (entry.name, *entry.aliases):
+        if canonical(name) not in map(canonical, _names(spec)):
+            raise _Refused(f"its spec is named {spec.name!r}, and the entry point {name!r}")
 
 
 def _names(spec: Any) -> tuple[str, ...]:

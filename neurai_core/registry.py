@@ -58,7 +58,7 @@ class Registry:
     # ---- names: metadata only
 
     def names(self, kind: str, supports: str | None = None) -> tuple[str, ...]:
-        """The names of a kind that the environment does not block, sorted.
+        """The names of a kind that the environment does not block, sorted; aliases are found but not listed.
 
         Args:
             kind: such as ``algorithm`` or ``algorithms``.
@@ -147,8 +147,8 @@ class Registry:
 
         loaded = self._ready(kind, name)
         config = self._settings(loaded, settings or {})
-        context = context or {}
-        built = self._guarded(loaded.entry, lambda: build(loaded, config, context))
+        context, of_kind = context or {}, self._finder.kinds[loaded.entry.kind]
+        built = self._guarded(loaded.entry, lambda: build(loaded, of_kind, config, context))
         return _with_origin(built, _origin(loaded, config, context if recorded is None else recorded))
 
     def rebuild(
@@ -312,9 +312,9 @@ class Registry:
         passive = static or isolate
         rows: list[Row] = []
         for kind in self._finder.kinds:
-            rows += overview(self._finder.entries(kind), self._known_state if passive else self._state)
+            rows += overview(self._finder.entries(kind), self._rivals, self._known_state if passive else self._state)
         for entry in self._finder.observers():  # any number may share a name
-            rows += overview([entry], self._known_state if passive else self._observer_state)
+            rows += overview([entry], lambda one: [one], self._known_state if passive else self._observer_state)
         found = self._isolated(rows) if isolate else [status for _, status in rows]
         return (*found, *map(unreadable_status, self._finder.unreadable))
 
@@ -373,7 +373,7 @@ class Registry:
     def _likely(self, class_name: str, kind: str | None) -> Iterator[Loaded]:
         """Plugins named like the class, then all others."""
         for one in [self._finder.kind(kind).name] if kind else list(self._finder.kinds):
-            if any(entry.key == canonical(class_name) for entry in self.entries(one)):
+            if any(canonical(class_name) in entry.keys for entry in self.entries(one)):
                 yield self._ready(one, class_name)
         yield from self._everything(kind)
 
@@ -415,14 +415,22 @@ class Registry:
 
     def _earlier(self, new: Iterable[Entry]) -> list[Entry]:
         """Every entry of plugins registered before under one of these names."""
-        same = [one for entry in new for one in self._finder.candidates(entry.kind, entry.key) if one.point is None]
+        same = [one for entry in new for one in self._of_these_names(entry) if one.point is None]
         managers = [self._loaded[entry].manager for entry in same]
         return [entry for entry, loaded in self._loaded.items() if loaded.manager in managers]
+
+    def _rivals(self, entry: Entry) -> list[Entry]:
+        """Whatever is found under the name of an entry, itself included."""
+        return self._finder.candidates(entry.kind, entry.key)
+
+    def _of_these_names(self, entry: Entry) -> list[Entry]:
+        """Whatever has the name of an entry, or one of its aliases."""
+        return [one for key in entry.keys for one in self._finder.candidates(entry.kind, key)]
 
     def _refuse(self, new: Iterable[Entry], allowed: list[Entry]) -> None:
         switches = Switches.read()
         for entry in new:
-            for one in self._finder.candidates(entry.kind, entry.key):
+            for one in self._of_these_names(entry):
                 if one not in allowed and not blocked_by(one, switches):
                     raise DuplicateName(
                         f"{entry.kind.capitalize()} {entry.name!r} cannot be registered: {one} has the name.",

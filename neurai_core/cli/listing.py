@@ -86,10 +86,15 @@ def _list(kind: str, columns: Columns, as_json: bool) -> None:
         print_json([{**spec.model_dump(mode="json"), "distribution": str(entry.distribution)} for entry, spec in specs])
         return
     rows = [
-        (entry.name, spec.summary, *(column(spec) for column in columns.values()), entry.distribution)
+        (_names(entry), spec.summary, *(column(spec) for column in columns.values()), entry.distribution)
         for entry, spec in specs
     ]
     stdout().print(table(("name", "what it is", *columns, "distribution"), rows))
+
+
+def _names(entry: Any) -> str:
+    """The name, and the aliases in brackets."""
+    return f"{entry.name} ({', '.join(entry.aliases)})" if entry.aliases else str(entry.name)
 
 
 def _specs(kind: str) -> Iterator[tuple[Any, Any]]:
