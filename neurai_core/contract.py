@@ -129,7 +129,7 @@ class _Checked:
     def __init__(self, function: Callable[..., Any], role: str, maker: Maker, score: Any) -> None:
         inner = function if isinstance(function, _Checked) else None
         self._function: Callable[..., Any] = inner._function if inner else function
-        self._score = score or (inner and inner._score)
+        self._score: Any = score or (inner._score if inner else None)
         self._role, self._maker = role, maker
         functools.update_wrapper(self, self._function)
 
@@ -265,8 +265,7 @@ def _check_grads(checked: _Checked, grads: PyTree, params: PyTree) -> None:
     if _form(grads) == _form(params):
         return
     got, expected = _text(grads), _text(params)
-    same_structure: bool = jax.tree.structure(grads) == jax.tree.structure(params)
-    if same_structure:
+    if _form(grads)[0] == _form(params)[0]:
         pairs = zip(jax.tree_util.tree_leaves_with_path(grads), jax.tree.leaves(params), strict=True)
         path, grad, param = next((p, g, q) for (p, g), q in pairs if _form(g) != _form(q))
         at = jax.tree_util.keystr(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -168,6 +169,17 @@ class Unreadable:
     version: str
     error: Exception
 
+    def __str__(self) -> str:
+        return (
+            f"the metadata of the distribution {self.distribution} {self.version} are damaged, and a library that reads "
+            f"those of every distribution fails on them ({type(self.error).__name__}: {self.error})"
+        )
+
+    @property
+    def hint(self) -> str:
+        """What to do about it."""
+        return f"Install {self.distribution} again, or remove it."
+
 
 class Index:
     """Every entry of every kind, from one scan.
@@ -297,6 +309,16 @@ def _walk() -> tuple[list[EntryPoint], list[Unreadable]]:
         except Exception as error:
             unreadable.append(Unreadable(name, _said(distribution, "version"), error))
     return points, unreadable
+
+
+def damaged_by(error: BaseException | None) -> Unreadable | None:
+    """The distribution of unreadable metadata on which some library's scan of all of them failed, if one did."""
+    while error is not None:
+        modules = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__))
+        if any(name.startswith(("importlib.metadata", "importlib_metadata")) for name in modules):
+            return next(iter(_walk()[1]), None)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _said(distribution: Any, field: str) -> str:

@@ -16,6 +16,7 @@ import importlib.util
 import re
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from typing import Any
 import pluggy
 from pydantic import ValidationError
 
-from neurai_core.discovery import CORE, IN_PROCESS, Entry, Kind, Switches, core_version, trace
+from neurai_core.discovery import CORE, IN_PROCESS, Entry, Kind, Switches, core_version, damaged_by, trace
 from neurai_core.errors import BlockedName, PluginError, UsageError, missing_extra
 from neurai_core.explain import explain_errors, validate_settings
 from neurai_core.hookspecs import PROJECT, ObserverHooks, PluginHooks
@@ -176,11 +177,25 @@ def again(error: PluginError) -> PluginError:
 
 
 def failure(entry: Entry, step: str, error: BaseException) -> PluginError:
-    """The failure of a plugin in a step, in words."""
-    message = f"Plugin {entry} failed at step {step!r}: {_words(error)}"
-    wrapped = PluginError(message, _hint(entry, step, error), distribution=entry.distribution, step=step)
+    """The failure of a plugin in a step, in words; or that of another distribution, if it is to blame."""
+    culprit = damaged_by(error)
+    if culprit is not None:
+        message = f"Plugin {entry} cannot be used: {culprit}."
+        wrapped = PluginError(message, culprit.hint, distribution=culprit.distribution, step=step)
+    elif _imports_jax(error):
+        message = f"Plugin {entry} cannot be used, because JAX cannot be imported: {_words(error)}"
+        wrapped = PluginError(message, "Install JAX again.", distribution="jax", step=step)
+    else:
+        message = f"Plugin {entry} failed at step {step!r}: {_words(error)}"
+        wrapped = PluginError(message, _hint(entry, step, error), distribution=entry.distribution, step=step)
     wrapped.__cause__ = error
     return wrapped
+
+
+def _imports_jax(error: BaseException) -> bool:
+    """Whether JAX failed while it was being imported."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "jax" for frame in frames)
 
 
 def _fetch(entry: Entry, watch: Watch) -> Any:

@@ -20,7 +20,8 @@ class PluginStatus:
         distribution: the distribution that offers it; ``in-process`` for one registered in this process.
         version: that distribution's version.
         status: ``ok``, ``failed``, ``blocked``, ``duplicate``, ``unloaded`` or, isolated, ``crash``.
-        step: where it failed: scan, requirements, import, register, spec, settings, build or call.
+        step: where it failed, or changed JAX's configuration: scan, requirements, import, register, spec, settings,
+            build or call.
         error: what happened, in one sentence.
         hint: what to do about it.
         value: ``module:attribute`` of its entry point.

@@ -10,6 +10,7 @@ A name costs one scan of metadata, a spec costs pydantic and that one plugin, a 
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -47,6 +48,8 @@ class Registry:
         self._finder = Finder(kinds, self._lock, self._forget_installed)
         self._loaded: dict[Entry, Loaded] = {}
         self._failed: dict[Entry, PluginError] = {}
+        self._changes_jax: dict[Entry, str] = {}
+        self._warned: set[Entry] = set()
         self._observers: Observers | None = None
         self._changes = 0
 
@@ -149,6 +152,7 @@ class Registry:
         config = self._settings(loaded, settings or {})
         context, of_kind = context or {}, self._finder.kinds[loaded.entry.kind]
         built = self._guarded(loaded.entry, lambda: build(loaded, of_kind, config, context))
+        self._warn_of_changes(loaded.entry)
         return _with_origin(built, _origin(loaded, config, context if recorded is None else recorded))
 
     def rebuild(
@@ -315,8 +319,24 @@ class Registry:
             rows += overview(self._finder.entries(kind), self._rivals, self._known_state if passive else self._state)
         for entry in self._finder.observers():  # any number may share a name
             rows += overview([entry], lambda one: [one], self._known_state if passive else self._observer_state)
-        found = self._isolated(rows) if isolate else [status for _, status in rows]
+        found = self._isolated(rows) if isolate else [self._remarked(*row) for row in rows]
         return (*found, *map(unreadable_status, self._finder.unreadable))
+
+    def vet(self, kind: str | None = None) -> None:
+        """Find out in another process which plugins of others crash or hang when loaded; these count as failed.
+
+        Args:
+            kind: only plugins of this kind; None for every one, observers too.
+        """
+        from neurai_core.isolation import vet
+
+        kinds = {**self._finder.kinds, OBSERVER.name: OBSERVER}
+        entries = [one for name in ([kind] if kind else self._finder.kinds) for one in self.entries(name)]
+        if kind is None:
+            entries += [one for one in self._finder.observers() if not blocked_by(one, Switches.read())]
+        known = {*self._loaded, *self._failed}
+        strangers = [one for one in entries if one.point and one not in known and not one.builtin]
+        self._failed |= vet([(one, kinds[one.kind]) for one in strangers])
 
     # ---- loading and the ledger of failures
 
@@ -339,15 +359,34 @@ class Registry:
 
     def _guarded(self, entry: Entry, action: Callable[[], Any]) -> Any:
         """Do something with a plugin and keep its failure; doing it well clears an earlier one."""
+        from neurai_core.jax_configuration import watched
         from neurai_core.loading import again
 
         try:
-            result = action()
+            with watched() as changes:
+                result = action()
+            self._remark(entry, changes)
         except PluginError as error:
             self._failed[entry] = again(error)
             raise
         self._failed.pop(entry, None)
         return result
+
+    def _remark(self, entry: Entry, changes: list[str]) -> None:
+        if changes:
+            self._changes_jax[entry] = f"It changes JAX's configuration, which is everyone's: {', '.join(changes)}."
+
+    def _warn_of_changes(self, entry: Entry) -> None:
+        """Once per plugin that is used."""
+        if entry in self._changes_jax and entry not in self._warned:
+            self._warned.add(entry)
+            warnings.warn(f"Plugin {entry}: {self._changes_jax[entry]}", RuntimeWarning, stacklevel=4)
+
+    def _remarked(self, entry: Entry, status: PluginStatus) -> PluginStatus:
+        said = self._changes_jax.get(entry)
+        if said is None or status.status != "ok":
+            return status
+        return changed(status, step="import", error=said, hint="Ask its authors to leave that to the user.")
 
     def _contained(self, entry: Entry, action: Callable[[], Any]) -> Any:
         try:
