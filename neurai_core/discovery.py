@@ -33,6 +33,7 @@ class Kind:
         plural: for lists.
         group: entry-point group.
         spec: ``"module:class"`` that its specs are instances of.
+        builds: ``"module:class"`` that what its plugins build are instances of; empty for anything.
         admit: ``"module:function"`` that takes what a plugin built, its entry and what it was built with, and returns
             what is handed on; empty to hand on whatever was built.
     """
@@ -41,6 +42,7 @@ class Kind:
     plural: str
     group: str
     spec: str
+    builds: str = ""
     admit: str = ""
 
 
@@ -52,9 +54,17 @@ KINDS = (
         "neurai_core.specs:AlgorithmSpec",
         admit="neurai_core.contract:admit",
     ),
-    Kind("surrogate", "surrogates", "neurai.surrogates", "neurai_core.specs:SurrogateSpec"),
-    Kind("adapter", "adapters", "neurai.adapters", "neurai_core.specs:AdapterSpec"),
-    Kind("dataset", "datasets", "neurai.datasets", "neurai_core.specs:DatasetSpec"),
+    Kind(
+        "surrogate",
+        "surrogates",
+        "neurai.surrogates",
+        "neurai_core.specs:SurrogateSpec",
+        "neurai_core.surrogates:Surrogate",
+    ),
+    Kind("adapter", "adapters", "neurai.adapters", "neurai_core.specs:AdapterSpec", "neurai_core.adapting:Adapter"),
+    Kind(
+        "dataset", "datasets", "neurai.datasets", "neurai_core.specs:DatasetSpec", "neurai_core.training.data:Dataset"
+    ),
 )
 OBSERVER = Kind("observer", "observers", "neurai.observers", "")
 
@@ -171,8 +181,8 @@ class Unreadable:
 
     def __str__(self) -> str:
         return (
-            f"the metadata of the distribution {self.distribution} {self.version} are damaged, and a library that reads "
-            f"those of every distribution fails on them ({type(self.error).__name__}: {self.error})"
+            f"the metadata of the distribution {self.distribution} {self.version} are damaged, and a library that "
+            f"reads those of every distribution fails on them ({type(self.error).__name__}: {self.error})"
         )
 
     @property

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from neurai_core.discovery import OBSERVER, Entry, Index, Kind, Switches, Unreadable, find_kind, trace
 from neurai_core.errors import BlockedName, DuplicateName, UnknownName, UsageError
-from neurai_core.naming import canonical, split_qualified, suggest
+from neurai_core.naming import a, canonical, split_qualified, suggest
 
 
 class Finder:
@@ -192,12 +192,3 @@ def duplicate(entries: list[Entry]) -> DuplicateName:
 
 def _shared_keys(entries: list[Entry]) -> list[str]:
     return [key for key in entries[0].keys if all(key in entry.keys for entry in entries)]
-
-
-def a(kind: str) -> str:
-    """The kind with its article.
-
-    >>> a("adapter"), a("surrogate")
-    ('an adapter', 'a surrogate')
-    """
-    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

@@ -29,7 +29,7 @@ from neurai_core.discovery import CORE, IN_PROCESS, Entry, Kind, Switches, core_
 from neurai_core.errors import BlockedName, PluginError, UsageError, missing_extra
 from neurai_core.explain import explain_errors, validate_settings
 from neurai_core.hookspecs import PROJECT, ObserverHooks, PluginHooks
-from neurai_core.naming import canonical, did_you_mean, normalize_distribution, suggest
+from neurai_core.naming import a, canonical, did_you_mean, normalize_distribution, suggest
 from neurai_core.plugin import resolve
 from neurai_core.specs import Config, PluginSpec
 
@@ -147,6 +147,9 @@ def build(loaded: Loaded, kind: Kind, config: Config, context: Mapping[str, Any]
         built = loaded.manager.hook.neurai_build(config=config, context=dict(context))
         if built is None:
             raise _Refused("neurai_build returned None, expected the object")
+        if kind.builds and not isinstance(built, resolve(kind.builds)):
+            expected = a(kind.builds.rpartition(":")[2])
+            raise _Refused(f"neurai_build returned {built!r:.80}, expected {expected}")
     return resolve(kind.admit)(built, loaded.entry, context) if kind.admit else built
 
 

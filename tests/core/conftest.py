@@ -121,7 +121,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 @pytest.fixture
 def registry() -> Registry:
     """A registry that has seen nothing yet, and hands on whatever a plugin builds."""
-    return Registry(replace(kind, admit="") for kind in KINDS)
+    return Registry(replace(kind, builds="", admit="") for kind in KINDS)
 
 
 @pytest.fixture

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+import neurai_core as neurai
+from neurai_core import specs
 from neurai_core.errors import BlockedName, DuplicateName, MissingExtra, PluginError, UnknownName, UsageError
+from neurai_core.plugin import Plugin
 from neurai_core.registry import PluginStatus, Registry
 
 HEAD = """
@@ -313,6 +316,22 @@ class TestBuild:
         self.install(site, "return None")
         with pytest.raises(PluginError, match="neurai_build returned None"):
             registry.create("algorithm", "rule")
+
+    @pytest.mark.parametrize(
+        ("kind", "spec", "expected"),
+        [
+            ("surrogate", "SurrogateSpec", "a Surrogate"),
+            ("adapter", "AdapterSpec", "an Adapter"),
+            ("dataset", "DatasetSpec", "a Dataset"),
+        ],
+    )
+    def test_building_something_else_is_a_failure(self, kind: str, spec: str, expected: str) -> None:
+        plugin = Plugin(getattr(specs, spec)(name="wrong-thing", summary="s"), lambda config, **context: 42)
+        with (
+            neurai.temporary(plugin),
+            pytest.raises(PluginError, match=f"wrong-thing@in-process .*returned 42, expected {expected}"),
+        ):
+            getattr(neurai, kind)("wrong-thing")
 
     def test_a_missing_library_names_the_extra_and_leaves_the_spec(self, site: Any, registry: Registry) -> None:
         self.install(site, "return 1", requires="{'os': 'neurai[os]', 'no_such_library': 'neurai[none]'}")
