@@ -39,12 +39,17 @@ def rules() -> Lines:
     yield "[How to choose a rule](../choosing-a-rule.md) compares them.\n"
     yield from table(
         ("name", "what it is", "needs", "claims", "class"),
-        ((link(s.name), s.summary, code(s.needs), codes(s.claims), codes(s.offers)) for s in specs),
+        ((names(s), s.summary, code(s.needs), codes(s.claims), codes(s.offers)) for s in specs),
     )
     yield "`needs`: *callable* takes any `model(params, x)`, *layered* a [model in layers](../models.md)."
     yield "A claim is a property that tests verify."
     for spec in specs:
         yield from section(spec)
+
+
+def names(spec: PluginSpec) -> str:
+    """A link to a plugin's section, and its aliases."""
+    return " or ".join((link(spec.name), *map(code, spec.aliases)))
 
 
 def surrogates() -> Lines:

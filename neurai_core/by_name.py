@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def names(kind: str, supports: str | None = None) -> tuple[str, ...]:
-    """The names of a kind, sorted; imports no plugin unless ``supports`` is given.
+    """The names of a kind, sorted, without aliases; imports no plugin unless ``supports`` is given.
 
     Args:
         kind: ``algorithm``, ``surrogate``, ``adapter`` or ``dataset``; the plural does as well.

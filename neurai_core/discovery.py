@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,43 +33,69 @@ class Kind:
         plural: for lists.
         group: entry-point group.
         spec: ``"module:class"`` that its specs are instances of.
+        builds: ``"module:class"`` that what its plugins build are instances of; empty for anything.
+        admit: ``"module:function"`` that takes what a plugin built, its entry and what it was built with, and returns
+            what is handed on; empty to hand on whatever was built.
     """
 
     name: str
     plural: str
     group: str
     spec: str
+    builds: str = ""
+    admit: str = ""
 
 
 KINDS = (
-    Kind("algorithm", "algorithms", "neurai.algorithms", "neurai_core.specs:AlgorithmSpec"),
-    Kind("surrogate", "surrogates", "neurai.surrogates", "neurai_core.specs:SurrogateSpec"),
-    Kind("adapter", "adapters", "neurai.adapters", "neurai_core.specs:AdapterSpec"),
-    Kind("dataset", "datasets", "neurai.datasets", "neurai_core.specs:DatasetSpec"),
+    Kind(
+        "algorithm",
+        "algorithms",
+        "neurai.algorithms",
+        "neurai_core.specs:AlgorithmSpec",
+        admit="neurai_core.contract:admit",
+    ),
+    Kind(
+        "surrogate",
+        "surrogates",
+        "neurai.surrogates",
+        "neurai_core.specs:SurrogateSpec",
+        "neurai_core.surrogates:Surrogate",
+    ),
+    Kind("adapter", "adapters", "neurai.adapters", "neurai_core.specs:AdapterSpec", "neurai_core.adapting:Adapter"),
+    Kind(
+        "dataset", "datasets", "neurai.datasets", "neurai_core.specs:DatasetSpec", "neurai_core.training.data:Dataset"
+    ),
 )
 OBSERVER = Kind("observer", "observers", "neurai.observers", "")
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A name that a distribution offers, or that was registered in this process.
+    """A plugin that a distribution offers under one or several names, or that was registered in this process.
 
     Attributes:
         kind: name of its kind.
         name: lookup name as the distribution writes it.
         value: ``"module:attribute"``; empty for a plugin registered in this process.
         point: the entry point; None for a plugin registered in this process.
+        aliases: further lookup names.
     """
 
     kind: str
     name: str
     value: str = ""
     point: EntryPoint | None = field(default=None, repr=False)
+    aliases: tuple[str, ...] = ()
 
     @cached_property
     def key(self) -> str:
         """The name in the form in which names are compared."""
         return canonical(self.name)
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The name and the aliases in the form in which names are compared."""
+        return tuple(dict.fromkeys(map(canonical, (self.name, *self.aliases))))
 
     @cached_property
     def distribution(self) -> str:
@@ -93,8 +120,8 @@ class Entry:
         """Whether an item of a switch means it: a name, a distribution, or ``name@distribution``."""
         name, distribution = split_qualified(item)
         if distribution:
-            return canonical(name) == self.key and self.comes_from(distribution)
-        return canonical(name) == self.key or self.comes_from(name)
+            return canonical(name) in self.keys and self.comes_from(distribution)
+        return canonical(name) in self.keys or self.comes_from(name)
 
     def __str__(self) -> str:
         version = f" {self.version}" if self.version else ""
@@ -152,6 +179,17 @@ class Unreadable:
     version: str
     error: Exception
 
+    def __str__(self) -> str:
+        return (
+            f"the metadata of the distribution {self.distribution} {self.version} are damaged, and a library that "
+            f"reads those of every distribution fails on them ({type(self.error).__name__}: {self.error})"
+        )
+
+    @property
+    def hint(self) -> str:
+        """What to do about it."""
+        return f"Install {self.distribution} again, or remove it."
+
 
 class Index:
     """Every entry of every kind, from one scan.
@@ -165,17 +203,21 @@ class Index:
         self._entries: dict[str, dict[str, list[Entry]]] = {kind.name: {} for kind in kinds}
         groups = {kind.group: kind.name for kind in kinds}
         points, self.unreadable = _entry_points()
+        same: dict[tuple[str, int, str], list[EntryPoint]] = {}
         for point in points:
             if point.group in groups:
-                self._add(Entry(groups[point.group], point.name, point.value, point))
+                same.setdefault((groups[point.group], id(point.dist), point.value), []).append(point)
+        for (kind, _, _), named in same.items():
+            self._add(_entry(kind, named))
 
     def _add(self, entry: Entry) -> None:
-        self._entries[entry.kind].setdefault(entry.key, []).append(entry)
+        for key in entry.keys:
+            self._entries[entry.kind].setdefault(key, []).append(entry)
 
     def entries(self, kind: str) -> Iterator[Entry]:
         """The entries of a kind, sorted by name."""
-        for _, same in sorted(self._entries[kind].items()):
-            yield from same
+        for key, same in sorted(self._entries[kind].items()):
+            yield from (entry for entry in same if entry.key == key)
 
     def find(self, kind: str, key: str) -> list[Entry]:
         """The entries of a kind under a canonical name: none, one, or several that clash."""
@@ -192,6 +234,17 @@ class Index:
         same_path = [path for path, _ in mark] == [path for path, _ in self._mark]
         self._mark = mark
         return not (same_path and metadata_folders() == self._metadata)
+
+
+def _entry(kind: str, points: list[EntryPoint]) -> Entry:
+    """One entry for the entry points of one distribution that name one object: a plugin and its aliases.
+
+    Its name is that of the object, where an entry point has it, or else the first in the distribution's list.
+    """
+    attribute = canonical(points[0].value.rpartition(":")[2])
+    first = next((point for point in points if canonical(point.name) == attribute), points[0])
+    aliases = tuple(point.name for point in points if canonical(point.name) != canonical(first.name))
+    return Entry(kind, first.name, first.value, first, aliases)
 
 
 def find_kind(kinds: Mapping[str, Kind], given: str) -> Kind:
@@ -266,6 +319,16 @@ def _walk() -> tuple[list[EntryPoint], list[Unreadable]]:
         except Exception as error:
             unreadable.append(Unreadable(name, _said(distribution, "version"), error))
     return points, unreadable
+
+
+def damaged_by(error: BaseException | None) -> Unreadable | None:
+    """The distribution of unreadable metadata on which some library's scan of all of them failed, if one did."""
+    while error is not None:
+        modules = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__))
+        if any(name.startswith(("importlib.metadata", "importlib_metadata")) for name in modules):
+            return next(iter(_walk()[1]), None)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _said(distribution: Any, field: str) -> str:

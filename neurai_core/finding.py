@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from neurai_core.discovery import OBSERVER, Entry, Index, Kind, Switches, Unreadable, find_kind, trace
 from neurai_core.errors import BlockedName, DuplicateName, UnknownName, UsageError
-from neurai_core.naming import canonical, did_you_mean, split_qualified, suggest
+from neurai_core.naming import a, canonical, split_qualified, suggest
 
 
 class Finder:
@@ -66,7 +66,7 @@ class Finder:
         """Every entry of a kind by name, blocked and clashing ones too, but none that a replacement hides."""
         local = {entry.key for entry, _ in self._local if entry.kind == kind}
         keys = sorted(local | {entry.key for entry in self._index().entries(kind)})
-        return tuple(entry for key in keys for entry in self.candidates(kind, key))
+        return tuple(entry for key in keys for entry in self.candidates(kind, key) if entry.key == key)
 
     def usable(self, kind: str) -> tuple[Entry, ...]:
         """The entries of a kind that the environment does not block."""
@@ -75,7 +75,7 @@ class Finder:
 
     def candidates(self, kind: str, key: str) -> list[Entry]:
         """Every entry under a canonical name, those of this process first."""
-        local = [one for one in self._local if one[0].kind == kind and one[0].key == key]
+        local = [one for one in self._local if one[0].kind == kind and key in one[0].keys]
         if local and local[0][1]:
             return [local[0][0]]
         return [entry for entry, _ in local] + self._index().find(kind, key)
@@ -139,16 +139,21 @@ class Finder:
         """The error for a name that nobody offers: what else it is, or what may have been meant."""
         message, others = f"No {kind} is named {name!r}", [other for other in self.kinds if other != kind]
         for other in others:
-            if any(entry.key == canonical(name) for entry in self.usable(other)):
+            if any(canonical(name) in entry.keys for entry in self.usable(other)):
                 return UnknownName(f"{message}: {name!r} is {a(other)}.", f"neurai.{other}({name!r}) finds it.")
-        known = [entry.name for entry in self.usable(kind)]
-        if suggest(name, known):
-            return UnknownName(f"{message}.{did_you_mean(name, known)}", self._installed(kind))
+        near = self._near(kind, name)
+        if near:
+            return UnknownName(f"{message}. Did you mean {near!r}?", self._installed(kind))
         for other in others:
-            near = suggest(name, [entry.name for entry in self.usable(other)])
+            near = self._near(other, name)
             if near:
                 return UnknownName(f"{message}. Did you mean the {other} {near!r}?", self._installed(kind))
         return UnknownName(f"{message}.", self._installed(kind))
+
+    def _near(self, kind: str, name: str) -> str | None:
+        """The name of the plugin of a kind that has the nearest name or alias."""
+        known = {one: entry.name for entry in self.usable(kind) for one in (*entry.aliases, entry.name)}
+        return known.get(suggest(name, known) or "")
 
     def _installed(self, kind: str) -> str:
         names = dict.fromkeys(entry.name for entry in self.usable(kind))
@@ -166,8 +171,8 @@ def preferred(entries: list[Entry], switches: Switches) -> Entry:
     Raises:
         DuplicateName: it chooses none of them.
     """
-    choice = switches.prefer.get(entries[0].key)
-    chosen = [entry for entry in entries if choice and entry.comes_from(choice)]
+    choices = [switches.prefer[key] for key in _shared_keys(entries) if key in switches.prefer]
+    chosen = [entry for entry in entries if any(map(entry.comes_from, choices))]
     if len(chosen) != 1:
         raise duplicate(entries)
     return chosen[0]
@@ -175,8 +180,9 @@ def preferred(entries: list[Entry], switches: Switches) -> Entry:
 
 def duplicate(entries: list[Entry]) -> DuplicateName:
     """The error for several entries of one name, with the ways to choose."""
-    first = entries[-1]
-    name, distribution = first.name, first.distribution
+    first, shared = entries[-1], _shared_keys(entries)
+    name = next((entry.name for entry in reversed(entries) if entry.key in shared), first.name)
+    distribution = first.distribution
     return DuplicateName(
         f"{first.kind.capitalize()} {name!r} is offered by {' and by '.join(map(str, entries))}.",
         f"Choose one with {name + '@' + distribution!r}, with NEURAI_PREFER={name}={distribution}, "
@@ -184,10 +190,5 @@ def duplicate(entries: list[Entry]) -> DuplicateName:
     )
 
 
-def a(kind: str) -> str:
-    """The kind with its article.
-
-    >>> a("adapter"), a("surrogate")
-    ('an adapter', 'a surrogate')
-    """
-    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+def _shared_keys(entries: list[Entry]) -> list[str]:
+    return [key for key in entries[0].keys if all(key in entry.keys for entry in entries)]

@@ -1,20 +1,28 @@
-"""Loading a plugin in a process of its own, which may die without taking ours along."""
+"""Loading a plugin in another process, which may die or hang without taking ours along."""
 
 from __future__ import annotations
 
+import faulthandler
 import json
+import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from neurai_core.discovery import OBSERVER, Entry, Index, Kind
 from neurai_core.errors import NeurAIError, PluginError
 from neurai_core.loading import load, load_observer
 
-TIMEOUT = 120.0
+TIMEOUT = 10.0  # seconds for one plugin, which imports no JAX to be loaded
 _CHILD = """\
 import json, sys
 request = json.load(open(sys.argv[1]))
@@ -41,6 +49,87 @@ def load_isolated(entry: Entry, kind: Kind) -> dict[str, str]:
         died = _run([sys.executable, "-X", "faulthandler", "-c", _CHILD, str(asked), str(answered)])
         said = json.loads(answered.read_text()) if answered.exists() else _answer("crash", step="import")
     return said if said["status"] != "crash" else said | died
+
+
+def vet(asked: Sequence[tuple[Entry, Kind]]) -> dict[Entry, PluginError]:
+    """The plugins that crash or hang when they are loaded, found without loading any in this process.
+
+    A copy of this process loads them all, one after the other: that costs no start of an interpreter. Where no copy
+    can be made, because there are none or because of threads, each is loaded in a process of its own.
+    """
+    if asked and (not hasattr(os, "fork") or threading.active_count() > 1 or "jax" in sys.modules):
+        with ThreadPoolExecutor() as pool:
+            said = list(pool.map(lambda one: load_isolated(*one), asked))
+        pairs = [(entry, one) for (entry, _), one in zip(asked, said, strict=True) if one["status"] == "crash"]
+        return {entry: _failure(entry, one) for entry, one in pairs}
+    found: dict[Entry, PluginError] = {}
+    left = list(asked)
+    while left:
+        loaded, died = _load_in_copy(left)
+        if died:
+            found[left[loaded][0]] = _failure(left[loaded][0], died)
+        left = left[loaded + 1 :]
+    return found
+
+
+def _failure(entry: Entry, said: dict[str, str]) -> PluginError:
+    step = said["step"] or "import"
+    message = f"Plugin {entry} failed at step {step!r}: {said['error']}"
+    hint = f"{said['hint']} NEURAI_BLOCK={entry.distribution} hides it.".lstrip()
+    return PluginError(message, hint, distribution=entry.distribution, step=step)
+
+
+def _load_in_copy(asked: Sequence[tuple[Entry, Kind]]) -> tuple[int, dict[str, str]]:
+    """How many a copy of this process loads, and how it died then, if it did."""
+    receive, send = os.pipe()
+    with tempfile.TemporaryFile() as said:
+        child = os.fork()
+        if child == 0:
+            _be_the_copy(asked, send, said.fileno())
+        os.close(send)
+        with open(receive, "rb", buffering=0) as pipe:
+            steps = _listen(pipe, child)
+        _, status = os.waitpid(child, 0)
+        loaded = steps.count("loaded")
+        if loaded == len(asked):
+            return loaded, {}
+        said.seek(0)
+        code = os.waitstatus_to_exitcode(status)
+        hung = code == -signal.SIGKILL and steps[-1:] == ["hung"]
+        died = _silent() if hung else _dead(code, said.read())
+        at = [step for step in steps if step not in ("loaded", "hung")]
+        return loaded, _answer("crash", step=at[-1] if at else "import") | died
+
+
+def _be_the_copy(asked: Sequence[tuple[Entry, Kind]], send: int, said: int) -> NoReturn:
+    """Load one after the other, silently, and say over a pipe how far it came."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor, target in ((0, nothing), (1, nothing), (2, said)):
+        os.dup2(target, descriptor)
+    faulthandler.enable(said)
+    try:
+        for entry, kind in asked:
+            with suppress(BaseException):  # it answers; what it raises is found again by loading it
+                _load(entry, kind, lambda step: os.write(send, f"{step}\n".encode()))
+            os.write(send, b"loaded\n")
+    finally:
+        os._exit(0)
+
+
+def _listen(pipe: Any, child: int) -> list[str]:
+    """What a copy says until it ends; one that says nothing for too long is ended."""
+    text, deadline = b"", time.monotonic() + TIMEOUT
+    while True:
+        ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
+        heard = pipe.read(4096) if ready else None
+        if not heard:
+            break
+        text += heard
+        deadline = time.monotonic() + TIMEOUT
+    if heard is None:
+        os.kill(child, signal.SIGKILL)
+        text += b"hung\n"
+    return text.decode().split()
 
 
 def answer(request: dict[str, Any], path: str) -> None:
@@ -88,15 +177,17 @@ def _run(command: list[str]) -> dict[str, str]:
             timeout=TIMEOUT,
         )
     except subprocess.TimeoutExpired:
-        return {
-            "error": f"No answer within {TIMEOUT:g} s.",
-            "hint": "Its code waits for something when imported.",
-        }
-    frames = [line.strip() for line in done.stderr.decode(errors="replace").splitlines() if "File " in line]
-    return {
-        "error": f"{_death(done.returncode)}.",
-        "hint": f"Innermost frame: {frames[0]}." if frames else "",
-    }
+        return _silent()
+    return _dead(done.returncode, done.stderr)
+
+
+def _silent() -> dict[str, str]:
+    return {"error": f"No answer within {TIMEOUT:g} s.", "hint": "Its code waits for something when imported."}
+
+
+def _dead(code: int, said: bytes) -> dict[str, str]:
+    frames = [line.strip() for line in said.decode(errors="replace").splitlines() if "File " in line]
+    return {"error": f"{_death(code)}.", "hint": f"Innermost frame: {frames[0]}." if frames else ""}
 
 
 def _death(code: int) -> str:

@@ -16,6 +16,7 @@ import importlib.util
 import re
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,11 +25,11 @@ from typing import Any
 import pluggy
 from pydantic import ValidationError
 
-from neurai_core.discovery import CORE, IN_PROCESS, Entry, Kind, Switches, core_version, trace
+from neurai_core.discovery import CORE, IN_PROCESS, Entry, Kind, Switches, core_version, damaged_by, trace
 from neurai_core.errors import BlockedName, PluginError, UsageError, missing_extra
 from neurai_core.explain import explain_errors, validate_settings
 from neurai_core.hookspecs import PROJECT, ObserverHooks, PluginHooks
-from neurai_core.naming import canonical, did_you_mean, normalize_distribution, suggest
+from neurai_core.naming import a, canonical, did_you_mean, normalize_distribution, suggest
 from neurai_core.plugin import resolve
 from neurai_core.specs import Config, PluginSpec
 
@@ -89,7 +90,7 @@ def admit(entry: Entry, kind: Kind, plugin: Any, watch: Watch = lambda step: Non
 
 
 def admit_local(plugin: Any, find_kind: Callable[[str], Kind]) -> dict[Entry, Loaded]:
-    """Check a plugin object of this process; one entry for its name and one for each alias.
+    """Check a plugin object of this process; one entry for its name and its aliases.
 
     Args:
         plugin: the object.
@@ -105,10 +106,10 @@ def admit_local(plugin: Any, find_kind: Callable[[str], Kind]) -> dict[Entry, Lo
     with _step(unnamed, "spec"):
         spec = manager.hook.neurai_spec()
         kind = find_kind(getattr(spec, "kind", "algorithm"))
-        entries = {canonical(name): Entry(kind.name, name) for name in _names(spec)}
-        for entry in entries.values():
-            _check_spec(spec, entry, kind)
-    return {entry: Loaded(entry, manager, spec) for entry in entries.values()}
+        name, *aliases = _names(spec)
+        entry = Entry(kind.name, name, aliases=tuple(aliases))
+        _check_spec(spec, entry, kind)
+    return {entry: Loaded(entry, manager, spec)}
 
 
 def admit_observer(entry: Entry, plugin: Any, watch: Watch = lambda step: None) -> Any:
@@ -135,8 +136,8 @@ def fill_settings(loaded: Loaded, given: Mapping[str, Any]) -> Config:
         return validate_settings(spec.config, given, name=spec.name, arrays=spec.takes_arrays)
 
 
-def build(loaded: Loaded, config: Config, context: Mapping[str, Any]) -> Any:
-    """The object that a plugin builds.
+def build(loaded: Loaded, kind: Kind, config: Config, context: Mapping[str, Any]) -> Any:
+    """The object that a plugin builds, as its kind admits it.
 
     Raises:
         MissingExtra: a library that it needs is not installed.
@@ -147,7 +148,10 @@ def build(loaded: Loaded, config: Config, context: Mapping[str, Any]) -> Any:
         built = loaded.manager.hook.neurai_build(config=config, context=dict(context))
         if built is None:
             raise _Refused("neurai_build returned None, expected the object")
-    return built
+        if kind.builds and not isinstance(built, resolve(kind.builds)):
+            expected = a(kind.builds.rpartition(":")[2])
+            raise _Refused(f"neurai_build returned {built!r:.80}, expected {expected}")
+    return resolve(kind.admit)(built, loaded.entry, context) if kind.admit else built
 
 
 def offered_class(loaded: Loaded, class_name: str) -> Any:
@@ -177,11 +181,25 @@ def again(error: PluginError) -> PluginError:
 
 
 def failure(entry: Entry, step: str, error: BaseException) -> PluginError:
-    """The failure of a plugin in a step, in words."""
-    message = f"Plugin {entry} failed at step {step!r}: {_words(error)}"
-    wrapped = PluginError(message, _hint(entry, step, error), distribution=entry.distribution, step=step)
+    """The failure of a plugin in a step, in words; or that of another distribution, if it is to blame."""
+    culprit = damaged_by(error)
+    if culprit is not None:
+        message = f"Plugin {entry} cannot be used: {culprit}."
+        wrapped = PluginError(message, culprit.hint, distribution=culprit.distribution, step=step)
+    elif _imports_jax(error):
+        message = f"Plugin {entry} cannot be used, because JAX cannot be imported: {_words(error)}"
+        wrapped = PluginError(message, "Install JAX again.", distribution="jax", step=step)
+    else:
+        message = f"Plugin {entry} failed at step {step!r}: {_words(error)}"
+        wrapped = PluginError(message, _hint(entry, step, error), distribution=entry.distribution, step=step)
     wrapped.__cause__ = error
     return wrapped
+
+
+def _imports_jax(error: BaseException) -> bool:
+    """Whether JAX failed while it was being imported."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "jax" for frame in frames)
 
 
 def _fetch(entry: Entry, watch: Watch) -> Any:
@@ -260,8 +278,9 @@ def _check_spec(spec: Any, entry: Entry, kind: Kind) -> None:
         raise _Refused(f"neurai_spec returned {spec!r:.80}, expected an instance of {expected.__name__}")
     if spec.kind != kind.name:
         raise _Refused(f"its spec is of kind {spec.kind!r}, and the entry point of kind {kind.name!r}")
-    if entry.key not in map(canonical, _names(spec)):
-        raise _Refused(f"its spec is named {spec.name!r}, and the entry point {entry.name!r}")
+    for name in (entry.name, *entry.aliases):
+        if canonical(name) not in map(canonical, _names(spec)):
+            raise _Refused(f"its spec is named {spec.name!r}, and the entry point {name!r}")
 
 
 def _names(spec: Any) -> tuple[str, ...]:

@@ -67,3 +67,12 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     """
     nearest = suggest(given, known)
     return f" Did you mean {nearest!r}?" if nearest else ""
+
+
+def a(noun: str) -> str:
+    """A noun with its article.
+
+    >>> a("adapter"), a("surrogate")
+    ('an adapter', 'a surrogate')
+    """
+    return f"{'an' if noun[0] in 'aeiouAEIOU' else 'a'} {noun}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 from neurai_core.discovery import Entry, Switches, Unreadable
 from neurai_core.errors import DuplicateName, MissingExtra, PluginError
-from neurai_core.finding import blocked_by, duplicate, preferred
+from neurai_core.finding import blocked_by, preferred
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,8 @@ class PluginStatus:
         distribution: the distribution that offers it; ``in-process`` for one registered in this process.
         version: that distribution's version.
         status: ``ok``, ``failed``, ``blocked``, ``duplicate``, ``unloaded`` or, isolated, ``crash``.
-        step: where it failed: scan, requirements, import, register, spec, settings, build or call.
+        step: where it failed, or changed JAX's configuration: scan, requirements, import, register, spec, settings,
+            build or call.
         error: what happened, in one sentence.
         hint: what to do about it.
         value: ``module:attribute`` of its entry point.
@@ -41,19 +41,21 @@ class PluginStatus:
 Row = tuple[Entry, PluginStatus]
 
 
-def overview(entries: Sequence[Entry], state: Callable[[Entry], PluginError | MissingExtra | str]) -> list[Row]:
-    """The rows of entries of one kind, sorted by name.
+def overview(
+    entries: Sequence[Entry],
+    rivals: Callable[[Entry], Sequence[Entry]],
+    state: Callable[[Entry], PluginError | MissingExtra | str],
+) -> list[Row]:
+    """The rows of entries.
 
     Args:
-        entries: the entries, those of one name next to each other.
+        entries: the entries.
+        rivals: every entry that is found under the name of one, itself included.
         state: what becomes of an entry that is neither blocked nor a duplicate: a failure, a library that it
             lacks, or a status.
     """
     switches = Switches.read()
-    rows: list[Row] = []
-    for _, same in groupby(entries, key=lambda entry: entry.key):
-        rows.extend(_of_one_name(list(same), switches, state))
-    return rows
+    return [(entry, _status(entry, rivals(entry), switches, state)) for entry in entries]
 
 
 def unreadable_status(one: Unreadable) -> PluginStatus:
@@ -62,30 +64,24 @@ def unreadable_status(one: Unreadable) -> PluginStatus:
     return PluginStatus("", "", one.distribution, one.version, "failed", "scan", error, "Reinstall it.")
 
 
-def _of_one_name(
-    entries: list[Entry], switches: Switches, state: Callable[[Entry], PluginError | MissingExtra | str]
-) -> Iterator[Row]:
-    rivals = [entry for entry in entries if not blocked_by(entry, switches)]
-    for entry in entries:
-        row = _row(entry)
-        if entry not in rivals:
-            yield entry, replace(row, status="blocked", error=f"Blocked by {blocked_by(entry, switches)}.")
-        elif entry in _losers(rivals, switches):
-            error = duplicate(rivals)
-            yield entry, replace(row, status="duplicate", error=error.message, hint=error.hint)
-        else:
-            yield entry, _with_state(row, state(entry))
-
-
-def _losers(rivals: list[Entry], switches: Switches) -> list[Entry]:
-    """Those of one name that a lookup by this name alone does not give."""
+def _status(
+    entry: Entry,
+    same: Sequence[Entry],
+    switches: Switches,
+    state: Callable[[Entry], PluginError | MissingExtra | str],
+) -> PluginStatus:
+    row, rivals = _row(entry), [one for one in same if not blocked_by(one, switches)]
+    if entry not in rivals:
+        return replace(row, status="blocked", error=f"Blocked by {blocked_by(entry, switches)}.")
     if len(rivals) == 1:
-        return []
+        return _with_state(row, state(entry))
     try:
         chosen = preferred(rivals, switches)
-    except DuplicateName:
-        return rivals
-    return [entry for entry in rivals if entry is not chosen]
+    except DuplicateName as error:
+        return replace(row, status="duplicate", error=error.message, hint=error.hint)
+    if chosen is entry:
+        return _with_state(row, state(entry))
+    return replace(row, status="duplicate", error=f"NEURAI_PREFER chooses {chosen}.")
 
 
 def _row(entry: Entry) -> PluginStatus:

@@ -10,6 +10,7 @@ A name costs one scan of metadata, a spec costs pydantic and that one plugin, a 
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -47,6 +48,8 @@ class Registry:
         self._finder = Finder(kinds, self._lock, self._forget_installed)
         self._loaded: dict[Entry, Loaded] = {}
         self._failed: dict[Entry, PluginError] = {}
+        self._changes_jax: dict[Entry, str] = {}
+        self._warned: set[Entry] = set()
         self._observers: Observers | None = None
         self._changes = 0
 
@@ -58,7 +61,7 @@ class Registry:
     # ---- names: metadata only
 
     def names(self, kind: str, supports: str | None = None) -> tuple[str, ...]:
-        """The names of a kind that the environment does not block, sorted.
+        """The names of a kind that the environment does not block, sorted; aliases are found but not listed.
 
         Args:
             kind: such as ``algorithm`` or ``algorithms``.
@@ -147,8 +150,9 @@ class Registry:
 
         loaded = self._ready(kind, name)
         config = self._settings(loaded, settings or {})
-        context = context or {}
-        built = self._guarded(loaded.entry, lambda: build(loaded, config, context))
+        context, of_kind = context or {}, self._finder.kinds[loaded.entry.kind]
+        built = self._guarded(loaded.entry, lambda: build(loaded, of_kind, config, context))
+        self._warn_of_changes(loaded.entry)
         return _with_origin(built, _origin(loaded, config, context if recorded is None else recorded))
 
     def rebuild(
@@ -312,11 +316,27 @@ class Registry:
         passive = static or isolate
         rows: list[Row] = []
         for kind in self._finder.kinds:
-            rows += overview(self._finder.entries(kind), self._known_state if passive else self._state)
+            rows += overview(self._finder.entries(kind), self._rivals, self._known_state if passive else self._state)
         for entry in self._finder.observers():  # any number may share a name
-            rows += overview([entry], self._known_state if passive else self._observer_state)
-        found = self._isolated(rows) if isolate else [status for _, status in rows]
+            rows += overview([entry], lambda one: [one], self._known_state if passive else self._observer_state)
+        found = self._isolated(rows) if isolate else [self._remarked(*row) for row in rows]
         return (*found, *map(unreadable_status, self._finder.unreadable))
+
+    def vet(self, kind: str | None = None) -> None:
+        """Find out in another process which plugins of others crash or hang when loaded; these count as failed.
+
+        Args:
+            kind: only plugins of this kind; None for every one, observers too.
+        """
+        from neurai_core.isolation import vet
+
+        kinds = {**self._finder.kinds, OBSERVER.name: OBSERVER}
+        entries = [one for name in ([kind] if kind else self._finder.kinds) for one in self.entries(name)]
+        if kind is None:
+            entries += [one for one in self._finder.observers() if not blocked_by(one, Switches.read())]
+        known = {*self._loaded, *self._failed}
+        strangers = [one for one in entries if one.point and one not in known and not one.builtin]
+        self._failed |= vet([(one, kinds[one.kind]) for one in strangers])
 
     # ---- loading and the ledger of failures
 
@@ -339,15 +359,34 @@ class Registry:
 
     def _guarded(self, entry: Entry, action: Callable[[], Any]) -> Any:
         """Do something with a plugin and keep its failure; doing it well clears an earlier one."""
+        from neurai_core.jax_configuration import watched
         from neurai_core.loading import again
 
         try:
-            result = action()
+            with watched() as changes:
+                result = action()
+            self._remark(entry, changes)
         except PluginError as error:
             self._failed[entry] = again(error)
             raise
         self._failed.pop(entry, None)
         return result
+
+    def _remark(self, entry: Entry, changes: list[str]) -> None:
+        if changes:
+            self._changes_jax[entry] = f"It changes JAX's configuration, which is everyone's: {', '.join(changes)}."
+
+    def _warn_of_changes(self, entry: Entry) -> None:
+        """Once per plugin that is used."""
+        if entry in self._changes_jax and entry not in self._warned:
+            self._warned.add(entry)
+            warnings.warn(f"Plugin {entry}: {self._changes_jax[entry]}", RuntimeWarning, stacklevel=4)
+
+    def _remarked(self, entry: Entry, status: PluginStatus) -> PluginStatus:
+        said = self._changes_jax.get(entry)
+        if said is None or status.status != "ok":
+            return status
+        return changed(status, step="import", error=said, hint="Ask its authors to leave that to the user.")
 
     def _contained(self, entry: Entry, action: Callable[[], Any]) -> Any:
         try:
@@ -373,7 +412,7 @@ class Registry:
     def _likely(self, class_name: str, kind: str | None) -> Iterator[Loaded]:
         """Plugins named like the class, then all others."""
         for one in [self._finder.kind(kind).name] if kind else list(self._finder.kinds):
-            if any(entry.key == canonical(class_name) for entry in self.entries(one)):
+            if any(canonical(class_name) in entry.keys for entry in self.entries(one)):
                 yield self._ready(one, class_name)
         yield from self._everything(kind)
 
@@ -415,14 +454,22 @@ class Registry:
 
     def _earlier(self, new: Iterable[Entry]) -> list[Entry]:
         """Every entry of plugins registered before under one of these names."""
-        same = [one for entry in new for one in self._finder.candidates(entry.kind, entry.key) if one.point is None]
+        same = [one for entry in new for one in self._of_these_names(entry) if one.point is None]
         managers = [self._loaded[entry].manager for entry in same]
         return [entry for entry, loaded in self._loaded.items() if loaded.manager in managers]
+
+    def _rivals(self, entry: Entry) -> list[Entry]:
+        """Whatever is found under the name of an entry, itself included."""
+        return self._finder.candidates(entry.kind, entry.key)
+
+    def _of_these_names(self, entry: Entry) -> list[Entry]:
+        """Whatever has the name of an entry, or one of its aliases."""
+        return [one for key in entry.keys for one in self._finder.candidates(entry.kind, key)]
 
     def _refuse(self, new: Iterable[Entry], allowed: list[Entry]) -> None:
         switches = Switches.read()
         for entry in new:
-            for one in self._finder.candidates(entry.kind, entry.key):
+            for one in self._of_these_names(entry):
                 if one not in allowed and not blocked_by(one, switches):
                     raise DuplicateName(
                         f"{entry.kind.capitalize()} {entry.name!r} cannot be registered: {one} has the name.",

@@ -20,7 +20,7 @@ HEAVY = ("jax", "numpy", "optax", "pydantic", "pluggy", "importlib_metadata")
 FLOORS = (
     ("errors", "naming"),
     ("specs", "hookspecs", "explain"),
-    ("discovery", "plugin"),
+    ("discovery", "plugin", "jax_configuration"),
     ("finding", "loading"),
     ("observing", "isolation", "overview"),
     ("registry",),
@@ -40,7 +40,7 @@ JAX_FLOORS = (
     ("arrays", "training.data"),
     ("activations", "layered", "losses", "surrogates", "surrogate_makers", "energy"),
     ("rule", "adapting", "relaxation"),
-    ("transforms", "grads"),
+    ("transforms", "grads", "contract"),
     ("models",),
     ("training", "report", "testing"),
     ("cli", "__main__"),

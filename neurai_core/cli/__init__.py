@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,8 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from neurai_core.cli.app import app
     from neurai_core.cli.ending import ended, exit_on_sigterm
+    from neurai_core.cli.output import only_json_on_stdout
 
     given = list(sys.argv[1:] if arguments is None else arguments)
     words = [word for word in given if word != "--debug"]  # it may stand anywhere
+
+    def run() -> Any:
+        with only_json_on_stdout() if "--json" in words else nullcontext():
+            return app(words, prog_name="neurai", standalone_mode=False)
+
     with exit_on_sigterm():
-        return ended(lambda: app(words, prog_name="neurai", standalone_mode=False), debug=words != given)
+        return ended(run, debug=words != given)

@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from neurai_core.cli.listing import needs_attention
 from neurai_core.cli.options import JsonFlag
 from neurai_core.cli.output import print_json, stdout
 from neurai_core.report.tables import table
@@ -32,7 +33,8 @@ Finding = tuple[str, str, str]  # topic, finding, what is wrong
 
 def doctor(as_json: JsonFlag = False) -> None:
     """Print versions, devices, plugins, data sets, cache and what is wrong; exit with 1 if something is."""
-    findings = [*_versions(), *_environment(), *_devices(), *_plugins(), *_data_sets()]
+    plugins = [*_metadata(), *_plugins()]  # before JAX is imported, so that a plugin that crashes is found quickly
+    findings = [*_versions(), *_environment(), *_devices(), *plugins, *_data_sets()]
     wrong = [f"{topic}: {problem}" for topic, _, problem in findings if problem]
     if as_json:
         print_json({"findings": {topic: finding for topic, finding, _ in findings}, "wrong": wrong})
@@ -53,6 +55,8 @@ def _versions() -> Iterator[Finding]:
             yield name, version(name), ""
         except PackageNotFoundError:
             yield name, "not installed", "" if name in OPTIONAL else "is needed: python -m pip install neurai"
+        except Exception as error:  # damaged metadata raise anything
+            yield name, "?", f"Its metadata are damaged ({type(error).__name__}). Install it again."
 
 
 def _environment() -> Iterator[Finding]:
@@ -76,12 +80,16 @@ def _known_variables() -> set[str]:
 
 
 def _devices() -> Iterator[Finding]:
+    from neurai_core.discovery import damaged_by
+
     try:
         import jax
 
         devices = jax.devices()
     except Exception as error:  # a broken installation of JAX raises anything
-        yield "devices", "none", f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
+        culprit = damaged_by(error)
+        words = f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
+        yield "devices", "none", f"JAX cannot be used: {culprit}. {culprit.hint}" if culprit else words
         return
     yield "devices", ", ".join(f"{one.platform}:{one.id} ({one.device_kind})" for one in devices), ""
     cache = getattr(jax.config, "jax_compilation_cache_dir", None)
@@ -91,13 +99,21 @@ def _devices() -> Iterator[Finding]:
 def _plugins() -> Iterator[Finding]:
     from neurai_core.registry import REGISTRY
 
+    REGISTRY.vet()
     for one in REGISTRY.plugins():
-        failed = one.status in ("failed", "crash", "duplicate")
+        failed = needs_attention(one)
         topic = f"{one.kind or 'distribution'} {one.name or one.distribution}"
         finding = f"{one.status}, from {one.distribution} {one.version}".rstrip()
         if one.error and not failed:
             finding += f"; {one.error} {one.hint}".rstrip()
         yield topic, finding, f"{one.error} {one.hint}".strip() if failed else ""
+
+
+def _metadata() -> Iterator[Finding]:
+    from neurai_core.cli.metadata import damages
+
+    for distribution, problem in damages():
+        yield f"metadata of {distribution}", "damaged or stale", problem
 
 
 def _data_sets() -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from neurai_core.cli.output import stderr
+from neurai_core.discovery import damaged_by
 from neurai_core.errors import NeurAIError
 
 FAILED, MISUSED, INTERRUPTED, TERMINATED = 1, 2, 130, 143
@@ -78,6 +79,10 @@ def _explain(error: Exception) -> int:
         context = getattr(error, "ctx", None)
         say_error(error.format_message(), f"{context.command_path} --help" if context else "neurai --help")
         return MISUSED
+    culprit = damaged_by(error)
+    if culprit is not None:
+        say_error(f"This cannot be done: {culprit}.", culprit.hint)
+        return FAILED
     line = (str(error).strip() or "no message").splitlines()[0]
     say_error(f"unexpected {type(error).__name__}: {line}", "Run it again with --debug to see where it happened.")
     return FAILED

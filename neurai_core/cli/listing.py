@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from neurai_core.cli.options import JsonFlag
 from neurai_core.cli.output import note, print_json, stdout
 from neurai_core.report.tables import table
+
+if TYPE_CHECKING:
+    from neurai_core.overview import PluginStatus
 
 Columns = dict[str, Callable[[Any], Any]]
 
@@ -55,9 +58,11 @@ def plugins(
     isolate: Annotated[bool, typer.Option("--isolate", help="Load each in a process of its own.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List every plugin with its distribution and state; exit with 1 if one failed."""
+    """List every plugin with its distribution and state; exit with 1 if one failed or two clash."""
     from neurai_core.registry import REGISTRY
 
+    if not static and not isolate:
+        REGISTRY.vet()
     found = REGISTRY.plugins(static=static, isolate=isolate)
     if as_json:
         print_json([asdict(one) for one in found])
@@ -76,8 +81,14 @@ def plugins(
             for one in found
         ]
         stdout().print(table(columns, rows))
-    if any(one.status in ("failed", "crash") for one in found):
+    if any(map(needs_attention, found)):
         raise typer.Exit(1)
+
+
+def needs_attention(status: PluginStatus) -> bool:
+    """Whether a plugin failed, clashes with another, or changes what is not its own."""
+    unsettled = status.status == "duplicate" and bool(status.hint)
+    return unsettled or status.status in ("failed", "crash") or bool(status.step)
 
 
 def _list(kind: str, columns: Columns, as_json: bool) -> None:
@@ -86,10 +97,15 @@ def _list(kind: str, columns: Columns, as_json: bool) -> None:
         print_json([{**spec.model_dump(mode="json"), "distribution": str(entry.distribution)} for entry, spec in specs])
         return
     rows = [
-        (entry.name, spec.summary, *(column(spec) for column in columns.values()), entry.distribution)
+        (_names(entry), spec.summary, *(column(spec) for column in columns.values()), entry.distribution)
         for entry, spec in specs
     ]
     stdout().print(table(("name", "what it is", *columns, "distribution"), rows))
+
+
+def _names(entry: Any) -> str:
+    """The name, and the aliases in brackets."""
+    return f"{entry.name} ({', '.join(entry.aliases)})" if entry.aliases else str(entry.name)
 
 
 def _specs(kind: str) -> Iterator[tuple[Any, Any]]:
@@ -97,6 +113,7 @@ def _specs(kind: str) -> Iterator[tuple[Any, Any]]:
     from neurai_core.errors import NeurAIError
     from neurai_core.registry import REGISTRY
 
+    REGISTRY.vet(kind)
     for entry in REGISTRY.entries(kind):
         try:
             yield entry, REGISTRY.spec(kind, f"{entry.name}@{entry.distribution}")

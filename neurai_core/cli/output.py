@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 from rich.console import Console
 
+_answers: TextIO | None = None  # where JSON goes while stdout is kept for it
 _WIDE = 160  # columns when nobody's terminal says
 
 
@@ -27,9 +30,39 @@ def note(sentence: str) -> None:
     stderr().print(f"note: {sentence}", markup=False)
 
 
+@contextmanager
+def only_json_on_stdout() -> Iterator[None]:
+    """Send to stderr whatever else is printed in a ``with`` block, also by what writes past Python."""
+    global _answers
+    python = sys.stdout
+    kept = _copy_of_stdout()
+    _answers = python if kept is None else kept
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        sys.stdout, _answers = python, None
+        if kept is not None:
+            with kept:
+                os.dup2(kept.fileno(), 1)
+
+
+def _copy_of_stdout() -> TextIO | None:
+    """A stream to where stdout goes, which from now on goes to stderr; None where it is no stream of the system."""
+    try:
+        if sys.stdout.fileno() != 1:
+            return None
+    except (AttributeError, OSError, ValueError):
+        return None
+    sys.stdout.flush()
+    copy = open(os.dup(1), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)  # noqa: SIM115
+    os.dup2(2, 1)
+    return copy
+
+
 def print_json(value: Any) -> None:
     """One JSON value on stdout."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+    (_answers or sys.stdout).write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _console(*, stderr: bool) -> Console:

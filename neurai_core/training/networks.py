@@ -219,7 +219,7 @@ def _made(text: str, maker: Callable[..., Any], offered: dict[str, Any], asked: 
         return maker(**arguments)
     except NeurAIError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(
             f"{text} failed when it was called with {', '.join(arguments) or 'nothing'}: {_words(error)}.",
             "It may take input_shape, n_outputs and key, with --surrogate and --steps these too, and returns a model "
@@ -252,7 +252,7 @@ def _module(text: str, place: str) -> ModuleType:
         return _from_file(Path(place).expanduser()) if place.endswith(".py") else _by_name(place)
     except NeurAIError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         nearest = did_you_mean(place, FAMILIES) if isinstance(error, ModuleNotFoundError) else ""
         raise ModelError(f"--model {text}: importing {place} failed: {_words(error)}.{nearest}", _FORMS) from error
 
@@ -290,6 +290,8 @@ def _source_hash(module: ModuleType) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({'' if error.code is None else repr(error.code)}), which belongs into a script"
     line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     return f"{type(error).__name__}: {line}" if str(error).strip() else line

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from neurai_core import contract
 from neurai_core.arrays import PyTree, Scalar, shape_text
-from neurai_core.errors import PluginError
-from neurai_core.rule import Estimate, Rule
+from neurai_core.errors import ModelError
+from neurai_core.rule import Estimate
 from neurai_core.training.task import Task
 
 
@@ -52,7 +53,12 @@ class Progress(NamedTuple):
 
 
 def begin(task: Task) -> Progress:
-    """Where training starts: the task's parameters, fresh states, and no step done."""
+    """Where training starts: the task's parameters, fresh states, and no step done.
+
+    Raises:
+        PluginError: the rule breaks its contract; found without computing.
+    """
+    _, found = contract.check(task.rule, task.model, task.params, task.model_state, _first_batch(task))
     state = task.rule.init(
         task.model,
         task.params,
@@ -65,13 +71,12 @@ def begin(task: Task) -> Progress:
         opt_state=task.optimizer.init(task.params),
         state=state,
         step=jnp.int32(0),
-        totals={},
+        totals=dict.fromkeys(_reported(found), zero),
         last=(zero, zero),
         bad=jnp.int32(-1),
         good=Good(task.params, state),
     )
-    totals = jax.eval_shape(lambda start: _estimated(task, start)[2], start)
-    return own(start._replace(totals=dict.fromkeys(totals, zero)))
+    return own(start)
 
 
 def own(progress: Progress) -> Progress:
@@ -84,7 +89,7 @@ def compiled(task: Task, progress: Progress) -> Callable[..., Progress]:
     """The step, compiled: ``(progress, x, y, rows) -> progress``; the progress handed in is given up.
 
     Raises:
-        PluginError: the rule gives gradients or a state that do not match the parameters.
+        ModelError: the optimizer gives parameters or a state of another form than it takes.
     """
     data = task.data
     arguments = (
@@ -92,9 +97,9 @@ def compiled(task: Task, progress: Progress) -> Callable[..., Progress]:
         *map(_shape_of, (data.x_train, data.y_train)),
         _shape_of(np.zeros(rows_used(task), np.int32)),
     )
-    step = step_function(task)
-    _check_closed(task.rule, progress, jax.eval_shape(step, *arguments))
-    return jax.jit(step, donate_argnums=0).lower(*arguments).compile()
+    traced = jax.jit(step_function(task), donate_argnums=0).trace(*arguments)
+    _check_closed(progress, traced.out_info)
+    return traced.lower().compile()
 
 
 def step_function(task: Task) -> Callable[..., Progress]:
@@ -106,7 +111,8 @@ def step_function(task: Task) -> Callable[..., Progress]:
     def step(progress: Progress, x: jax.Array, y: jax.Array, rows: jax.Array) -> Progress:
         position = progress.step % task.epoch_steps
         batch_rows = jax.lax.dynamic_slice(rows, (position * task.batch_size,), (task.batch_size,))
-        estimate, state, reported = _estimated(task, progress, (x[batch_rows], y[batch_rows]))
+        estimate, state = _estimated(task, progress, (x[batch_rows], y[batch_rows]))
+        reported = {name: jnp.asarray(value, jnp.zeros(()).dtype) for name, value in _reported(estimate).items()}
         updates, opt_state = task.optimizer.update(
             estimate.grads, progress.opt_state, progress.params, value=estimate.loss
         )
@@ -145,24 +151,26 @@ def rows_used(task: Task) -> int:
 # ---------------------------------------------------------------------------- parts of a step
 
 
-def _estimated(
-    task: Task, progress: Progress, batch: PyTree | None = None
-) -> tuple[Estimate, PyTree, dict[str, Scalar]]:
-    """The rule's estimate, its state, and every scalar that it reports, by name."""
-    if batch is None:
-        batch = tuple(array[: task.batch_size] for array in (task.data.x_train, task.data.y_train))
+def _estimated(task: Task, progress: Progress, batch: PyTree) -> tuple[Estimate, PyTree]:
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(task.seed), 2), progress.step)
-    estimate, state = task.rule.estimate(task.model, progress.params, progress.state, batch, key=key)
+    found: tuple[Estimate, PyTree] = task.rule.estimate(task.model, progress.params, progress.state, batch, key=key)
+    return found
+
+
+def _reported(estimate: Estimate) -> dict[str, Any]:
+    """Every scalar that an estimate reports, by name."""
     scalars = {
         f"aux/{jax.tree_util.keystr(path, simple=True, separator='/')}": leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(estimate.aux)
-        if jnp.shape(leaf) == () and jnp.issubdtype(jnp.result_type(leaf), jnp.number)
+        if jax.typeof(leaf).shape == () and jnp.issubdtype(jax.typeof(leaf).dtype, jnp.number)
     }
-    reported = {"train_loss": estimate.loss, "train_accuracy": estimate.accuracy} | scalars
-    return (
-        estimate,
-        state,
-        {name: jnp.asarray(value, jnp.zeros(()).dtype) for name, value in reported.items()},
+    return {"train_loss": estimate.loss, "train_accuracy": estimate.accuracy} | scalars
+
+
+def _first_batch(task: Task) -> PyTree:
+    return tuple(
+        jax.ShapeDtypeStruct((task.batch_size, *array.shape[1:]), jax.dtypes.canonicalize_dtype(array.dtype))
+        for array in (task.data.x_train, task.data.y_train)
     )
 
 
@@ -170,17 +178,14 @@ def _choose(condition: Scalar, yes: PyTree, no: PyTree) -> PyTree:
     return jax.tree.map(lambda one, other: jnp.where(condition, one, other), yes, no)
 
 
-def _check_closed(rule: Rule, before: Progress, after: Progress) -> None:
-    """Whether a step gives back what it takes: structures, shapes and dtypes."""
+def _check_closed(before: Progress, after: Progress) -> None:
+    """Whether a step gives back what it takes; a rule that keeps its contract leaves this to the optimizer."""
     for what in ("params", "opt_state", "state"):
         given, got = (jax.tree.map(_shape_of, getattr(one, what)) for one in (before, after))
         if given != got:
-            name = getattr(rule.origin, "name", "?")
-            raise PluginError(
-                f"With the rule {name!r}, a step turns {what} {_text(given)} into {_text(got)}.",
-                "Gradients have the structure, shapes and dtypes of params, and a state keeps its own.",
-                distribution=getattr(rule.origin, "distribution", ""),
-                step="call",
+            raise ModelError(
+                f"A step of the optimizer turns {what} {_text(given)} into {_text(got)}.",
+                "Use parameters and settings of the optimizer of one dtype.",
             )
 
 

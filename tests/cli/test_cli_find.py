@@ -61,6 +61,15 @@ def test_lists_are_tables_and_json(neurai: Run, command: str, name: str) -> None
     assert entries[name]["summary"]
 
 
+def test_a_rule_with_an_alias_has_one_row(neurai: Run) -> None:
+    assert "bipc (bpc)" in neurai("rules").out
+    listed = [one for one in neurai("rules", "--json").json if one["name"] == "bipc"]
+    assert [one["aliases"] for one in listed] == [["bpc"]]
+    assert "bpc" not in neurai_core.names("algorithm")
+    assert [one["name"] for one in neurai("plugins", "--json").json].count("bipc") == 1
+    assert neurai("describe", "bpc", "--json").json["name"] == "bipc"
+
+
 class ToyConfig(neurai_core.Config):
     eta: float = Field(0.1, gt=0, le=1, description="step size of the relaxation")
 

@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 import neurai_core
+from neurai_core.discovery import KINDS
 from neurai_core.registry import Registry
 
 SWITCHES = ("NEURAI_ONLY", "NEURAI_BLOCK", "NEURAI_PREFER", "NEURAI_DISABLE_PLUGIN_AUTOLOAD", "NEURAI_TRACE")
@@ -119,8 +120,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 @pytest.fixture
 def registry() -> Registry:
-    """A registry that has seen nothing yet."""
-    return Registry()
+    """A registry that has seen nothing yet, and hands on whatever a plugin builds."""
+    return Registry(replace(kind, builds="", admit="") for kind in KINDS)
 
 
 @pytest.fixture

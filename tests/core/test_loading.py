@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from neurai_core.errors import MissingExtra, PluginError, UsageError
+import neurai_core as neurai
+from neurai_core import specs
+from neurai_core.errors import BlockedName, DuplicateName, MissingExtra, PluginError, UnknownName, UsageError
+from neurai_core.plugin import Plugin
 from neurai_core.registry import PluginStatus, Registry
 
 HEAD = """
@@ -201,10 +204,51 @@ def test_a_module_may_carry_the_hooks_itself(site: Any, registry: Registry) -> N
     assert registry.create("algorithm", "plain", context={"loss": 7}) == 7
 
 
-def test_an_alias_is_an_entry_point_of_its_own(site: Any, registry: Registry) -> None:
-    source = HEAD + "    plugin = Plugin(AlgorithmSpec(name='long', aliases=('l-g',), summary='s'), 'builtins:dict')"
-    site.add("alias-dist", source, entries={"long": "plugin", "lg": "plugin"})
-    assert registry.spec("algorithm", "lg") is registry.spec("algorithm", "long")
+class TestAlias:
+    """Entry points of one distribution that name one object are one plugin."""
+
+    SOURCE = HEAD + "    plugin = Plugin(AlgorithmSpec(name='long', aliases=('l-g',), summary='s'), 'builtins:dict')"
+
+    @pytest.fixture(autouse=True)
+    def installed(self, site: Any) -> None:
+        site.add("alias-dist", self.SOURCE, entries={"long": "plugin", "lg": "plugin"})
+
+    def test_it_is_found_and_loaded_as_the_plugin(self, registry: Registry) -> None:
+        assert registry.find("algorithm", "L.G") is registry.find("algorithm", "long")
+        assert registry.spec("algorithm", "lg") is registry.spec("algorithm", "long")
+
+    def test_it_is_listed_once_by_its_name(self, registry: Registry) -> None:
+        assert [entry.aliases for entry in registry.entries("algorithm") if entry.name == "long"] == [("lg",)]
+        assert "lg" not in registry.names("algorithm")
+        assert [row.name for row in registry.plugins(static=True) if row.distribution == "alias-dist"] == ["long"]
+
+    def test_what_is_near_an_alias_is_answered_with_the_name(self, registry: Registry) -> None:
+        with pytest.raises(UnknownName, match="Did you mean 'long'"):
+            registry.find("algorithm", "lgg")
+
+    def test_blocking_it_blocks_the_plugin(self, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("NEURAI_BLOCK", "lg")
+        with pytest.raises(BlockedName):
+            registry.find("algorithm", "long")
+
+    def test_another_distribution_may_clash_with_it(
+        self, site: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        site.add("other-dist", entries={"lg": "plugin"})
+        with pytest.raises(DuplicateName, match=r"'lg' is offered by lg@other-dist .* and by long@alias-dist"):
+            registry.find("algorithm", "lg")
+        assert (row_of(registry, "long").status, row_of(registry, "lg").status) == ("ok", "duplicate")
+        monkeypatch.setenv("NEURAI_PREFER", "lg=alias-dist")
+        assert registry.find("algorithm", "lg").name == "long"
+
+    def test_a_spec_that_does_not_name_it_is_refused(self, site: Any, registry: Registry) -> None:
+        site.add("shy-dist", entries={"shy": "plugin", "bold": "plugin"})
+        with pytest.raises(PluginError, match="its spec is named 'shy', and the entry point 'bold'"):
+            registry.spec("algorithm", "shy")
+
+    def test_the_name_is_that_of_the_object_wherever_it_stands(self, site: Any, registry: Registry) -> None:
+        site.add("order-dist", "", entries={"aka": "rule", "rule": "rule"})
+        assert registry.find("algorithm", "aka").name == "rule"
 
 
 def test_a_plugin_is_loaded_once(site: Any, registry: Registry) -> None:
@@ -272,6 +316,22 @@ class TestBuild:
         self.install(site, "return None")
         with pytest.raises(PluginError, match="neurai_build returned None"):
             registry.create("algorithm", "rule")
+
+    @pytest.mark.parametrize(
+        ("kind", "spec", "expected"),
+        [
+            ("surrogate", "SurrogateSpec", "a Surrogate"),
+            ("adapter", "AdapterSpec", "an Adapter"),
+            ("dataset", "DatasetSpec", "a Dataset"),
+        ],
+    )
+    def test_building_something_else_is_a_failure(self, kind: str, spec: str, expected: str) -> None:
+        plugin = Plugin(getattr(specs, spec)(name="wrong-thing", summary="s"), lambda config, **context: 42)
+        with (
+            neurai.temporary(plugin),
+            pytest.raises(PluginError, match=f"wrong-thing@in-process .*returned 42, expected {expected}"),
+        ):
+            getattr(neurai, kind)("wrong-thing")
 
     def test_a_missing_library_names_the_extra_and_leaves_the_spec(self, site: Any, registry: Registry) -> None:
         self.install(site, "return 1", requires="{'os': 'neurai[os]', 'no_such_library': 'neurai[none]'}")

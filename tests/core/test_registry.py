@@ -23,11 +23,18 @@ from neurai_core.registry import Registry
 from neurai_core.specs import AlgorithmSpec, Config, Origin, PluginSpec
 
 
+def done(*args: Any, **kwargs: Any) -> None:
+    """Stands for each function of a rule."""
+
+
 class Made(NamedTuple):
-    """What the plugins of this file build: it has a field for its origin."""
+    """What the plugins of this file build: it has the fields of a rule, and more."""
 
     config: Any
     context: Mapping[str, Any]
+    init: Callable[..., Any] = done
+    estimate: Callable[..., Any] = done
+    predict: Callable[..., Any] = done
     origin: Origin | None = None
 
 

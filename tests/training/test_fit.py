@@ -144,7 +144,7 @@ def test_a_rule_whose_state_changes_its_shape_is_named(task: Task) -> None:
         return found, State((), jnp.zeros(state.own.shape[0] + 1))
 
     rule = task.rule._replace(init=lambda *_, **__: State((), jnp.zeros(1)), estimate=growing)
-    with pytest.raises(PluginError, match=r"'bp', a step turns state .*\[1\].* into .*\[2\]"):
+    with pytest.raises(PluginError, match=r"'bp' .*turned the state .*\[1\].* into .*\[2\]"):
         fit(replace(task, rule=rule))
 
 

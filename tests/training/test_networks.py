@@ -32,6 +32,9 @@ def anything(**offered):
 def failing():
     raise RuntimeError("boom")
 
+def leaving():
+    raise SystemExit(0)
+
 def refusing():
     raise ModelError("no such net")
 
@@ -100,6 +103,7 @@ def test_the_users_own_model_gets_parameters_and_a_hash(own: Path, name: str) ->
     ("name", "said"),
     [
         ("failing", "RuntimeError: boom"),
+        ("leaving", r"leaving failed when it was called with nothing: it called sys\.exit\(0\)"),
         ("refusing", "no such net"),
         ("bare", "a int without parameters"),
         ("pairs", "Did you mean 'pair'"),
@@ -114,6 +118,12 @@ def test_a_file_that_is_no_python_is_told(tmp_path: Path) -> None:
     (tmp_path / "broken_net.py").write_text("def net(:")
     with pytest.raises(ModelError, match=r"importing .*broken_net\.py failed: SyntaxError"):
         build(f"{tmp_path / 'broken_net.py'}:net")
+
+
+def test_a_file_that_calls_sys_exit_when_imported_is_told(tmp_path: Path) -> None:
+    (tmp_path / "leaving_net.py").write_text("import sys\nsys.exit('bye')")
+    with pytest.raises(ModelError, match=r"failed: it called sys\.exit\('bye'\)"):
+        build(f"{tmp_path / 'leaving_net.py'}:net")
 
 
 def test_a_module_is_found_in_the_current_folder(own: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

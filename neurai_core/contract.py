@@ -1,0 +1,380 @@
+"""The contract of a learning rule, checked where a rule meets a model: what it takes, what it gives back, who failed.
+
+Everything is told from shapes and dtypes, so under `jax.jit` a check costs time while tracing and none afterwards.
+What is wrong with the caller's model, parameters or loss is said of these, whatever the rule made of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, NoReturn
+
+import jax
+import jax.numpy as jnp
+
+from neurai_core.arrays import PyTree, shape_text
+from neurai_core.discovery import Entry
+from neurai_core.errors import NeurAIError, PluginError
+from neurai_core.layered import check_forward, forward
+from neurai_core.rule import Estimate, State, check_objective, model_state_of, objective
+
+FORMS = {
+    "init": "init(model, params, *, key, model_state=())",
+    "estimate": "estimate(model, params, state, batch, *, key=None)",
+    "predict": "predict(model, params, x, state=())",
+}
+PAGE = "'Writing a rule', docs/writing-a-rule.md, says what a rule is."
+# What says nothing of a rule: warnings that the user turned into errors, numbers, memory.
+_NOT_THE_RULES = (NeurAIError, Warning, FloatingPointError, jax.errors.JaxRuntimeError)
+
+
+class Maker(NamedTuple):
+    """Whose rule it is.
+
+    Attributes:
+        name: lookup name; empty for a rule made by hand.
+        distribution: the distribution that offers it.
+        version: that distribution's version.
+    """
+
+    name: str = ""
+    distribution: str = ""
+    version: str = ""
+
+    def __str__(self) -> str:
+        came_from = f"{self.distribution} {self.version}".strip()
+        return f"Rule {self.name!r}" + (f" ({came_from})" if came_from else "") if self.name else "The rule"
+
+    def error(self, message: str, advice: str = "", *, step: str = "call") -> PluginError:
+        """What this rule did wrong."""
+        return PluginError(f"{self}: {message}", f"{advice} {PAGE}".strip(), distribution=self.distribution, step=step)
+
+
+def admit(built: Any, entry: Entry, context: Mapping[str, Any]) -> Any:
+    """The rule that a plugin built, with functions that check what they return.
+
+    Args:
+        built: what its build function returned.
+        entry: where it comes from.
+        context: what it was built with besides settings.
+
+    Raises:
+        PluginError: it is no rule, or one of its functions cannot be called as a rule's are.
+    """
+    loss = context.get("loss")
+    score = objective(loss, context.get("accuracy"), context.get("has_aux", False)) if callable(loss) else None
+    return checked(built, Maker(entry.name, entry.distribution, entry.version), score)
+
+
+def checked(rule: Any, maker: Maker, score: Any = None) -> Any:
+    """A rule whose functions check what they return; equal if the rules and their makers are.
+
+    Args:
+        rule: a `Rule`, or a NamedTuple with its fields and more.
+        maker: whose rule it is.
+        score: the `Objective` it was built with, to tell a loss that fails from a rule that fails.
+
+    Raises:
+        PluginError: it is no rule, or one of its functions cannot be called as a rule's are.
+    """
+    if not hasattr(rule, "_replace") or not all(callable(getattr(rule, role, None)) for role in FORMS):
+        raise maker.error(
+            f"its build function returned {_kind(rule)}, expected a Rule(init, estimate, predict).", step="build"
+        )
+    for role in FORMS:
+        _check_signature(getattr(rule, role), role, maker)
+    return rule._replace(**{role: _Checked(getattr(rule, role), role, maker, score) for role in FORMS})
+
+
+def check(rule: Any, model: Any, params: PyTree, model_state: PyTree, batch: PyTree) -> tuple[PyTree, Estimate]:
+    """Find out, without computing, whether a rule keeps its contract with a model and a batch.
+
+    Args:
+        rule: the rule, from the registry or made by hand.
+        model: what it trains.
+        params: the parameters.
+        model_state: collections that the forward pass updates.
+        batch: ``(x, y)``, arrays or ``jax.ShapeDtypeStruct``.
+
+    Returns:
+        The state from ``init`` and the `Estimate`, as ``jax.ShapeDtypeStruct``.
+
+    Raises:
+        PluginError: it does not; says what came back and what was expected.
+        ModelError: model, parameters and inputs do not fit each other.
+    """
+    maker = Maker(*(getattr(rule.origin, field, "") for field in Maker._fields))
+    rule = checked(rule, maker)
+
+    def meet(params: PyTree, model_state: PyTree, batch: PyTree, key: Any) -> tuple[PyTree, Estimate]:
+        state = rule.init(model, params, key=key, model_state=model_state)
+        found, after = rule.estimate(model, params, state, batch, key=key)
+        _check_state(maker, state, after)
+        rule.predict(model, params, batch[0], after)
+        return state, found
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are given when the rule is used
+        met: tuple[PyTree, Estimate] = jax.eval_shape(meet, params, model_state, batch, jax.random.key(0))
+    return met
+
+
+class _Checked:
+    """A function of a rule that checks what it returns and answers for what it raises."""
+
+    def __init__(self, function: Callable[..., Any], role: str, maker: Maker, score: Any) -> None:
+        inner = function if isinstance(function, _Checked) else None
+        self._function: Callable[..., Any] = inner._function if inner else function
+        self._score: Any = score or (inner._score if inner else None)
+        self._role, self._maker = role, maker
+        functools.update_wrapper(self, self._function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            result = self._function(*args, **kwargs)
+        except _NOT_THE_RULES:
+            raise
+        except (Exception, SystemExit) as error:
+            if error.__traceback__ is None or error.__traceback__.tb_next is None:
+                raise  # the call itself was wrong
+            self._answer_for(error, *args, **kwargs)
+        _CHECKS[self._role](self, result, *args, **kwargs)
+        return result
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Checked) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def __repr__(self) -> str:
+        return repr(self._function)
+
+    def _identity(self) -> tuple[Any, ...]:
+        return self._function, self._role, self._maker
+
+    def refuse(self, got: str, expected: str, advice: str = "") -> NoReturn:
+        """Say what came back and what was expected."""
+        raise self._maker.error(f"{self._role} returned {got}, expected {expected}.", advice)
+
+    def _answer_for(self, error: BaseException, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise what the caller's model or loss did wrong, or else the failure of the rule."""
+        if self._role == "estimate":
+            self._check_estimate_inputs(error, *args, **kwargs)
+        elif self._role == "predict":
+            _check_model(error, *args, **kwargs)
+        failed = f"{self._role} failed with {_words(error)}, in {_place(error, self._function)}."
+        raise self._maker.error(failed) from error
+
+    def _check_estimate_inputs(
+        self, error: BaseException, model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
+    ) -> None:
+        x, y = batch
+        outputs = _check_model(error, model, params, x, state, key=key, train=True)
+        self.check_score(outputs, y)
+
+    def check_score(self, outputs: PyTree, targets: PyTree) -> None:
+        """Raise a ModelError if it is the user's loss or accuracy that fails."""
+        if self._score is not None:
+            check_objective(self._score, outputs, targets)
+
+
+def _check_model(
+    error: BaseException,
+    model: Any,
+    params: PyTree,
+    x: PyTree,
+    state: PyTree = (),
+    *,
+    key: Any = None,
+    train: bool = False,
+) -> PyTree:
+    """The outputs of a model by itself; its own error where it fails without the rule as well."""
+    model_state = model_state_of(state)
+    outputs = check_forward(model, params, x, model_state=model_state)
+    try:
+        jax.eval_shape(
+            lambda p, s, x, k: forward(model, p, x, model_state=s, key=k, train=train), params, model_state, x, key
+        )
+    except Exception:
+        raise error from None
+    return outputs
+
+
+# ---------------------------------------------------------------------------- what each function returns
+
+
+def _check_init(
+    checked: _Checked, state: PyTree, model: Any, params: PyTree, *, key: Any = None, model_state: PyTree = ()
+) -> None:
+    _check_leaves(checked, state, "as a state")
+    if _form(model_state_of(state)) != _form(model_state):
+        checked.refuse(
+            f"the state {_text(state)}",
+            f"one that holds the model_state {_text(model_state)}",
+            "A rule that carries something of its own returns State(model_state, own).",
+        )
+
+
+def _check_estimate(
+    checked: _Checked, result: Any, model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
+) -> None:
+    if isinstance(result, Estimate) or not isinstance(result, tuple | list) or len(result) != 2:
+        checked.refuse(_kind(result), "the pair (Estimate, state)")
+    found, after = result
+    if not isinstance(found, Estimate):
+        checked.refuse(f"{_kind(found)} and a state", "the pair (Estimate(grads, loss, accuracy, aux), state)")
+    _check_grads(checked, found.grads, params)
+    for name in ("loss", "accuracy"):
+        if not _is_real_scalar(getattr(found, name)):
+            _check_model_and_score(checked, model, params, state, batch)
+            checked.refuse(f"{name} = {_text(getattr(found, name))}", "one real number per batch")
+    if not isinstance(found.aux, dict):
+        checked.refuse(f"aux = {_kind(found.aux)}", "a dict")
+    _check_leaves(checked, {key: one for key, one in found.aux.items() if key != "loss_aux"}, "in aux")
+    _check_leaves(checked, after, "as a state")
+    if _form(after) != _form(state) and not _begins(state, after):
+        raise _changed(checked._maker, state, after)
+
+
+def _check_predict(
+    checked: _Checked, outputs: PyTree, model: Any, params: PyTree, x: PyTree, state: PyTree = ()
+) -> None:
+    _check_leaves(checked, outputs, "as outputs")
+    try:
+        own = jax.eval_shape(lambda p, s, x: forward(model, p, x, model_state=s)[0], params, model_state_of(state), x)
+    except Exception:  # parameters beside the model's, or a model that only the rule can call: nothing is known
+        return
+    if _form(outputs, dtypes=False) != _form(own, dtypes=False):
+        checked.refuse(_text(outputs), f"the outputs of the model, {_text(own)}")
+
+
+_CHECKS: dict[str, Callable[..., None]] = {"init": _check_init, "estimate": _check_estimate, "predict": _check_predict}
+
+
+def _check_model_and_score(checked: _Checked, model: Any, params: PyTree, state: PyTree, batch: PyTree) -> None:
+    x, y = batch
+    checked.check_score(check_forward(model, params, x, model_state=model_state_of(state)), y)
+
+
+def _check_grads(checked: _Checked, grads: PyTree, params: PyTree) -> None:
+    if _form(grads) == _form(params):
+        return
+    got, expected = _text(grads), _text(params)
+    if _form(grads)[0] == _form(params)[0]:
+        pairs = zip(jax.tree_util.tree_leaves_with_path(grads), jax.tree.leaves(params), strict=True)
+        path, grad, param = next((p, g, q) for (p, g), q in pairs if _form(g) != _form(q))
+        at = jax.tree_util.keystr(path)
+        got, expected = f"{_text(grad)}{at and f' at {at}'}", _text(param)
+    checked.refuse(
+        f"grads = {got}", f"{expected} as in params", "Gradients have the structure, shapes and dtypes of params."
+    )
+
+
+def _check_leaves(checked: _Checked, tree: PyTree, where: str) -> None:
+    try:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+    except (TypeError, ValueError) as error:  # keys that cannot be sorted
+        checked.refuse(f"a tree {where} that cannot be read ({error})", "arrays and numbers")
+    for path, leaf in leaves:
+        if _aval(leaf) is None:
+            at = jax.tree_util.keystr(path)
+            checked.refuse(f"{_kind(leaf)} {where}{at and f' at {at}'}", "arrays and numbers")
+
+
+def _check_signature(function: Callable[..., Any], role: str, maker: Maker) -> None:
+    keywords = {"init": ("key", "model_state"), "estimate": ("key",), "predict": ()}[role]
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # it says nothing of itself
+    try:
+        signature.bind(*range(2 if role == "init" else 4), **dict.fromkeys(keywords))
+    except TypeError as error:
+        raise maker.error(f"{role}{signature} {error}, expected {FORMS[role]}.", step="build") from error
+
+
+def _check_state(maker: Maker, before: PyTree, after: PyTree) -> None:
+    """A state that is trained with keeps its form from the very first batch."""
+    if _form(before) != _form(after):
+        raise _changed(maker, before, after)
+
+
+def _changed(maker: Maker, before: PyTree, after: PyTree) -> PluginError:
+    return maker.error(
+        f"estimate turned the state {_text(before)} into {_text(after)}, expected the same form.",
+        "A state keeps its structure, shapes and dtypes.",
+    )
+
+
+def _begins(state: PyTree, after: PyTree) -> bool:
+    """Whether a state that held nothing of the rule's own begins to."""
+    own = state.own if isinstance(state, State) else ()
+    return (
+        isinstance(after, State)
+        and not jax.tree.leaves(own)
+        and _form(after.model_state) == _form(model_state_of(state))
+    )
+
+
+# ---------------------------------------------------------------------------- words
+
+
+def _form(tree: PyTree, *, dtypes: bool = True) -> Any:
+    """Structure, shapes and dtypes of a tree, to compare."""
+    avals = [_aval(leaf) for leaf in jax.tree.leaves(tree)]
+    return jax.tree.structure(tree), [(one.shape, one.dtype if dtypes else None) if one else None for one in avals]
+
+
+def _aval(leaf: Any) -> Any:
+    """The abstract value of an array or number; None for what is neither."""
+    try:
+        return jax.typeof(leaf)
+    except TypeError:
+        return None
+
+
+def _is_real_scalar(value: Any) -> bool:
+    aval = _aval(value) if jax.tree_util.all_leaves([value]) else None
+    return (
+        aval is not None
+        and aval.shape == ()
+        and jnp.issubdtype(aval.dtype, jnp.number)
+        and not jnp.issubdtype(aval.dtype, jnp.complexfloating)
+    )
+
+
+def _text(tree: PyTree) -> str:
+    """Shapes and dtypes in at most a line and a half."""
+    shown = jax.tree.map(lambda leaf: _aval(leaf) or leaf, tree)
+    text = shape_text(shown)
+    return text if len(text) < 200 else f"{text[:200]}..."
+
+
+def _kind(value: Any) -> str:
+    """What something is, in two or three words."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    if isinstance(value, Estimate):
+        return "an Estimate alone"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    return _text(value) if _aval(value) is not None else f"an object of type {type(value).__name__}"
+
+
+def _words(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
+
+
+def _place(error: BaseException, function: Callable[..., Any]) -> str:
+    """File and line of the innermost frame of the rule's own package."""
+    package = str(getattr(function, "__module__", "")).partition(".")[0]
+    frames = list(traceback.walk_tb(error.__traceback__))[1:]
+    own = [one for one in frames if str(one[0].f_globals.get("__name__")).partition(".")[0] == package]
+    frame, line = (own or frames)[-1]
+    return f"{frame.f_code.co_filename}, line {line}"
