@@ -30,6 +30,7 @@ class Mark:
 
 
 PARAM, BUFFER = Mark(True), Mark(False)
+Place = tuple[tuple[int, int], ...]  # index in a sequence and the sequence's length, the outermost first
 
 
 def mark(leaf: Any) -> Any:
@@ -44,7 +45,7 @@ class Part:
     """A module as ``(params, model_state, x, *, key, train) -> (y, model_state)`` on a batch.
 
     Compares by the structure of the module: tree, settings and functions, not the arrays. A module that wants
-    a key in evaluation too gets a fixed one there.
+    a key in evaluation too gets a fixed one there. ``place`` is where it stands in the sequences around it.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Part:
     needs_key: bool
     takes_state: bool
     draws: bool
+    place: Place = ()
 
     @property
     def carries(self) -> bool:
@@ -82,13 +84,20 @@ class Part:
             raise no_key(self.name)
         if key is None and self.needs_key:
             key = jax.random.key(0)
-        keys = jax.random.split(key, batch_size(x)) if key is not None and self.takes_key else None
+        keys = self._keys(key, batch_size(x)) if key is not None and self.takes_key else None
         if not self.takes_state:
             return self._batched(lambda x, key: _call(module, x, key=key), 0)(x, keys), model_state
         state = state_of(self.markers, model_state["state"])
         run = self._batched(lambda x, key: _call(module, x, _fresh(state), key=key), (0, None))
         y, state = run(x, keys)
         return y, {**model_state, "state": state.tree_flatten()[0]}
+
+    def _keys(self, key: Any, batch: int) -> Any:
+        """One key per example; a member of a sequence gets what the sequence would hand to it."""
+        keys = jax.random.split(key, batch)
+        for index, length in self.place:
+            keys = jax.vmap(lambda key, at=index, n=length: jax.random.split(key, n)[at])(keys)
+        return keys
 
     def _batched(self, example: Callable[..., Any], out_axes: Any) -> Callable[..., Any]:
         def run(x: PyTree, keys: Any) -> Any:
@@ -113,8 +122,8 @@ def _call(module: Any, *args: Any, key: Any) -> Any:
     return module(*args) if key is None else module(*args, key=key)
 
 
-def part_of(module: Any) -> Part:
-    """The structure of a module.
+def part_of(module: Any, place: Place = ()) -> Part:
+    """The structure of a module that stands at a place in the sequences around it.
 
     Raises:
         ModelError: the module cannot be called, or its layers expect several batch axes.
@@ -126,7 +135,7 @@ def part_of(module: Any) -> Part:
     leaves, treedef = jax.tree.flatten(module)
     markers = _markers(module)
     takes = _parameters(module)
-    needs_key = "key" in takes and takes["key"].default is inspect.Parameter.empty
+    needs_key = _needs_key(module)
     return Part(
         name=module_name(module),
         treedef=treedef,
@@ -138,7 +147,16 @@ def part_of(module: Any) -> Part:
         needs_key=needs_key,
         takes_state=bool(markers) and _takes_state(takes),
         draws=needs_key or _has_dropout(module),
+        place=place,
     )
+
+
+def _needs_key(module: Any) -> bool:
+    """Whether a module, or one of the members that a sequence calls, cannot be called without a key."""
+    if type(module) is eqx.nn.Sequential:
+        return any(map(_needs_key, module.layers))
+    key = _parameters(module).get("key")
+    return key is not None and key.default is inspect.Parameter.empty
 
 
 def _parameters(module: Any) -> dict[str, inspect.Parameter]:

@@ -11,7 +11,7 @@ import pytest
 
 from neurai_core.adapting import adapt, as_layered, own_params
 from neurai_core.errors import ModelError
-from neurai_core.grads import BP
+from neurai_core.grads import BP, PC
 from neurai_core.losses import cross_entropy
 
 eqx = pytest.importorskip("equinox")
@@ -200,6 +200,37 @@ def test_dropout_follows_its_key():
 
     assert jnp.array_equal(outputs(KEYS[3]), outputs(KEYS[3]))
     assert not jnp.array_equal(outputs(KEYS[3]), outputs(KEYS[4]))
+
+
+class Noisy(eqx.Module):
+    """A member that wants a key in training and evaluation."""
+
+    linear: eqx.nn.Linear
+
+    def __call__(self, x, key):
+        return self.linear(x + jax.random.normal(key, x.shape))
+
+
+def nested():
+    norm = eqx.nn.BatchNorm(6, "batch", mode="batch")
+    inner = eqx.nn.Sequential([norm, eqx.nn.Dropout(0.5), eqx.nn.MLP(6, 6, 4, 1, key=KEYS[1])])
+    first, last = eqx.nn.Linear(6, 6, key=KEYS[0]), Noisy(eqx.nn.Linear(6, 3, key=KEYS[2]))
+    return eqx.nn.Sequential([first, eqx.nn.Dropout(0.5), eqx.nn.Lambda(jax.nn.relu), inner, last])
+
+
+def test_training_and_draws_are_alike_whole_and_in_layers(x64):
+    (model, state), (x, y) = eqx.nn.make_with_state(nested)(), batch()
+    (value, updated), expected = native_stateful(model, state, x, y, KEYS[3])
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12)
+    for rule in (BP("cross_entropy"), PC("cross_entropy", mode="exact")):
+        (grads, _), loss, _, (_, moved) = rule.get_grads(model, (model, state), (x, y), return_param=True, key=KEYS[3])
+        jax.tree.map(close, jax.tree.leaves((loss, grads, moved)), jax.tree.leaves((value, expected, updated)))
+    layered, params, model_state = as_layered(model, (model, state))
+    outputs, _ = layered.apply(params, model_state, x, key=KEYS[3], train=True)
+    close(cross_entropy(outputs, y), value)
+    whole = adapt(model)
+    own, collections = whole.split((model, state))
+    close(layered(params, x, model_state), whole.model(own, x, collections))
 
 
 def test_dropout_without_a_key_is_an_error():
