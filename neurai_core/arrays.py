@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -21,6 +22,18 @@ def default_float() -> Any:
     'float32'
     """
     return jnp.zeros(()).dtype
+
+
+def whole_number(value: Any) -> int | None:
+    """A whole number of Python, NumPy or JAX as Python's own; None for anything else, truth values included.
+
+    >>> whole_number(jnp.int32(5)), whole_number(5.0), whole_number(True)
+    (5, None, None)
+    """
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def tree_dot(a: PyTree, b: PyTree) -> Scalar:
