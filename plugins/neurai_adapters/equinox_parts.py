@@ -76,7 +76,14 @@ class Part:
     def __call__(
         self, params: PyTree, model_state: PyTree, x: PyTree, *, key: Any = None, train: bool = False
     ) -> tuple[PyTree, PyTree]:
-        """One forward pass of a batch; raises ModelError when dropout lacks its key."""
+        """One forward pass of a batch; raises ModelError when dropout lacks its key or channels come last."""
+        try:
+            return self._run(params, model_state, x, key, train)
+        except (TypeError, ValueError) as error:
+            _check_channels(self.module(params, model_state), x, error)
+            raise
+
+    def _run(self, params: PyTree, model_state: PyTree, x: PyTree, key: Any, train: bool) -> tuple[PyTree, PyTree]:
         module = self.module(params, model_state)
         if not train:
             module = eqx.nn.inference_mode(module)
@@ -105,6 +112,26 @@ class Part:
             return jax.vmap(example, in_axes=axes, out_axes=out_axes, axis_name=self.axis_name)(x, keys)
 
         return run
+
+
+def _check_channels(module: Any, x: Any, error: Exception) -> None:
+    """Say so when a convolution failed because its images have channels last, or none."""
+    conv = next((node for node in _nodes(module) if isinstance(node, eqx.nn.Conv | eqx.nn.ConvTranspose)), None)
+    shape = getattr(x, "shape", ())
+    if conv is None or not shape:
+        return
+    axes, channels = conv.num_spatial_dims, conv.in_channels
+    if len(shape) == axes + 2 and shape[1] != channels and shape[-1] == channels:
+        found, hint = "channels last", "Put them first: x = jnp.moveaxis(x, -1, 1)."
+    elif len(shape) == axes + 1 and channels == 1:
+        found, hint = "no channel axis", "Add one: x = x[:, None]."
+    else:
+        return
+    raise ModelError(
+        f"The batch has shape {tuple(shape)}, {found}, and {module_name(conv)} of Equinox takes batches "
+        f"(B, {channels}, {', '.join(('D', 'H', 'W')[-axes:])}).",
+        hint=hint,
+    ) from error
 
 
 def state_of(keys: tuple[Any, ...], values: tuple[Any, ...]) -> Any:

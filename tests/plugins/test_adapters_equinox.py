@@ -380,6 +380,29 @@ def test_a_sequence_with_a_forward_pass_of_its_own_cannot_be_layered():
     np.testing.assert_array_equal(layered(params, batch(3)[0]), jax.vmap(model)(batch(3)[0]))
 
 
+def images(channels, axes=2):
+    conv = (eqx.nn.Conv1d, eqx.nn.Conv2d)[axes - 1](channels, 4, 3, key=KEYS[0])
+    width = 4 * 6**axes
+    return eqx.nn.Sequential([conv, eqx.nn.Lambda(jnp.ravel), eqx.nn.Linear(width, 3, key=KEYS[1])])
+
+
+@pytest.mark.parametrize("rule", [BP("cross_entropy"), PC("cross_entropy", mode="exact")], ids=["bp", "pc"])
+@pytest.mark.parametrize(
+    ("axes", "shape", "found", "hint", "fix"),
+    [
+        (2, (8, 8, 3), "channels last", "x = jnp.moveaxis(x, -1, 1)", lambda x: jnp.moveaxis(x, -1, 1)),
+        (1, (8, 3), "channels last", "x = jnp.moveaxis(x, -1, 1)", lambda x: jnp.moveaxis(x, -1, 1)),
+        (2, (8, 8), "no channel axis", "x = x[:, None]", lambda x: x[:, None]),
+    ],
+)
+def test_channels_in_the_wrong_place_get_the_line_that_helps(rule, axes, shape, found, hint, fix):
+    model, (x, y) = images(3 if found == "channels last" else 1, axes), batch(*shape)
+    with pytest.raises(ModelError, match=f"{found}, and Conv{axes}d\\(4\\) of Equinox takes batches") as error:
+        rule.get_grads(model, model, (x, y))
+    assert hint in error.value.hint
+    assert jax.eval_shape(jax.vmap(model), fix(x)).shape == (5, 3)
+
+
 def test_an_mlp_that_scans_cannot_be_layered():
     with pytest.raises(ModelError, match="scans"):
         as_layered(mlp(scan=True))
