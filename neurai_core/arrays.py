@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -39,6 +40,18 @@ def normal(key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
     (2, 3)
     """
     return jax.random.normal(key, shape, wide_float(dtype)).astype(dtype)
+
+
+def whole_number(value: Any) -> int | None:
+    """A whole number of Python, NumPy or JAX as Python's own; None for anything else, truth values included.
+
+    >>> whole_number(jnp.int32(5)), whole_number(5.0), whole_number(True)
+    (5, None, None)
+    """
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def tree_dot(a: PyTree, b: PyTree) -> Scalar:

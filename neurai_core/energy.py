@@ -147,7 +147,7 @@ def _block(
 
     def mapped(params: PyTree, below: jax.Array) -> jax.Array:
         for index in inner if split else indices:
-            layer_key = None if key is None else jax.random.fold_in(key, index)
+            layer_key = model.layer_key(key, index)
             below, _ = model.layers[index].apply(params[index], states[index], below, key=layer_key, train=train)
         return model.layers[last].linear(params[last], below) if split else below  # type: ignore[misc]
 

@@ -10,6 +10,7 @@ Parameters are plain pytrees, one per layer. Batch axis first; images are ``(B, 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from neurai_core.arrays import Elementwise, PyTree, Shape, default_float, shape_text
+from neurai_core.arrays import Elementwise, PyTree, Shape, default_float, shape_text, whole_number
 from neurai_core.errors import ModelError, UnknownName
 from neurai_core.naming import canonical, did_you_mean
 
@@ -50,6 +51,9 @@ class Layer:
         name: what error messages call it.
         stateful: whether ``apply`` updates a model state (batch statistics).
         stochastic: whether ``apply`` in training draws from its key (dropout).
+        numeric: whether its input is made of numbers. Integers then become the parameters' float type; elsewhere
+            they stay what they are, such as tokens.
+        finds_key: whether ``apply`` takes the key of the whole model and finds its own part of it.
 
     Example:
         >>> layer = dense(3, activation="relu")
@@ -65,6 +69,8 @@ class Layer:
     name: str = "layer"
     stateful: bool = False
     stochastic: bool = False
+    numeric: bool = False
+    finds_key: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +150,9 @@ class Layered:
         """
         states = self.layer_states(model_state)
         updated = []
+        x = self.inputs(params, x)
         for index, (layer, layer_params, layer_state) in enumerate(zip(self.layers, params, states, strict=True)):
-            layer_key = None if key is None else jax.random.fold_in(key, index)
+            layer_key = self.layer_key(key, index)
             x, layer_state = layer.apply(layer_params, layer_state, x, key=layer_key, train=train)
             updated.append(layer_state)
         return x, model_state if model_state == () else tuple(updated)
@@ -153,6 +160,18 @@ class Layered:
     def __call__(self, params: PyTree, x: PyTree, model_state: PyTree = ()) -> PyTree:
         """The outputs, in evaluation mode."""
         return self.apply(params, model_state, x)[0]
+
+    def inputs(self, params: PyTree, x: PyTree) -> PyTree:
+        """A batch as the first layer takes it: integers in the parameters' float type where they are numbers.
+
+        >>> Layered((flatten(), dense(2))).inputs(((), {"w": jnp.ones((4, 2))}), jnp.ones((3, 2, 2), int)).dtype
+        dtype('float32')
+        """
+        return _in_floats(x, params) if self.layers[0].numeric else x
+
+    def layer_key(self, key: jax.Array | None, index: int) -> jax.Array | None:
+        """The key that a layer's ``apply`` takes, from that of the model."""
+        return key if key is None or self.layers[index].finds_key else jax.random.fold_in(key, index)
 
     def layer_states(self, model_state: PyTree) -> tuple[PyTree, ...]:
         """One model state per layer.
@@ -298,7 +317,7 @@ def linear_layer(
         [[0.0, 2.0]]
     """
     elementwise = activation_function(activation)
-    return Layer(init, LinearThenElementwise(linear, elementwise), linear, elementwise, name)
+    return Layer(init, LinearThenElementwise(linear, elementwise), linear, elementwise, name, numeric=True)
 
 
 def dense_linear(params: PyTree, x: jax.Array) -> jax.Array:
@@ -314,8 +333,17 @@ def dense_columns(params: PyTree, x: jax.Array) -> jax.Array:
 
 
 def _weights(key: jax.Array, shape: Shape, fan_in: int, activation: str | Elementwise) -> jax.Array:
+    if fan_in < 1:
+        raise ModelError("an example has no entries.", hint="Check the shape of the data.")
     gain = 2.0 if isinstance(activation, str) and activation in RECTIFIERS else 1.0
     return jax.random.normal(key, shape, default_float()) * math.sqrt(gain / fan_in)
+
+
+def _at_least_one(given: Any, needs: str, hint: str) -> int:
+    number = whole_number(given)
+    if number is None or number < 1:
+        raise ModelError(f"{needs}, got {given!r}.", hint=hint)
+    return number
 
 
 def _with_bias(w: jax.Array, bias: bool) -> PyTree:
@@ -359,8 +387,7 @@ def dense(width: int, activation: str | Elementwise = "identity", bias: bool = T
         >>> dense(10, activation="relu").name
         'dense(10)'
     """
-    if width < 1:
-        raise ModelError(f"A dense layer needs a width of at least 1, got {width}.", hint="For example dense(128).")
+    width = _at_least_one(width, "A dense layer needs a width of at least 1", "For example dense(128).")
     return linear_layer(DenseInit(width, activation, bias), dense_linear, activation, f"dense({width})")
 
 
@@ -378,7 +405,8 @@ class ConvLinear:
 
     def along(self, params: PyTree, x: jax.Array) -> jax.Array:
         """Without the bias: the derivative in the direction ``x``, wherever it is taken."""
-        return _convolved(self.stride, self.padding, x, params["w"])
+        dtype = jnp.result_type(x, params["w"])
+        return _convolved(self.stride, self.padding, jnp.asarray(x, dtype), jnp.asarray(params["w"], dtype))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
@@ -410,8 +438,7 @@ class ConvInit:
 
     def __call__(self, key: jax.Array, input_shape: Shape) -> tuple[PyTree, PyTree]:
         """Parameters ``{"w": (height, width, C_in, channels), "b": (channels,)}``."""
-        if len(input_shape) != 3:
-            raise ModelError(f"A conv layer takes examples of shape (H, W, C), got {input_shape}.")
+        _check_image("A conv layer", input_shape)
         shape = (*self.kernel, input_shape[-1], self.channels)
         return _with_bias(_weights(key, shape, math.prod(shape[:-1]), self.activation), self.bias), ()
 
@@ -429,7 +456,7 @@ def conv(
     Args:
         channels: number of output channels, at least 1.
         kernel: side, or (height, width), in pixels.
-        stride: step in pixels.
+        stride: step, or (down, right), in pixels.
         padding: ``"SAME"``, ``"VALID"`` or ((top, bottom), (left, right)).
         activation: name or elementwise callable.
         bias: whether to add one bias per channel.
@@ -438,22 +465,58 @@ def conv(
         A layer with params ``{"w": (height, width, C_in, channels), "b": (channels,)}``.
 
     Raises:
-        ModelError: fewer than one channel.
+        ModelError: fewer than one channel, a kernel or stride below 1, or no such padding.
 
     Example:
         >>> params, _ = conv(4, 3).init(jax.random.key(0), (8, 8, 1))
         >>> params["w"].shape
         (3, 3, 1, 4)
     """
-    if channels < 1:
-        raise ModelError(f"A conv layer needs at least 1 channel, got {channels}.", hint="For example conv(16, 3).")
-    padding = padding if isinstance(padding, str) else tuple(tuple(pair) for pair in padding)
-    init = ConvInit(channels, _pair(kernel), activation, bias)
-    return linear_layer(init, ConvLinear(_pair(stride), padding), activation, f"conv({channels}, {kernel})")
+    channels = _at_least_one(channels, "A conv layer needs at least 1 channel", "For example conv(16, 3).")
+    kernel = _pixels(kernel, "A conv layer needs a kernel", "For example conv(16, 3) or conv(16, (3, 5)).")
+    stride = _pixels(stride, "A conv layer needs a stride", "For example conv(16, 3, stride=2).")
+    init = ConvInit(channels, kernel, activation, bias)
+    return linear_layer(init, ConvLinear(stride, _padding(padding)), activation, f"conv({channels}, {_text(kernel)})")
 
 
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
+def _pixels(given: Any, needs: str, hint: str) -> tuple[int, int]:
+    """One number of pixels for both axes, or one for each."""
+    pair = given if isinstance(given, tuple | list) else (given, given)
+    numbers = [whole_number(number) or 0 for number in pair]
+    if len(numbers) != 2 or min(numbers) < 1:
+        raise ModelError(f"{needs} of one or two whole numbers of at least 1, got {given!r}.", hint=hint)
+    return numbers[0], numbers[1]
+
+
+def _text(pair: tuple[int, int]) -> str:
+    return str(pair[0] if pair[0] == pair[1] else pair)
+
+
+PADDINGS = ("SAME", "SAME_LOWER", "VALID")
+
+
+def _padding(given: Any) -> Any:
+    """Padding as a convolution takes it, hashable."""
+    if isinstance(given, str) and given.upper() in PADDINGS:
+        return given.upper()
+    try:
+        pairs = () if isinstance(given, str) else tuple(tuple(map(operator.index, pair)) for pair in given)
+    except TypeError:
+        pairs = ()
+    if len(pairs) != 2 or any(len(pair) != 2 for pair in pairs):
+        raise ModelError(
+            f"A conv layer has no padding {given!r}.",
+            hint='Use "SAME", "VALID" or ((top, bottom), (left, right)), such as ((1, 1), (1, 1)).',
+        )
+    return pairs
+
+
+def _check_image(layer: str, input_shape: Shape) -> None:
+    if len(input_shape) != 3:
+        raise ModelError(
+            f"{layer} takes examples of shape (H, W, C), got {tuple(input_shape)}.",
+            hint="Images are (B, H, W, C); add the channel axis with x[..., None].",
+        )
 
 
 @dataclass(frozen=True)
@@ -465,6 +528,8 @@ class AvgPoolLinear:
 
     def __call__(self, params: PyTree, x: jax.Array) -> jax.Array:
         """``(B, H, W, C) -> (B, H', W', C)``."""
+        _check_image("avg_pool", x.shape[1:])
+        x = _in_floats(x, params)
         total = jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, *self.window, 1), (1, *self.stride, 1), "VALID")
         return total / math.prod(self.window)
 
@@ -474,14 +539,22 @@ def avg_pool(window: int | tuple[int, int], stride: int | tuple[int, int] | None
 
     Args:
         window: side, or (height, width), in pixels.
-        stride: step in pixels; the window's own size by default.
+        stride: step, or (down, right), in pixels; the window's own size by default.
+
+    Raises:
+        ModelError: a window or stride below 1.
 
     Example:
         >>> avg_pool(2).apply((), (), jnp.ones((1, 4, 4, 3)))[0].shape
         (1, 2, 2, 3)
     """
-    linear = AvgPoolLinear(_pair(window), _pair(window if stride is None else stride))
-    return linear_layer(no_params, linear, "identity", f"avg_pool({window})")
+    window, stride = _window("avg_pool", window, stride)
+    return linear_layer(no_params, AvgPoolLinear(window, stride), "identity", f"avg_pool({_text(window)})")
+
+
+def _window(name: str, window: Any, stride: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    pair = _pixels(window, f"{name} needs a window", f"For example {name}(2).")
+    return pair, pair if stride is None else _pixels(stride, f"{name} needs a stride", f"For example {name}(3, 2).")
 
 
 @dataclass(frozen=True)
@@ -493,6 +566,8 @@ class MaxPool:
 
     def __call__(self, params: PyTree, x: jax.Array) -> jax.Array:
         """``(B, H, W, C) -> (B, H', W', C)``."""
+        _check_image("max_pool", x.shape[1:])
+        x = _in_floats(x, params)
         return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, *self.window, 1), (1, *self.stride, 1), "VALID")
 
 
@@ -501,14 +576,17 @@ def max_pool(window: int | tuple[int, int], stride: int | tuple[int, int] | None
 
     Args:
         window: side, or (height, width), in pixels.
-        stride: step in pixels; the window's own size by default.
+        stride: step, or (down, right), in pixels; the window's own size by default.
+
+    Raises:
+        ModelError: a window or stride below 1.
 
     Example:
         >>> max_pool(2).apply((), (), jnp.ones((1, 4, 4, 3)))[0].shape
         (1, 2, 2, 3)
     """
-    pool = MaxPool(_pair(window), _pair(window if stride is None else stride))
-    return Layer(no_params, Stateless(pool), name=f"max_pool({window})")
+    window, stride = _window("max_pool", window, stride)
+    return Layer(no_params, Stateless(MaxPool(window, stride)), name=f"max_pool({_text(window)})", numeric=True)
 
 
 def flatten_linear(params: PyTree, x: jax.Array) -> jax.Array:
@@ -570,6 +648,7 @@ def _chain(layers: tuple[Layer, ...], skip: bool, name: str) -> Layer:
         name=f"{name}({inner})",
         stateful=any(layer.stateful for layer in layers),
         stochastic=any(layer.stochastic for layer in layers),
+        numeric=layers[0].numeric,
     )
 
 
@@ -622,7 +701,19 @@ def function(fn: Callable[[PyTree, PyTree], PyTree], init: Callable[[jax.Array, 
     return Layer(made, Stateless(fn), name=getattr(fn, "__name__", type(fn).__name__))
 
 
-# ---------------------------------------------------------------------------- shapes and their errors
+# ---------------------------------------------------------------------------- types, shapes and their errors
+
+
+def _in_floats(x: PyTree, params: PyTree) -> PyTree:
+    """Integers and booleans in the float type of parameters, the default one where there are none."""
+    dtypes = (leaf.dtype for leaf in jax.tree.leaves(params) if hasattr(leaf, "dtype"))
+    dtype = next((dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.inexact)), default_float())
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype) if _is_whole(leaf) else leaf, x)
+
+
+def _is_whole(leaf: Any) -> bool:
+    dtype = jnp.result_type(leaf)
+    return jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_)
 
 
 def _example(shape: Shape) -> jax.ShapeDtypeStruct:
@@ -630,9 +721,40 @@ def _example(shape: Shape) -> jax.ShapeDtypeStruct:
 
 
 def output_shape(layer: Layer | Layered, params: PyTree, model_state: PyTree, input_shape: Shape) -> Shape:
-    """Shape of one example after a layer, without computing."""
-    y = jax.eval_shape(lambda p, s, x: layer.apply(p, s, x)[0], params, model_state, _example(tuple(input_shape)))
-    return tuple(y.shape[1:])
+    """Shape of one example after a layer, without computing.
+
+    Raises:
+        ModelError: the layer makes nothing of its input, or something else than one array.
+    """
+    x = _example(tuple(input_shape))
+    y = jax.eval_shape(lambda p, s, x: layer.apply(p, s, x)[0], params, model_state, x)
+    _check_not_empty(y, x)
+    return tuple(one_array(y).shape[1:])
+
+
+def _check_not_empty(y: PyTree, x: PyTree) -> None:
+    if any(0 in leaf.shape for leaf in jax.tree.leaves(y)) and not any(0 in leaf.shape for leaf in jax.tree.leaves(x)):
+        raise ModelError(
+            f"nothing is left of an input of shape {shape_text(x)}: the output has shape {shape_text(y)}.",
+            hint='Use a smaller window, kernel or stride, padding="SAME", or larger images.',
+        )
+
+
+def one_array(activity: PyTree) -> Any:
+    """What a layer returned, which must be one array here.
+
+    Raises:
+        ModelError: it is a tuple or another tree.
+
+    >>> one_array(jnp.ones(3)).shape
+    (3,)
+    """
+    if not jax.tree_util.all_leaves([activity]):
+        raise ModelError(
+            f"it returns {shape_text(activity)}, expected one array per layer.",
+            hint="Join the arrays with jnp.concatenate, or put the layers between which they pass into one block.",
+        )
+    return activity
 
 
 @contextmanager
@@ -675,6 +797,8 @@ def check_forward(model: Any, params: PyTree, x: PyTree, *, model_state: PyTree 
         return _check_layers(model, params, x, model_state)
     try:
         return jax.eval_shape(lambda p, s, x: forward(model, p, x, model_state=s)[0], params, model_state, x)
+    except ModelError:
+        raise
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
@@ -690,9 +814,11 @@ def _check_layers(model: Layered, params: PyTree, x: PyTree, model_state: PyTree
             f"params has {given}, expected a tuple of {len(model)}, one entry per layer.",
             hint="model.init(key, input_shape) makes them.",
         )
-    shape = jax.eval_shape(lambda x: x, x)
+    below = jax.eval_shape(model.inputs, params, x)
     for index, layer in enumerate(model.layers):
         state = model.layer_states(model_state)[index]
-        with naming(index, layer, shape_text(shape)):
-            shape = jax.eval_shape(lambda p, s, x, f=layer.apply: f(p, s, x)[0], params[index], state, shape)
-    return shape
+        with naming(index, layer, shape_text(below)):
+            above = jax.eval_shape(lambda p, s, x, f=layer.apply: f(p, s, x)[0], params[index], state, below)
+            _check_not_empty(above, below)
+        below = above
+    return below

@@ -31,7 +31,7 @@ def cnn(channels: Sequence[int], n_outputs: int, activation: str | Elementwise =
         >>> model(params, jnp.ones((4, 28, 28, 1))).shape
         (4, 10)
     """
-    if not channels:
+    if len(channels) == 0:
         raise ModelError("A CNN needs at least one convolution, got none.", hint="cnn((8, 16), 10).")
     stages = [layer for width in channels for layer in (conv(width, kernel, activation=activation), avg_pool(2))]
     return Layered((*stages, flatten(), dense(n_outputs)))

@@ -25,6 +25,10 @@ from neurai_core.errors import DataError, ModelError, OutputError
 
 Arrays = dict[str, NDArray[Any]]
 SUFFIX = ".safetensors"
+HELD = frozenset(f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)) | {
+    "bool",
+    "complex64",
+}
 KEPT = 2  # the newest, and the one to fall back to
 
 
@@ -37,6 +41,7 @@ def save(path: Path, tree: PyTree, facts: Mapping[str, Any] | None = None) -> Pa
         facts: what JSON holds, kept beside the arrays.
 
     Raises:
+        ModelError: a leaf is none of the numbers that a file can hold; names it.
         OutputError: the file cannot be written.
 
     Example:
@@ -46,7 +51,7 @@ def save(path: Path, tree: PyTree, facts: Mapping[str, Any] | None = None) -> Pa
         >>> load(path, {"w": np.zeros(2, np.float32)})
         ({'w': Array([1., 1.], dtype=float32)}, {'step': 3})
     """
-    arrays = {name: _plain(leaf) for name, leaf in _named_leaves(tree)}
+    arrays = {name: _plain(name, leaf) for name, leaf in _named_leaves(tree)}
     text = json.dumps(dict(facts or {}), sort_keys=True)
     # One entry, because safetensors writes several in any order and equal runs shall give equal files.
     manifest = json.dumps({"facts": text, "sha256": _digest(arrays, text)}, sort_keys=True)
@@ -69,7 +74,7 @@ def load(path: Path, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
         like: a tree of the same structure, shapes and dtypes; its values do not matter.
 
     Returns:
-        ``(tree, facts)``.
+        ``(tree, facts)``; arrays of JAX, or of NumPy where JAX would round them to a narrower type.
 
     Raises:
         DataError: the file cannot be read, or is damaged.
@@ -77,7 +82,7 @@ def load(path: Path, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
     """
     arrays, facts = _verified(path)
     leaves = _named_leaves(like)
-    _check_same(path, arrays, {name: _plain(leaf) for name, leaf in leaves})
+    _check_same(path, arrays, {name: _plain(name, leaf) for name, leaf in leaves})
     restored = [_restored(arrays[name], leaf) for name, leaf in leaves]
     return jax.tree.unflatten(jax.tree.structure(like), restored), facts
 
@@ -131,17 +136,31 @@ def _is_key(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _plain(leaf: Any) -> NDArray[Any]:
-    """A leaf as numpy's own dtypes hold it: keys as their data, bfloat16 and its like as unsigned integers."""
+def _plain(name: str, leaf: Any) -> NDArray[Any]:
+    """A leaf as the file holds it: keys as their data, bfloat16 and its like as unsigned integers, little-endian."""
     array = np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf, order="C")
-    return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
+    if _is_extension(array.dtype):
+        return array.view(f"u{array.dtype.itemsize}")
+    dtype = array.dtype.newbyteorder("<")
+    if dtype.name not in HELD:
+        raise ModelError(
+            f"The leaf {name} is {dtype}{list(array.shape)}, which a checkpoint cannot hold.",
+            "It holds booleans, integers and floats of at most 64 bits, complex64 and PRNG keys.",
+        )
+    return array.astype(dtype, copy=False)
 
 
-def _restored(array: NDArray[Any], like: Any) -> jax.Array:
+def _is_extension(dtype: np.dtype[Any]) -> bool:
+    """Whether a dtype is one that another library adds to NumPy, such as bfloat16."""
+    return dtype.isbuiltin == 2
+
+
+def _restored(array: NDArray[Any], like: Any) -> Any:
     if _is_key(like):
         return jax.random.wrap_key_data(jax.numpy.asarray(array), impl=jax.random.key_impl(like))
     dtype = np.asarray(like).dtype
-    return jax.numpy.asarray(array.view(dtype) if dtype.kind == "V" else array)
+    array = array.view(dtype) if _is_extension(dtype) else array
+    return jax.numpy.asarray(array) if jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype else array
 
 
 def _digest(arrays: Mapping[str, NDArray[Any]], facts: str) -> str:

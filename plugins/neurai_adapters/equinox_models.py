@@ -33,7 +33,7 @@ from neurai_adapters.conversion import (
     remember,
     scatter,
 )
-from neurai_adapters.equinox_parts import BUFFER, PARAM, Mark, Part, mark, part_of, state_of
+from neurai_adapters.equinox_parts import BUFFER, PARAM, Mark, Part, Place, mark, part_of, state_of
 from neurai_adapters.sequences import (
     ELEMENTWISE,
     Affine,
@@ -120,17 +120,17 @@ _PLANS: dict[Hashable, EquinoxPlan] = {}
 # ---------------------------------------------------------------------------- layers
 
 
-def as_layer(module: Any) -> Layer:
+def as_layer(module: Any, place: Place) -> Layer:
     """One element of a sequence as a layer."""
     function = structural(module.fn) if type(module) is eqx.nn.Lambda else None
     if function is not None and is_one_of(function, ELEMENTWISE):
         return activation_layer(function)
-    part = part_of(module)
+    part = part_of(module, place)
     init = MadeByLibrary(INIT_HINT) if part.carries or PARAM in part.marks else no_params
     name = part.name if function is None else name_of(function)
     if type(module) in LINEAR_MODULES or (function is not None and is_one_of(function, LINEAR_FUNCTIONS)):
         return linear_layer(init, Affine(part), "identity", name)
-    return Layer(init, part, name=name, stateful=part.carries, stochastic=part.draws)
+    return Layer(init, part, name=name, stateful=part.carries, stochastic=part.draws, finds_key=True)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class PerNeuron:
         return name_of(self.function)
 
 
-def units_of(model: Any, path: Path = ()) -> list[Unit]:
+def units_of(model: Any, path: Path = (), place: Place = ()) -> list[Unit]:
     """The layers of a sequence, sequences inside it unrolled.
 
     Raises:
@@ -156,17 +156,21 @@ def units_of(model: Any, path: Path = ()) -> list[Unit]:
     """
     call = type(model).__call__ if callable(model) else None
     if call is eqx.nn.Sequential.__call__:
-        members = [((*path, "layers", i), layer) for i, layer in enumerate(model.layers)]
-        return [unit for at, layer in members for unit in _element(layer, at)]
+        length = len(model.layers)
+        return [
+            unit
+            for i, layer in enumerate(model.layers)
+            for unit in _element(layer, (*path, "layers", i), (*place, (i, length)))
+        ]
     if call is eqx.nn.MLP.__call__:
         return _mlp_units(model, path)
     raise cannot_layer(name_of(model), "an eqx.nn.Sequential or an eqx.nn.MLP")
 
 
-def _element(module: Any, path: Path) -> list[Unit]:
+def _element(module: Any, path: Path, place: Place) -> list[Unit]:
     if type(module) in (eqx.nn.Sequential, eqx.nn.MLP):
-        return units_of(module, path)
-    return [Unit(path, as_layer(module))]
+        return units_of(module, path, place)
+    return [Unit(path, as_layer(module, place))]
 
 
 def _mlp_units(model: eqx.nn.MLP, path: Path) -> list[Unit]:
@@ -185,7 +189,7 @@ def _mlp_units(model: eqx.nn.MLP, path: Path) -> list[Unit]:
 
 
 def _dense(path: Path, layer: eqx.nn.Linear, function: Callable[..., Any]) -> list[Unit]:
-    linear = Unit(path, as_layer(layer))
+    linear = Unit(path, as_layer(layer, ()))
     if function is MLP_IDENTITY:
         return [linear]
     function = structural(function)

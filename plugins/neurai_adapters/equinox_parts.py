@@ -30,6 +30,7 @@ class Mark:
 
 
 PARAM, BUFFER = Mark(True), Mark(False)
+Place = tuple[tuple[int, int], ...]  # index in a sequence and the sequence's length, the outermost first
 
 
 def mark(leaf: Any) -> Any:
@@ -44,7 +45,7 @@ class Part:
     """A module as ``(params, model_state, x, *, key, train) -> (y, model_state)`` on a batch.
 
     Compares by the structure of the module: tree, settings and functions, not the arrays. A module that wants
-    a key in evaluation too gets a fixed one there.
+    a key in evaluation too gets a fixed one there. ``place`` is where it stands in the sequences around it.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Part:
     needs_key: bool
     takes_state: bool
     draws: bool
+    place: Place = ()
 
     @property
     def carries(self) -> bool:
@@ -74,7 +76,14 @@ class Part:
     def __call__(
         self, params: PyTree, model_state: PyTree, x: PyTree, *, key: Any = None, train: bool = False
     ) -> tuple[PyTree, PyTree]:
-        """One forward pass of a batch; raises ModelError when dropout lacks its key."""
+        """One forward pass of a batch; raises ModelError when dropout lacks its key or channels come last."""
+        try:
+            return self._run(params, model_state, x, key, train)
+        except (TypeError, ValueError) as error:
+            _check_channels(self.module(params, model_state), x, error)
+            raise
+
+    def _run(self, params: PyTree, model_state: PyTree, x: PyTree, key: Any, train: bool) -> tuple[PyTree, PyTree]:
         module = self.module(params, model_state)
         if not train:
             module = eqx.nn.inference_mode(module)
@@ -82,7 +91,7 @@ class Part:
             raise no_key(self.name)
         if key is None and self.needs_key:
             key = jax.random.key(0)
-        keys = jax.random.split(key, batch_size(x)) if key is not None and self.takes_key else None
+        keys = self._keys(key, batch_size(x)) if key is not None and self.takes_key else None
         if not self.takes_state:
             return self._batched(lambda x, key: _call(module, x, key=key), 0)(x, keys), model_state
         state = state_of(self.markers, model_state["state"])
@@ -90,12 +99,39 @@ class Part:
         y, state = run(x, keys)
         return y, {**model_state, "state": state.tree_flatten()[0]}
 
+    def _keys(self, key: Any, batch: int) -> Any:
+        """One key per example; a member of a sequence gets what the sequence would hand to it."""
+        keys = jax.random.split(key, batch)
+        for index, length in self.place:
+            keys = jax.vmap(lambda key, at=index, n=length: jax.random.split(key, n)[at])(keys)
+        return keys
+
     def _batched(self, example: Callable[..., Any], out_axes: Any) -> Callable[..., Any]:
         def run(x: PyTree, keys: Any) -> Any:
             axes = (0, None if keys is None else 0)
             return jax.vmap(example, in_axes=axes, out_axes=out_axes, axis_name=self.axis_name)(x, keys)
 
         return run
+
+
+def _check_channels(module: Any, x: Any, error: Exception) -> None:
+    """Say so when a convolution failed because its images have channels last, or none."""
+    conv = next((node for node in _nodes(module) if isinstance(node, eqx.nn.Conv | eqx.nn.ConvTranspose)), None)
+    shape = getattr(x, "shape", ())
+    if conv is None or not shape:
+        return
+    axes, channels = conv.num_spatial_dims, conv.in_channels
+    if len(shape) == axes + 2 and shape[1] != channels and shape[-1] == channels:
+        found, hint = "channels last", "Put them first: x = jnp.moveaxis(x, -1, 1)."
+    elif len(shape) == axes + 1 and channels == 1:
+        found, hint = "no channel axis", "Add one: x = x[:, None]."
+    else:
+        return
+    raise ModelError(
+        f"The batch has shape {tuple(shape)}, {found}, and {module_name(conv)} of Equinox takes batches "
+        f"(B, {channels}, {', '.join(('D', 'H', 'W')[-axes:])}).",
+        hint=hint,
+    ) from error
 
 
 def state_of(keys: tuple[Any, ...], values: tuple[Any, ...]) -> Any:
@@ -113,8 +149,8 @@ def _call(module: Any, *args: Any, key: Any) -> Any:
     return module(*args) if key is None else module(*args, key=key)
 
 
-def part_of(module: Any) -> Part:
-    """The structure of a module.
+def part_of(module: Any, place: Place = ()) -> Part:
+    """The structure of a module that stands at a place in the sequences around it.
 
     Raises:
         ModelError: the module cannot be called, or its layers expect several batch axes.
@@ -126,7 +162,7 @@ def part_of(module: Any) -> Part:
     leaves, treedef = jax.tree.flatten(module)
     markers = _markers(module)
     takes = _parameters(module)
-    needs_key = "key" in takes and takes["key"].default is inspect.Parameter.empty
+    needs_key = _needs_key(module)
     return Part(
         name=module_name(module),
         treedef=treedef,
@@ -138,7 +174,16 @@ def part_of(module: Any) -> Part:
         needs_key=needs_key,
         takes_state=bool(markers) and _takes_state(takes),
         draws=needs_key or _has_dropout(module),
+        place=place,
     )
+
+
+def _needs_key(module: Any) -> bool:
+    """Whether a module, or one of the members that a sequence calls, cannot be called without a key."""
+    if type(module) is eqx.nn.Sequential:
+        return any(map(_needs_key, module.layers))
+    key = _parameters(module).get("key")
+    return key is not None and key.default is inspect.Parameter.empty
 
 
 def _parameters(module: Any) -> dict[str, inspect.Parameter]:

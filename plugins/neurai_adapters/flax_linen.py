@@ -5,10 +5,12 @@ under ``"params"`` for a model without other collections; gradients come back in
 the collections. In layers every layer's params are what Linen made for it: ``{"kernel": (D_in, D_out),
 "bias": ...}``.
 
-Training and evaluation are told to the model's ``__call__`` through an argument ``train``, ``training``,
-``is_training``, ``deterministic`` or ``use_running_average``, where it has one. Whatever the code of the
-model says, evaluation switches ``deterministic`` and ``use_running_average`` on in all modules inside it,
-and training switches them off where they were left open.
+Training and evaluation are told through an argument ``train``, ``training``, ``is_training``,
+``deterministic`` or ``use_running_average`` of ``__call__``, where it has one: to the model, and to every member of
+a sequence, which itself hands arguments on to the first one only. Modules inside a member hear of it from that
+member's code. Whatever the code says, evaluation switches ``deterministic`` and ``use_running_average`` on in all
+modules inside, and training switches them off where they were left open. A key is the model's ``dropout`` stream,
+and a layer draws from it what the module draws in its place in the model.
 """
 
 from __future__ import annotations
@@ -17,16 +19,18 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import flax
 import flax.linen as nn
 import jax
 import numpy as np
+from flax.core.scope import LazyRng
 
 from neurai_adapters.conversion import MadeByLibrary, Path, Whole, no_key, path_text, remember
 from neurai_adapters.sequences import (
+    FLAGS,
     Affine,
     Unit,
     cannot_layer,
@@ -37,6 +41,7 @@ from neurai_adapters.sequences import (
     name_of,
     structural,
     tied,
+    told_of_training,
 )
 from neurai_core.adapting import Adapted
 from neurai_core.arrays import PyTree
@@ -45,8 +50,6 @@ from neurai_core.layered import Layer, Layered, linear_layer
 
 LINEAR_MODULES = (nn.Dense, nn.DenseGeneral, nn.Einsum, nn.Conv, nn.ConvLocal, nn.ConvTranspose)
 LINEAR_FUNCTIONS = frozenset([nn.avg_pool])
-TRAIN_NAMES = ("train", "training", "is_training")
-FLAGS = ("deterministic", "use_running_average")
 PARAMS_HINT = "Make them with variables = model.init(key, x), x one batch, and pass variables."
 INIT_HINT = "Make them in Flax, variables = model.init(key, x), then as_layered(model, variables)."
 
@@ -114,9 +117,16 @@ def _modules(value: Any) -> Iterator[nn.Module]:
 
 @dataclass(frozen=True)
 class Part:
-    """A module as ``(params, model_state, x, *, key, train) -> (y, model_state)``, by its structure."""
+    """A module as ``(params, model_state, x, *, key, train) -> (y, model_state)``, by its structure.
+
+    Attributes:
+        structure: what it compares by.
+        path: names that lead to it in the user's model.
+        module: the module.
+    """
 
     structure: Hashable
+    path: Path
     module: nn.Module = field(compare=False)
 
     @property
@@ -131,14 +141,8 @@ class Part:
         variables = {"params": params or {}, **(model_state or {})}
         mutable = list(model_state) if train and model_state else False
         try:
-            with nn.intercept_methods(_mode(train)):
-                result = self.module.apply(
-                    variables,
-                    x,
-                    rngs=_rngs(key, train),
-                    mutable=mutable,
-                    **_train_argument(self.module, train),
-                )
+            with nn.intercept_methods(_mode(train, self._told)):
+                result = self.module.apply(variables, x, rngs=self._rngs(key, train), mutable=mutable)
         except flax.errors.InvalidRngError as error:
             raise no_key(self.name) from error
         except flax.errors.FlaxError as error:
@@ -146,27 +150,36 @@ class Part:
             raise ModelError(f"The parameters do not fit {self.name}: {reason}", hint=PARAMS_HINT) from error
         return result if mutable else (result, model_state)
 
+    @cached_property
+    def _told(self) -> frozenset[Path]:
+        """Where the modules are that are told of training: the module itself, or the members of a sequence."""
+        return frozenset(path for path, _ in _unrolled(self.module, ()))
 
-def _rngs(key: Any, train: bool) -> Any:
-    """Other streams fall back on ``params``; a model that draws in evaluation gets a fixed key."""
-    if key is None:
-        return None if train else {"params": jax.random.key(0)}
-    return {"params": key, "dropout": key}
+    def _rngs(self, key: Any, train: bool) -> Any:
+        """Other streams fall back on ``params``; a model that draws in evaluation gets a fixed key."""
+        if key is None and train:
+            return None
+        # With its path folded in, a layer draws what it draws inside the whole model.
+        stream = LazyRng.create(jax.random.key(0) if key is None else key, *self.path)
+        return {"params": stream} if key is None else {"params": stream, "dropout": stream}
 
 
-def _train_argument(module: nn.Module, train: bool) -> dict[str, Any]:
-    names = inspect.signature(type(module).__call__).parameters
-    told: dict[str, Any] = {name: train for name in TRAIN_NAMES if name in names}
-    return told | {name: not train for name in FLAGS if name in names and getattr(module, name, None) is None}
+def _mode(train: bool, told: frozenset[Path]) -> Callable[..., Any]:
+    """An interceptor that tells modules of training, and sets the flags of every module inside.
 
-
-def _mode(train: bool) -> Callable[..., Any]:
-    """An interceptor that sets ``deterministic`` and ``use_running_average`` in every module."""
+    Args:
+        train: whether in training.
+        told: paths of the modules that are told by an argument.
+    """
 
     def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
         module = context.module
+        if context.method_name != "__call__":
+            return call(*args, **kwargs)
+        if module.path in told:
+            kwargs = told_of_training(module, train) | kwargs
         flags = [flag for flag in FLAGS if flag in _fields(type(module))]
-        if context.method_name != "__call__" or not flags:
+        if not flags:
             return call(*args, **kwargs)
         bound = inspect.signature(type(module).__call__).bind(module, *args, **kwargs)
         return _call_with_flags(call, module, bound, flags, train)
@@ -189,15 +202,15 @@ def _call_with_flags(call: Callable[..., Any], module: Any, bound: Any, flags: l
             object.__setattr__(module, flag, attribute)
 
 
-def part_of(module: nn.Module) -> Part:
-    """A module as a pure function.
+def part_of(module: nn.Module, path: Path = ()) -> Part:
+    """A module as a pure function; ``path`` leads to it in the user's model.
 
     Raises:
         ModelError: the module cannot be called.
     """
     if not callable(module):
         raise ModelError(f"The model {name_of(module)} has no __call__.", hint="Give it __call__(self, x) of a batch.")
-    return Part(structure_of(module), module)
+    return Part(structure_of(module), path, module)
 
 
 def _see(model: nn.Module, needs: str) -> tuple[Any, list[Path] | None]:
@@ -211,18 +224,18 @@ def _see(model: nn.Module, needs: str) -> tuple[Any, list[Path] | None]:
 # ---------------------------------------------------------------------------- layers
 
 
-def as_layer(member: Any) -> Layer:
-    """One member of a sequence as a layer."""
+def as_layer(member: Any, path: Path) -> Layer:
+    """One member of a sequence, and where it is there, as a layer."""
     if not isinstance(member, nn.Module):
         return function_layer(member, LINEAR_FUNCTIONS)
-    part = part_of(member)
+    part = part_of(member, path)
     init = MadeByLibrary(INIT_HINT)
     if type(member) in LINEAR_MODULES:
         return linear_layer(init, Affine(part), "identity", part.name)
     inside = list(_modules(member))
     stateful = any(isinstance(module, nn.BatchNorm) for module in inside)
     stochastic = any(isinstance(module, nn.Dropout) and _draws(module) for module in inside)
-    return Layer(init, part, name=part.name, stateful=stateful, stochastic=stochastic)
+    return Layer(init, part, name=part.name, stateful=stateful, stochastic=stochastic, finds_key=True)
 
 
 def _draws(dropout: nn.Dropout) -> bool:
@@ -237,9 +250,9 @@ def members_of(model: Any, path: Path = ()) -> list[tuple[Path, Any]]:
     """
     if not _is_sequence(model):
         raise cannot_layer(name_of(model), "an nn.Sequential")
-    names = [getattr(member, "name", None) or f"layers_{i}" for i, member in enumerate(model.layers)]
-    found = zip(names, model.layers, strict=True)
-    return [pair for name, member in found for pair in _unrolled(member, (*path, name))]
+    # Linen gives members these names whatever names they have.
+    found = [((*path, f"layers_{i}"), member) for i, member in enumerate(model.layers)]
+    return [pair for at, member in found for pair in _unrolled(member, at)]
 
 
 def _unrolled(member: Any, path: Path) -> list[tuple[Path, Any]]:
@@ -252,7 +265,7 @@ def _is_sequence(model: Any) -> bool:
 
 def _layered(model: nn.Module) -> tuple[Layered, list[Path]]:
     members = members_of(model)
-    layers = [as_layer(member) for _, member in members]
+    layers = [as_layer(member, path) for path, member in members]
     _check_ties(model, members, layers)
     units = merge_activations(Unit(path, layer) for (path, _), layer in zip(members, layers, strict=True))
     return chain(units, name_of(model)), [unit.path for unit in units]

@@ -7,8 +7,10 @@ otherwise from the module; the module itself is never changed. Inside, everythin
 an argument of a compiled function costs three times as much. In layers every layer's params are a dict of
 the library's own leaves: ``{"kernel": (D_in, D_out), "bias": (D_out,)}``.
 
-In training a module runs in the mode it was given in, otherwise as after ``model.eval()``. Its random
-streams start anew from the key of the call, so that a fixed key gives a fixed dropout mask.
+In training a module runs in the mode it was given in, otherwise as after ``model.eval()``. A model, or a member of
+a sequence, whose ``__call__`` has an argument ``train``, ``training``, ``is_training``, ``deterministic`` or
+``use_running_average`` is told by that too. The random streams start anew from the key of the call, as after
+``nnx.reseed``, so that a fixed key gives a fixed dropout mask; a layer draws what it draws inside the whole model.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ from neurai_adapters.sequences import (
     name_of,
     place_of,
     tied,
+    told_of_training,
 )
 from neurai_core.adapting import Adapted
 from neurai_core.arrays import PyTree
@@ -165,23 +168,34 @@ class Part:
     """A module as ``(params, model_state, x, *, key, train) -> (y, model_state)``.
 
     Compares by the structure of the module: graph, settings and functions, not the arrays.
+
+    Attributes:
+        name: what error messages call the module.
+        graphdef: its structure.
+        params: name and path of every parameter.
+        carried: the same of every other array.
+        keys: path of every random stream's key, and the stream's number in the whole model.
+        counts: paths of the streams' counts.
+        takes_rngs: whether the module has no streams of its own and is handed one.
+        drawn_before: how often earlier layers draw from that one.
     """
 
     name: str
     graphdef: Any
     params: _Names
     carried: _Names
-    keys: tuple[Path, ...]
+    keys: tuple[tuple[Path, int], ...]
     counts: tuple[Path, ...]
     takes_rngs: bool
+    drawn_before: int = 0
 
     def module(self, params: PyTree, model_state: PyTree, key: Any) -> Any:
         """The module with these arrays and fresh random streams."""
         values = {path: params[name] for name, path in self.params}
         values.update({path: model_state[name] for name, path in self.carried})
-        values.update({path: jax.random.fold_in(key, i) for i, path in enumerate(self.keys)})
+        values.update({path: jax.random.fold_in(key, number) for path, number in self.keys})
         values.update({path: jnp.zeros((), jnp.uint32) for path in self.counts})
-        # Without the copy, Variables made outside a VJP refuse to be updated inside it.
+        # Without the copy, a forward pass would write into Variables that it was given as collections.
         return nnx.merge(self.graphdef, _nested(values), copy=True)
 
     def __call__(
@@ -192,11 +206,30 @@ class Part:
         if not train:
             module.eval()
         before = _values_at(module, self.counts)
-        y = module(x, rngs=nnx.Rngs(key)) if self.takes_rngs and key is not None else module(x)
+        y = _forward(module, (x,), {}, train, self._rngs(key))
         if train and key is None and not _same(before, _values_at(module, self.counts)):
             raise no_key(self.name)
         updated = _values_at(module, tuple(path for _, path in self.carried))
         return y, {name: value for (name, _), value in zip(self.carried, updated, strict=True)} or ()
+
+    def _rngs(self, key: Any) -> Any:
+        if key is None or not self.takes_rngs:
+            return None
+        rngs = nnx.Rngs(key)
+        rngs.default.count.set_value(jnp.uint32(self.drawn_before))
+        return rngs
+
+
+def _forward(module: Any, args: Any, kwargs: Any, train: bool, rngs: Any) -> Any:
+    """``module(*args, **kwargs)``; a sequence tells every member of training, not only the first one."""
+    if _is_sequence(module) and len(module.layers):
+        for member in module.layers:
+            y = _forward(member, args, kwargs, train, rngs)
+            args, kwargs = ((), y) if isinstance(y, dict) else (y if isinstance(y, tuple) else (y,), {})
+        return y
+    told = told_of_training(module, train) if isinstance(module, nnx.Module) else {}
+    handed = {"rngs": rngs} if rngs is not None and _takes_rngs(module) else {}
+    return module(*args, **told, **handed, **kwargs)
 
 
 def _nested(values: Mapping[Path, Any]) -> dict[Any, Any]:
@@ -217,7 +250,21 @@ def _value(variable: Any) -> Any:
     return jax.tree.leaves(variable)[0]
 
 
-def part_of(module: nnx.Module) -> Part:
+class Draws(NamedTuple):
+    """How a member of a model draws random numbers: see `Part`."""
+
+    numbers: Mapping[Path, int]
+    takes_rngs: bool
+    before: int = 0
+
+
+def draws_of(model: nnx.Module) -> Draws:
+    """How a whole model draws."""
+    numbers = {path: number for number, path in enumerate(leaves_by_path(nnx.state(model, nnx.RngKey)))}
+    return Draws(numbers, not numbers and _takes_rngs(model))
+
+
+def part_of(module: nnx.Module, draws: Draws) -> Part:
     """The structure of a module.
 
     Raises:
@@ -232,30 +279,37 @@ def part_of(module: nnx.Module) -> Part:
         graphdef=graphdef,
         params=tuple((path_text(path), path) for path in params),
         carried=tuple((path_text(path), path) for path in carried),
-        keys=keys,
+        keys=tuple((path, draws.numbers[path]) for path in keys),
         counts=counts,
-        takes_rngs=not keys and _takes_rngs(module),
+        takes_rngs=draws.takes_rngs and _takes_rngs(module),
+        drawn_before=draws.before,
     )
 
 
-def _takes_rngs(module: nnx.Module) -> bool:
+def _takes_rngs(module: Any) -> bool:
     # A sequence hands them on; from Flax 0.12.12 on its signature no longer says so.
-    return _is_sequence(module) or "rngs" in inspect.signature(type(module).__call__).parameters
+    if _is_sequence(module):
+        return True
+    call = type(module).__call__ if isinstance(module, nnx.Module) else module
+    try:
+        return "rngs" in inspect.signature(call).parameters
+    except (TypeError, ValueError):  # functions without a signature
+        return False
 
 
 # ---------------------------------------------------------------------------- layers
 
 
-def as_layer(member: Any) -> Layer:
+def as_layer(member: Any, draws: Draws) -> Layer:
     """One member of a sequence as a layer."""
     if not isinstance(member, nnx.Module):
         return function_layer(member, LINEAR_FUNCTIONS)
-    part = part_of(member)
+    part = part_of(member, draws)
     init = MadeByLibrary(INIT_HINT) if part.params or part.carried else no_params
     if type(member) in LINEAR_MODULES:
         return linear_layer(init, Affine(part), "identity", part.name)
     stochastic = bool(part.keys) or part.takes_rngs
-    return Layer(init, part, name=part.name, stateful=bool(part.carried), stochastic=stochastic)
+    return Layer(init, part, name=part.name, stateful=bool(part.carried), stochastic=stochastic, finds_key=True)
 
 
 def members_of(model: Any, path: Path = ()) -> list[tuple[Path, Any]]:
@@ -289,15 +343,52 @@ def _check_ties(model: Any, members: list[tuple[Path, Any]], layers: list[Layer]
                 raise tied(name_of(model), names, "give each layer Variables of its own: nnx.clone(layer)")
 
 
+def _check_streams(model: Any, members: list[tuple[Path, Any]]) -> None:
+    owner: dict[int, int] = {}
+    for index, (_, member) in enumerate(members):
+        parts = _parts(member) if isinstance(member, _NODE) else []
+        for stream in {id(part) for part in parts if isinstance(part, nnx.RngKey)}:
+            first = owner.setdefault(stream, index)
+            if first != index:
+                names = " and ".join(f"layers[{i}] ({name_of(members[i][1])})" for i in (first, index))
+                raise ModelError(
+                    f"The model {name_of(model)} has a random stream in two layers: {names} draw from it in turn, and "
+                    "a rule that works layer by layer cannot tell whose turn it is.",
+                    hint="Give each layer a stream of its own, such as rngs.dropout.fork().",
+                )
+
+
+def _draws_of(model: Any, members: list[tuple[Path, Any]]) -> list[Draws]:
+    """How every member draws what it draws inside the model.
+
+    Raises:
+        ModelError: the members draw in turn from one stream, and it is not known how often one of them does.
+    """
+    whole, before, found = draws_of(model), 0, []
+    for index, (path, member) in enumerate(members):
+        numbers = {at[len(path) :]: n for at, n in whole.numbers.items() if at[: len(path)] == path}
+        found.append(Draws(numbers, whole.takes_rngs, before))
+        if whole.takes_rngs and _takes_rngs(member):
+            if type(member) is not nnx.Dropout and any(_takes_rngs(later) for _, later in members[index + 1 :]):
+                raise ModelError(
+                    f"layers[{index}] ({name_of(member)}) draws random numbers, and so do layers after it, all from "
+                    "the one stream that they are handed.",
+                    hint="Give them streams of their own: pass rngs where they are made.",
+                )
+            before += type(member) is nnx.Dropout and not member.deterministic and 0 < member.rate < 1
+    return found
+
+
 # ---------------------------------------------------------------------------- plans
 
 
 def _plan(model: nnx.Module, needs: str) -> Plan:
     if needs != "layered":
-        part = part_of(model)
+        part = part_of(model, draws_of(model))
         return _plan_of(model, Whole(part, part.name, bool(part.carried), STATE_HINT), [()])
     members = members_of(model)
-    layers = [as_layer(member) for _, member in members]
+    _check_streams(model, members)
+    layers = [as_layer(member, draws) for (_, member), draws in zip(members, _draws_of(model, members), strict=True)]
     _check_ties(model, members, layers)
     paths = [path for path, _ in members]
     units = merge_activations(map(Unit, paths, layers))

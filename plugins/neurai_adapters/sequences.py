@@ -6,6 +6,7 @@ then sees the layers of the papers, "linear, then elementwise". Every other elem
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,6 +38,18 @@ ELEMENTWISE = frozenset(
     + [jnp.tanh, jax.lax.tanh, jax.lax.logistic, *ACTIVATIONS.values()]
 )
 IDENTITIES = frozenset([identity, jax.nn.identity])
+TRAIN_NAMES = ("train", "training", "is_training")
+FLAGS = ("deterministic", "use_running_average")
+
+
+def told_of_training(module: Any, train: bool) -> dict[str, bool]:
+    """The arguments of a Flax module's ``__call__`` that say whether it is trained.
+
+    A flag that the module has as an attribute too is left to the attribute, unless that is None.
+    """
+    names = inspect.signature(type(module).__call__).parameters
+    told = {name: train for name in TRAIN_NAMES if name in names}
+    return told | {name: not train for name in FLAGS if name in names and getattr(module, name, None) is None}
 
 
 @dataclass(frozen=True)

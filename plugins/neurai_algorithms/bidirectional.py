@@ -297,6 +297,7 @@ def _checked_task(
     outputs = check_forward(model, params, x)
     _check_bottom(params, x)
     check_objective(scores[0], outputs, y)
+    x = model.inputs(params, x)
     check_objective(scores[1], jax.eval_shape(lambda x: x, x), x)
     return _task(config, scores, model, params, x, y, clamped(model, params, y))
 

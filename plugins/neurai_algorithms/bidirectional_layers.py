@@ -94,6 +94,7 @@ def _two_way_layer(index: int, layer: Layer, shared: bool) -> Layer:
         linear,
         layer.activation,
         layer.name,
+        numeric=layer.numeric,
     )
 
 

@@ -146,7 +146,7 @@ def _chain(chain: ChainApply, params: PyTree, model_state: PyTree, x: PyTree, ke
     for index, (layer, own, state) in enumerate(
         zip(chain.model.layers, params, chain.model.layer_states(model_state), strict=True)
     ):
-        part_key = None if key is None else jax.random.fold_in(key, index)
+        part_key = chain.model.layer_key(key, index)
         parts.append(around(layer, own, state, below, key=part_key))
         below = parts[-1].output
     updated = model_state if model_state == () else tuple(part.model_state for part in parts)

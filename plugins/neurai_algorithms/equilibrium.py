@@ -18,7 +18,7 @@ from neurai_algorithms.equilibrium_phases import BLOWN_UP
 from neurai_algorithms.equilibrium_rule import build, check_settings
 from neurai_algorithms.equilibrium_spec import PRESETS, EPConfig, EPMode
 from neurai_core.adapting import Adapted
-from neurai_core.arrays import PyTree, Scalar
+from neurai_core.arrays import PyTree, Scalar, whole_number
 from neurai_core.energy import Activities, Energy, chain_of
 from neurai_core.errors import TrainingError, UnknownName, UsageError
 from neurai_core.explain import is_traced, validate_settings
@@ -228,11 +228,12 @@ class EP(LocalBase):
             TrainingError: activities blew up; names the layer and the step of the relaxation.
         """
         optim, opt_state = self._optimizer(optim, opt_state)
-        if not isinstance(repeat, int) or repeat < 1:
+        number = whole_number(repeat)
+        if number is None or number < 1:
             raise UsageError(f"EP: repeat is {repeat!r}, expected a whole number of at least 1.", hint="repeat=1")
         adapted, params, model_state = self._prepare(model, param, batch_data, kwargs)
         draws = self._settings["mode"] == EPMode.RANDOM_SIGN or self._settings.get("init") == "normal"
-        repeat = repeat if draws or any(layer.stochastic for layer in adapted.model.layers) else 1
+        repeat = number if draws or any(layer.stochastic for layer in adapted.model.layers) else 1
         code = _Code(self, self._fixed, adapted if optim is not None else None, optim, repeat)
         numbers = {name: self._settings[name] for name in _NUMBERS if not _absent(self._settings.get(name))}
         carried = self.activities if opt_state is None else opt_state

@@ -166,7 +166,7 @@ class _Machine:
         self, model: Layered, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
     ) -> tuple[Estimate, PyTree]:
         x, y = split_batch(batch)
-        given, params, x = params, *_working(params, x)
+        given, params, x = params, *_working(model, params, x)
         score = objective(self.loss, self.accuracy, self.has_aux)
         cost = Cost(score, self.loss, y)
         chain = self._chain(model, params, x, model_state_of(state), key, train=True)
@@ -188,7 +188,7 @@ class _Machine:
         return estimate, self._next_state(model, params, state, own, x, key)
 
     def predict(self, model: Layered, params: PyTree, x: jax.Array, state: PyTree = ()) -> jax.Array:
-        params, x = _working(params, x)
+        params, x = _working(model, params, x)
         chain = self._chain(model, params, x, model_state_of(state), None, train=False)
         init = self.init if self.init in ("zeros", "feedforward") else self.energy.default_init
         if self.energy.settled_by_feedforward:
@@ -219,13 +219,14 @@ class _Machine:
     def _free(self, chain: Chain, params: PyTree, cost: Cost | None, own: PyTree, key: Any) -> _Free:
         config = self.config
         step_size: Callable[[Scalar], Any] = self.schedule or (lambda t: config.dt)
+        drive = chain.drive(params)
         dynamics = Dynamics(
             self.energy,
             chain,
             params,
-            chain.drive(params),
+            drive,
             cost,
-            lambda t: jnp.asarray(step_size(t) / config.tau, chain.x.dtype),
+            lambda t: jnp.asarray(step_size(t) / config.tau, drive.dtype),
             config.order == "even_odd",
             config.tol,
             config.check_every,
@@ -346,11 +347,13 @@ class _Machine:
 # ---------------------------------------------------------------------------- helpers
 
 
-def _working(params: PyTree, x: jax.Array) -> tuple[PyTree, jax.Array]:
+def _working(model: Layered, params: PyTree, x: jax.Array) -> tuple[PyTree, jax.Array]:
     """Parameters and inputs in the type of the activities: float32 at least, whatever the parameters are."""
+    x = model.inputs(params, x)
     dtypes = [leaf.dtype for leaf in jax.tree.leaves((params, x)) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     dtype = jnp.result_type(jnp.float32, *dtypes)
-    return jax.tree.map(lambda leaf: leaf.astype(dtype), params), x.astype(dtype)
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+    return params, x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x
 
 
 def _checked(activities: Any, shapes: Activities) -> Activities:

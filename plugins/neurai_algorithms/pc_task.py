@@ -41,7 +41,7 @@ class Task(NamedTuple):
 
     def layer_key(self, index: int) -> Any:
         """The key of one layer, the same in every sweep."""
-        return None if self.key is None else jax.random.fold_in(self.key, index)
+        return self.model.layer_key(self.key, index)
 
     def layer_function(self, index: int) -> Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]:
         """``(theta, v) -> (f(v), updated collections)`` of one layer, its draws and collections held."""

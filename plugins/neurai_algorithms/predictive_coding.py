@@ -225,6 +225,7 @@ def _task(
                 f"Layer {index} ({layer.name}) draws from a key and none was given.",
                 hint="Pass one per batch, key=jax.random.key(0); the draw is held during the relaxation.",
             )
+    x = layered.inputs(params, x)
     return Task(layered, tuple(params), layered.layer_states(model_state), x, y, key, score, config)
 
 

@@ -27,6 +27,7 @@ from neurai_core.layered import (
     residual,
 )
 from neurai_core.models import cnn, mlp
+from neurai_core.models.spiking import Constant
 
 KEY = jax.random.key(0)
 
@@ -225,12 +226,93 @@ def test_a_plain_callable_runs_as_a_model():
         (lambda: mlp((3, 2)).init(KEY, (8, 8, 1)), r"Layer 0 \(dense\(2\)\).*shape \(D,\), got \(8, 8, 1\)"),
         (lambda: cnn((4,), 10).init(KEY, (64,)), r"Layer 0 \(conv\(4, 3\)\).*\(H, W, C\), got \(64,\)"),
         (lambda: Layered((residual(dense(4)),)).init(KEY, (3,)), r"turn shape \(3,\) into \(4,\)"),
+        (lambda: Layered((avg_pool(9), flatten(), dense(3))).init(KEY, (8, 8, 1)), r"avg_pool\(9\)\): nothing is left"),
+        (lambda: Layered((max_pool((1, 9)),)).init(KEY, (8, 8, 1)), r"max_pool\(\(1, 9\)\)\): nothing is left"),
+        (lambda: Layered((conv(2, 9, padding="VALID"),)).init(KEY, (8, 8, 1)), "nothing is left of an input"),
+        (lambda: check_forward(Layered((avg_pool(9),)), ((),), jnp.ones((2, 8, 8, 1))), "nothing is left"),
+        (lambda: dense(3).init(KEY, (0,)), "an example has no entries"),
+        (lambda: avg_pool(0), "window of one or two whole numbers of at least 1, got 0"),
+        (lambda: max_pool(2, stride=-1), "stride of one or two whole numbers of at least 1, got -1"),
+        (lambda: conv(2, 3, stride=0), "stride of one or two whole numbers of at least 1, got 0"),
+        (lambda: conv(2, (3,)), r"kernel of one or two whole numbers of at least 1, got \(3,\)"),
+        (lambda: conv(2, 3.0), "kernel of one or two whole numbers of at least 1, got 3.0"),
+        (lambda: conv(2, 3, padding="smae"), "no padding 'smae'"),
+        (lambda: conv(2, 3, padding=1), "no padding 1"),
+        (lambda: dense("3"), "width of at least 1, got '3'"),
+        (lambda: dense(True), "width of at least 1, got True"),
+        (lambda: Layered((avg_pool(2),)).init(KEY, (8, 8)), r"\(H, W, C\), got \(8, 8\)"),
+        (lambda: Layered((function(doubled), dense(3))).init(KEY, (4,)), r"returns \(float32\[1,4\], float32\[1,4\]\)"),
         (lambda: stateful_model()((((), (), (), ())), jnp.ones((1, 2))), "carries a model state"),
     ],
 )
 def test_a_model_that_cannot_be_built_says_which_layer(make, words):
     with pytest.raises(ModelError, match=words):
         make()
+
+
+def doubled(params, x):
+    return x, x
+
+
+def joined(params, pair):
+    return pair[0] + pair[1]
+
+
+def test_layers_may_hand_tuples_to_each_other_in_a_forward_pass():
+    model = Layered((function(doubled), function(joined), dense(3)))
+    params = (), (), dense(3).init(KEY, (4,))[0]
+    x = jnp.ones((2, 4))
+    assert check_forward(model, params, x).shape == (2, 3)
+    np.testing.assert_array_equal(model(params, x), Layered((dense(3),))(params[2:], 2 * x))
+
+
+@pytest.mark.parametrize("number", [np.int64(2), np.uint8(2), jnp.int32(2)])
+def test_a_whole_number_may_be_one_of_numpy_or_jax(number):
+    layers = (conv(number, number, stride=number), avg_pool((number, 2)), max_pool(number), flatten(), dense(number))
+    assert Layered(layers) == Layered((conv(2, 2, stride=2), avg_pool(2), max_pool(2), flatten(), dense(2)))
+    assert cnn(np.array([2, 3]), number) == cnn((2, 3), 2)
+    assert Constant(number) == Constant(2)
+
+
+NUMERIC = {
+    "dense": (dense(3),),
+    "conv": (conv(2, 3, activation="tanh"),),
+    "avg_pool": (avg_pool(2), conv(2, 3)),
+    "max_pool": (max_pool(2), conv(2, 3)),
+    "flatten": (flatten(), dense(3)),
+    "residual": (residual(conv(1, 3)),),
+    "block": (block(max_pool(2), flatten()), dense(3)),
+}
+
+
+@pytest.mark.parametrize("layers", NUMERIC.values(), ids=NUMERIC)
+@pytest.mark.parametrize("x_dtype", [jnp.uint8, jnp.bool_, jnp.float32])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_integers_become_the_parameters_float_type_and_mixed_floats_promote(layers, x_dtype, dtype):
+    model = Layered(layers)
+    shape = (4,) if layers[0].name == "dense(3)" else (4, 4, 1)
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), model.init(KEY, shape)[0])
+    x = jax.random.randint(KEY, (2, *shape), 0, 200).astype(x_dtype)
+    promoted = jnp.float32 if x_dtype == jnp.float32 else dtype
+    y = model(params, x)
+    assert y.dtype == check_forward(model, params, x).dtype == promoted
+    np.testing.assert_array_equal(y, model(params, x.astype(promoted)))
+    alone, _ = layers[0].apply(params[0], (), x)
+    np.testing.assert_array_equal(alone, layers[0].apply(params[0], (), x.astype(alone.dtype))[0])
+
+
+def test_tokens_stay_integers():
+    table = function(lambda params, x: params[x], init=lambda key, shape: jnp.arange(6.0))
+    assert Layered((table,))((jnp.arange(6.0),), jnp.array([3, 1])).tolist() == [3.0, 1.0]
+
+
+@pytest.mark.parametrize("layers", NUMERIC.values(), ids=NUMERIC)
+def test_types_that_agree_cost_no_operation(layers):
+    model = Layered(layers)
+    shape = (4,) if layers[0].name == "dense(3)" else (4, 4, 1)
+    params, _ = model.init(KEY, shape)
+    program = jax.make_jaxpr(model)(params, jnp.ones((2, *shape)))
+    assert not [e for e in equations(program.jaxpr) if str(e.primitive) in ("convert_element_type", "copy")]
 
 
 def test_an_unknown_activation_gets_the_nearest_name():

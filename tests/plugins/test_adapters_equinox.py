@@ -11,7 +11,7 @@ import pytest
 
 from neurai_core.adapting import adapt, as_layered, own_params
 from neurai_core.errors import ModelError
-from neurai_core.grads import BP
+from neurai_core.grads import BP, PC
 from neurai_core.losses import cross_entropy
 
 eqx = pytest.importorskip("equinox")
@@ -202,6 +202,37 @@ def test_dropout_follows_its_key():
     assert not jnp.array_equal(outputs(KEYS[3]), outputs(KEYS[4]))
 
 
+class Noisy(eqx.Module):
+    """A member that wants a key in training and evaluation."""
+
+    linear: eqx.nn.Linear
+
+    def __call__(self, x, key):
+        return self.linear(x + jax.random.normal(key, x.shape))
+
+
+def nested():
+    norm = eqx.nn.BatchNorm(6, "batch", mode="batch")
+    inner = eqx.nn.Sequential([norm, eqx.nn.Dropout(0.5), eqx.nn.MLP(6, 6, 4, 1, key=KEYS[1])])
+    first, last = eqx.nn.Linear(6, 6, key=KEYS[0]), Noisy(eqx.nn.Linear(6, 3, key=KEYS[2]))
+    return eqx.nn.Sequential([first, eqx.nn.Dropout(0.5), eqx.nn.Lambda(jax.nn.relu), inner, last])
+
+
+def test_training_and_draws_are_alike_whole_and_in_layers(x64):
+    (model, state), (x, y) = eqx.nn.make_with_state(nested)(), batch()
+    (value, updated), expected = native_stateful(model, state, x, y, KEYS[3])
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12)
+    for rule in (BP("cross_entropy"), PC("cross_entropy", mode="exact")):
+        (grads, _), loss, _, (_, moved) = rule.get_grads(model, (model, state), (x, y), return_param=True, key=KEYS[3])
+        jax.tree.map(close, jax.tree.leaves((loss, grads, moved)), jax.tree.leaves((value, expected, updated)))
+    layered, params, model_state = as_layered(model, (model, state))
+    outputs, _ = layered.apply(params, model_state, x, key=KEYS[3], train=True)
+    close(cross_entropy(outputs, y), value)
+    whole = adapt(model)
+    own, collections = whole.split((model, state))
+    close(layered(params, x, model_state), whole.model(own, x, collections))
+
+
 def test_dropout_without_a_key_is_an_error():
     model, state = normalized()
     with pytest.raises(ModelError, match="draws random numbers in training and no key"):
@@ -347,6 +378,29 @@ def test_a_sequence_with_a_forward_pass_of_its_own_cannot_be_layered():
     layered, params, _ = as_layered(eqx.nn.Sequential([model]))
     assert layered.layers[0].name == "Residual"
     np.testing.assert_array_equal(layered(params, batch(3)[0]), jax.vmap(model)(batch(3)[0]))
+
+
+def images(channels, axes=2):
+    conv = (eqx.nn.Conv1d, eqx.nn.Conv2d)[axes - 1](channels, 4, 3, key=KEYS[0])
+    width = 4 * 6**axes
+    return eqx.nn.Sequential([conv, eqx.nn.Lambda(jnp.ravel), eqx.nn.Linear(width, 3, key=KEYS[1])])
+
+
+@pytest.mark.parametrize("rule", [BP("cross_entropy"), PC("cross_entropy", mode="exact")], ids=["bp", "pc"])
+@pytest.mark.parametrize(
+    ("axes", "shape", "found", "hint", "fix"),
+    [
+        (2, (8, 8, 3), "channels last", "x = jnp.moveaxis(x, -1, 1)", lambda x: jnp.moveaxis(x, -1, 1)),
+        (1, (8, 3), "channels last", "x = jnp.moveaxis(x, -1, 1)", lambda x: jnp.moveaxis(x, -1, 1)),
+        (2, (8, 8), "no channel axis", "x = x[:, None]", lambda x: x[:, None]),
+    ],
+)
+def test_channels_in_the_wrong_place_get_the_line_that_helps(rule, axes, shape, found, hint, fix):
+    model, (x, y) = images(3 if found == "channels last" else 1, axes), batch(*shape)
+    with pytest.raises(ModelError, match=f"{found}, and Conv{axes}d\\(4\\) of Equinox takes batches") as error:
+        rule.get_grads(model, model, (x, y))
+    assert hint in error.value.hint
+    assert jax.eval_shape(jax.vmap(model), fix(x)).shape == (5, 3)
 
 
 def test_an_mlp_that_scans_cannot_be_layered():

@@ -11,7 +11,7 @@ import pytest
 
 from neurai_core.adapting import adapt, as_layered, own_params
 from neurai_core.errors import ModelError
-from neurai_core.grads import BP
+from neurai_core.grads import BP, PC
 from neurai_core.losses import cross_entropy
 
 flax = pytest.importorskip("flax")
@@ -182,6 +182,130 @@ def test_flags_left_open_are_set_by_training_and_evaluation(needs):
     outputs, still = adapted.model.apply(params, moved, x)
     assert_bitwise(still, moved)
     assert not jnp.array_equal(outputs, first)
+
+
+class Blocked(nn.Module):
+    """Batch statistics, dropout and noise, off unless an argument says that it is trained."""
+
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        x = nn.BatchNorm(use_running_average=not train)(nn.Dense(6)(3 * x))
+        x = nn.Dropout(0.5, deterministic=not train)(x)
+        return x + jax.random.normal(self.make_rng("noise"), x.shape) if train else x
+
+
+class Training(nn.Module):
+    @nn.compact
+    def __call__(self, x, training: bool = False):
+        x = nn.BatchNorm(use_running_average=not training)(nn.Dense(6)(3 * x))
+        return nn.Dropout(0.5, deterministic=not training)(x)
+
+
+class Deterministic(nn.Module):
+    @nn.compact
+    def __call__(self, x, deterministic: bool = True):
+        x = nn.BatchNorm(use_running_average=deterministic)(nn.Dense(6)(3 * x))
+        return nn.Dropout(0.5, deterministic=deterministic)(x)
+
+
+class Running(nn.Module):
+    @nn.compact
+    def __call__(self, x, use_running_average: bool = True):
+        return nn.BatchNorm(use_running_average=use_running_average)(nn.Dense(6)(3 * x))
+
+
+MODES = [
+    (Blocked, {"train": True}),
+    (Training, {"training": True}),
+    (Deterministic, {"deterministic": False}),
+    (Running, {"use_running_average": False}),
+]
+
+
+def squared(outputs, targets):
+    return jnp.mean((outputs - targets) ** 2)
+
+
+def trained_by_flax(apply, variables, x, y):
+    """Gradients, loss and updated variables as a Flax user computes them."""
+
+    def loss(params):
+        rngs = {"dropout": KEYS[3], "noise": KEYS[3]}
+        outputs, updated = apply({**variables, "params": params}, x, rngs=rngs, mutable=["batch_stats"])
+        return squared(outputs, y), updated
+
+    (value, updated), grads = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+    return value, grads, {**variables, **updated}
+
+
+def assert_trained_alike(model, variables, x, y, expected):
+    """By `bp` on the whole, by exact `pc` layer by layer, and by the layers themselves."""
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12)
+    value, grads, updated = expected
+    for rule in (BP(squared), PC(squared, mode="exact")):
+        ours, loss, _, returned = rule.get_grads(model, variables, (x, y), return_param=True, key=KEYS[3])
+        jax.tree.map(close, (loss, ours["params"], returned), (value, grads, updated))
+    layered, params, model_state = as_layered(model, variables)
+    outputs, moved = layered.apply(params, model_state, x, key=KEYS[3], train=True)
+    close(squared(outputs, y), value)
+    moved, expected = (jax.tree.leaves(tree) for tree in (moved, as_layered(model, updated)[2]))
+    jax.tree.map(close, moved, expected)
+
+
+@pytest.mark.parametrize(("block", "told"), MODES, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_block_that_is_told_of_training_trains_alike_whole_and_in_layers(x64, block, told):
+    model, (x, _) = nn.Sequential([block(), nn.Dense(3)]), batch()
+    variables, y = as_double(model.init(KEYS[0], x)), jax.random.normal(KEYS[5], (5, 3))
+    expected = trained_by_flax(functools.partial(model.apply, **told), variables, x, y)
+    assert_trained_alike(model, variables, x, y, expected)
+
+
+def test_every_member_of_nested_sequences_is_told_of_training(x64):
+    class Told(nn.Module):
+        """What the sequence below is if its members could be told by hand."""
+
+        @nn.compact
+        def __call__(self, x):
+            x = Inner(name="layers_1")(nn.Dense(6, name="layers_0")(x))
+            return nn.Dense(3, name="layers_3")(Blocked(name="layers_2")(x, train=True))
+
+    class Inner(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = Blocked(name="layers_1")(nn.relu(x), train=True)
+            return nn.Dropout(0.5, deterministic=False, name="layers_2")(x)
+
+    inner = nn.Sequential([nn.relu, Blocked(), nn.Dropout(0.5)])
+    model, (x, _) = nn.Sequential([nn.Dense(6), inner, Blocked(), nn.Dense(3)]), batch()
+    y = jax.random.normal(KEYS[5], (5, 3))
+    rngs = {"params": KEYS[0], "dropout": KEYS[1]}
+    variables = as_double(Told().init(rngs, x))
+    assert_trained_alike(model, variables, x, y, trained_by_flax(Told().apply, variables, x, y))
+
+
+def test_evaluation_is_told_too(x64):
+    class Eager(nn.Module):
+        @nn.compact
+        def __call__(self, x, train: bool = True):
+            return 2 * x if train else x
+
+    model, x = nn.Sequential([nn.Dense(6), Eager(), nn.Dense(3)]), batch()[0]
+    variables = as_double(model.init(KEYS[0], x))
+    expected = nn.Sequential([nn.Dense(6), lambda x: x, nn.Dense(3)]).apply(variables, x)
+    np.testing.assert_array_equal(adapt(model).model(variables["params"], x), expected)
+    layered, params, model_state = as_layered(model, variables)
+    np.testing.assert_array_equal(layered(params, x, model_state), expected)
+
+
+def test_members_may_have_names(x64):
+    model, (x, y) = nn.Sequential([nn.Dense(6, name="one"), nn.relu, nn.Dense(3, name="two")]), batch()
+    variables = as_double(model.init(KEYS[0], x))
+    layered, params, _ = as_layered(model, variables)
+    np.testing.assert_array_equal(layered(params, x), model.apply(variables, x))
+    grads, loss, _ = PC("cross_entropy", mode="exact").get_grads(model, variables, (x, y))
+    expected_loss, expected = native(model, variables, x, y)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-12)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), grads, expected)
 
 
 def test_dropout_without_a_key_is_an_error():

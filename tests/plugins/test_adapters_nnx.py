@@ -11,7 +11,7 @@ import pytest
 
 from neurai_core.adapting import adapt, as_layered, own_params
 from neurai_core.errors import ModelError
-from neurai_core.grads import BP
+from neurai_core.grads import BP, PC
 from neurai_core.losses import cross_entropy
 
 nnx = pytest.importorskip("flax.nnx")
@@ -203,6 +203,85 @@ def test_dropout_without_streams_of_its_own_draws_from_the_key():
     model = nnx.Sequential(nnx.Dropout(0.5), nnx.Linear(6, 3, rngs=nnx.Rngs(0)))
     grads, _, _ = BP("cross_entropy").get_grads(model, model, batch(), key=KEYS[3])
     assert jax.tree.leaves(grads)
+
+
+class Block(nnx.Module):
+    """Told of training by an argument, not by ``train()`` and ``eval()``."""
+
+    def __init__(self, rngs):
+        self.linear = nnx.Linear(6, 6, rngs=rngs, param_dtype=dtype())
+        self.norm = nnx.BatchNorm(6, rngs=rngs, param_dtype=dtype())
+        self.norm.mean, self.norm.var = nnx.BatchStat(jnp.zeros(6, dtype())), nnx.BatchStat(jnp.ones(6, dtype()))
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x, *, train=False):
+        x = self.norm(self.linear(3 * x), use_running_average=not train)
+        return self.dropout(x, deterministic=not train)
+
+
+def blocks():
+    rngs = nnx.Rngs(4)
+    inner = nnx.Sequential(nnx.Dropout(0.5, rngs=rngs), Block(rngs))
+    return nnx.Sequential(Block(rngs), inner, nnx.Linear(6, 3, rngs=rngs, param_dtype=dtype()))
+
+
+def streamless():
+    rngs = nnx.Rngs(4)
+    first, last = (nnx.Linear(6, width, rngs=rngs, param_dtype=dtype()) for width in (6, 3))
+    return nnx.Sequential(first, nnx.Dropout(0.5), nnx.tanh, nnx.Dropout(0.5), last)
+
+
+def blocks_by_hand(model, x):
+    nnx.reseed(model, default=KEYS[3])
+    first, inner, last = model.layers
+    return last(inner.layers[1](inner.layers[0](first(x, train=True)), train=True))
+
+
+def streamless_by_hand(model, x):
+    return model(x, rngs=nnx.Rngs(KEYS[3]))
+
+
+@pytest.mark.parametrize(("make", "by_hand"), [(blocks, blocks_by_hand), (streamless, streamless_by_hand)])
+def test_training_and_draws_are_alike_whole_and_in_layers(x64, make, by_hand):
+    def squared(outputs, targets):
+        return jnp.mean((outputs - targets) ** 2)
+
+    x, y = batch()[0], jax.random.normal(KEYS[5], (5, 3))
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12)
+    native = make()
+    value, expected = nnx.value_and_grad(lambda model: squared(by_hand(model, x), y))(native)
+    for rule in (BP(squared), PC(squared, mode="exact")):
+        model = make()
+        param = nnx.state(model, (nnx.Param, nnx.BatchStat))
+        grads, loss, _, updated = rule.get_grads(model, param, (x, y), return_param=True, key=KEYS[3])
+        jax.tree.map(close, (loss, nnx.filter_state(grads, nnx.Param)), (value, expected))
+        jax.tree.map(close, updated, nnx.state(native, (nnx.Param, nnx.BatchStat)))
+    layered, params, model_state = as_layered(make())
+    close(squared(layered.apply(params, model_state, x, key=KEYS[3], train=True)[0], y), value)
+
+
+def test_a_random_stream_in_two_layers_is_an_error_that_names_both():
+    class Noise(nnx.Module):
+        def __init__(self, rngs):
+            self.rngs = rngs
+
+        def __call__(self, x):
+            return x + self.rngs.noise.normal(x.shape)
+
+    rngs = nnx.Rngs(0)
+    model = nnx.Sequential(Noise(rngs), nnx.Linear(6, 3, rngs=rngs), Noise(rngs))
+    with pytest.raises(ModelError, match=r"layers\[0\] \(Noise\) and layers\[2\] \(Noise\) draw from it in turn"):
+        as_layered(model)
+
+
+def test_a_forward_pass_does_not_write_into_variables_that_it_is_given():
+    layered, params, model_state = as_layered(normalized())
+    given = {name: nnx.BatchStat(value) for name, value in model_state[1].items()}
+    x = jnp.ones((5, 8))
+    run = functools.partial(layered.layers[1].apply, params[1], given, train=True)
+    _, _, updated = jax.vjp(run, x, has_aux=True)
+    assert not jnp.array_equal(updated["mean"], model_state[1]["mean"])
+    assert_bitwise({name: variable[...] for name, variable in given.items()}, model_state[1])
 
 
 def test_dropout_without_a_key_is_an_error():

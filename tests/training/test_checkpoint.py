@@ -39,6 +39,59 @@ def test_what_is_saved_comes_back_to_the_bit(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+LEAVES = [
+    np.array([1.5, -2], ">f4"),
+    np.array([2**62, -1], ">i8"),
+    np.array([2**63 + 1], np.uint64),
+    np.array([np.pi, np.nan, -0.0]),
+    np.ones(2, np.complex64),
+    np.arange(12, dtype=np.float32).reshape(3, 4).T[::2],
+    np.broadcast_to(np.float32(3), (2, 2)),
+    np.zeros((0, 4), np.float16),
+    np.float32(2.5),
+    2.5,
+    7,
+    True,
+    *(jnp.arange(3).astype(dtype) for dtype in ("bfloat16", "float8_e4m3fn", "float8_e5m2", "int4", "uint4")),
+]
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=lambda leaf: str(getattr(leaf, "dtype", type(leaf).__name__)))
+def test_every_leaf_that_is_saved_comes_back_to_the_bit(tmp_path: Path, leaf: Any) -> None:
+    back, _ = load(save(tmp_path / "a.safetensors", {"w": leaf}), {"w": leaf})
+    expected = np.asarray(leaf)
+    expected = expected.astype(expected.dtype.newbyteorder("="))
+    assert back["w"].dtype == expected.dtype and back["w"].shape == expected.shape
+    assert np.asarray(back["w"]).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+def test_several_keys_come_back(tmp_path: Path, impl: str) -> None:
+    keys = jax.random.split(jax.random.key(3, impl=impl), 4)
+    back, _ = load(save(tmp_path / "a.safetensors", {"keys": keys}), {"keys": keys})
+    assert back["keys"].dtype == keys.dtype
+    np.testing.assert_array_equal(jax.random.key_data(back["keys"]), jax.random.key_data(keys))
+
+
+@pytest.mark.parametrize(
+    "leaf",
+    [
+        np.ones(2, complex),
+        np.ones(2, np.longdouble),
+        np.array([object()]),
+        2**70,
+        "text",
+        np.array(["2020-01-01"], "M8[D]"),
+        np.zeros(2, [("a", "f4")]),
+    ],
+    ids=lambda leaf: str(getattr(leaf, "dtype", type(leaf).__name__)),
+)
+def test_a_leaf_that_no_file_can_hold_is_named_and_nothing_is_written(tmp_path: Path, leaf: Any) -> None:
+    with pytest.raises(ModelError, match=r"The leaf \['a'\]\[0\] is .*, which a checkpoint cannot hold"):
+        save(tmp_path / "a.safetensors", {"a": [leaf]})
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_flipped_bit_goes_unnoticed(tmp_path: Path) -> None:
     path = save(tmp_path / "a.safetensors", {"w": jnp.arange(20.0), "b": jnp.ones(3)}, {"step": 1})
     whole = path.read_bytes()

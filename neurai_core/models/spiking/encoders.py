@@ -14,7 +14,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from neurai_core.arrays import default_float, wide_float
+from neurai_core.arrays import default_float, whole_number, wide_float
 from neurai_core.errors import ModelError, UnknownName
 from neurai_core.naming import canonical, did_you_mean
 
@@ -45,7 +45,7 @@ class Constant:
     steps: int
 
     def __post_init__(self) -> None:
-        check_steps(self.steps)
+        object.__setattr__(self, "steps", check_steps(self.steps))
 
     def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
         """``(B, ...) -> (B, T, ...)``."""
@@ -74,7 +74,7 @@ class Rate:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_steps(self.steps)
+        object.__setattr__(self, "steps", check_steps(self.steps))
 
     def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
         """``(B, ...) -> (B, T, ...)``."""
@@ -103,7 +103,7 @@ class Latency:
     threshold: float = 0.01
 
     def __post_init__(self) -> None:
-        check_steps(self.steps)
+        object.__setattr__(self, "steps", check_steps(self.steps))
         if not 0 <= self.threshold < 1:
             raise ModelError(
                 f"A latency code got threshold={self.threshold}, expected a value in [0, 1).", "Latency(50, 0.01)"
@@ -210,9 +210,10 @@ def check_steps(steps: int) -> int:
     Raises:
         ModelError: fewer than one step.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    number = whole_number(steps)
+    if number is None or number < 1:
         raise ModelError(f"steps={steps} is no number of time steps, expected at least 1.", "For example steps=50.")
-    return steps
+    return number
 
 
 def _known(kind: str, given: str, table: Mapping[str, Callable[..., object]]) -> str:
