@@ -42,7 +42,7 @@ def cite(
                 note(f"{spec.kind} {spec.name} names no reference.")
             entries |= dict.fromkeys(_bibtex(spec.name, one) for one in spec.references)
     for entry in entries:
-        stdout().print(entry, markup=False, soft_wrap=True)
+        stdout().print(entry, soft_wrap=True)
 
 
 def _find(name: str) -> list[PluginSpec]:
@@ -81,7 +81,7 @@ def _print(spec: PluginSpec) -> None:
 
     console = stdout()
     console.print(f"{spec.name} ({spec.kind})", style="bold")
-    console.print(spec.summary, markup=False)
+    console.print(spec.summary)
     settings = [(row.name, row.type, row.default or "must be given", row.range, row.description)
                 for row in describe_settings(spec.config)]  # fmt: skip
     if settings:
@@ -91,7 +91,7 @@ def _print(spec: PluginSpec) -> None:
     facts = spec.model_dump(mode="json", exclude=_SHOWN_ELSEWHERE)
     console.print(table(("fact", "value"), [(key, _text(value)) for key, value in facts.items() if value]))
     for reference in spec.references:
-        console.print(f"Reference: {_citation(reference)}", markup=False)
+        console.print(f"Reference: {_citation(reference)}")
 
 
 def _text(value: Any) -> str:

@@ -39,7 +39,7 @@ def doctor(as_json: JsonFlag = False) -> None:
     else:
         stdout().print(table(("", "found"), [(topic, finding) for topic, finding, _ in findings]))
         for line in wrong or ["nothing"]:
-            stdout().print(f"wrong: {line}", markup=False)
+            stdout().print(f"wrong: {line}")
     if wrong:
         raise typer.Exit(1)
 

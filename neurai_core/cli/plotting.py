@@ -50,7 +50,7 @@ def surrogate(
     from neurai_core.report.gallery import surrogate_gallery  # matplotlib from here on
 
     path = out or Path(f"{'surrogates' if every else '-'.join(names or [])}.png")
-    stdout().print(str(surrogate_gallery(drawn, path, reach=reach)), markup=False)
+    stdout().print(str(surrogate_gallery(drawn, path, reach=reach)))
 
 
 @app.command()
@@ -77,7 +77,7 @@ def relaxation(
     if as_json:
         print_json({"picture": str(picture), "phases": words.splitlines()})
         return
-    stdout().print(f"{words}\nDrawn in {picture}", markup=False)
+    stdout().print(f"{words}\nDrawn in {picture}")
 
 
 def _named(names: list[str], sets: list[str]) -> dict[str, Surrogate]:

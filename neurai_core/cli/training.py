@@ -116,7 +116,6 @@ def _print_result(result: dict[str, Any], *, as_json: bool, quiet: bool) -> None
         console.print(
             "{rule} on {data} with {model}: {parameters} parameters, {steps} steps; all shapes fit and a step "
             "compiles in {compile_s:.2f} s.".format(**result),
-            markup=False,
         )
         return
     _print_table(console, result)
@@ -128,7 +127,6 @@ def _print_table(console: Console, result: dict[str, Any]) -> None:
     console.print(result_table(result))
     console.print(
         f"{result['steps']} steps; everything is in {result['run']}, drawn in learning_curve.png",
-        markup=False,
     )
 
 
@@ -162,7 +160,12 @@ class _View:
             self.bar.stop()
 
     def _begin(self, task: Task, done: int, folder: Path) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         self.bar = Progress(*columns, console=self.console, transient=True)
         self.bar.add_task("training", total=task.steps, completed=done)
         self.bar.start()
@@ -178,7 +181,7 @@ class _View:
             self.bar.update(self.bar.task_ids[0], description=said)
 
     def _line(self, row: dict[str, Any]) -> None:
-        self.console.print(_words(row), markup=False)
+        self.console.print(_words(row))
 
 
 def _words(row: dict[str, Any]) -> str:
