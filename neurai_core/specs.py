@@ -6,13 +6,15 @@ Specs are frozen pydantic models that refuse unknown fields and survive a round 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from functools import reduce
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
 # defer_build moves building the validators, and pydantic's own scan for plugins, from import to first use.
 _FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+_LARGEST = 2**32  # of whole numbers: what sizes, counts and seeds of JAX can be
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Target = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")]
@@ -21,7 +23,8 @@ Target = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")]
 class Config(BaseModel):
     """Base of every settings class: frozen, no unknown settings, finite numbers only.
 
-    Give every number its bounds and every setting a description with its unit or range.
+    Give every number its bounds and every setting a description with its unit or range. Where some settings mean
+    nothing beside others, say so in `unused`: they are then refused, and left out of what a run records.
 
     >>> class SignConfig(Config):
     ...     scale: float = Field(0.02, gt=0, description="size of every gradient entry")
@@ -30,6 +33,27 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(**_FROZEN, allow_inf_nan=False)
+
+    def unused(self) -> Mapping[str, str]:
+        """The settings that mean nothing beside the others, each with where: ``{"tol": "in mode exact"}``.
+
+        One that differs from its default is an error; none of them is recorded.
+        """
+        return {}
+
+    @model_validator(mode="after")
+    def _nothing_in_vain(self) -> Self:
+        for name, where in self.unused().items():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} has no meaning {where}")
+        return self
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _whole_numbers_fit(cls, value: Any) -> Any:
+        if type(value) is int and abs(value) > _LARGEST:
+            raise ValueError(f"whole numbers end at {_LARGEST}")
+        return value
 
 
 class Reference(BaseModel):

@@ -90,6 +90,10 @@ def _explain(error: Exception) -> int:
     if isinstance(error, OSError) and error.filename:
         say_error(f"{str(error.filename)!r} cannot be used: {error.strerror}.", "Check the path and its permissions.")
         return FAILED
+    if isinstance(error, MemoryError) or str(error).startswith("RESOURCE_EXHAUSTED"):
+        reason = (str(error) or "nothing is left").splitlines()[0].removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".")
+        say_error(f"There is not enough memory: {reason}.", "Take a smaller network, batch or data set.")
+        return FAILED
     line = (str(error).strip() or "no message").splitlines()[0]
     say_error(f"unexpected {type(error).__name__}: {line}", "Run it again with --debug to see where it happened.")
     return FAILED

@@ -70,7 +70,7 @@ def watched_streams() -> Iterator[Watched]:
 
 
 def _open_closed() -> None:
-    """Give closed streams their descriptors back, so that no file that is opened later gets one; writing there fails."""
+    """Give closed streams their descriptors back, so that no file opened later gets one; writing there fails."""
     while True:
         descriptor = os.open(os.devnull, os.O_RDONLY)
         if descriptor > 2:

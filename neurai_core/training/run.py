@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -148,7 +149,7 @@ def _default_folder(chosen: Chosen) -> Path:
 
 def _new_folder(folder: Path) -> Path:
     """Make the folder, or find it empty, and see that files can be written into it."""
-    if (folder / CONFIG).exists():
+    if os.path.exists(folder / CONFIG):  # unlike the methods of a path, takes names that are too long
         raise OutputError(
             f"{folder} already holds a run.",
             f"Choose another --out, or go on with: neurai train --resume {folder}",
@@ -175,7 +176,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 def _settings_of(folder: Path) -> Chosen:
     """The settings of the run in a folder."""
-    if not (folder / CONFIG).is_file():
+    if not os.path.isfile(folder / CONFIG):
         raise OutputError(f"{folder} holds no run: it has no {CONFIG}.", "Give the folder of a run, runs/<name>.")
     return choose(file=folder / CONFIG, environ={})
 
