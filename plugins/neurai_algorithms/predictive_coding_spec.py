@@ -141,7 +141,7 @@ class PCConfig(Config):
 
     def unused(self) -> dict[str, str]:
         """The settings that the mode does not use, and ``eta`` beside a corrector."""
-        by_mode = {name: f"in mode {self.mode}" for name in _UNUSED[self.mode]}
+        by_mode = dict.fromkeys(_UNUSED[self.mode], f"in mode {self.mode}")
         return by_mode | ({} if self.corrector is None else {"eta": "beside a corrector"})
 
     @model_validator(mode="after")

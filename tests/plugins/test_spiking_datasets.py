@@ -213,7 +213,7 @@ def test_a_flipped_byte_in_the_directory_of_a_spike_file_is_damage(folder, at, v
     content[content.index(b"PK\x01\x02") + at] = value
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"\.npz is no spike file"):
-        neurai.dataset("spike-files", path=str(folder))
+        build("spike_files", path=str(folder))
 
 
 def test_files_and_folders_that_are_missing_or_damaged_are_named(folder):
