@@ -9,6 +9,7 @@ import typer
 
 from neurai_core.cli.options import JsonFlag, complete_name
 from neurai_core.cli.output import note, print_json, stdout
+from neurai_core.report.formulas import plain
 from neurai_core.report.tables import table
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def _print(spec: PluginSpec) -> None:
     else:
         console.print("It has no settings.")
     facts = spec.model_dump(mode="json", exclude=_SHOWN_ELSEWHERE)
+    facts |= {key: plain(facts[key], facts["letters"]) for key in ("derivative", "primitive") if facts.get(key)}
     console.print(table(("fact", "value"), [(key, _text(value)) for key, value in facts.items() if value]))
     for reference in spec.references:
         console.print(f"Reference: {_citation(reference)}")

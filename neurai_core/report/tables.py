@@ -36,6 +36,18 @@ def result_table(result: Mapping[str, Any]) -> Table:
     return table((f"{result['rule']} on {result['data']}", *columns), rows, right=columns)
 
 
+def alignment_table(alignment: Mapping[str, Mapping[str, float]]) -> Table:
+    """How a rule's gradients stand to the true ones: a row per entry of the parameters, a column per measure."""
+    entries = dict.fromkeys(entry for values in alignment.values() for entry in values)
+    columns = tuple(measure.replace("_", " ") for measure in alignment)
+    rows = [(entry, *(_rounded(values.get(entry)) for values in alignment.values())) for entry in entries]
+    return table(("gradient of", *columns), rows, right=columns)
+
+
+def _rounded(value: float | None) -> str | None:
+    return None if value is None else f"{value:.4f}"
+
+
 def _scores(result: Mapping[str, Any], part: str) -> tuple[str | None, str | None]:
     loss, accuracy = result[f"{part}_loss"], result[f"{part}_accuracy"]
     return (None if loss is None else f"{loss:.4g}", None if accuracy is None else f"{accuracy:.4f}")
