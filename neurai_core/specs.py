@@ -116,6 +116,29 @@ class PluginSpec(BaseModel):
             raise ValueError(f"no settings class can be imported from {given!r}: {error}") from error
 
 
+class Relaxes(BaseModel):
+    """The settings by which the relaxation of a rule is watched; ``neurai plot relaxation`` draws it.
+
+    With the setting ``trace`` on, an estimate reports ``aux["trace"]``: for every phase by name a dict of arrays
+    ``energy`` and perhaps ``residual``, the norm of the force, before every step and at the end, ``(n + 1,)``; or
+    ``(K, n + 1)`` for K phases of one kind; or ``{}`` for a phase that was skipped.
+
+    Attributes:
+        trace: the setting that turns the report on, a bool.
+        steps: that of the number of steps.
+        size: that of their size.
+
+    >>> Relaxes(trace="energy_trace", steps="n", size="eta").steps
+    'n'
+    """
+
+    model_config = _FROZEN
+
+    trace: str
+    steps: str
+    size: str
+
+
 class AlgorithmSpec(PluginSpec):
     """A learning rule.
 
@@ -124,12 +147,14 @@ class AlgorithmSpec(PluginSpec):
         claims: tags that tests verify: ``local``, ``exact``, ``order_in_beta``, ``stateful``, ...
         defaults: run settings that suit the rule, such as ``{"loss": "sum_squared_error"}``; a run takes them where
             nobody says otherwise.
+        relaxes: how its relaxation is watched; None for a rule that has none.
     """
 
     kind: Literal["algorithm"] = "algorithm"
     needs: Literal["callable", "layered"] = "callable"
     claims: tuple[Name, ...] = ()
     defaults: dict[str, Any] = {}
+    relaxes: Relaxes | None = None
 
 
 class SurrogateSpec(PluginSpec):

@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-_GREEK = {name: chr(code) for code, name in enumerate(
+_LETTERS = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho final sigma tau upsilon "
-    "phi chi psi omega".split(), ord("\N{GREEK SMALL LETTER ALPHA}"))}  # fmt: skip
+    "phi chi psi omega"
+)
+_GREEK = {name: chr(code) for code, name in enumerate(_LETTERS.split(), ord("\N{GREEK SMALL LETTER ALPHA}"))}
 _GREEK |= {name.capitalize(): sign.upper() for name, sign in _GREEK.items()}
 _SIGNS = _GREEK | {"ge": "≥", "le": "≤", "ne": "≠", "cdot": "·", "infty": "∞", "vert": "|", "left": "", "right": ""}
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")

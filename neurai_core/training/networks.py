@@ -135,7 +135,7 @@ def _cnn(text: str, rest: str, input_shape: Shape, n_outputs: int, key: jax.Arra
     return Network(model, _initial(text, model, key, input_shape))
 
 
-def _initial(text: str, model: Layered, key: jax.Array, shape: Shape) -> PyTree:
+def _initial(text: str, model: Any, key: jax.Array, shape: Shape) -> PyTree:
     """The parameters to start from, counted before they are made."""
     planned = jax.eval_shape(lambda key: model.init(key, shape)[0], key)
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(planned))

@@ -14,7 +14,7 @@ from neurai_algorithms.predictive_coding_spec import PCMode, finite_and_positive
 from neurai_core.errors import SettingsError
 from neurai_core.naming import canonical
 from neurai_core.plugin import Plugin
-from neurai_core.specs import AlgorithmSpec, Config, Reference
+from neurai_core.specs import AlgorithmSpec, Config, Reference, Relaxes
 
 ALPHA_B = {PCMode.SWEIGHT_BISTRICT: 0.1, PCMode.BISTRICT: 0.01}
 
@@ -166,6 +166,7 @@ bipc = Plugin(
         config=BiPCConfig,
         needs="layered",
         claims=("local", "generative"),
+        relaxes=Relaxes(trace="energy_trace", steps="n", size="eta"),
         defaults={
             "loss": "sum_squared_error",
             "model": "mlp:128,64,tanh",

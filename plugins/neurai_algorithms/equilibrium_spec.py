@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from neurai_core.naming import did_you_mean
 from neurai_core.plugin import Plugin
-from neurai_core.specs import AlgorithmSpec, Config, Reference
+from neurai_core.specs import AlgorithmSpec, Config, Reference, Relaxes
 
 
 class EPMode(StrEnum):
@@ -143,6 +143,7 @@ ep = Plugin(
         config=EPConfig,
         needs="layered",
         claims=("local", "order_in_beta"),
+        relaxes=Relaxes(trace="trace", steps="n_relax", size="dt"),
         offers={
             "EP": "neurai_algorithms.equilibrium:EP",
             "EPMode": "neurai_algorithms.equilibrium_spec:EPMode",

@@ -255,7 +255,7 @@ def _report(task: Task, found: Found, params: PyTree) -> Estimate:
     if found.energy_change is not None:
         aux["energy_change"] = found.energy_change
     if task.config.energy_trace:
-        aux["energy"] = found.energy
+        aux |= {"energy": found.energy, "trace": {"inference": {"energy": found.energy}}}
     if task.config.keep_activities:
         aux |= {"beliefs": found.beliefs, "errors": found.errors}
     grads = jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(found.grads))

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, field_serializer, field_validator, model
 from neurai_algorithms.optax_texts import Transformation, parse, written
 from neurai_core.naming import canonical
 from neurai_core.plugin import Plugin
-from neurai_core.specs import AlgorithmSpec, Config, Reference
+from neurai_core.specs import AlgorithmSpec, Config, Reference, Relaxes
 
 
 class PCMode(StrEnum):
@@ -162,6 +162,7 @@ pc = Plugin(
         config=PCConfig,
         needs="layered",
         claims=("local", "stateful"),
+        relaxes=Relaxes(trace="energy_trace", steps="n", size="eta"),
         offers={
             "PC": "neurai_algorithms.predictive_coding:PC",
             "PCMode": "neurai_algorithms.predictive_coding_spec:PCMode",
