@@ -125,7 +125,7 @@ def test_the_advice_of_the_warning_silences_it():
 
 def test_no_warning_where_nothing_can_be_said():
     for config in (
-        PCConfig(mode="exact", n=1),
+        PCConfig(mode="exact"),
         PCConfig(corrector="adam(0.1)"),
         PCConfig(eta=optax.constant_schedule(0.1)),
     ):

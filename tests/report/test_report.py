@@ -34,8 +34,8 @@ RESULT = {
 }
 
 
-def text(shown: object) -> str:
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115 (recorded, not written)
+def text(shown: object, width: int = 100) -> str:
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115 (recorded, not written)
     with console.file:
         console.print(shown)
         return console.export_text()
@@ -141,6 +141,14 @@ def test_the_result_table_has_loss_accuracy_and_time() -> None:
     shown = text(result_table(RESULT))
     for part in ("bp on digits", "0.1235", "0.9877", "1.235 ms", "test"):
         assert part in shown
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80])
+def test_no_width_breaks_a_word(width: int) -> None:
+    words = ["feedback-alignment", "back-propagation through fixed weights", "layered", "neurai-feedback"]
+    shown = text(table(("name", "what it is", "needs", "distribution"), [words]), width)
+    assert {word for value in words for word in value.split()} <= {*shown.split()}
+    assert max(map(len, shown.splitlines())) <= width
 
 
 def test_cells_are_printed_as_they_are() -> None:
