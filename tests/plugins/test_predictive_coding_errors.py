@@ -150,7 +150,7 @@ def test_the_warning_comes_once_before_training():
 
 
 def test_a_rule_knows_its_settings_and_is_rebuilt():
-    rule = neurai.algorithm("pc", loss="mse", eta="cosine_decay_schedule(0.2, 20)", corrector="sgd(0.1)")
+    rule = neurai.algorithm("pc", loss="mse", eta="cosine_decay_schedule(0.2, 20)", loss_scale="per_sample")
     assert rule.origin.settings["eta"] == "cosine_decay_schedule(0.2, 20)"
     again = neurai.rebuild(type(rule.origin).from_json(rule.origin.to_json()))
     assert again.origin == rule.origin
