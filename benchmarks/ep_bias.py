@@ -12,13 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from timing import write
 
 from neurai_core.errors import NeurAIError
 from neurai_core.grads import EP
 from neurai_core.layered import Layered, dense
+from neurai_core.report.canvas import COLORS, MARKERS, canvas
 
 BETAS = tuple(np.geomspace(0.01, 0.9, 10))
 ESTIMATORS: dict[str, dict[str, Any]] = {
@@ -32,7 +31,6 @@ PAIRS = {
     "hopfield, squared error": {"loss_f": "squared_error", "energy": "hopfield", "dt": 0.5},
     "gaussian, cross entropy": {"loss_f": "cross_entropy", "energy": "gaussian", "dt": 0.2, "init": "zeros"},
 }
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 
 
 def problem() -> tuple[Any, Any, Any]:
@@ -67,18 +65,16 @@ def measure() -> dict[str, dict[str, list[float]]]:
 
 
 def draw(found: dict[str, dict[str, list[float]]], path: Path) -> None:
-    figure = Figure(figsize=(9.2, 3.6), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, (pair, lines) in zip(figure.subplots(1, 2, sharey=True), found.items(), strict=True):
-        for (name, errors), color in zip(lines.items(), COLORS, strict=True):
-            axes.loglog(BETAS, errors, "o-", color=color, markersize=3, linewidth=1.5, label=name)
-        axes.set_title(pair)
-        axes.set_xlabel("beta")
-        axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("relative error of the gradient")
-    figure.axes[1].legend(frameon=False, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with canvas(path, (9.2, 4.0)) as figure:
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, (pair, lines) in zip(panels, found.items(), strict=True):
+            for (name, errors), color, marker in zip(lines.items(), COLORS, MARKERS, strict=False):
+                axes.loglog(BETAS, errors, marker + "-", color=color, markersize=3, linewidth=1.5, label=name)
+            axes.set_title(pair)
+            axes.set_xlabel("beta")
+        panels[0].set_ylabel("relative error of the gradient")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
 
 
 def main() -> None:

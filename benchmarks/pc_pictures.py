@@ -12,20 +12,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
-
-matplotlib.use("agg")
-from matplotlib import pyplot as plt
 
 from neurai_algorithms.fixed_prediction import coefficients
 from neurai_algorithms.predictive_coding import build
 from neurai_algorithms.predictive_coding_spec import PCConfig
 from neurai_core.losses import cross_entropy, sum_cross_entropy
 from neurai_core.models import mlp
+from neurai_core.report.canvas import BLUE, GREEN, INK, VERMILION, canvas
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 
 
 def problem(
@@ -51,7 +47,7 @@ def distance(ours: Any, true: Any) -> float:
 def loss_scale(axes: Any) -> None:
     """Distance from back-propagation after convergence, by batch size, for the three ways to scale a loss."""
     ways = {
-        "sum": (sum_cross_entropy, 1.0, ORANGE, "o"),
+        "sum": (sum_cross_entropy, 1.0, VERMILION, "o"),
         "mean": (cross_entropy, 1.0, BLUE, "s"),
         "mean, per_sample": (cross_entropy, "per_sample", GREEN, "^"),
     }
@@ -69,11 +65,11 @@ def loss_scale(axes: Any) -> None:
 
 def reach(axes: Any) -> None:
     """Share of the back-propagated error by distance from the output."""
-    for n, color in ((20, BLUE), (60, GREEN), (200, ORANGE)):
+    for n, color in ((20, BLUE), (60, GREEN), (200, VERMILION)):
         axes.semilogy(
             range(20), np.maximum(coefficients(0.1, n - 1, 20), 1e-30), "o-", color=color, label=f"n = {n}", ms=3
         )
-    axes.axhline(0.01, color="0.6", lw=1)
+    axes.axhline(0.01, color=INK, lw=1)
     axes.set(
         ylim=(1e-6, 2), xticks=range(0, 20, 4), xlabel="layers from the output", ylabel="share of the BP error",
         title="What n sweeps at eta = 0.1 reach",
@@ -83,7 +79,7 @@ def reach(axes: Any) -> None:
 
 def rounding(axes: Any) -> None:
     """Relative error of float32 gradients, delta form against the plain difference of predictions and beliefs."""
-    forms = {"beliefs as state": (_state_form, ORANGE, "o"), "this library": (gradients, BLUE, "s")}
+    forms = {"beliefs as state": (_state_form, VERMILION, "o"), "this library": (gradients, BLUE, "s")}
     wrong: dict[str, list[list[float]]] = {name: [] for name in forms}
     for seed in (0, 10, 20):
         single = problem((20, *[128] * 19, 10), 32, "tanh", jnp.float32, seed)
@@ -143,12 +139,8 @@ def main() -> None:
     ):
         if args.only not in name:
             continue
-        figure, axes = plt.subplots(figsize=(5, 3.4), layout="constrained")
-        with jax.enable_x64(wide):
-            draw(axes)
-        axes.grid(alpha=0.3)
-        figure.savefig(args.out / f"{name}.png", dpi=120)
-        plt.close(figure)
+        with canvas(args.out / f"{name}.png", (5, 3.4), dpi=120) as figure, jax.enable_x64(wide):
+            draw(figure.subplots())
         print(args.out / f"{name}.png")
 
 

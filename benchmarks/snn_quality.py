@@ -22,13 +22,12 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from timing import write
 
 import neurai_core as neurai
 from neurai_core.losses import accuracy
 from neurai_core.models.spiking import LIF, SpikingNetwork, exact_decay, snn
+from neurai_core.report.canvas import BLUE, COLORS, MARKERS, VERMILION, canvas
 from neurai_core.surrogate_makers import custom
 from neurai_core.training.data import Dataset, order
 
@@ -192,21 +191,20 @@ def over_peaks(task: Task, data: Dataset, seeds: int) -> dict[str, list[float]]:
 
 def draw(widths: dict[str, list[float]], peaks: dict[str, list[float]], path: Path) -> None:
     """Accuracy against half width, a line per surrogate and their median; and against the peak."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, sharey=True)
-    for line in widths.values():
-        left.semilogx(WIDTHS, line, color="#0072b2", lw=1, alpha=0.35)
-    left.semilogx(WIDTHS, [median(column) for column in zip(*widths.values(), strict=True)], "o-", color="#d55e00")
-    left.set(xlabel="half width", title=f"{len(widths)} surrogates with peak 1, and their median")
-    left.set(ylabel="test accuracy, randman")
-    for (label, line), style in zip(peaks.items(), ["o--", *["o-"] * len(SHAPES)], strict=True):
-        right.semilogx(PEAKS, line, style, lw=1, ms=4, label=label if style == "o--" else f"{label}, recurrent")
-    right.set(xlabel="peak", title=f"half width {WIDTH}")
-    right.legend(fontsize="small")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    with canvas(path, (9, 4.2), dpi=120) as figure:
+        left, right = figure.subplots(1, 2, sharey=True)
+        for line in widths.values():
+            left.semilogx(WIDTHS, line, color=BLUE, lw=1, alpha=0.35)
+        middle = [median(column) for column in zip(*widths.values(), strict=True)]
+        left.semilogx(WIDTHS, middle, "o-", color=VERMILION)
+        left.set(xlabel="half width", title=f"{len(widths)} surrogates with peak 1, and their median")
+        left.set(ylabel="test accuracy, randman")
+        for (label, line), color, marker in zip(peaks.items(), COLORS, MARKERS, strict=True):
+            alone = "feed-forward" in label
+            name, dashes = (label, "--") if alone else (f"{label}, recurrent", "-")
+            right.semilogx(PEAKS, line, marker + dashes, color=color, lw=1, ms=5, label=name)
+        right.set(xlabel="peak", title=f"half width {WIDTH}")
+        figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
 
 
 def main() -> None:

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from neurai_core.specs import Origin as Origin
     from neurai_core.specs import PluginSpec as PluginSpec
     from neurai_core.specs import Reference as Reference
+    from neurai_core.specs import Relaxes as Relaxes
     from neurai_core.specs import SurrogateSpec as SurrogateSpec
     from neurai_core.surrogates import Surrogate as Surrogate
     from neurai_core.transforms import accumulate as accumulate
@@ -115,6 +116,7 @@ _HOME = {
         "Origin",
         "PluginSpec",
         "Reference",
+        "Relaxes",
         "SurrogateSpec",
     ),
     "transforms": ("accumulate", "per_example", "with_alignment"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from neurai_core.specs import Config
 
 TRACED = "traced"
+_LONGEST = 80  # characters of a value that a message repeats
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "multiple_of": "multiple of"}
 
 
@@ -94,11 +95,15 @@ def validate_settings(config: type[Config], given: Mapping[str, Any], *, name: s
 
 
 def recorded_settings(config: Config) -> dict[str, Any]:
-    """The settings as JSON holds them, arrays as lists; one that is traced reads ``traced``."""
-    values = {name: getattr(config, name) for name in type(config).model_fields}
+    """The settings as JSON holds them, without those that mean nothing; one that is traced reads ``traced``.
+
+    Arrays are lists.
+    """
+    unused = set(config.unused())
+    values = {name: getattr(config, name) for name in type(config).model_fields if name not in unused}
     floats = {name: value for name, value in values.items() if takes_float(type(config), name)}
     arrays = {name: value for name, value in floats.items() if _is_scalar(value) or _is_many(value)}
-    plain = config.model_dump(mode="json", exclude=set(arrays), fallback=place_of)
+    plain = config.model_dump(mode="json", exclude={*arrays, *unused}, fallback=place_of)
     return plain | {name: _recorded(value) for name, value in arrays.items()}
 
 
@@ -167,7 +172,14 @@ def _line(one: Mapping[str, Any], known: list[str], owner: str, noun: str, place
     if one["type"] == "missing":
         return f"{where}: must be given"
     message = one["msg"].removeprefix("Value error, ")
-    return f"{where}{places.get(where, '')}: {message[:1].lower()}{message[1:]} (got {one['input']!r})"
+    if not one["loc"]:
+        return f"{where}: {message}"  # about several settings; the input is all of them
+    return f"{where}{places.get(where, '')}: {message[:1].lower()}{message[1:]} (got {_short(one['input'])})"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _hint(config: type[Config], fields: list[str]) -> str:
@@ -210,7 +222,11 @@ def _type(annotation: Any) -> str:
 
 def _range(field: FieldInfo) -> str:
     bounds = _bounds(field)
-    return ", ".join(f"{sign} {bounds[key]:g}" for key, sign in _BOUNDS.items() if key in bounds)
+    return ", ".join(f"{sign} {_number(bounds[key])}" for key, sign in _BOUNDS.items() if key in bounds)
+
+
+def _number(value: Any) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def _bounds(field: FieldInfo) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 
 _DROPPED = str.maketrans("", "", "-_.")
+_LONGEST = 64  # letters of a wrong name that are compared
 
 
 def canonical(name: str) -> str:
@@ -47,14 +48,36 @@ def suggest(given: str, known: Iterable[str]) -> str | None:
 
     >>> suggest("etta", ["n", "eta", "mode"])
     'eta'
+    >>> suggest("eat", ["data", "eta", "remat"])
+    'eta'
     >>> suggest("Super Spike", ["sigmoid", "superspike"])
     'superspike'
     """
     import difflib  # only a miss pays for it
 
-    by_key = {canonical(name): name for name in known}
-    nearest = difflib.get_close_matches(canonical(given).replace(" ", ""), by_key, n=1)
+    wanted, by_key = canonical(given).replace(" ", ""), {canonical(name): name for name in known}
+    near = [key for key in by_key if len(key) > 1 and _edits(wanted[:_LONGEST], key) <= max(1, len(key) // 4)]
+    if near:
+        return by_key[min(near, key=lambda key: _edits(wanted, key))]
+    nearest = difflib.get_close_matches(wanted[:_LONGEST], by_key, n=1)
     return by_key[nearest[0]] if nearest else None
+
+
+def _edits(a: str, b: str) -> int:
+    """How many letters to add, drop, replace or swap with the next one lead from one word to the other.
+
+    >>> _edits("eat", "eta"), _edits("etta", "eta"), _edits("kitten", "sitting")
+    (1, 1, 3)
+    """
+    before: list[int] = []
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        before, last, row = row, before, [i]
+        for j, y in enumerate(b, 1):
+            row.append(min(row[-1] + 1, before[j] + 1, before[j - 1] + (x != y)))
+            if i > 1 and j > 1 and (x, a[i - 2]) == (b[j - 2], y):
+                row[j] = min(row[j], last[j - 2] + 1)
+    return row[-1]
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

@@ -6,13 +6,15 @@ Specs are frozen pydantic models that refuse unknown fields and survive a round 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from functools import reduce
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
 # defer_build moves building the validators, and pydantic's own scan for plugins, from import to first use.
 _FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+_LARGEST = 2**32  # of whole numbers: what sizes, counts and seeds of JAX can be
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Target = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")]
@@ -21,7 +23,8 @@ Target = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")]
 class Config(BaseModel):
     """Base of every settings class: frozen, no unknown settings, finite numbers only.
 
-    Give every number its bounds and every setting a description with its unit or range.
+    Give every number its bounds and every setting a description with its unit or range. Where some settings mean
+    nothing beside others, say so in `unused`: they are then refused, and left out of what a run records.
 
     >>> class SignConfig(Config):
     ...     scale: float = Field(0.02, gt=0, description="size of every gradient entry")
@@ -30,6 +33,27 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(**_FROZEN, allow_inf_nan=False)
+
+    def unused(self) -> Mapping[str, str]:
+        """The settings that mean nothing beside the others, each with where: ``{"tol": "in mode exact"}``.
+
+        One that differs from its default is an error; none of them is recorded.
+        """
+        return {}
+
+    @model_validator(mode="after")
+    def _nothing_in_vain(self) -> Self:
+        for name, where in self.unused().items():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} has no meaning {where}")
+        return self
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _whole_numbers_fit(cls, value: Any) -> Any:
+        if type(value) is int and abs(value) > _LARGEST:
+            raise ValueError(f"whole numbers end at {_LARGEST}")
+        return value
 
 
 class Reference(BaseModel):
@@ -93,6 +117,29 @@ class PluginSpec(BaseModel):
             raise ValueError(f"no settings class can be imported from {given!r}: {error}") from error
 
 
+class Relaxes(BaseModel):
+    """The settings by which the relaxation of a rule is watched; ``neurai plot relaxation`` draws it.
+
+    With the setting ``trace`` on, an estimate reports ``aux["trace"]``: for every phase by name a dict of arrays
+    ``energy`` and perhaps ``residual``, the norm of the force, before every step and at the end, ``(n + 1,)``; or
+    ``(K, n + 1)`` for K phases of one kind; or ``{}`` for a phase that was skipped.
+
+    Attributes:
+        trace: the setting that turns the report on, a bool.
+        steps: that of the number of steps.
+        size: that of their size.
+
+    >>> Relaxes(trace="energy_trace", steps="n", size="eta").steps
+    'n'
+    """
+
+    model_config = _FROZEN
+
+    trace: str
+    steps: str
+    size: str
+
+
 class AlgorithmSpec(PluginSpec):
     """A learning rule.
 
@@ -101,12 +148,14 @@ class AlgorithmSpec(PluginSpec):
         claims: tags that tests verify: ``local``, ``exact``, ``order_in_beta``, ``stateful``, ...
         defaults: run settings that suit the rule, such as ``{"loss": "sum_squared_error"}``; a run takes them where
             nobody says otherwise.
+        relaxes: how its relaxation is watched; None for a rule that has none.
     """
 
     kind: Literal["algorithm"] = "algorithm"
     needs: Literal["callable", "layered"] = "callable"
     claims: tuple[Name, ...] = ()
     defaults: dict[str, Any] = {}
+    relaxes: Relaxes | None = None
 
 
 class SurrogateSpec(PluginSpec):

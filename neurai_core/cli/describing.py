@@ -9,6 +9,7 @@ import typer
 
 from neurai_core.cli.options import JsonFlag, complete_name
 from neurai_core.cli.output import note, print_json, stdout
+from neurai_core.report.formulas import plain
 from neurai_core.report.tables import table
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def cite(
                 note(f"{spec.kind} {spec.name} names no reference.")
             entries |= dict.fromkeys(_bibtex(spec.name, one) for one in spec.references)
     for entry in entries:
-        stdout().print(entry, markup=False, soft_wrap=True)
+        stdout().print(entry, soft_wrap=True)
 
 
 def _find(name: str) -> list[PluginSpec]:
@@ -81,7 +82,7 @@ def _print(spec: PluginSpec) -> None:
 
     console = stdout()
     console.print(f"{spec.name} ({spec.kind})", style="bold")
-    console.print(spec.summary, markup=False)
+    console.print(spec.summary)
     settings = [(row.name, row.type, row.default or "must be given", row.range, row.description)
                 for row in describe_settings(spec.config)]  # fmt: skip
     if settings:
@@ -89,9 +90,10 @@ def _print(spec: PluginSpec) -> None:
     else:
         console.print("It has no settings.")
     facts = spec.model_dump(mode="json", exclude=_SHOWN_ELSEWHERE)
+    facts |= {key: plain(facts[key], facts["letters"]) for key in ("derivative", "primitive") if facts.get(key)}
     console.print(table(("fact", "value"), [(key, _text(value)) for key, value in facts.items() if value]))
     for reference in spec.references:
-        console.print(f"Reference: {_citation(reference)}", markup=False)
+        console.print(f"Reference: {_citation(reference)}")
 
 
 def _text(value: Any) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
 
 import typer
 
@@ -28,22 +28,45 @@ LIBRARIES = (
     "matplotlib",
 )
 OPTIONAL = ("equinox", "flax", "pooch")
+_NAMED = ("python", "neurai", "jax", "devices")  # in the line about what is fine
 Finding = tuple[str, str, str]  # topic, finding, what is wrong
 
 
-def doctor(as_json: JsonFlag = False) -> None:
-    """Print versions, devices, plugins, data sets, cache and what is wrong; exit with 1 if something is."""
+def doctor(
+    every: Annotated[bool, typer.Option("--all", help="List what is fine as well.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Look at versions, devices, plugins, data sets and cache; exit with 1 if something is wrong.
+
+    What is fine is one line, what is missing another, and what is wrong one line each.
+    """
     plugins = [*_metadata(), *_plugins()]  # before JAX is imported, so that a plugin that crashes is found quickly
     findings = [*_versions(), *_environment(), *_devices(), *plugins, *_data_sets()]
     wrong = [f"{topic}: {problem}" for topic, _, problem in findings if problem]
     if as_json:
         print_json({"findings": {topic: finding for topic, finding, _ in findings}, "wrong": wrong})
     else:
-        stdout().print(table(("", "found"), [(topic, finding) for topic, finding, _ in findings]))
+        if every:
+            stdout().print(table(("", "found"), [(topic, finding) for topic, finding, _ in findings]))
+        _print_summary(findings)
         for line in wrong or ["nothing"]:
-            stdout().print(f"wrong: {line}", markup=False)
+            stdout().print(f"wrong: {line}")
     if wrong:
         raise typer.Exit(1)
+
+
+def _print_summary(findings: Sequence[Finding]) -> None:
+    """What is fine in one line, and what could be there and is not in another."""
+    there = [(topic, finding) for topic, finding, problem in findings if not problem and not _is_absent(finding)]
+    named = [f"{topic} {finding}" for topic, finding in there if topic in _NAMED]
+    stdout().print(f"fine: {', '.join(named)}, and {len(there) - len(named)} more (neurai doctor --all lists them)")
+    absent = [topic for topic, finding, problem in findings if not problem and _is_absent(finding)]
+    if absent:
+        stdout().print(f"missing: {', '.join(absent)} (neurai doctor --all says more)")
+
+
+def _is_absent(finding: str) -> bool:
+    return finding.startswith(("not installed", "not found"))
 
 
 def _versions() -> Iterator[Finding]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ from typing import Any
 import typer
 
 from neurai_core.cli.output import stderr
+from neurai_core.cli.streams import watched_streams
 from neurai_core.discovery import damaged_by
 from neurai_core.errors import NeurAIError
 
@@ -30,28 +29,20 @@ def ended(command: Callable[[], Any], *, debug: bool = False) -> int:
         command: returns None, or an exit code.
         debug: show the traceback as well.
     """
-    try:
-        return int(command() or 0)
-    except (KeyboardInterrupt, typer.Abort):
-        say_error("Interrupted.", "")
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        return _explain(error)
+    with watched_streams() as answers:
+        code = _code_of(command, debug)
+        answers.flush()
+        return code if answers.lost is None else _say_lost(answers.lost)
 
 
 def say_error(message: str, hint: str) -> None:
     """Print an error and what to do about it."""
     console = stderr()
     console.print("error:", style="bold red", end=" ")
-    console.print(message, markup=False)
+    console.print(message)
     if hint:
         console.print("hint:", style="bold", end=" ")
-        console.print(hint, markup=False)
+        console.print(hint)
 
 
 @contextmanager
@@ -71,6 +62,24 @@ def _exit(signum: int, frame: FrameType | None) -> None:
     raise SystemExit(TERMINATED)
 
 
+def _code_of(command: Callable[[], Any], debug: bool) -> int:
+    try:
+        return int(command() or 0)
+    except (KeyboardInterrupt, typer.Abort):
+        say_error("Interrupted.", "")
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _explain(error)
+
+
+def _say_lost(error: OSError) -> int:
+    if not isinstance(error, BrokenPipeError):  # there the reader has gone, as `head` does
+        say_error(f"The answer cannot be written to standard output: {error.strerror}.", "Send it elsewhere.")
+    return FAILED
+
+
 def _explain(error: Exception) -> int:
     if isinstance(error, NeurAIError):
         say_error(error.message, error.hint)
@@ -79,6 +88,13 @@ def _explain(error: Exception) -> int:
         context = getattr(error, "ctx", None)
         say_error(error.format_message(), f"{context.command_path} --help" if context else "neurai --help")
         return MISUSED
+    if isinstance(error, OSError) and error.filename:
+        say_error(f"{str(error.filename)!r} cannot be used: {error.strerror}.", "Check the path and its permissions.")
+        return FAILED
+    if isinstance(error, MemoryError) or str(error).startswith("RESOURCE_EXHAUSTED"):
+        reason = (str(error) or "nothing is left").splitlines()[0].removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".")
+        say_error(f"There is not enough memory: {reason}.", "Take a smaller network, batch or data set.")
+        return FAILED
     culprit = damaged_by(error)
     if culprit is not None:
         say_error(f"This cannot be done: {culprit}.", culprit.hint)

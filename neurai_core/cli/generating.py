@@ -39,7 +39,7 @@ def generate(
         print_json({**figures, "picture": str(picture)})
         return
     _print_table(figures)
-    stdout().print(f"drawn in {picture}", markup=False)
+    stdout().print(f"drawn in {picture}")
 
 
 def _check_generates(rule: Any) -> None:

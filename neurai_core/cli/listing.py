@@ -10,6 +10,7 @@ import typer
 
 from neurai_core.cli.options import JsonFlag
 from neurai_core.cli.output import note, print_json, stdout
+from neurai_core.report.formulas import plain
 from neurai_core.report.tables import table
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def rules(as_json: JsonFlag = False) -> None:
 
 def surrogates(as_json: JsonFlag = False) -> None:
     """List the surrogate derivatives of the spike."""
-    _list("surrogate", {"settings": _settings, "derivative": lambda spec: spec.derivative}, as_json)
+    _list("surrogate", {"settings": _settings, "derivative": _derivative}, as_json)
 
 
 def datasets(as_json: JsonFlag = False) -> None:
@@ -125,6 +126,10 @@ def _settings(spec: Any) -> str:
     from neurai_core.explain import describe_settings
 
     return ", ".join(f"{row.name}={row.default}" if row.default else row.name for row in describe_settings(spec.config))
+
+
+def _derivative(spec: Any) -> str:
+    return plain(spec.derivative, spec.letters)
 
 
 def _known(value: Any) -> Any:

@@ -1,4 +1,7 @@
-"""Where output goes: answers to stdout, as tables or as JSON; everything else to stderr."""
+"""Where output goes: answers to stdout, as tables or as JSON; everything else to stderr.
+
+Nothing that is printed is read as markup or as the name of an emoji: what users wrote comes out as they wrote it.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ def stderr() -> Console:
 
 def note(sentence: str) -> None:
     """Something to know that is no error."""
-    stderr().print(f"note: {sentence}", markup=False)
+    stderr().print(f"note: {sentence}")
 
 
 @contextmanager
@@ -68,4 +71,5 @@ def print_json(value: Any) -> None:
 def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     told = stream.isatty() or "COLUMNS" in os.environ
-    return Console(stderr=stderr, highlight=False, soft_wrap=stderr, width=None if told else _WIDE)
+    width = None if told else _WIDE
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=stderr, width=width)

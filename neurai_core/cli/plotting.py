@@ -50,7 +50,7 @@ def surrogate(
     from neurai_core.report.gallery import surrogate_gallery  # matplotlib from here on
 
     path = out or Path(f"{'surrogates' if every else '-'.join(names or [])}.png")
-    stdout().print(str(surrogate_gallery(drawn, path, reach=reach)), markup=False)
+    stdout().print(str(surrogate_gallery(drawn, path, reach=reach)))
 
 
 @app.command()
@@ -59,25 +59,26 @@ def relaxation(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The picture.", show_default="RUN/relaxation.png")
     ] = None,
-    n_relax: Annotated[
+    steps: Annotated[
         int | None, typer.Option("--steps", min=1, metavar="N", help="Steps of a phase.", show_default="the run's")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Draw energy and force of every phase, and say whether the phases had settled.
+    """Draw the energy, and the force where the rule reports it, of every phase, and say whether the phases had settled.
 
     The network that the run left relaxes once more, on the first batch of its training data.
     """
     from neurai_core.report.relaxation import relaxation as draw  # JAX and matplotlib from here on
     from neurai_core.training.phases import phases_of_run
 
-    phases = phases_of_run(run, n_relax=n_relax)
+    phases = phases_of_run(run, steps=steps)
     picture = run / "relaxation.png" if out is None else out
-    words = draw(phases.trace, picture, tol=phases.tol, title=phases.title)
+    knobs = (phases.relaxes.steps, phases.relaxes.size)
+    words = draw(phases.trace, picture, tol=phases.tol, title=phases.title, knobs=knobs)
     if as_json:
         print_json({"picture": str(picture), "phases": words.splitlines()})
         return
-    stdout().print(f"{words}\nDrawn in {picture}", markup=False)
+    stdout().print(f"{words}\nDrawn in {picture}")
 
 
 def _named(names: list[str], sets: list[str]) -> dict[str, Surrogate]:

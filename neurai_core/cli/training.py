@@ -116,19 +116,19 @@ def _print_result(result: dict[str, Any], *, as_json: bool, quiet: bool) -> None
         console.print(
             "{rule} on {data} with {model}: {parameters} parameters, {steps} steps; all shapes fit and a step "
             "compiles in {compile_s:.2f} s.".format(**result),
-            markup=False,
         )
         return
     _print_table(console, result)
 
 
 def _print_table(console: Console, result: dict[str, Any]) -> None:
-    from neurai_core.report.tables import result_table
+    from neurai_core.report.tables import alignment_table, result_table
 
     console.print(result_table(result))
+    if "alignment" in result:
+        console.print(alignment_table(result["alignment"]))
     console.print(
         f"{result['steps']} steps; everything is in {result['run']}, drawn in learning_curve.png",
-        markup=False,
     )
 
 
@@ -149,8 +149,8 @@ class _View:
         if self.quiet:
             return Viewer(note=note)
         if not self.console.is_terminal:
-            return Viewer(epoch=self._line, note=note)
-        return Viewer(self._begin, self._steps, self._epoch, note)
+            return Viewer(compiling=lambda: self.console.print("compiling..."), epoch=self._line, note=note)
+        return Viewer(self._compiling, self._begin, self._steps, self._epoch, note)
 
     def __enter__(self) -> _View:
         warnings.showwarning = lambda message, *_, **__: note(str(message))
@@ -161,11 +161,20 @@ class _View:
         if self.bar is not None:
             self.bar.stop()
 
-    def _begin(self, task: Task, done: int, folder: Path) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    def _compiling(self) -> None:
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         self.bar = Progress(*columns, console=self.console, transient=True)
-        self.bar.add_task("training", total=task.steps, completed=done)
+        self.bar.add_task("compiling...", total=None)
         self.bar.start()
+
+    def _begin(self, task: Task, done: int, folder: Path) -> None:
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], description="training", total=task.steps, completed=done)
 
     def _steps(self, done: int) -> None:
         if self.bar is not None:
@@ -178,7 +187,7 @@ class _View:
             self.bar.update(self.bar.task_ids[0], description=said)
 
     def _line(self, row: dict[str, Any]) -> None:
-        self.console.print(_words(row), markup=False)
+        self.console.print(_words(row))
 
 
 def _words(row: dict[str, Any]) -> str:

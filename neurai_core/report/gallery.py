@@ -9,21 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from neurai_core.errors import OutputError
+from neurai_core.report.canvas import BLUE, INK, PURPLE, VERMILION, canvas
 
 if TYPE_CHECKING:
     from neurai_core.surrogates import Surrogate
 
-DERIVATIVE, PRIMITIVE, STEP = "#0072b2", "#d55e00", "0.6"  # told apart by every kind of color vision
+DERIVATIVE, PRIMITIVE, STEP, OTHER_SCALE = BLUE, VERMILION, INK, PURPLE
 _SIZE, _DPI, _COLUMNS, _REACH = (3.0, 2.3), 120, 4, 3.0  # inches of one panel; u from -3 to 3
+_TOP = 1.35  # of most panels; the y axis of any other is marked
 
 
 def surrogate_gallery(surrogates: Mapping[str, Surrogate], path: Path, *, reach: float = _REACH) -> Path:
-    """One panel per surrogate over the same u, so that widths compare; heights are each one's own.
+    """One panel per surrogate over the same u, so that widths compare; a y axis of another scale is marked.
 
     Args:
         surrogates: what to draw, by its title.
@@ -41,23 +40,25 @@ def surrogate_gallery(surrogates: Mapping[str, Surrogate], path: Path, *, reach:
     """
     columns = min(_COLUMNS, len(surrogates))
     rows = math.ceil(len(surrogates) / columns)
-    size = (max(_SIZE[0] * columns, 4.8), _SIZE[1] * rows + 0.7)  # room for the legend
-    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
     u = np.linspace(-reach, reach, 1201, dtype=np.float32)
-    for axes, (title, surrogate) in zip(panels, surrogates.items(), strict=False):
-        _panel(axes, title, surrogate, u)
-    for axes in panels[len(surrogates) - columns : len(surrogates)]:  # the lowest of every column
-        axes.tick_params(labelbottom=True)
-        axes.set_xlabel("u", fontsize=8)
-    for axes in panels[len(surrogates) :]:
-        axes.set_axis_off()
-    figure.legend(handles=_legend(), loc="outside lower center", ncols=3, frameon=False)
-    return _saved(figure, path)
+    several = len(surrogates) > 1
+    legend = _legend(scales=several)
+    lines = math.ceil(len(legend) / columns)
+    size = (max(_SIZE[0] * columns, 4.2), _SIZE[1] * rows + 0.3 * lines + 0.2)
+    with canvas(path, size, dpi=_DPI) as figure:
+        panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
+        for axes, (title, surrogate) in zip(panels, surrogates.items(), strict=False):
+            _panel(axes, title, surrogate, u, mark=several)
+        for axes in panels[len(surrogates) - columns : len(surrogates)]:  # the lowest of every column
+            axes.tick_params(labelbottom=True)
+            axes.set_xlabel("u", fontsize=8)
+        for axes in panels[len(surrogates) :]:
+            axes.set_axis_off()
+        figure.legend(handles=legend, loc="outside lower center", ncols=columns, fontsize=9)
+    return path
 
 
-def _panel(axes: Axes, title: str, surrogate: Surrogate, u: Any) -> None:
+def _panel(axes: Axes, title: str, surrogate: Surrogate, u: Any, *, mark: bool) -> None:
     g = np.asarray(surrogate.derivative(u))
     axes.plot(u, np.asarray(_forward(surrogate, u)), color=STEP, linewidth=1, linestyle="--")
     if surrogate.has_primitive:
@@ -65,12 +66,18 @@ def _panel(axes: Axes, title: str, surrogate: Surrogate, u: Any) -> None:
     axes.plot(u, g, color=DERIVATIVE, linewidth=1.6)
     axes.set_title(title, fontsize=9)
     area = surrogate.facts.area
-    top = 1.12 * max(1.0, float(g.max()), float(area) if area is not None and math.isfinite(area) else 0.0)
-    axes.set_ylim(min(-0.12 * top, 1.1 * float(g.min())), top)
-    axes.text(0.03, 0.95, _said(surrogate), transform=axes.transAxes, va="top", fontsize=7, color="0.35")
+    top = _TOP * max(1.0, float(g.max()), float(area) if area is not None and math.isfinite(area) else 0.0)
+    low = min(-0.12 * top, 1.1 * float(g.min()))
+    axes.set_ylim(low, top)
+    axes.text(0.03, 0.95, _said(surrogate), transform=axes.transAxes, va="top", fontsize=7)
     axes.tick_params(labelsize=7)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    if mark and (top > _TOP or low < -0.12 * top):
+        _mark_scale(axes)
+
+
+def _mark_scale(axes: Axes) -> None:
+    axes.tick_params(axis="y", colors=OTHER_SCALE, width=2)
+    axes.spines["left"].set(color=OTHER_SCALE, linewidth=2)
 
 
 def _forward(surrogate: Surrogate, u: Any) -> Any:
@@ -91,19 +98,11 @@ def _short(value: float) -> str:
     return "∞" if math.isinf(value) else f"{value:.3g}"
 
 
-def _legend() -> list[Line2D]:
-    return [
+def _legend(*, scales: bool) -> list[Line2D]:
+    lines = [
         Line2D([], [], color=STEP, linestyle="--", label="forward: spikes"),
         Line2D([], [], color=DERIVATIVE, label="derivative g(u)"),
         Line2D([], [], color=PRIMITIVE, label="primitive P(u)"),
     ]
-
-
-def _saved(figure: Figure, path: Path) -> Path:
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}.", "Does its folder exist?") from error
-    except ValueError as error:
-        raise OutputError(f"{path} cannot be written: {error}.", "End its name in .png, .svg or .pdf.") from error
-    return path
+    other = Line2D([], [], color=OTHER_SCALE, marker="|", linestyle="", markeredgewidth=2, label="another y scale")
+    return [*lines, other] if scales else lines

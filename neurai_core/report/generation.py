@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from neurai_core.arrays import PyTree
-from neurai_core.errors import DataError, OutputError
+from neurai_core.errors import DataError
+from neurai_core.report.canvas import VERMILION, canvas
 from neurai_core.training.data import Dataset
 
 FILLED = 1000  # test examples of which a half is filled in to be measured
 _PANEL, _DPI = 0.62, 150  # inches of one image
-HIDDEN = "#d55e00"  # the line above what was hidden
+HIDDEN = VERMILION  # the line above what was hidden
 
 
 class Made(NamedTuple):
@@ -37,6 +37,7 @@ class Made(NamedTuple):
         reconstructed: the inputs as layer 1, 2, ... predicts them.
         filled: the first examples, at most `FILLED`, their lower half filled in.
         filled_told: the same, the label known.
+        classes: what the labels stand for.
     """
 
     x: np.ndarray
@@ -48,6 +49,7 @@ class Made(NamedTuple):
     reconstructed: list[np.ndarray]
     filled: np.ndarray
     filled_told: np.ndarray
+    classes: tuple[str, ...] = ()
 
 
 def made_by(rule: Any, model: Any, params: PyTree, data: Dataset) -> Made:
@@ -84,6 +86,7 @@ def made_by(rule: Any, model: Any, params: PyTree, data: Dataset) -> Made:
         reconstructed=[_plain(reconstruct(model, params, x, layer)) for layer in layers],
         filled=_plain(infer(model, params, x[:FILLED], None, half).x),
         filled_told=_plain(infer(model, params, x[:FILLED], y[:FILLED], half).x),
+        classes=data.classes or (),
     )
 
 
@@ -101,7 +104,7 @@ def figures_of(made: Made) -> dict[str, Any]:
         in from the upper one, for at most `FILLED` test examples.
     """
     x, y, hidden, classes = made.x, made.y, ~made.half, np.arange(len(made.generated))
-    means = np.stack([x[y == label].mean(axis=0) for label in classes])
+    means = class_means(made)
     seen = x[: len(made.filled)][:, hidden]
     return {
         "generation_mse": _mse(made.generated[y], x),
@@ -113,6 +116,12 @@ def figures_of(made: Made) -> dict[str, Any]:
         "lower_half_with_label_mse": _mse(made.filled_told[:, hidden], seen),
         "lower_half_of_mean_image_mse": _mse(x.mean(axis=0)[hidden], seen),
     }
+
+
+def class_means(made: Made) -> np.ndarray:
+    """The mean of the test images of every class: of all images, the nearest to those of its class."""
+    groups = [made.x[made.y == label] for label in range(len(made.generated))]
+    return np.stack([group.mean(axis=0) if len(group) else np.full(made.x.shape[1:], np.nan) for group in groups])
 
 
 def _mse(a: np.ndarray, b: np.ndarray) -> float:
@@ -135,32 +144,36 @@ def generation(made: Made, path: Path, *, title: str = "") -> Path:
 
     Args:
         made: from `made_by`.
-        path: the PNG file to write.
+        path: the picture file to write.
         title: what stands above.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    figure = _drawn(rows_of(made), made.shape)
-    figure.suptitle(title, fontsize=9)
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}.", "Is the disk full?") from error
+    rows, labels = rows_of(made), made.y[: len(np.unique(made.y))]
+    names = [made.classes[label] if made.classes else str(label) for label in labels]
+    with canvas(path, (_PANEL * len(names) + 1.1, _PANEL * len(rows) + 0.7), dpi=_DPI) as figure:
+        _draw(figure, rows, names, made.shape)
+        figure.suptitle(title, fontsize=9, parse_math=False)
     return path
 
 
 def rows_of(made: Made) -> list[Row]:
-    """The rows of the picture: generated, shown, reconstructed from every layer, lower half hidden and filled in."""
+    """The rows of the picture: generated, shown, reconstructed from every layer, lower half hidden and filled in.
+
+    Beside what was made stands what takes no network: the mean image of the class, and of all of them.
+    """
     n = len(np.unique(made.y))
     labels = made.y[:n]
     return [
         Row("generated", made.generated[labels]),
+        Row("mean of class", class_means(made)[labels]),
         Row("test image", made.x[:n]),
         *(Row(f"from layer {k}", again[:n]) for k, again in enumerate(made.reconstructed, 1)),
         Row("seen", np.where(made.half, made.x[:n], np.nan), cut=True),
         Row("filled in", made.filled[:n], cut=True),
         Row("with label", made.filled_told[:n], cut=True),
+        Row("by mean image", np.where(made.half, made.x[:n], made.x.mean(axis=0)), cut=True),
     ]
 
 
@@ -192,22 +205,24 @@ def _upper_half(shape: tuple[int, int, int]) -> np.ndarray:
     return mask
 
 
-def _drawn(rows: list[Row], shape: tuple[int, int, int]) -> Figure:
-    columns = len(rows[0].images)
-    size = (_PANEL * columns + 1.1, _PANEL * len(rows) + 0.4)
-    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    low, high = float(np.min(rows[1].images)), float(np.max(rows[1].images))
-    for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
+def _draw(figure: Figure, rows: list[Row], names: list[str], shape: tuple[int, int, int]) -> None:
+    grid = figure.subplots(len(rows), len(names), squeeze=False)
+    shown = np.concatenate([row.images for row in rows if row.label == "test image"])
+    low, high = float(np.min(shown)), float(np.max(shown))
+    for axes, row in zip(grid, rows, strict=True):
         axes[0].set_ylabel(row.label, rotation=0, ha="right", va="center", fontsize=8)
         for panel, image in zip(axes, row.images, strict=True):
             _panel(panel, (image.reshape(shape) - low) / (high - low or 1.0), row.cut)
-    return figure
+    long = max(map(len, names)) > 6
+    for panel, name in zip(grid[0], names, strict=True):
+        panel.set_title(name, fontsize=6 if long else 8, rotation=30 if long else 0, ha="center", parse_math=False)
 
 
 def _panel(axes: Axes, image: np.ndarray, cut: bool) -> None:
     axes.set(xticks=[], yticks=[])
-    axes.set_facecolor("0.85")
+    axes.grid(False)
+    axes.spines[:].set_visible(True)
+    axes.set_facecolor((0.5, 0.5, 0.5, 0.25))  # what was hidden
     axes.imshow(
         np.squeeze(np.clip(image, 0, 1), axis=-1) if image.shape[-1] == 1 else np.clip(image, 0, 1), cmap="gray"
     )

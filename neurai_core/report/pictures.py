@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from neurai_core.errors import OutputError
+from neurai_core.report.canvas import BLUE, PANEL, VERMILION, canvas
 
-COLORS = {"train": "#0072b2", "test": "#d55e00"}  # told apart by every kind of color vision
-_SIZE, _DPI = (4.6, 3.4), 150  # inches of one panel
+COLORS = {"train": BLUE, "test": VERMILION}
 
 
 def learning_curve(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "") -> Path:
-    """Loss and, where there is one, accuracy over the epochs, on training and test data.
+    """Loss, on a logarithmic axis, and, where there is one, accuracy over the epochs, on training and test data.
 
     Args:
         rows: one per epoch, with ``epoch``, ``train_loss``, ``test_loss`` and perhaps ``train_accuracy`` and
-            ``test_accuracy``.
-        path: the PNG file to write.
+            ``test_accuracy``. A loss that is not positive makes the axis linear.
+        path: the picture file to write.
         title: what stands above.
 
     Raises:
@@ -36,39 +34,43 @@ def learning_curve(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str 
         True
     """
     names = [name for name in ("loss", "accuracy") if f"test_{name}" in rows[0]]
-    figure = Figure(figsize=(_SIZE[0] * len(names), _SIZE[1]), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        _panel(axes, name, rows)
-    figure.suptitle(title)
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}.", "Is the disk full?") from error
+    with canvas(path, (PANEL[0] * len(names), PANEL[1])) as figure:
+        for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+            _panel(axes, name, rows)
+        figure.suptitle(title, parse_math=False)
     return path
+
+
+def log_scale(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic axis whose ticks are plain numbers, also where it spans less than a factor of ten.
+
+    Args:
+        axes: whose y axis.
+        low: smallest value drawn, above 0.
+        high: largest.
+    """
+    axes.set_yscale("log")
+    digits = (1.0, 2.0, 5.0) if high / low > 3 else tuple(float(digit) for digit in range(1, 10))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if high / low > 1e3 else digits))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _panel(axes: Axes, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     epochs = [row["epoch"] for row in rows]
-    for part, color in COLORS.items():
-        values = [row[f"{part}_{name}"] for row in rows]
-        marker = "o" if len(rows) < 40 else ""
-        axes.plot(
-            epochs,
-            values,
-            color=color,
-            marker=marker,
-            markersize=3,
-            linewidth=1.5,
-            label=_label(part, name, values),
-        )
+    curves = {part: [_number(row[f"{part}_{name}"]) for row in rows] for part in COLORS}
+    marker = "o" if len(rows) < 40 else ""
+    for part, values in curves.items():
+        label = f"{part} ({values[-1]:.4{'f' if name == 'accuracy' else 'g'}} at the end)"
+        axes.plot(epochs, values, color=COLORS[part], marker=marker, markersize=3, linewidth=1.5, label=label)
     axes.set_xlabel("epoch")
     axes.set_ylabel(name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    axes.legend()
+    known = [value for values in curves.values() for value in values if math.isfinite(value)]
+    if name == "loss" and known and min(known) > 0:
+        log_scale(axes, min(known), max(known))
 
 
-def _label(part: str, name: str, values: Sequence[float]) -> str:
-    return f"{part} ({values[-1]:.4f} at the end)" if name == "accuracy" else f"{part} ({values[-1]:.4g} at the end)"
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value  # what was not finite is null in the metrics

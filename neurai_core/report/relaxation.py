@@ -1,8 +1,6 @@
 """Whether the phases of a relaxing rule had settled: a picture of energy and force over the steps, and words.
 
-A rule that is built with ``trace=True`` reports ``aux["trace"]``: for every phase by name ``energy`` and
-``residual`` (norm of the force) before every step and at the end, ``(n + 1,)``, or ``(K, n + 1)`` for K phases of
-one kind; an empty dict for a phase that was skipped.
+What is drawn is ``aux["trace"]`` of an estimate; `neurai_core.specs.Relaxes` says what that is.
 """
 
 from __future__ import annotations
@@ -13,27 +11,28 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from neurai_core.errors import OutputError
+from neurai_core.report.canvas import COLORS, INK, PANEL, canvas
+from neurai_core.report.pictures import log_scale
 
 SETTLED = 1e-2  # share of its first force that a phase may keep and still count as settled
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by every color vision
-_SIZE, _DPI = (4.6, 3.4), 150  # inches of one panel
+KNOBS = ("n_relax", "dt")
 
 Trace = Mapping[str, Mapping[str, Any]]
+Phase = Mapping[str, np.ndarray]
 
 
-def relaxation(trace: Trace, path: Path, *, tol: float = 0.0, title: str = "") -> str:
-    """Draw energy and force of every phase, and say in words whether the phases had settled.
+def relaxation(trace: Trace, path: Path, *, tol: float = 0.0, title: str = "", knobs: tuple[str, str] = KNOBS) -> str:
+    """Draw energy and, where there is one, force of every phase, and say in words whether the phases had settled.
 
     Args:
         trace: ``estimate.aux["trace"]``.
-        path: the PNG file to write.
+        path: the picture file to write.
         tol: the force below which a phase counts as settled; 0 takes 1 % of the force it began with.
         title: what stands above.
+        knobs: the rule's settings for the number and the size of the steps.
 
     Returns:
         One sentence per phase.
@@ -50,21 +49,16 @@ def relaxation(trace: Trace, path: Path, *, tol: float = 0.0, title: str = "") -
         The nudged phase had settled: after 20 steps 0.0% of its first force was left.
     """
     phases = phases_of(trace)
-    figure = Figure(figsize=(2 * _SIZE[0], _SIZE[1]), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    for (name, phase), color in zip(phases.items(), COLORS * len(phases), strict=False):
-        _curve(left, phase.get("energy"), name, color)
-        _curve(right, phase.get("residual"), name, color)
-    _label(left, "energy, mean over the batch")
-    _label(right, "norm of the force")
-    right.set_yscale("log")
-    if tol > 0:
-        right.axhline(tol, color="0.4", linestyle="--", linewidth=1, label="tol")
-    right.legend(frameon=False)
-    figure.suptitle(title)
-    _save(figure, path)
-    return "\n".join(words(name, phase, tol) for name, phase in phases.items())
+    panels = {"energy": "energy, mean over the batch", "residual": "norm of the force"}
+    drawn = [key for key in panels if any(key in phase for phase in phases.values())] or ["energy"]
+    handles = _legend(phases, tol if "residual" in drawn else 0.0)
+    size = (max(5.6, PANEL[0] * len(drawn)), PANEL[1] + 0.25 * len(handles))
+    with canvas(path, size) as figure:
+        for axes, key in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+            _panel(axes, phases, key, panels[key], tol)
+        figure.suptitle(title, parse_math=False)
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(drawn), fontsize=9)
+    return "\n".join(words(name, phase, tol, knobs) for name, phase in phases.items())
 
 
 def phases_of(trace: Trace) -> dict[str, dict[str, np.ndarray]]:
@@ -76,55 +70,89 @@ def phases_of(trace: Trace) -> dict[str, dict[str, np.ndarray]]:
     phases: dict[str, dict[str, np.ndarray]] = {}
     for name, phase in trace.items():
         arrays = {key: np.asarray(phase[key]) for key in ("energy", "residual") if key in phase}
-        count = len(arrays["residual"]) if arrays and arrays["residual"].ndim == 2 else 1
-        if not arrays or arrays["residual"].ndim == 1:
+        stacked = [array for array in arrays.values() if array.ndim == 2]
+        if not stacked:
             phases[name] = arrays
             continue
+        count = len(stacked[0])
         for k in range(count):
             phases[name if count == 1 else f"{name} {k + 1}"] = {key: value[k] for key, value in arrays.items()}
     return phases
 
 
-def words(name: str, phase: Mapping[str, np.ndarray], tol: float = 0.0) -> str:
+def words(name: str, phase: Phase, tol: float = 0.0, knobs: tuple[str, str] = KNOBS) -> str:
     """One sentence on whether a phase had settled, and what to do when it had not.
 
     >>> words("free", {"energy": np.array([1.0, 0.5]), "residual": np.array([1.0, 0.6])})
     'The free phase had not settled: after 1 step 60.0% of its first force was left. Raise n_relax or dt.'
+    >>> words("inference", {"energy": np.array([3.0, 1.0, 1.0])})
+    'The inference phase had settled: the last of 2 steps took 0.0% of what the energy fell.'
     """
+    steps, size = knobs
     if not phase:
         return f"The {name} phase was skipped: it began at rest."
-    residual, energy = phase["residual"], phase.get("energy", np.zeros(1))
-    n = len(residual) - 1
-    steps = f"{n} step{'s' if n != 1 else ''}"
-    if not np.isfinite(residual).all():
-        first = int(np.argmin(np.isfinite(residual)))
-        return f"The {name} phase blew up at step {first}. Lower dt."
-    left = residual[-1] / residual[0] if residual[0] > 0 else 0.0
-    seen = f"after {steps} {left:.1%} of its first force was left"
-    if residual[-1] < (tol or SETTLED * residual[0]) or residual[0] == 0:
+    energy, force = phase.get("energy", np.zeros(1)), phase.get("residual")
+    looked = energy if force is None else force
+    if not np.isfinite(looked).all():
+        return f"The {name} phase blew up at step {int(np.argmin(np.isfinite(looked)))}. Lower {size}."
+    settled, seen = _by_energy(energy) if force is None else _by_force(force, tol)
+    if settled:
         return f"The {name} phase had settled: {seen}."
-    cure = "Lower dt: the energy rose on the way." if _rose(energy) else "Raise n_relax or dt."
+    cure = f"Lower {size}: the energy rose on the way." if _rose(energy) else f"Raise {steps} or {size}."
     return f"The {name} phase had not settled: {seen}. {cure}"
+
+
+def _by_force(force: np.ndarray, tol: float) -> tuple[bool, str]:
+    left = force[-1] / force[0] if force[0] > 0 else 0.0
+    settled = bool(force[-1] < (tol or SETTLED * force[0]) or force[0] == 0)
+    return settled, f"after {_count(len(force) - 1)} {left:.1%} of its first force was left"
+
+
+def _by_energy(energy: np.ndarray) -> tuple[bool, str]:
+    """Judged by the last step alone: less can be said without the force."""
+    fell = abs(float(energy[0] - energy[-1]))
+    share = abs(float(energy[-2] - energy[-1])) / fell if fell and len(energy) > 1 else 0.0
+    n = len(energy) - 1
+    last = "the only step" if n == 1 else f"the last of {_count(n)}"
+    return share < SETTLED and not _rose(energy), f"{last} took {share:.1%} of what the energy fell"
+
+
+def _count(n: int) -> str:
+    return f"{n} step{'s' if n != 1 else ''}"
 
 
 def _rose(energy: np.ndarray) -> bool:
     return bool(np.any(np.diff(energy) > 1e-5 * (1 + np.abs(energy[1:]))))
 
 
-def _curve(axes: Axes, values: np.ndarray | None, name: str, color: str) -> None:
-    if values is not None:
-        axes.plot(np.arange(len(values)), values, color=color, linewidth=1.5, label=name)
+# ---------------------------------------------------------------------------- drawing
 
 
-def _label(axes: Axes, what: str) -> None:
+def _panel(axes: Axes, phases: Mapping[str, Phase], key: str, what: str, tol: float) -> None:
+    for (name, phase), color in zip(phases.items(), COLORS * len(phases), strict=False):
+        if key in phase:
+            values = phase[key]
+            axes.plot(np.arange(len(values)), values, color=color, linewidth=1.5, label=name, marker=_marker(values))
     axes.set_xlabel("step")
     axes.set_ylabel(what)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
+    axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+    if key == "residual":
+        positive = np.concatenate([phase[key][phase[key] > 0] for phase in phases.values() if key in phase])
+        if len(positive):
+            log_scale(axes, float(positive.min()), float(positive.max()))
+        if tol > 0:
+            axes.axhline(tol, color=INK, linestyle="--", linewidth=1)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}.", "Is the disk full?") from error
+def _marker(values: np.ndarray) -> str:
+    return "." if len(values) <= 30 else ""
+
+
+def _legend(phases: Mapping[str, Phase], tol: float) -> list[Line2D]:
+    """An entry per phase, also for one that was skipped."""
+    lines = [
+        Line2D([], [], color=color, label=name if phase else f"{name}: skipped, it began at rest")
+        for (name, phase), color in zip(phases.items(), COLORS * len(phases), strict=False)
+    ]
+    return lines + ([Line2D([], [], color=INK, linestyle="--", label="tol")] if tol > 0 else [])

@@ -3,30 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+WORD = 30  # characters of a word that no column breaks
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> Table:
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> RenderableType:
     """A table of plain texts: what looks like markup is printed as it is.
+
+    Where the terminal is too narrow for the longest words of all columns, a row is a paragraph instead, with a line
+    for every value.
 
     Args:
         columns: headings.
         rows: one sequence of values per row; None prints as a dash.
         right: headings of the columns to align right.
     """
-    made = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        made.add_column(name, justify="right" if name in right else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*(Text("-" if value is None else str(value)) for value in row))
-    return made
+    return _Fitting(columns, [["-" if value is None else str(value) for value in row] for row in rows], right)
 
 
-def result_table(result: Mapping[str, Any]) -> Table:
+@dataclass
+class _Fitting:
+    """A table where it fits, paragraphs where it does not."""
+
+    columns: Sequence[str]
+    rows: list[list[str]]
+    right: Sequence[str]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        words = [max(map(_longest_word, column)) for column in zip(self.columns, *self.rows, strict=True)]
+        if sum(words) + 3 * len(words) <= options.max_width:
+            yield self._table(words)
+        else:
+            yield from map(self._paragraph, self.rows)
+
+    def _table(self, words: list[int]) -> Table:
+        made = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for name, width in zip(self.columns, words, strict=True):
+            side: Literal["left", "right"] = "right" if name in self.right else "left"
+            made.add_column(name, justify=side, overflow="fold", min_width=width)
+        for row in self.rows:
+            made.add_row(*map(Text, row))
+        return made
+
+    def _paragraph(self, row: list[str]) -> Group:
+        first, *others = zip(self.columns, row, strict=True)
+        lines = [Padding(Text(f"{name}: {value}"), (0, 0, 0, 2)) for name, value in others if value]
+        return Group(Text(first[1], style="bold"), *lines)
+
+
+def _longest_word(text: str) -> int:
+    return max((min(len(word), WORD) for word in text.split()), default=1)
+
+
+def result_table(result: Mapping[str, Any]) -> RenderableType:
     """What a run came to, from the object that ``neurai train --json`` prints."""
     rows = [
         ("train", *_scores(result, "train"), f"{result['step_ms']:.3f} ms"),
@@ -34,6 +71,18 @@ def result_table(result: Mapping[str, Any]) -> Table:
     ]
     columns = ("loss", "accuracy", "time per step")
     return table((f"{result['rule']} on {result['data']}", *columns), rows, right=columns)
+
+
+def alignment_table(alignment: Mapping[str, Mapping[str, float]]) -> RenderableType:
+    """How a rule's gradients stand to the true ones: a row per entry of the parameters, a column per measure."""
+    entries = dict.fromkeys(entry for values in alignment.values() for entry in values)
+    columns = tuple(measure.replace("_", " ") for measure in alignment)
+    rows = [(entry, *(_rounded(values.get(entry)) for values in alignment.values())) for entry in entries]
+    return table(("gradient of", *columns), rows, right=columns)
+
+
+def _rounded(value: float | None) -> str | None:
+    return None if value is None else f"{value:.4f}"
 
 
 def _scores(result: Mapping[str, Any], part: str) -> tuple[str | None, str | None]:

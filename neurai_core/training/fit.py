@@ -22,6 +22,7 @@ from neurai_core.training.step import Good, Progress, begin, compiled, rows_used
 from neurai_core.training.task import Task
 
 LOOK_EVERY = 0.2  # seconds between two looks of the host
+FAR = 2.0  # times the loss at the start: a run that ends above that says so
 ENERGY_CHANGE = "aux/energy_change"  # what rules that descend on an energy report of a relaxation
 
 
@@ -120,6 +121,7 @@ def fit(task: Task, progress: Progress | None = None, watch: Watch | None = None
     watch.begin(run.progress)
     while run.done < task.steps and not run.stopped:
         run.epoch()
+    run.warn_if_worse()
     return Fitted(run.progress, run.rows, run.clock.step_ms, run.stopped)
 
 
@@ -157,7 +159,7 @@ class _Run:
     def __post_init__(self) -> None:
         self.step = compiled(self.task, self.progress)
         self.test = evaluator(self.task)
-        self.test(self.progress.params, self.progress.state)  # compiles it
+        self.start_loss, _ = self.test(self.task.params, self.progress.state)  # compiles it as well
         self.x, self.y = map(jax.device_put, (self.task.data.x_train, self.task.data.y_train))
         self.done = int(self.progress.step)
 
@@ -230,6 +232,20 @@ class _Run:
                 "rule, or lower --lr.",
                 RuntimeWarning,
                 stacklevel=4,
+            )
+
+    def warn_if_worse(self) -> None:
+        """When the losses ended far above where the test loss of the untrained parameters was."""
+        if not self.rows:
+            return
+        start, values = self.start_loss, self.rows[-1].values
+        end = min(values["train_loss"], values["test_loss"])  # one alone may rise, as when a network overfits
+        if end - start > (FAR - 1) * abs(start):
+            warnings.warn(
+                f"The loss ended at {end:.3g}, far above the {start:.3g} at which it started: training made the "
+                "network worse. Lower --lr, or look at the settings of the rule.",
+                RuntimeWarning,
+                stacklevel=3,
             )
 
     def _notify(self, hook: str, **arguments: Any) -> None:

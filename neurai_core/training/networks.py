@@ -16,6 +16,7 @@ import importlib
 import importlib.util
 import inspect
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable
 from functools import reduce
@@ -35,6 +36,7 @@ from neurai_core.naming import did_you_mean
 
 FAMILIES = {"mlp": "128,64", "cnn": "8,16", "snn": "128"}
 RECURRENT = "recurrent"
+WIDEST, MOST = 1_000_000, 2**31 - 1  # of a layer; of all parameters together
 _FORMS = "Write mlp:128,64, cnn:8,16, snn:128, module:attribute or file.py:attribute."
 
 
@@ -81,7 +83,9 @@ def network(
         >>> [layer["w"].shape for layer in found.params]
         [(64, 16), (16, 10)]
     """
-    family, _, rest = text.partition(":")
+    family, colon, rest = text.partition(":")
+    if family in FAMILIES and colon and not rest.strip():
+        raise ModelError(f"--model got {text!r}, which names no width.", f"Write {family}:{FAMILIES[family]}.")
     if family == "mlp":
         return _mlp(text, rest or FAMILIES[family], math.prod(input_shape), n_outputs, key)
     if family == "cnn":
@@ -111,7 +115,7 @@ def absolute(text: str) -> str:
 def _mlp(text: str, rest: str, n_inputs: int, n_outputs: int, key: jax.Array) -> Network:
     widths, activation = _widths(text, rest)
     model = mlp((n_inputs, *widths, n_outputs), activation)
-    return Network(model, model.init(key, (n_inputs,))[0], flat=True)
+    return Network(model, _initial(text, model, key, (n_inputs,)), flat=True)
 
 
 def _cnn(text: str, rest: str, input_shape: Shape, n_outputs: int, key: jax.Array) -> Network:
@@ -128,7 +132,18 @@ def _cnn(text: str, rest: str, input_shape: Shape, n_outputs: int, key: jax.Arra
             "Name fewer channels, such as --model cnn:8.",
         )
     model = cnn(channels, n_outputs, activation)
-    return Network(model, model.init(key, input_shape)[0])
+    return Network(model, _initial(text, model, key, input_shape))
+
+
+def _initial(text: str, model: Any, key: jax.Array, shape: Shape) -> PyTree:
+    """The parameters to start from, counted before they are made."""
+    planned = jax.eval_shape(lambda key: model.init(key, shape)[0], key)
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(planned))
+    if count > MOST:
+        raise ModelError(
+            f"--model {text} has {count} parameters; at most {MOST} can be trained.", "Name fewer or smaller widths."
+        )
+    return model.init(key, shape)[0]
 
 
 def _widths(text: str, rest: str) -> tuple[list[int], str]:
@@ -144,10 +159,13 @@ def _widths(text: str, rest: str) -> tuple[list[int], str]:
 
 
 def _numbers(text: str, parts: list[str], words: Iterable[str] = ()) -> list[int]:
-    wrong = next((part for part in parts if not part.isdigit() or int(part) < 1), None)
+    wrong = next((part for part in parts if not part.isdecimal() or not part.strip("0")), None)
     if wrong is not None:
         nearest = did_you_mean(wrong, words)
         raise ModelError(f"--model got {text!r}; {wrong!r} is no width of at least 1.{nearest}", _FORMS)
+    widest = max(parts, key=lambda part: (len(part), part), default="0")
+    if len(widest) > len(str(WIDEST)) or int(widest) > WIDEST:
+        raise ModelError(f"--model got a width of {widest:.40}; at most {WIDEST} can be made.", _FORMS)
     return [int(part) for part in parts]
 
 
@@ -168,7 +186,7 @@ def _snn(
         encode=codes[0] if codes else "constant",
         recurrent=RECURRENT in words,
     )
-    return Network(model, model.init(key, shape)[0], flat=not timed)
+    return Network(model, _initial(text, model, key, shape), flat=not timed)
 
 
 def _check_snn(text: str, widths: list[int], codes: list[str], shape: Shape, surrogate: Any, steps: int | None) -> None:
@@ -264,7 +282,7 @@ def _by_name(name: str) -> ModuleType:
 
 
 def _from_file(path: Path) -> ModuleType:
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike its own method, takes any name
         raise ModelError(f"--model names the file {path}, which does not exist.", _FORMS)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None  # it ends in .py

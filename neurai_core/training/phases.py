@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 
 import neurai_core as neurai
 from neurai_core.errors import UsageError
+from neurai_core.registry import REGISTRY
+from neurai_core.specs import AlgorithmSpec, Origin, Relaxes
 from neurai_core.training.run import finished
 
 
@@ -21,19 +23,21 @@ class Phases(NamedTuple):
         trace: ``aux["trace"]`` of the rule.
         tol: the rule's own measure of rest, 0 when it has none.
         title: rule, data and run.
+        relaxes: what the rule calls its steps and their size.
     """
 
     trace: dict[str, Any]
     tol: float
     title: str
+    relaxes: Relaxes
 
 
-def phases_of_run(folder: Path, *, n_relax: int | None = None) -> Phases:
+def phases_of_run(folder: Path, *, steps: int | None = None) -> Phases:
     """Relax the network of a run once more, and watch.
 
     Args:
         folder: the folder of a run.
-        n_relax: steps of a phase in place of the run's own; None keeps them.
+        steps: steps of a phase in place of the run's own; None keeps them.
 
     Raises:
         OutputError: the folder holds no run, or one without parameters.
@@ -41,22 +45,36 @@ def phases_of_run(folder: Path, *, n_relax: int | None = None) -> Phases:
     """
     task, kept = finished(folder)
     origin = task.rule.origin
-    _check_traces(origin.name)
-    settings = origin.settings | {"trace": True} | ({} if n_relax is None else {"n_relax": n_relax})
+    relaxes = _watchable(origin)
+    tol = float(origin.settings.get("tol", 0.0))
+    changes = {relaxes.trace: True} | ({"tol": 0.0} if tol else {}) | ({} if steps is None else {relaxes.steps: steps})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that phases may not settle is what is looked at
-        rule = neurai.rebuild(origin, **settings)
-    state = rule.init(task.model, kept.params, key=jax.random.key(0), model_state=kept.state)
+        rule = neurai.rebuild(origin, **changes)
+        state = rule.init(task.model, kept.params, key=jax.random.key(0), model_state=kept.state)
     batch = tuple(jnp.asarray(a[: task.batch_size]) for a in (task.data.x_train, task.data.y_train))
     estimate, _ = jax.jit(rule.estimate, static_argnums=0)(
         task.model, kept.params, state, batch, key=jax.random.key(task.seed)
     )
     title = f"{origin.name} on {task.data.name}, {folder.name}"
-    return Phases(estimate.aux["trace"], float(settings.get("tol", 0.0)), title)
+    return Phases(estimate.aux["trace"], tol, title, relaxes)
 
 
-def _check_traces(rule: str) -> None:
-    if "trace" in neurai.spec("algorithm", rule).config.model_fields:
-        return
-    others = [n for n in neurai.names("algorithm") if "trace" in neurai.spec("algorithm", n).config.model_fields]
-    raise UsageError(f"The rule {rule!r} has no relaxation to draw.", f"Rules that have: {', '.join(others)}.")
+def _watchable(origin: Origin) -> Relaxes:
+    """How the rule's relaxation is watched.
+
+    Raises:
+        UsageError: it has none, or not with these settings.
+    """
+    relaxes = _relaxes(origin.name)
+    if relaxes is None:
+        others = ", ".join(name for name in neurai.names("algorithm") if _relaxes(name))
+        raise UsageError(f"The rule {origin.name!r} has no relaxation to draw.", f"Rules that have: {others}.")
+    where = REGISTRY.settings("algorithm", origin.name, origin.settings).unused().get(relaxes.trace)
+    if where is not None:
+        raise UsageError(f"The rule {origin.name!r} has no relaxation to draw {where}.", "Train with another mode.")
+    return relaxes
+
+
+def _relaxes(rule: str) -> Relaxes | None:
+    return cast(AlgorithmSpec, neurai.spec("algorithm", rule)).relaxes

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -42,12 +43,14 @@ class Viewer:
     """Whom a run tells how it goes; every one may be left out.
 
     Attributes:
+        compiling: ``()``: the step is compiled now, which takes seconds.
         begin: ``(task, steps done, folder)``: everything is compiled.
         steps: ``(steps done)``.
         epoch: ``(row of metrics)``.
         note: ``(sentence)``: something to know that is no error.
     """
 
+    compiling: Callable[[], None] = lambda: None
     begin: Callable[[Task, int, Path], None] = lambda task, done, folder: None
     steps: Callable[[int], None] = lambda step: None
     epoch: Callable[[dict[str, Any]], None] = lambda row: None
@@ -64,7 +67,8 @@ def train(chosen: Chosen, out: Path | None = None, viewer: Viewer | None = None)
 
     Returns:
         ``rule, data, train_loss, train_accuracy, test_loss, test_accuracy, steps, step_ms, run``; the
-        accuracies are None for a regression.
+        accuracies are None for a regression. A run with ``align`` adds ``alignment``: ``cosine`` and ``norm_ratio``
+        by the names of the entries of the parameters, means over the last epoch.
 
     Raises:
         OutputError: the folder holds something, or cannot be written; raised before anything is computed.
@@ -148,7 +152,7 @@ def _default_folder(chosen: Chosen) -> Path:
 
 def _new_folder(folder: Path) -> Path:
     """Make the folder, or find it empty, and see that files can be written into it."""
-    if (folder / CONFIG).exists():
+    if os.path.exists(folder / CONFIG):  # unlike the methods of a path, takes names that are too long
         raise OutputError(
             f"{folder} already holds a run.",
             f"Choose another --out, or go on with: neurai train --resume {folder}",
@@ -175,7 +179,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 def _settings_of(folder: Path) -> Chosen:
     """The settings of the run in a folder."""
-    if not (folder / CONFIG).is_file():
+    if not os.path.isfile(folder / CONFIG):
         raise OutputError(f"{folder} holds no run: it has no {CONFIG}.", "Give the folder of a run, runs/<name>.")
     return choose(file=folder / CONFIG, environ={})
 
@@ -192,6 +196,7 @@ def _prepared(chosen: Chosen, viewer: Viewer) -> Task:
     task = prepare(chosen)
     for difference in compare(chosen, task):
         viewer.note(f"The numbers may differ from those of the configuration: {difference}.")
+    viewer.compiling()
     return task
 
 
@@ -273,6 +278,7 @@ class _Run:
         """What the run came to; a run that was continued after its end has the time of its last epoch."""
         last = read_metrics(self.folder)[-1]
         names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+        alignment = _alignment(last)
         return {
             "rule": self._rule(),
             "data": self.task.data.name,
@@ -280,4 +286,16 @@ class _Run:
             "steps": self.task.steps,
             "step_ms": last["step_ms"] if math.isnan(step_ms) else round(step_ms, 4),
             "run": str(self.folder),
+            **({"alignment": alignment} if alignment else {}),
         }
+
+
+def _alignment(row: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """The alignment of every entry of the parameters in a row of metrics: ``{"cosine": {"0": 0.98, ...}, ...}``."""
+    found: dict[str, dict[str, float]] = {}
+    for key, value in row.items():
+        aux, _, rest = key.partition("/alignment/")
+        if aux == "aux":
+            measure, _, entry = rest.partition("/")
+            found.setdefault(measure, {})[entry] = value
+    return found

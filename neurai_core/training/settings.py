@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import NoneType
@@ -15,11 +16,11 @@ from typing import Any, Literal, cast, get_args
 
 from pydantic import Field
 
-from neurai_core.errors import DataError, SettingsError, UsageError
+from neurai_core.errors import BlockedName, DataError, NeurAIError, SettingsError, UnknownName, UsageError
 from neurai_core.explain import validate_settings
 from neurai_core.naming import canonical, did_you_mean, suggest
 from neurai_core.registry import REGISTRY
-from neurai_core.specs import AlgorithmSpec, Config
+from neurai_core.specs import AlgorithmSpec, Config, PluginSpec
 
 # What has settings of its own -> kind.
 PARTS = {"rule": "algorithm", "data": "dataset", "surrogate": "surrogate", "optimizer": ""}
@@ -49,6 +50,7 @@ class RunSettings(Config):
     steps: int | None = Field(
         None,
         ge=1,
+        le=1_000_000,
         description="time steps: of the data where they are coded in time, else how long a spiking network is shown "
         "an example",
     )
@@ -58,7 +60,7 @@ class RunSettings(Config):
         "cosine", description="learning rate over the run: falling to 0 as half a cosine, or constant"
     )
     loss: str = Field("auto", min_length=1, description="loss by name; auto is cross_entropy for classes, else mse")
-    epochs: int = Field(25, ge=1, description="passes over the training data")
+    epochs: int = Field(25, ge=1, le=1_000_000, description="passes over the training data")
     batch_size: int = Field(64, ge=1, description="examples per step")
     seed: int = Field(0, ge=0, lt=2**32, description="of parameters, data order and stochastic layers")
     align: bool = Field(False, description="write into the metrics how the rule's gradients stand to the true ones")
@@ -173,10 +175,33 @@ def data_reference(text: str) -> tuple[str, dict[str, str]]:
     """
     name, colon, path = text.partition(":")
     if not colon:
+        _dataset_spec(name)
         return name, {}
-    if "path" not in REGISTRY.spec("dataset", name).config.model_fields:
+    if "path" not in _dataset_spec(name).config.model_fields:
         raise DataError(f"The data set {name!r} takes no path, got {text!r}.", f"Write --data {name}.")
     return name, {"path": os.path.abspath(Path(path).expanduser())} if path else {}
+
+
+def _dataset_spec(name: str) -> PluginSpec:
+    """What a data set says about itself; for a name that there is not, the hint says how to bring data of one's own."""
+    try:
+        return REGISTRY.spec("dataset", name)
+    except BlockedName:
+        raise
+    except UnknownName as error:
+        readers = ", ".join(f"--data {form} ({summary})" for form, summary in _readers())
+        raise UnknownName(error.message, f"{error.hint} Files of your own: {readers}.".strip()) from error
+
+
+def _readers() -> Iterator[tuple[str, str]]:
+    """The data sets that read a path, such as ``idx:FOLDER``, and what is there."""
+    for name in REGISTRY.names("dataset"):
+        with suppress(NeurAIError):  # a broken plugin is no help
+            spec = REGISTRY.spec("dataset", name)
+            path = spec.config.model_fields.get("path")
+            if path is not None:
+                kind = "FOLDER" if (path.description or "").startswith("folder") else "FILE"
+                yield f"{name}:{kind}", spec.summary
 
 
 def variable(name: str) -> str:
@@ -250,25 +275,32 @@ def _pair(text: str, flag: str = "--set") -> tuple[str, str]:
 
 
 def _set_name(key: str, rule_fields: set[str], rule: str, data: str) -> str:
-    """The full name of a key of ``--set``: the rule's own settings come first."""
+    """The full name of a key of ``--set``: a setting of the rule as ``rule.eta``, one of the run as it is."""
     if key.partition(".")[0] in PARTS and "." in key:
         return key
-    for name in rule_fields:
-        if canonical(name) == canonical(key):
-            return f"rule.{name}"
-    for name in RunSettings.model_fields:
-        if canonical(name) == canonical(key):
-            return name
+    own, of_run = (_same(key, names) for names in (rule_fields, RunSettings.model_fields))
+    if own and of_run:
+        raise SettingsError(
+            f"--set {key} could be the setting of the rule {rule!r} or that of the run.",
+            f"Write --set rule.{own}=... for the rule's, --{of_run.replace('_', '-')} ... for the run's.",
+        )
+    if own or of_run:
+        return f"rule.{own}" if own else of_run
     data_name = data.partition(":")[0]
     of_data = {name: f"data.{name}" for name in REGISTRY.spec("dataset", data_name).config.model_fields}
     known = of_data | {name: name for name in (*rule_fields, *RunSettings.model_fields)}
-    near, own = suggest(key, known), ", ".join(sorted(rule_fields)) or "no settings"
+    near, has = suggest(key, known), ", ".join(sorted(rule_fields)) or "no settings"
     nearest = f" Did you mean {known[near]!r}?" if near else ""
     raise SettingsError(
         f"--set got {key!r}, which is neither a setting of the rule {rule!r} nor of a run.{nearest}",
-        f"The rule has: {own}. A run has: {', '.join(RunSettings.model_fields)}. "
+        f"The rule has: {has}. A run has: {', '.join(RunSettings.model_fields)}. "
         f"The data set {data_name!r} has: {', '.join(of_data.values()) or 'no settings'}.",
     )
+
+
+def _same(key: str, names: Iterable[str]) -> str:
+    """The name that a key is a spelling of; empty when it is none."""
+    return next((name for name in names if canonical(name) == canonical(key)), "")
 
 
 def _value(text: str, annotation: Any) -> Any:
@@ -279,7 +311,7 @@ def _value(text: str, annotation: Any) -> Any:
         return None
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, or a number or nesting without end
         return text
 
 
@@ -299,13 +331,13 @@ def _from_file(path: Path) -> _Layer:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(
             f"The configuration {path} cannot be read: {error.strerror or error}.",
             "Give the config.toml of a run, such as runs/<name>/config.toml.",
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number or nesting without end
         raise UsageError(f"The configuration {path} is not TOML: {error}.", "Correct that line.") from error
 
 
@@ -346,9 +378,18 @@ def _checked(settings: RunSettings, merged: _Layer) -> Chosen:
     sources |= {key: at for key, at in merged.sources.items() if "." in key}
     chosen = Chosen(settings.model_copy(update={"data": name}), parts, sources, dict(merged.record))
     settings = chosen.settings.model_copy(update={"steps": _steps(chosen), "surrogate": _surrogate(chosen)})
-    REGISTRY.settings("algorithm", settings.rule, parts["rule"])
-    REGISTRY.settings("dataset", name, parts["data"])
+    used = {"rule": settings.rule, "data": name} | ({"surrogate": settings.surrogate} if settings.surrogate else {})
+    for part, owner in used.items():
+        _refuse_unused(part, REGISTRY.settings(PARTS[part], owner, parts[part]), sources)
     return replace(chosen, settings=settings)
+
+
+def _refuse_unused(part: str, config: Config, sources: Mapping[str, str]) -> None:
+    """An error for a setting that the others leave without a meaning, also where it is given as its default."""
+    for name, where in config.unused().items():
+        source = sources.get(f"{part}.{name}", "")
+        if source.startswith("--"):
+            raise SettingsError(f"{source} got {name}, which has no meaning {where}.", "Leave it out.")
 
 
 def _steps(chosen: Chosen) -> int | None:

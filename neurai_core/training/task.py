@@ -16,7 +16,7 @@ import optax
 import neurai_core as neurai
 from neurai_core.adapting import adapt
 from neurai_core.arrays import PyTree, shape_text
-from neurai_core.errors import DataError, ModelError
+from neurai_core.errors import DataError, ModelError, SettingsError
 from neurai_core.layered import check_forward
 from neurai_core.losses import accuracy_function, cross_entropy, loss_function, sum_cross_entropy
 from neurai_core.rule import Objective, Rule, check_objective, objective
@@ -97,7 +97,7 @@ def prepare(chosen: Chosen) -> Task:
         settings.optimizer,
         settings.lr,
         schedule=settings.schedule,
-        steps=settings.epochs * steps_per_epoch(len(read.x_train), settings.batch_size),
+        steps=_n_steps(settings, read),
         settings=chosen.parts["optimizer"],
     )
     key = jax.random.fold_in(jax.random.key(settings.seed), 0)
@@ -126,6 +126,14 @@ def prepare(chosen: Chosen) -> Task:
         surrogate=spike,
     )
     return _fitting(task)
+
+
+def _n_steps(settings: RunSettings, data: Dataset) -> int:
+    """Steps of the whole run, which are counted in 32 bits."""
+    steps = settings.epochs * steps_per_epoch(len(data.x_train), settings.batch_size)
+    if steps >= 2**31:
+        raise SettingsError(f"{settings.epochs} epochs are {steps} steps; at most {2**31 - 1} can be counted.")
+    return steps
 
 
 def _needs(rule: str) -> str:

@@ -360,7 +360,7 @@ def _report(task: BothWays, found: FoundBoth, params: PyTree) -> Estimate:
     loss, extra = task.up.score.loss(outputs, task.up.y)
     aux = {**loss_aux(extra), "steps": jnp.asarray(task.config.n, jnp.int32), **_norms(found)}
     if task.config.energy_trace:
-        aux["energy"] = found.energy
+        aux |= {"energy": found.energy, "trace": {"inference": {"energy": found.energy}}}
     grads = jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(found.grads))
     return Estimate(grads, loss, task.up.score.accuracy(outputs, task.up.y), aux)
 

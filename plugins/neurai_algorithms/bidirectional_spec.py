@@ -14,7 +14,7 @@ from neurai_algorithms.predictive_coding_spec import PCMode, finite_and_positive
 from neurai_core.errors import SettingsError
 from neurai_core.naming import canonical
 from neurai_core.plugin import Plugin
-from neurai_core.specs import AlgorithmSpec, Config, Reference
+from neurai_core.specs import AlgorithmSpec, Config, Reference, Relaxes
 
 ALPHA_B = {PCMode.SWEIGHT_BISTRICT: 0.1, PCMode.BISTRICT: 0.01}
 
@@ -87,7 +87,7 @@ class BiPCConfig(Config):
         "sum_squared_error", description="loss at the input end, of (what is predicted downwards, inputs)"
     )
     eta: float = Field(0.1, gt=0, description="step of one sweep, usually below 1")
-    n: int = Field(20, ge=1, description="sweeps over the layers")
+    n: int = Field(20, ge=1, le=1_000_000, description="sweeps over the layers")
     eta_trace: EtaTrace | None = Field(
         None,
         description="how the step is corrected: 'constant', 'curvature', 'momentum(0.5)', a schedule such as "
@@ -125,6 +125,11 @@ class BiPCConfig(Config):
     def _folded(cls, value: Any) -> Any:
         return mode_name(value)
 
+    def unused(self) -> dict[str, str]:
+        """``eta``, where ``eta_trace`` has a step of its own."""
+        given = self.eta_trace is not None and self.eta_trace.step is not None
+        return {"eta": "beside an eta_trace with a step of its own"} if given else {}
+
     @model_validator(mode="after")
     def _something_to_learn_from(self) -> Self:
         if self.alpha_f == 0 and self.alpha_b == 0:
@@ -161,6 +166,7 @@ bipc = Plugin(
         config=BiPCConfig,
         needs="layered",
         claims=("local", "generative"),
+        relaxes=Relaxes(trace="energy_trace", steps="n", size="eta"),
         defaults={
             "loss": "sum_squared_error",
             "model": "mlp:128,64,tanh",

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from neurai_core.naming import did_you_mean
 from neurai_core.plugin import Plugin
-from neurai_core.specs import AlgorithmSpec, Config, Reference
+from neurai_core.specs import AlgorithmSpec, Config, Reference, Relaxes
 
 
 class EPMode(StrEnum):
@@ -53,7 +53,7 @@ class EPConfig(Config):
 
     beta: float = Field(1.0, description="strength of the nudge, not 0; negative ones nudge away from the target")
     dt: float = Field(0.1, gt=0, description="step of a relaxation, in units of tau")
-    n_relax: int = Field(20, ge=1, description="steps of a phase, the most when tol is above 0")
+    n_relax: int = Field(20, ge=1, le=1_000_000, description="steps of a phase, the most when tol is above 0")
     tau: float = Field(1.0, gt=0, description="time constant of the activities; only dt / tau matters")
     tol: float = Field(
         0.0, ge=0, description="a phase ends once the norm of the force, summed over layers, is below this; 0 never"
@@ -72,8 +72,8 @@ class EPConfig(Config):
     )
     n_points: int = Field(2, ge=1, le=64, description="number of nudges of mode holomorphic")
     linearised: bool = Field(False, description="contract the mixed second derivative with the change of activities")
-    n_nudged: int | None = Field(None, ge=1, description="steps of a nudged phase; none takes n_relax")
-    check_every: int = Field(1, ge=1, description="hold the force against tol every this many steps")
+    n_nudged: int | None = Field(None, ge=1, le=1_000_000, description="steps of a nudged phase; none takes n_relax")
+    check_every: int = Field(1, ge=1, le=1_000_000, description="hold the force against tol every this many steps")
     trace: bool = Field(False, description="report energy and force of every step; tol is then not used")
 
     @field_validator("beta")
@@ -101,6 +101,10 @@ class EPConfig(Config):
             known = ", ".join(ENERGY_NAMES)
             raise ValueError(f"no energy is named {energy!r}.{did_you_mean(energy, ENERGY_NAMES)} Energies: {known}")
         return energy
+
+    def unused(self) -> dict[str, str]:
+        """``n_points``, which only mode holomorphic uses."""
+        return {} if self.mode == EPMode.HOLOMORPHIC else {"n_points": f"in mode {self.mode}"}
 
     @model_validator(mode="after")
     def _continual_updates_by_itself(self) -> Self:
@@ -139,6 +143,7 @@ ep = Plugin(
         config=EPConfig,
         needs="layered",
         claims=("local", "order_in_beta"),
+        relaxes=Relaxes(trace="trace", steps="n_relax", size="dt"),
         offers={
             "EP": "neurai_algorithms.equilibrium:EP",
             "EPMode": "neurai_algorithms.equilibrium_spec:EPMode",

@@ -20,7 +20,7 @@ from neurai_algorithms.fixed_prediction import coefficients, exact, fixed_predic
 from neurai_algorithms.incremental_inference import incremental, optimizer_of
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.pc_task import Found, Task
-from neurai_algorithms.predictive_coding_spec import PCConfig, PCMode
+from neurai_algorithms.predictive_coding_spec import PCConfig, PCMode, mode_name
 from neurai_algorithms.strict_relaxation import strict
 from neurai_core.adapting import adapt
 from neurai_core.arrays import PyTree, tree_norm
@@ -101,8 +101,8 @@ class PC(LocalBase):
     Args:
         loss_f: loss by name or callable ``(outputs, targets) -> scalar``.
         acc_f: accuracy by name or callable ``(outputs, targets) -> scalar``; None reports -1.
-        eta: step of one sweep, a number > 0 or an optax schedule over the sweeps.
-        n: sweeps, at least 1.
+        eta: step of one sweep, a number > 0 or an optax schedule over the sweeps; mode EXACT has no use for it.
+        n: sweeps, at least 1; mode EXACT has no use for them.
         mode: a `PCMode` or its name.
         fun_has_aux: whether ``loss_f`` returns a pair whose second part is handed back.
         **settings: further settings of `PCConfig`: ``loss_scale``, ``corrector``, ``optimizer``, ``tol``, ``fresh``,
@@ -139,8 +139,9 @@ class PC(LocalBase):
         **settings: Any,
     ) -> None:
         super().__init__(loss_f, acc_f, fun_has_aux)
-        given = {name: _known(name, value) for name, value in {"eta": eta, **settings}.items()}
-        config = validate_settings(self.config, {"n": n, "mode": mode, **given}, name=self.algorithm)
+        relaxed = {} if mode_name(mode) == PCMode.EXACT else {"eta": eta, "n": n}
+        given = {name: _known(name, value) for name, value in {**relaxed, **settings}.items()}
+        config = validate_settings(self.config, {"mode": mode, **given}, name=self.algorithm)
         self._settings = {name: getattr(config, name) for name in type(config).model_fields}
 
     @property
@@ -256,7 +257,7 @@ def _report(task: Task, found: Found, params: PyTree) -> Estimate:
     if found.energy_change is not None:
         aux["energy_change"] = found.energy_change
     if task.config.energy_trace:
-        aux["energy"] = found.energy
+        aux |= {"energy": found.energy, "trace": {"inference": {"energy": found.energy}}}
     if task.config.keep_activities:
         aux |= {"beliefs": found.beliefs, "errors": found.errors}
     grads = jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(found.grads))

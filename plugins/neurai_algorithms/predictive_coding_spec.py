@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, field_serializer, field_validator, model
 from neurai_algorithms.optax_texts import Transformation, parse, written
 from neurai_core.naming import canonical
 from neurai_core.plugin import Plugin
-from neurai_core.specs import AlgorithmSpec, Config, Reference
+from neurai_core.specs import AlgorithmSpec, Config, Reference, Relaxes
 
 
 class PCMode(StrEnum):
@@ -59,6 +59,15 @@ def mode_name(value: Any) -> Any:
     return known.get(canonical(str(value)), value)
 
 
+_NO_RELAXATION = ("loss_scale", "corrector", "optimizer", "tol", "light_cone", "energy_trace")
+_UNUSED: dict[str, tuple[str, ...]] = {
+    PCMode.STRICT: ("optimizer",),
+    PCMode.FIXED_PRED: _NO_RELAXATION,
+    PCMode.EXACT: (*_NO_RELAXATION, "eta", "n", "fresh"),
+    PCMode.INCREMENTAL: ("corrector", "fresh", "light_cone"),
+}
+
+
 class PCConfig(Config):
     """Settings of predictive coding.
 
@@ -73,7 +82,7 @@ class PCConfig(Config):
         description="step of one sweep, a number > 0 (usually below 1), or a schedule: a callable sweep -> step, "
         "or text such as 'cosine_decay_schedule(0.2, 20)'",
     )
-    n: int = Field(20, ge=1, description="sweeps over the layers")
+    n: int = Field(20, ge=1, le=1_000_000, description="sweeps over the layers")
     mode: Literal["strict", "fixed_pred", "exact", "incremental"] = Field(
         "strict", description="how the errors are found; see PCMode"
     )
@@ -130,17 +139,13 @@ class PCConfig(Config):
     def _folded(cls, value: Any) -> Any:
         return mode_name(value)
 
+    def unused(self) -> dict[str, str]:
+        """The settings that the mode does not use, and ``eta`` beside a corrector."""
+        by_mode = dict.fromkeys(_UNUSED[self.mode], f"in mode {self.mode}")
+        return by_mode | ({} if self.corrector is None else {"eta": "beside a corrector"})
+
     @model_validator(mode="after")
-    def _fits_the_mode(self) -> Self:
-        relaxing = ("tol", "corrector", "energy_trace")
-        unused: dict[str, tuple[str, ...]] = {
-            PCMode.FIXED_PRED: relaxing,
-            PCMode.EXACT: (*relaxing, "fresh"),
-            PCMode.INCREMENTAL: ("corrector", "fresh"),
-        }
-        for name in unused.get(self.mode, ()):
-            if getattr(self, name):
-                raise ValueError(f"{name} has no meaning in mode {self.mode}")
+    def _traces_have_a_fixed_length(self) -> Self:
         if self.tol and self.energy_trace:
             raise ValueError("energy_trace has a fixed length, so it needs tol=0")
         return self
@@ -157,6 +162,7 @@ pc = Plugin(
         config=PCConfig,
         needs="layered",
         claims=("local", "stateful"),
+        relaxes=Relaxes(trace="energy_trace", steps="n", size="eta"),
         offers={
             "PC": "neurai_algorithms.predictive_coding:PC",
             "PCMode": "neurai_algorithms.predictive_coding_spec:PCMode",

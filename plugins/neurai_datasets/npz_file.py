@@ -42,7 +42,8 @@ def _read(path: Path) -> dict[str, Array]:
     try:
         file = path.open("rb")  # opened here, because np.load leaves a broken archive open
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}.", "Give the path of an .npz file.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} cannot be read: {reason}.", "Give the path of an .npz file.") from error
     with file:
         return _members(_archive(file, path), path)
 
@@ -70,7 +71,7 @@ def _member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:
         return np.asarray(archive[name])
     except ValueError as error:  # what numpy raises for an array of objects, whose pickle could run any code
         raise DataError(f"{name} in {path} is no plain array: {error}.", "Store numbers, not objects.") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, MemoryError) as error:
         raise DataError(f"{name} in {path} is damaged: {error}.", "Write or fetch the file again.") from error
 
 

@@ -24,6 +24,18 @@ from neurai_datasets.spiking_specs import SpikeFilesConfig
 HOW = "Write an example with np.savez(path, times=..., units=...), both of shape (K,)."
 TREE = "Lay it out as train/CLASS/*.npz and test/CLASS/*.npz."
 
+_DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    AttributeError,
+    TypeError,
+    MemoryError,
+    NotImplementedError,  # of the zip file: a method or version that a flipped bit names
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 Array = NDArray[Any]
 Events = tuple[Array, Array]
 
@@ -45,7 +57,7 @@ def build(config: SpikeFilesConfig, **context: Any) -> Dataset:
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # unlike its own method, takes names that are too long
         raise DataError(f"{folder} is no folder.", TREE)
     names = sorted(path.name for path in (folder / "train").glob("*") if path.is_dir())
     if not names:
@@ -80,7 +92,7 @@ def _read(path: Path) -> Events:
             return np.asarray(archive["times"]), np.asarray(archive["units"])
     except KeyError as error:
         raise DataError(f"{path} lacks an array: {error.args[0]}.", HOW) from error
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
         raise DataError(f"{path} is no spike file: {error}.", HOW) from error
 
 

@@ -43,9 +43,13 @@ class SpikingDigitsConfig(Config):
         description="latency: one spike per pixel, the earlier the brighter; rate: a spike at each step with the "
         "pixel's brightness as its probability",
     )
-    steps: int = Field(50, ge=1, description="number of time steps")
+    steps: int = Field(50, ge=1, le=1_000_000, description="number of time steps")
     threshold: float = Field(0.05, ge=0, lt=1, description="latency: pixels darker than this, in [0, 1), never spike")
     seed: int = Field(0, ge=0, lt=2**32, description="rate: what the spikes are drawn from")
+
+    def unused(self) -> dict[str, str]:
+        """What belongs to the other coding."""
+        return {"threshold" if self.coding == "rate" else "seed": f"with coding {self.coding}"}
 
 
 class YinYangConfig(Config):
@@ -54,11 +58,12 @@ class YinYangConfig(Config):
     steps: int | None = Field(
         None,
         ge=1,
+        le=1_000_000,
         description="None: points of 4 numbers; a number of time steps: spikes of 5 units, one spike each, at a "
         "time proportional to the number, and a fifth at the first step",
     )
-    train: int = Field(5000, ge=1, description="number of training examples")
-    test: int = Field(1000, ge=1, description="number of test examples")
+    train: int = Field(5000, ge=1, le=1_000_000, description="number of training examples")
+    test: int = Field(1000, ge=1, le=1_000_000, description="number of test examples")
     train_seed: int = Field(42, ge=0, lt=2**32, description="of the training examples; 42 as published")
     test_seed: int = Field(40, ge=0, lt=2**32, description="of the test examples; 40 as published, 41 validates")
     small_radius: float = Field(0.1, gt=0, le=0.25, description="radius of the dots")
@@ -67,15 +72,17 @@ class YinYangConfig(Config):
 class RandmanConfig(Config):
     """Settings of the random manifolds."""
 
-    classes: int = Field(10, ge=2, description="number of classes, one manifold each")
-    units: int = Field(20, ge=1, description="number of units; the published example has 100")
-    steps: int = Field(100, ge=1, description="number of time steps")
-    dimension: int = Field(2, ge=1, description="of the manifolds")
+    classes: int = Field(10, ge=2, le=1_000_000, description="number of classes, one manifold each")
+    units: int = Field(20, ge=1, le=1_000_000, description="number of units; the published example has 100")
+    steps: int = Field(100, ge=1, le=1_000_000, description="number of time steps")
+    dimension: int = Field(2, ge=1, le=16, description="of the manifolds")
     smoothness: float = Field(
         2.0, gt=0, description="exponent by which the power spectrum falls; larger is smoother and easier"
     )
-    spikes: int = Field(1, ge=1, description="spikes of each unit; each has a manifold of its own")
-    samples: int = Field(1000, ge=5, description="examples of each class, of which one fifth are the test set")
+    spikes: int = Field(1, ge=1, le=1_000_000, description="spikes of each unit; each has a manifold of its own")
+    samples: int = Field(
+        1000, ge=5, le=1_000_000, description="examples of each class, of which one fifth are the test set"
+    )
     fraction: float = Field(1.0, gt=0, le=1, description="share of the time steps that may contain spikes")
     spectrum: Literal["numpy", "torch"] = Field(
         "numpy",
@@ -88,10 +95,13 @@ class SpikeFilesConfig(Config):
     """Settings of a folder of spike files."""
 
     path: str = Field(min_length=1, description="folder with train/CLASS/*.npz and test/CLASS/*.npz")
-    steps: int = Field(100, ge=1, description="number of time steps into which the window is cut")
+    steps: int = Field(100, ge=1, le=1_000_000, description="number of time steps into which the window is cut")
     window: float = Field(1.0, gt=0, description="length of every example, in the unit of the files' times")
     units: int | None = Field(
-        None, ge=1, description="number of units; None takes the largest number in the training files plus 1"
+        None,
+        ge=1,
+        le=1_000_000,
+        description="number of units; None takes the largest number in the training files plus 1",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -68,6 +69,13 @@ def test_a_rule_with_an_alias_has_one_row(neurai: Run) -> None:
     assert "bpc" not in neurai_core.names("algorithm")
     assert [one["name"] for one in neurai("plugins", "--json").json].count("bipc") == 1
     assert neurai("describe", "bpc", "--json").json["name"] == "bipc"
+
+
+def test_formulas_are_plain_text_for_people_and_latex_in_json(neurai: Run) -> None:
+    listed = neurai("surrogates").out
+    assert "\N{GREEK SMALL LETTER SIGMA}(" in listed and "leak if u < 0, else slope" in listed
+    assert "\\" not in listed + neurai("describe", "squarewavefourier").out
+    assert r"\frac" in neurai("surrogates", "--json").out
 
 
 class ToyConfig(neurai_core.Config):
@@ -138,7 +146,11 @@ def test_doctor_says_what_is_there_and_what_is_wrong(neurai: Run, monkeypatch: p
     monkeypatch.setenv("NEURAI_EPOCH", "3")
     ended = neurai("doctor")
     assert ended.code == 1
-    assert "Did you mean 'NEURAI_EPOCHS'" in ended.out
+    fine, *others = ended.out.splitlines()
+    assert re.match(r"fine: python 3\.\d+\.\d+ on .*, neurai .*, jax .*, devices .*, and \d+ more", fine)
+    assert [line for line in others if line.startswith("wrong: ")] == [others[-1]]
+    assert "Did you mean 'NEURAI_EPOCHS'" in others[-1]
+    assert "algorithm bp" not in ended.out
 
 
 def test_config_show_says_where_each_value_comes_from(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,30 @@ def test_fewer_steps_do_not_settle_and_the_cure_is_named(neurai: Run, hopfield: 
     assert "Raise n_relax or dt" in ended.json["phases"][0]
 
 
+@pytest.mark.parametrize("rule", ["pc", "bipc"])
+def test_rules_that_report_no_force_are_drawn_and_judged_by_their_energy(
+    neurai: Run, tmp_path: Path, rule: str
+) -> None:
+    words = ("--loss", "sum_squared_error", *(("--set", "tol=0.01") if rule == "pc" else ()))
+    assert neurai("train", "--rule", rule, *words, *SMALL, "--out", tmp_path).code == 0
+    inference, drawn = neurai("plot", "relaxation", tmp_path, "--steps", "8").out.splitlines()
+    assert re.fullmatch(
+        r"The inference phase had .*settled: the last of 8 steps took .*% of what the energy fell.*", inference
+    )
+    assert drawn == f"Drawn in {tmp_path / 'relaxation.png'}"
+
+
+def test_a_mode_without_a_relaxation_has_none_to_draw(neurai: Run, tmp_path: Path) -> None:
+    assert neurai("train", "--set", "mode=exact", *SMALL, "--out", tmp_path).code == 0
+    ended = neurai("plot", "relaxation", tmp_path)
+    assert ended.code == 2
+    assert ended.err.startswith("error: The rule 'pc' has no relaxation to draw in mode exact.")
+
+
 def test_what_cannot_be_drawn_is_said(neurai: Run, tmp_path: Path) -> None:
     ended = neurai("plot", "relaxation", tmp_path)
     assert ended.code != 0 and "holds no run" in ended.err
     assert neurai("train", "--rule", "bp", *SMALL, "--out", tmp_path / "bp").code == 0
     ended = neurai("plot", "relaxation", tmp_path / "bp")
-    assert ended.code != 0 and "The rule 'bp' has no relaxation to draw" in ended.err and "ep" in ended.err
+    assert ended.code != 0 and "The rule 'bp' has no relaxation to draw" in ended.err
+    assert "Rules that have: " in ended.err and all(rule in ended.err for rule in ("bipc", "ep", "pc"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -123,9 +124,20 @@ def test_dry_run_compiles_and_writes_nothing(neurai: Run, tmp_path: Path, monkey
 
 
 def test_align_reports_how_gradients_stand_to_the_true_ones(neurai: Run, tmp_path: Path) -> None:
-    assert neurai("train", *SMALL, "--rule", "bp", "--align", "-q", "--out", tmp_path / "run").code == 0
-    row = metrics(tmp_path / "run")[-1]
-    assert row["aux/alignment/cosine/0"] == pytest.approx(1.0, abs=1e-5)
+    ended = neurai("train", *SMALL, "--align", "--json", "--out", tmp_path / "run")
+    assert metrics(tmp_path / "run")[-1]["aux/alignment/cosine/0"] == pytest.approx(1.0, abs=1e-5)
+    assert list(ended.json) == [*KEYS, "alignment"]
+    assert ended.json["alignment"]["cosine"] == pytest.approx({"0": 1.0, "1": 1.0}, abs=1e-5)
+    assert {"gradient of", "cosine", "norm ratio", "1.0000"} <= {*re.split(r"\s{2,}|\n", ended.err)}
+    assert ended.err.startswith("compiling...\n")
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_run_that_ends_far_above_its_start_says_so(neurai: Run, tmp_path: Path) -> None:
+    ended = neurai("train", *SMALL, "--lr", "1e6", "-q", "--out", tmp_path / "run")
+    assert ended.code == 0
+    assert re.search(r"note: The loss ended at .*e\+\d+, far above the 2\.\d+ at which it started", ended.err)
+    assert "Lower --lr" in ended.err
 
 
 def test_a_regression_has_no_accuracy(neurai: Run, tmp_path: Path) -> None:
@@ -180,7 +192,9 @@ def test_a_loss_that_is_not_finite_ends_with_its_step_and_good_parameters(neurai
 def test_a_warning_of_a_rule_is_a_note(neurai: Run) -> None:
     ended = neurai("train", "--model", "mlp:4,4,4,4", "--set", "n=3", "--dry-run")
     assert ended.code == 0
-    assert ended.err.startswith("note: PC: n=3 sweeps leave 2 of 5 layers with gradients of exactly zero.")
+    assert ended.err.startswith(
+        "compiling...\nnote: PC: n=3 sweeps leave 2 of 5 layers with gradients of exactly zero."
+    )
 
 
 def test_a_rule_that_cannot_see_into_the_model_says_so(neurai: Run, tmp_path: Path) -> None:

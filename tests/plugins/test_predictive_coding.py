@@ -54,6 +54,12 @@ def estimate(model, params, batch, loss=sum_squares, state=(), key=None, **setti
     return run(params, state, batch)
 
 
+def used(mode, **settings):
+    """Those settings that a mode has a use for, with it."""
+    unused = PCConfig(mode=mode).unused()
+    return {"mode": mode} | {name: value for name, value in settings.items() if name not in unused}
+
+
 def gradients(model, params, batch, loss=sum_squares, **settings):
     return estimate(model, params, batch, loss, **settings).grads
 
@@ -513,7 +519,7 @@ def test_batch_statistics_are_updated_once_per_batch(mode, x64):
     model = Layered((CENTERING, dense(6, "tanh"), CENTERING, dense(3)))
     params, model_state = model.init(jax.random.key(0), (4,))
     batch = jax.random.normal(jax.random.key(1), (7, 4)), jnp.zeros((7, 3))
-    rule = neurai.algorithm("pc", loss=sum_squares, mode=mode, n=8)
+    rule = neurai.algorithm("pc", loss=sum_squares, **used(mode, n=8))
     state = rule.init(model, params, key=None, model_state=model_state)
     _, state = rule.estimate(model, params, state, batch)
     equal(model_state_of(state), model.apply(params, model_state, batch[0], train=True)[1])
@@ -560,9 +566,9 @@ def test_bfloat16_keeps_beliefs_and_errors_in_float32(mode):
     single = problem(model, (20,), batch=16)
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), single)
     single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half)
-    run = {"loss": mean_squares, "mode": mode, "n": 15, "keep_activities": True, "optimizer": "sgd(0.1)"}
+    run = {"loss": mean_squares, **used(mode, n=15, keep_activities=True, optimizer="sgd(0.1)")}
     with pytest.warns(ShortRelaxation) if mode not in ("exact", "incremental") else contextlib.nullcontext():
-        state = build(PCConfig(mode=mode, n=15), loss=mean_squares).init(model, half[0])
+        state = build(PCConfig(**used(mode, n=15)), loss=mean_squares).init(model, half[0])
     found, true = (estimate(model, *given, state=state, **run) for given in (half, single))
     assert all(g.dtype == jnp.bfloat16 for g in jax.tree.leaves(found.grads))
     if mode == "strict":
@@ -687,7 +693,7 @@ def test_the_light_cone_changes_no_bit_of_any_stack_and_only_the_last_ones_in_bf
 def test_compiled_and_not_compiled_agree(mode, x64):
     model, shape = MODELS["tanh"]
     params, batch = problem(model, shape)
-    rule = build(PCConfig(mode=mode, n=5, eta=0.5), loss=sum_squares)
+    rule = build(PCConfig(**used(mode, n=5, eta=0.5)), loss=sum_squares)
     state = rule.init(model, params)
     plain = rule.estimate(model, params, state, batch)
     compiled = jax.jit(lambda p, s, b: rule.estimate(model, p, s, b))(params, state, batch)

@@ -125,7 +125,7 @@ def test_the_advice_of_the_warning_silences_it():
 
 def test_no_warning_where_nothing_can_be_said():
     for config in (
-        PCConfig(mode="exact", n=1),
+        PCConfig(mode="exact"),
         PCConfig(corrector="adam(0.1)"),
         PCConfig(eta=optax.constant_schedule(0.1)),
     ):
@@ -150,7 +150,7 @@ def test_the_warning_comes_once_before_training():
 
 
 def test_a_rule_knows_its_settings_and_is_rebuilt():
-    rule = neurai.algorithm("pc", loss="mse", eta="cosine_decay_schedule(0.2, 20)", corrector="sgd(0.1)")
+    rule = neurai.algorithm("pc", loss="mse", eta="cosine_decay_schedule(0.2, 20)", loss_scale="per_sample")
     assert rule.origin.settings["eta"] == "cosine_decay_schedule(0.2, 20)"
     again = neurai.rebuild(type(rule.origin).from_json(rule.origin.to_json()))
     assert again.origin == rule.origin

@@ -110,7 +110,8 @@ def test_every_array_of_the_reference_is_reproduced(case, mode, arrays, x64):
     loss = LOSSES[grid["loss"]]
 
     def estimate(eta, n):
-        config = PCConfig(mode=MODES[mode], n=n, keep_activities=True).model_copy(update={"eta": eta})
+        sweeps = {} if MODES[mode] == "exact" else {"n": n}
+        config = PCConfig(mode=MODES[mode], keep_activities=True, **sweeps).model_copy(update={"eta": eta})
         return build(config, loss=loss).estimate(model, params, (), (x, y))[0]
 
     if mode == "Exact":

@@ -330,6 +330,16 @@ def test_a_class_without_examples_to_train_on_is_named(folder):
         build("spike_files", path=str(folder))
 
 
+@pytest.mark.parametrize(("at", "value"), [(8, 0x20), (10, 99), (6, 200)], ids=["flag", "method", "version"])
+def test_a_flipped_byte_in_the_directory_of_a_spike_file_is_damage(folder, at, value):
+    path = next(folder.glob("train/*/*.npz"))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + at] = value
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"\.npz is no spike file"):
+        build("spike_files", path=str(folder))
+
+
 def test_files_and_folders_that_are_missing_or_damaged_are_named(folder):
     with pytest.raises(DataError, match="is no folder"):
         build("spike_files", path=str(folder / "nowhere"))

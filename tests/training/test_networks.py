@@ -79,6 +79,13 @@ def test_widths_are_those_of_the_text(text: str, shapes: list[tuple[int, ...]]) 
         ("mpl:3", "Did you mean 'mlp'"),
         ("cnn:4,4,4,4", "8x8 pixels are too few"),
         ("nowhere.py:net", "does not exist"),
+        ("n" * 256 + ".py:net", "does not exist"),
+        ("mlp:", "'mlp:', which names no width"),
+        ("cnn: ", "'cnn: ', which names no width"),
+        ("snn:", "'snn:', which names no width"),
+        ("mlp:99999999999999999999", "a width of 99999999999999999999; at most 1000000"),
+        ("cnn:" + "9" * 5000, "a width of 9{40}; at most 1000000"),
+        ("mlp:1000000,1000000", "has 1000076000010 parameters; at most 2147483647"),
         ("json:nothing", "no attribute 'nothing'"),
     ],
 )

@@ -57,7 +57,7 @@ def test_the_folder_of_data_is_not_taken_for_the_data_set() -> None:
 
 @pytest.mark.usefixtures("toy")
 def test_set_reaches_the_rule_first_and_reads_values_as_toml() -> None:
-    sets = ["eta=0.5", "mode=7", "n=none", "widths=[3, 4]", "lr=9", "epochs=3", "optimizer.momentum=0.9"]
+    sets = ["eta=0.5", "mode=7", "n=none", "widths=[3, 4]", "rule.lr=9", "epochs=3", "optimizer.momentum=0.9"]
     chosen = choose({"rule": "toy-rule"}, sets, environ={})
     assert chosen.parts["rule"] == {"eta": 0.5, "mode": "7", "n": None, "widths": [3, 4], "lr": 9}
     assert chosen.parts["optimizer"] == {"momentum": 0.9}
@@ -99,6 +99,26 @@ def test_the_record_of_the_data_does_not_follow_when_other_data_are_chosen(tmp_p
     [
         ({"rule": "toy_rul"}, [], UnknownName, "Did you mean 'toy-rule'"),
         ({"rule": "toy-rule"}, ["etta=1"], SettingsError, "'etta'.*Did you mean 'eta'"),
+        ({"rule": "toy-rule"}, ["eat=1"], SettingsError, "'eat'.*Did you mean 'eta'"),
+        ({}, ["eat=1"], SettingsError, "'eat'.*Did you mean 'eta'"),
+        ({"rule": "toy-rule"}, ["lr=1"], SettingsError, "lr could be the setting of the rule 'toy-rule' or that of"),
+        ({}, ["optimizer=adam(0.01)"], SettingsError, "Write --set rule.optimizer=... for the rule's, --optimizer"),
+        ({}, ["rule.optimizer=adam(0.01)"], SettingsError, "optimizer has no meaning in mode strict"),
+        ({}, ["rule.optimizer=sgd(0.01)"], SettingsError, "--set got optimizer, which has no meaning in mode strict"),
+        ({}, ["mode=exact", "n=20"], SettingsError, "--set got n, which has no meaning in mode exact"),
+        ({"rule": "ep"}, ["n_points=4"], SettingsError, "n_points has no meaning in mode two_phase"),
+        ({"rule": "bipc"}, ["eta_trace=adam(0.1)", "eta=0.3"], SettingsError, "eta has no meaning beside an eta_trace"),
+        ({"data": "spiking-digits"}, ["data.seed=0"], SettingsError, "seed, which has no meaning with coding latency"),
+        ({}, ["n=99999999999999999999"], SettingsError, r"less than or equal to 1000000 \(got 99999999999999999999\)"),
+        ({}, ["n=" + "9" * 5000], SettingsError, r"n: .*\(got '9{79}\.\.\.\)"),
+        ({}, ["n=" + "[" * 5000], SettingsError, "n: .*valid integer"),
+        ({"epochs": 10**20}, [], SettingsError, "epochs: .*less than or equal to 1000000"),
+        ({"steps": 10**20, "model": "snn:4"}, [], SettingsError, "steps: .*less than or equal to 1000000"),
+        ({"batch_size": 10**20}, [], SettingsError, "batch_size: whole numbers end at 4294967296"),
+        ({"rule": "toy-rule"}, ["n=99999999999999999999"], SettingsError, "n: whole numbers end at"),
+        ({"data": "yin-yang"}, [f"data.train={10**20}"], SettingsError, "train: .*less than or equal to 1000000"),
+        ({"data": "mnist"}, [], UnknownName, r"idx:FOLDER \(a folder of IDX files under MNIST's names\)"),
+        ({"rule": "r" * 256}, [], UnknownName, "No algorithm is named 'r{256}'"),
         ({"rule": "toy-rule"}, ["eta=-1"], SettingsError, r"eta: .*greater than 0 \(got -1\)"),
         ({"rule": "toy-rule"}, ["eta=fast"], SettingsError, "eta: .*valid number.*'fast'"),
         ({"rule": "toy-rule"}, ["rule.etta=1"], SettingsError, "etta: .*did you mean 'eta'"),
@@ -151,6 +171,22 @@ def test_a_setting_of_the_data_is_given_by_its_full_name() -> None:
 def test_a_file_with_a_mistake_is_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         choose(file=write(tmp_path, text), environ={})
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_bytes(b"\xef\xbb\xbfepochs = 3\r\n")
+    assert choose(file=path, environ={}).settings.epochs == 3
+
+
+def test_what_a_mode_does_not_use_is_refused_and_not_recorded() -> None:
+    rule = neurai.algorithm("pc", loss="mse")
+    assert "optimizer" not in rule.origin.settings
+    inner = neurai.algorithm("pc", loss="mse", mode="incremental", optimizer="adam(0.01)").origin
+    assert (inner.settings["optimizer"], "fresh" in inner.settings) == ("adam(0.01)", False)
+    assert neurai.rebuild(rule.origin, eta=0.2).origin.settings["eta"] == 0.2
+    with pytest.raises(SettingsError, match="optimizer has no meaning in mode strict"):
+        neurai.algorithm("pc", loss="mse", optimizer="adam(0.01)")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
