@@ -167,6 +167,12 @@ def test_every_page_is_in_the_navigation() -> None:
     assert linked == {page.relative_to(folder).as_posix() for page in folder.rglob("*.md")}
 
 
+def test_every_link_and_picture_of_the_readme_leads_somewhere() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in link]
+    assert links and not [link for link in links if not (ROOT / link).exists()]
+
+
 def test_every_public_module_is_in_the_reference() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
     described = set(re.findall(r"^::: ([\w.]+)", text, re.M))
