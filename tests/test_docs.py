@@ -167,6 +167,12 @@ def test_every_page_is_in_the_navigation() -> None:
     assert linked == {page.relative_to(folder).as_posix() for page in folder.rglob("*.md")}
 
 
+def test_every_link_and_picture_of_the_readme_leads_somewhere() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in link]
+    assert links and not [link for link in links if not (ROOT / link).exists()]
+
+
 def test_every_public_module_is_in_the_reference() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
     described = set(re.findall(r"^::: ([\w.]+)", text, re.M))
@@ -180,3 +186,21 @@ def test_the_site_asks_no_other_host_for_anything() -> None:
     assert not settings.get("extra_javascript")
     text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.css"))
     assert "http" not in text and "@import" not in text
+    assert '"neurai-math.woff2"' in text and (ROOT / "docs" / "assets" / "neurai-math.LICENSE.txt").exists()
+
+
+def table_rows(page: Path) -> Iterator[list[str]]:
+    """The rows of every table, one list per table."""
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    yield from (found[0].splitlines() for found in re.finditer(r"(?:^\|.*\n)+", prose, re.M))
+
+
+def cells(row: str) -> int:
+    """A bar in code or after a backslash ends no cell."""
+    return len(re.findall(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", row))) - 1
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=page_id)
+def test_no_bar_of_a_formula_ends_a_cell(page: Path) -> None:
+    for rows in table_rows(page):
+        assert {cells(row) for row in rows} == {cells(rows[0])}, rows[0]

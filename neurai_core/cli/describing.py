@@ -15,6 +15,7 @@ from neurai_core.report.tables import table
 if TYPE_CHECKING:
     from neurai_core.specs import PluginSpec, Reference
 
+_ITSELF = "neurai"
 _SHOWN_ELSEWHERE = {"kind", "name", "summary", "config", "references"}
 
 
@@ -33,11 +34,17 @@ def describe(
 
 
 def cite(
-    names: Annotated[list[str], typer.Argument(help="Rules, surrogates or data sets.", autocompletion=complete_name)],
+    names: Annotated[
+        list[str],
+        typer.Argument(help="Rules, surrogates or data sets; neurai for the library.", autocompletion=complete_name),
+    ],
 ) -> None:
     """Print the BibTeX of what was used, on stdout."""
     entries: dict[str, None] = {}
     for name in names:
+        if name.lower() == _ITSELF:
+            entries[_own_bibtex()] = None
+            continue
         for spec in _find(name):
             if not spec.references:
                 note(f"{spec.kind} {spec.name} names no reference.")
@@ -129,3 +136,16 @@ def _bibtex(name: str, reference: Reference) -> str:
     }
     fields = ",\n".join(f"  {key} = {{{value}}}" for key, value in values.items() if value)
     return f"@misc{{{name}{reference.year or ''},\n{fields}\n}}"
+
+
+def _own_bibtex() -> str:
+    """The entry of this library; `CITATION.cff` says the same."""
+    from importlib_metadata import version
+
+    return (
+        "@software{neurai2026,\n"
+        "  title = {{NeurAI}: learning rules and surrogate gradients in {JAX}},\n"
+        "  author = {{The NeurAI developers}},\n"
+        "  year = {2026},\n"
+        f"  version = {{{version(_ITSELF)}}}\n}}"
+    )

@@ -39,6 +39,7 @@ WORDS = [
     ["plugins", "--static"],
     ["describe", "bp"],
     ["cite", "bp"],
+    ["cite", "neurai"],
     ["config", "show"],
     ["plot", "--help"],
     ["plot", "surrogate", "--help"],
@@ -109,6 +110,18 @@ def test_cite_prints_bibtex_and_makes_it_where_there_is_none(neurai: Run) -> Non
     assert cited.count("@article{rumelhart1986learning") == 1
     assert "@misc{toy2001" in cited
     assert "url = {https://doi.org/10.1/2}" in cited
+
+
+def test_cite_neurai_says_what_the_citation_file_says(neurai: Run) -> None:
+    file = (Path(__file__).parents[2] / "CITATION.cff").read_text(encoding="utf-8")
+    said = {key: re.search(rf'^(?:  - )?{key}: "?(.+?)"?$', file, re.M)[1] for key in ("title", "version", "name")}
+    cited = neurai("cite", "neurai").out.replace("{", "").replace("}", "")
+    assert cited.startswith("@softwareneurai2026")
+    assert f"title = {said['title']}," in cited and f"author = {said['name']}," in cited
+    assert said["version"] == neurai_core.__version__ and f"version = {neurai_core.__version__}" in cited
+    released = re.search(r"^date-released: (\S+)$", file, re.M)[1]
+    changes = (Path(__file__).parents[2] / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## {said['version']} - {released}" in changes
 
 
 def test_describe_and_cite_say_what_is_near(neurai: Run) -> None:
