@@ -2,7 +2,7 @@
 
 python docs/draw.py gallery
 
-Pictures are transparent, with labels in a gray that can be read on white and on black.
+Pictures have the ground and the ink of all others, which read on white and on black.
 """
 
 from __future__ import annotations
@@ -16,16 +16,9 @@ from pathlib import Path
 
 import matplotlib
 
+from neurai_core.report.canvas import STYLE
+
 FOLDER = Path(__file__).resolve().parent
-GRAY = "#808080"
-COLORED = ("axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "text.color", "xtick.color", "ytick.color")
-STYLE = {
-    **dict.fromkeys(COLORED, GRAY),
-    "legend.framealpha": 0,
-    "savefig.transparent": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
 
 
 def draw(page: Path, folder: Path) -> None:
