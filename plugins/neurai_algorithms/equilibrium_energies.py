@@ -18,7 +18,8 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from neurai_core.arrays import Elementwise, PyTree
+from neurai_core.arrays import Elementwise, PyTree, Scalar
+from neurai_core.curvature import bend, eigenvalue_bound, steepest
 from neurai_core.energy import Activities, Block, Chain, Coupled, Energy, half_squares, nudged
 from neurai_core.errors import ModelError, SettingsError, UnknownName
 from neurai_core.layered import hard_sigmoid, identity
@@ -58,6 +59,16 @@ class Gaussian(Coupled):
         pulls = [back(e)[0] for (_, back), e in zip(seen, errors[1:], strict=True)]
         forces = [2 * (e - pull) for e, pull in zip(errors, pulls, strict=False)]
         return nudged((*forces, 2 * errors[-1]), nudge)
+
+    def curvature(self, chain: Chain, params: PyTree, in_turn: bool = False) -> Scalar:
+        """Of 2 M'M, M = 1 - d prediction / du, each block of it by |map_l| and the steepest slope of rho."""
+        if not all(block.affine for block in chain.blocks[1:]):
+            return super().curvature(chain, params, in_turn)
+        gains = jnp.stack([*_gains(chain, params), jnp.zeros((), chain.x.dtype)])
+        if in_turn:
+            return 2 * (1 + jnp.max(gains) ** 2)
+        change = jnp.eye(len(gains), dtype=gains.dtype) + jnp.diag(gains[:-1], -1)
+        return 2 * eigenvalue_bound(change @ change.T)
 
     def couplings(
         self, chain: Chain, params: PyTree, drive: jax.Array, u: Activities
@@ -114,6 +125,20 @@ class Hopfield(Coupled):
         forces = (v - slope(i)[0] for v, (_, slope), i in zip(u, fired, inputs, strict=True))
         return nudged(tuple(forces), nudge)
 
+    def curvature(self, chain: Chain, params: PyTree, in_turn: bool = False) -> Scalar:
+        """1 + rho' |W| rho' over neighbors + rho'' times the largest input of a layer, in a forward pass."""
+        own = jnp.stack(
+            [
+                1 + bend(_rho(block), v.dtype) * jnp.max(jnp.abs(v))
+                for block, v in zip(chain.blocks, chain.feedforward(params), strict=True)
+            ]
+        )
+        if in_turn or len(own) == 1:
+            return jnp.max(own)
+        slopes = [steepest(_rho(block), own.dtype) for block in chain.blocks[1:]]
+        coupled = jnp.diag(jnp.stack([g * s for g, s in zip(_gains(chain, params), slopes, strict=True)]), 1)
+        return eigenvalue_bound(jnp.diag(own) + coupled + coupled.T)
+
     def project(self, chain: Chain, u: Activities) -> Activities:
         """Clip the activities of hard-sigmoid blocks to [0, 1]."""
         return tuple(hard_sigmoid(v) if _projected(block) else v for block, v in zip(chain.blocks, u, strict=True))
@@ -124,6 +149,12 @@ class Hopfield(Coupled):
         """``(rho(u_l), rho(u_{l+1}))``."""
         fired = [_rho(block)(v) for block, v in zip(chain.blocks, u, strict=True)]
         return list(zip([chain.x, *fired[:-1]], fired, strict=True))
+
+
+def _gains(chain: Chain, params: PyTree) -> list[Scalar]:
+    """|map_l| times the steepest slope of what is below, of all blocks but the first."""
+    norms = zip(chain.blocks, chain.couplings(params), strict=False)
+    return [steepest(_rho(lower), chain.x.dtype) * norm for lower, norm in norms]
 
 
 def _projected(block: Block) -> bool:
