@@ -39,7 +39,7 @@ def largest_eigenvalue(product: Callable[[PyTree], PyTree], like: PyTree, steps:
     leaves, tree = jax.tree.flatten(like)
     keys = jax.random.split(jax.random.key(0), len(leaves))
     start = [jax.random.normal(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, leaves, strict=True)]
-    return _norm(product(jax.lax.fori_loop(0, steps, again, _unit(tree.unflatten(start)))))
+    return _norm(product(jax.lax.fori_loop(0, steps, again, _unit(jax.tree.unflatten(tree, start)))))
 
 
 def spectral_norm(affine: Callable[[jax.Array], jax.Array], like: jax.Array) -> Scalar:
@@ -48,9 +48,8 @@ def spectral_norm(affine: Callable[[jax.Array], jax.Array], like: jax.Array) -> 
     >>> round(float(spectral_norm(lambda x: 3 * x + 1, jnp.zeros(2))), 3)
     3.0
     """
-    _, push = jax.linearize(affine, jnp.zeros_like(like))
-    pull = jax.linear_transpose(push, like)
-    return jnp.sqrt(largest_eigenvalue(lambda v: pull(push(v))[0], like))
+    constant, pull = jax.vjp(affine, jnp.zeros_like(like))  # reverse mode only: some functions have no other
+    return jnp.sqrt(largest_eigenvalue(lambda v: pull(affine(v) - constant)[0], like))
 
 
 def eigenvalue_bound(matrix: jax.Array) -> Scalar:
@@ -69,23 +68,33 @@ def eigenvalue_bound(matrix: jax.Array) -> Scalar:
     return jnp.max(matrix @ v / v)
 
 
-def steepest(function: Elementwise, dtype: Any = jnp.float32) -> Scalar:
-    """The largest slope of an elementwise function, in absolute value.
+def steepest(function: Elementwise, like: jax.Array | jax.ShapeDtypeStruct) -> Scalar:
+    """The largest slope of an elementwise function, in absolute value, over all units.
 
-    >>> float(steepest(jax.nn.sigmoid)), float(steepest(jax.nn.relu))
-    (0.25, 1.0)
+    Args:
+        function: may have numbers of its own for every unit.
+        like: an array that it takes, batch axis first.
+
+    >>> u = jnp.zeros((1, 2))
+    >>> float(steepest(jax.nn.sigmoid, u)), float(steepest(lambda u: u * jnp.array([1.0, 3.0]), u))
+    (0.25, 3.0)
     """
-    points = jnp.linspace(*GRID, dtype=dtype)
-    return jnp.max(jnp.abs(jax.jvp(function, (points,), (jnp.ones_like(points),))[1]))
+    points = jnp.linspace(*GRID, dtype=like.dtype).reshape(-1, *(1 for _ in like.shape[1:]))
+    points = jnp.broadcast_to(points, jax.eval_shape(function, points).shape)  # larger where units differ
+    return jnp.max(jnp.abs(_slope(function)(points)))
 
 
-def bend(function: Elementwise, dtype: Any = jnp.float32) -> Scalar:
-    """The largest second derivative of an elementwise function, in absolute value.
+def bend(function: Elementwise, like: jax.Array | jax.ShapeDtypeStruct) -> Scalar:
+    """The largest second derivative of an elementwise function, as `steepest` gives the first.
 
-    >>> float(bend(jax.nn.relu))
+    >>> float(bend(jax.nn.relu, jnp.zeros((1, 2))))
     0.0
     """
-    return steepest(lambda v: jax.jvp(function, (v,), (jnp.ones_like(v),))[1], dtype)
+    return steepest(_slope(function), like)
+
+
+def _slope(function: Elementwise) -> Elementwise:
+    return jax.grad(lambda v: jnp.sum(function(v)))
 
 
 def _unit(v: PyTree) -> PyTree:

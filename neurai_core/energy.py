@@ -91,10 +91,10 @@ class Chain:
             u.append(block.map(params, lower.rho(u[-1])))
         return tuple(u)
 
-    def couplings(self, params: PyTree) -> list[Scalar]:
-        """Spectral norms of the maps of all blocks but the first, which must be affine; one product per example."""
-        shapes = jax.eval_shape(replace(self, x=self.x[:1]).feedforward, params)
-        later = zip(self.blocks[1:], shapes, strict=False)
+    def norms(self, params: PyTree) -> list[Scalar]:
+        """Spectral norms of the maps of all blocks but the first, which must be affine."""
+        below = jax.eval_shape(replace(self, x=self.x[:1]).feedforward, params)
+        later = zip(self.blocks[1:], below, strict=False)
         return [spectral_norm(partial(block.map, params), jnp.zeros(v.shape, v.dtype)) for block, v in later]
 
 
@@ -253,8 +253,8 @@ class Energy:
         forces = jax.grad(lambda u: jnp.sum(self.value(chain, params, u)), holomorphic=holomorphic)(u)
         return nudged(forces, nudge)
 
-    def curvature(self, chain: Chain, params: PyTree, in_turn: bool = False) -> Scalar:
-        """The largest curvature of E in the activities, which limits the step of a stable relaxation.
+    def curvature(self, chain: Chain, params: PyTree, nudge: Any = 0.0, in_turn: bool = False) -> Scalar:
+        """The largest curvature of F in the activities, which limits the step of a stable relaxation.
 
         Estimated from products with the Hessian at the feed-forward activities of a few examples; override it where
         the weights give a bound.
@@ -262,12 +262,17 @@ class Energy:
         Args:
             chain: the network, activities ``(B, ...)``.
             params: its parameters.
+            nudge: curvature of the cost times beta, which the outputs have on top.
             in_turn: whether even and odd layers move in turn, so that only a layer's own curvature counts.
         """
         few = replace(chain, x=chain.x[:EXAMPLES])
-        slope = jax.grad(lambda u: jnp.sum(self.value(few, params, u)))
         u = self.feedforward(few, params)
-        return largest_eigenvalue(lambda v: jax.jvp(slope, (u,), (v,))[1], u)
+        _, back = jax.vjp(jax.grad(lambda u: jnp.sum(self.value(few, params, u))), u)
+
+        def product(v: Activities) -> Activities:
+            return nudged(back(v)[0], nudge * v[-1])
+
+        return largest_eigenvalue(product, u)
 
     def project(self, chain: Chain, u: Activities) -> Activities:
         """Bring activities back to where they may be; the identity for most energies."""

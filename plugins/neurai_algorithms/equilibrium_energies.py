@@ -26,6 +26,8 @@ from neurai_core.layered import hard_sigmoid, identity
 from neurai_core.naming import did_you_mean
 from neurai_core.plugin import resolve
 
+FREE = 0.5  # share of a coupling that acts where activities are clipped: those at a bound do not move
+
 
 class Gaussian(Coupled):
     """Conditional Gaussian: E = sum_l |u_{l+1} - map_l(rho(u_l))|^2, the energy of predictive coding times 2.
@@ -60,15 +62,12 @@ class Gaussian(Coupled):
         forces = [2 * (e - pull) for e, pull in zip(errors, pulls, strict=False)]
         return nudged((*forces, 2 * errors[-1]), nudge)
 
-    def curvature(self, chain: Chain, params: PyTree, in_turn: bool = False) -> Scalar:
+    def curvature(self, chain: Chain, params: PyTree, nudge: Any = 0.0, in_turn: bool = False) -> Scalar:
         """Of 2 M'M, M = 1 - d prediction / du, each block of it by |map_l| and the steepest slope of rho."""
         if not all(block.affine for block in chain.blocks[1:]):
-            return super().curvature(chain, params, in_turn)
+            return super().curvature(chain, params, nudge, in_turn)
         gains = jnp.stack([*_gains(chain, params), jnp.zeros((), chain.x.dtype)])
-        if in_turn:
-            return 2 * (1 + jnp.max(gains) ** 2)
-        change = jnp.eye(len(gains), dtype=gains.dtype) + jnp.diag(gains[:-1], -1)
-        return 2 * eigenvalue_bound(change @ change.T)
+        return _largest((2 + 2 * gains**2).at[-1].add(nudge), 2 * gains[:-1], in_turn)
 
     def couplings(
         self, chain: Chain, params: PyTree, drive: jax.Array, u: Activities
@@ -125,19 +124,14 @@ class Hopfield(Coupled):
         forces = (v - slope(i)[0] for v, (_, slope), i in zip(u, fired, inputs, strict=True))
         return nudged(tuple(forces), nudge)
 
-    def curvature(self, chain: Chain, params: PyTree, in_turn: bool = False) -> Scalar:
+    def curvature(self, chain: Chain, params: PyTree, nudge: Any = 0.0, in_turn: bool = False) -> Scalar:
         """1 + rho' |W| rho' over neighbors + rho'' times the largest input of a layer, in a forward pass."""
-        own = jnp.stack(
-            [
-                1 + bend(_rho(block), v.dtype) * jnp.max(jnp.abs(v))
-                for block, v in zip(chain.blocks, chain.feedforward(params), strict=True)
-            ]
-        )
-        if in_turn or len(own) == 1:
-            return jnp.max(own)
-        slopes = [steepest(_rho(block), own.dtype) for block in chain.blocks[1:]]
-        coupled = jnp.diag(jnp.stack([g * s for g, s in zip(_gains(chain, params), slopes, strict=True)]), 1)
-        return eigenvalue_bound(jnp.diag(own) + coupled + coupled.T)
+        u = chain.feedforward(params)
+        bends = [bend(_rho(block), v) * jnp.max(jnp.abs(v)) for block, v in zip(chain.blocks, u, strict=True)]
+        free = [FREE if _projected(block) else 1 for block in chain.blocks[:-1]]
+        slopes = [steepest(_rho(block), v) for block, v in zip(chain.blocks, u, strict=True)]
+        beside = [f * gain * s for f, gain, s in zip(free, _gains(chain, params), slopes[1:], strict=True)]
+        return _largest((1 + jnp.stack(bends)).at[-1].add(nudge), jnp.array(beside, chain.x.dtype), in_turn)
 
     def project(self, chain: Chain, u: Activities) -> Activities:
         """Clip the activities of hard-sigmoid blocks to [0, 1]."""
@@ -153,8 +147,14 @@ class Hopfield(Coupled):
 
 def _gains(chain: Chain, params: PyTree) -> list[Scalar]:
     """|map_l| times the steepest slope of what is below, of all blocks but the first."""
-    norms = zip(chain.blocks, chain.couplings(params), strict=False)
-    return [steepest(_rho(lower), chain.x.dtype) * norm for lower, norm in norms]
+    below = jax.eval_shape(chain.feedforward, params)
+    parts = zip(chain.blocks, below, chain.norms(params), strict=False)
+    return [steepest(_rho(block), v) * norm for block, v, norm in parts]
+
+
+def _largest(own: jax.Array, beside: jax.Array, in_turn: bool) -> Scalar:
+    """The largest eigenvalue of the norms of a block tridiagonal Hessian, or of its diagonal alone."""
+    return jnp.max(own) if in_turn else eigenvalue_bound(jnp.diag(own) + jnp.diag(beside, 1) + jnp.diag(beside, -1))
 
 
 def _projected(block: Block) -> bool:

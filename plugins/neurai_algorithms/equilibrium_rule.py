@@ -180,7 +180,12 @@ class _Machine:
             own = free.settled.u
         loss, extra = score.loss(free.outputs, y)
         blown_up = _blown_up(free, nudged)
-        aux = loss_aux(extra) | aux | _report(free, nudged, self.config.n_relax) | {"blown_up": blown_up}
+        aux = (
+            loss_aux(extra)
+            | aux
+            | _report(free, nudged, max(self.config.n_relax, self.config.n_nudged or 0))
+            | {"blown_up": blown_up}
+        )
         scale = cost.scale(len(x))
         grads = jax.tree.map(lambda g, p: (g if scale == 1 else scale * g).astype(p.dtype), grads, given)
         loss = jnp.where(blown_up, jnp.nan, loss)
@@ -196,6 +201,11 @@ class _Machine:
         return replace(self, init=init, activities=None)._free(chain, params, None, (), None).outputs
 
     # ---- its parts
+
+    @property
+    def _longest(self) -> int:
+        """Steps of the longest phase."""
+        return max(self.config.n_relax, self.config.n_nudged or 0)
 
     @property
     def _begins_at_rest(self) -> bool:
@@ -226,7 +236,7 @@ class _Machine:
             chain.drive(params),
             cost,
             lambda t: jnp.asarray(step_size(t) / config.tau, chain.x.dtype),
-            self._limit(chain, params),
+            None if cost is None and self._begins_at_rest else self._limit(chain, params),
             config.order == "even_odd",
             config.tol,
             config.check_every,
@@ -244,8 +254,9 @@ class _Machine:
         """The largest stable dt / tau; costs bend by 1 at most, for every output."""
         if not self.config.stable:
             return None
-        curvature = self.energy.curvature(chain, params, self.config.order == "even_odd")
-        return SAFE / (curvature + jnp.abs(self.config.beta)).astype(chain.x.dtype)
+        clamped = self.config.mode in (EPMode.COUPLED, EPMode.CONTRASTIVE)
+        nudge = jnp.abs(jnp.asarray(0 if clamped else self.config.beta, chain.x.dtype))
+        return SAFE / self.energy.curvature(chain, params, nudge, self.config.order == "even_odd")
 
     def _start(self, chain: Chain, params: PyTree, own: PyTree, key: Any) -> Activities:
         shapes = jax.eval_shape(lambda params: self.energy.feedforward(chain, params), params)
