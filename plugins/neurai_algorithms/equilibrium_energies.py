@@ -26,7 +26,6 @@ from neurai_core.layered import hard_sigmoid, identity
 from neurai_core.naming import did_you_mean
 from neurai_core.plugin import resolve
 
-SPREAD = 1.6  # how far an example of a batch may be above the most curved of a few
 FREE = 0.5  # share of a coupling that acts where activities are clipped: those at a bound do not move
 
 
@@ -64,16 +63,11 @@ class Gaussian(Coupled):
         return nudged((*forces, 2 * errors[-1]), nudge)
 
     def curvature(self, chain: Chain, params: PyTree, nudge: Any = 0.0, in_turn: bool = False) -> Scalar:
-        """Of 2 M'M, M = 1 - d prediction / du, each block of it by |map_l| and the steepest slope of rho.
-
-        In deep networks the bound is far above what the examples have, of which a few are asked then.
-        """
-        seen = super().curvature(chain, params, nudge, in_turn)
+        """Of 2 M'M, M = 1 - d prediction / du, each block of it by |map_l| and the steepest slope of rho."""
         if not all(block.affine for block in chain.blocks[1:]):
-            return seen
+            return super().curvature(chain, params, nudge, in_turn)
         gains = jnp.stack([*_gains(chain, params), jnp.zeros((), chain.x.dtype)])
-        bound = _largest((2 + 2 * gains**2).at[-1].add(nudge), 2 * gains[:-1], in_turn)
-        return jnp.minimum(bound, SPREAD * seen)
+        return _largest((2 + 2 * gains**2).at[-1].add(nudge), 2 * gains[:-1], in_turn)
 
     def couplings(
         self, chain: Chain, params: PyTree, drive: jax.Array, u: Activities
