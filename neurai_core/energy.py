@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from neurai_core.arrays import Elementwise, PyTree, Scalar
+from neurai_core.curvature import largest_eigenvalue, spectral_norm
 from neurai_core.layered import Layer, Layered, dense_columns, dense_linear, identity
 
 Activities: TypeAlias = tuple[jax.Array, ...]
+EXAMPLES = 4  # of a batch, to estimate a curvature that the weights do not bound
 
 
 # ---------------------------------------------------------------------------- the network as energies see it
@@ -87,6 +90,12 @@ class Chain:
         for lower, block in zip(self.blocks, self.blocks[1:], strict=False):
             u.append(block.map(params, lower.rho(u[-1])))
         return tuple(u)
+
+    def norms(self, params: PyTree) -> list[Scalar]:
+        """Spectral norms of the maps of all blocks but the first, which must be affine."""
+        below = jax.eval_shape(replace(self, x=self.x[:1]).feedforward, params)
+        later = zip(self.blocks[1:], below, strict=False)
+        return [spectral_norm(partial(block.map, params), jnp.zeros(v.shape, v.dtype)) for block, v in later]
 
 
 def chain_of(
@@ -243,6 +252,27 @@ class Energy:
         holomorphic = jnp.iscomplexobj(u[-1])
         forces = jax.grad(lambda u: jnp.sum(self.value(chain, params, u)), holomorphic=holomorphic)(u)
         return nudged(forces, nudge)
+
+    def curvature(self, chain: Chain, params: PyTree, nudge: Any = 0.0, in_turn: bool = False) -> Scalar:
+        """The largest curvature of F in the activities, which limits the step of a stable relaxation.
+
+        Estimated from products with the Hessian at the feed-forward activities of a few examples; override it where
+        the weights give a bound.
+
+        Args:
+            chain: the network, activities ``(B, ...)``.
+            params: its parameters.
+            nudge: curvature of the cost times beta, which the outputs have on top.
+            in_turn: whether even and odd layers move in turn, so that only a layer's own curvature counts.
+        """
+        few = replace(chain, x=chain.x[:EXAMPLES])
+        u = self.feedforward(few, params)
+        _, back = jax.vjp(jax.grad(lambda u: jnp.sum(self.value(few, params, u))), u)
+
+        def product(v: Activities) -> Activities:
+            return nudged(back(v)[0], nudge * v[-1])
+
+        return largest_eigenvalue(product, u)
 
     def project(self, chain: Chain, u: Activities) -> Activities:
         """Bring activities back to where they may be; the identity for most energies."""

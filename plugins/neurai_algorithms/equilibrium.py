@@ -53,6 +53,7 @@ class EP(LocalBase):
         linearised: contract the mixed second derivative of E at the free state with the change of activities.
         n_nudged: steps of a nudged phase; None takes ``n_relax``.
         check_every: hold the residual against ``tol`` every this many steps.
+        stable: take a smaller step than ``dt`` where the energy bends too sharply for it.
 
     Attributes:
         activities: with init ``persistent``, the free activities of the last batch; may be set, for instance to
@@ -97,6 +98,7 @@ class EP(LocalBase):
         linearised: bool = False,
         n_nudged: int | None = None,
         check_every: int = 1,
+        stable: bool = True,
     ) -> None:
         super().__init__(loss_f, acc_f, fun_has_aux)
         given: dict[str, Any] = {
@@ -114,6 +116,7 @@ class EP(LocalBase):
             "linearised": linearised,
             "n_nudged": n_nudged,
             "check_every": check_every,
+            "stable": stable,
         }
         objects = {name for name in ("dt", "activation", "energy", "init") if not _plain(given[name])}
         self.activities: Activities | None = None

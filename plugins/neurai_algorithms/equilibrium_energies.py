@@ -18,12 +18,15 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from neurai_core.arrays import Elementwise, PyTree
+from neurai_core.arrays import Elementwise, PyTree, Scalar
+from neurai_core.curvature import bend, eigenvalue_bound, steepest
 from neurai_core.energy import Activities, Block, Chain, Coupled, Energy, half_squares, nudged
 from neurai_core.errors import ModelError, SettingsError, UnknownName
 from neurai_core.layered import hard_sigmoid, identity
 from neurai_core.naming import did_you_mean
 from neurai_core.plugin import resolve
+
+FREE = 0.5  # share of a coupling that acts where activities are clipped: those at a bound do not move
 
 
 class Gaussian(Coupled):
@@ -58,6 +61,13 @@ class Gaussian(Coupled):
         pulls = [back(e)[0] for (_, back), e in zip(seen, errors[1:], strict=True)]
         forces = [2 * (e - pull) for e, pull in zip(errors, pulls, strict=False)]
         return nudged((*forces, 2 * errors[-1]), nudge)
+
+    def curvature(self, chain: Chain, params: PyTree, nudge: Any = 0.0, in_turn: bool = False) -> Scalar:
+        """Of 2 M'M, M = 1 - d prediction / du, each block of it by |map_l| and the steepest slope of rho."""
+        if not all(block.affine for block in chain.blocks[1:]):
+            return super().curvature(chain, params, nudge, in_turn)
+        gains = jnp.array([*_gains(chain, params), 0.0])
+        return _largest((2 + 2 * gains**2).at[-1].add(nudge), 2 * gains[:-1], in_turn)
 
     def couplings(
         self, chain: Chain, params: PyTree, drive: jax.Array, u: Activities
@@ -114,6 +124,15 @@ class Hopfield(Coupled):
         forces = (v - slope(i)[0] for v, (_, slope), i in zip(u, fired, inputs, strict=True))
         return nudged(tuple(forces), nudge)
 
+    def curvature(self, chain: Chain, params: PyTree, nudge: Any = 0.0, in_turn: bool = False) -> Scalar:
+        """1 + rho' |W| rho' over neighbors + rho'' times the largest input of a layer, in a forward pass."""
+        u = chain.feedforward(params)
+        bends = [bend(_rho(block), v) * jnp.max(jnp.abs(v)) for block, v in zip(chain.blocks, u, strict=True)]
+        free = [FREE if _projected(block) else 1 for block in chain.blocks[:-1]]
+        slopes = [steepest(_rho(block), v) for block, v in zip(chain.blocks, u, strict=True)]
+        beside = [f * gain * s for f, gain, s in zip(free, _gains(chain, params), slopes[1:], strict=True)]
+        return _largest((1 + jnp.stack(bends)).at[-1].add(nudge), jnp.asarray(beside), in_turn)
+
     def project(self, chain: Chain, u: Activities) -> Activities:
         """Clip the activities of hard-sigmoid blocks to [0, 1]."""
         return tuple(hard_sigmoid(v) if _projected(block) else v for block, v in zip(chain.blocks, u, strict=True))
@@ -124,6 +143,18 @@ class Hopfield(Coupled):
         """``(rho(u_l), rho(u_{l+1}))``."""
         fired = [_rho(block)(v) for block, v in zip(chain.blocks, u, strict=True)]
         return list(zip([chain.x, *fired[:-1]], fired, strict=True))
+
+
+def _gains(chain: Chain, params: PyTree) -> list[Scalar]:
+    """|map_l| times the steepest slope of what is below, of all blocks but the first."""
+    below = jax.eval_shape(chain.feedforward, params)
+    parts = zip(chain.blocks, below, chain.norms(params), strict=False)
+    return [steepest(_rho(block), v) * norm for block, v, norm in parts]
+
+
+def _largest(own: jax.Array, beside: jax.Array, in_turn: bool) -> Scalar:
+    """The largest eigenvalue of the norms of a block tridiagonal Hessian, or of its diagonal alone."""
+    return jnp.max(own) if in_turn else eigenvalue_bound(jnp.diag(own) + jnp.diag(beside, 1) + jnp.diag(beside, -1))
 
 
 def _projected(block: Block) -> bool:

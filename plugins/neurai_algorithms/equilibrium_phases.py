@@ -56,6 +56,7 @@ class Dynamics:
         drive: ``chain.drive(params)``.
         cost: what nudges; None when there are no targets.
         rate: number of the step -> dt / tau.
+        limit: the largest ``rate`` to take; None takes any.
         even_odd: whether every other layer moves in turn, the even ones (from 0) first.
         tol: a phase ends once the residual is below; the Python number 0 never looks.
         check_every: looks every this many steps.
@@ -67,6 +68,7 @@ class Dynamics:
     drive: jax.Array
     cost: Cost | None
     rate: Callable[[Scalar], Scalar]
+    limit: Scalar | None = None
     even_odd: bool = False
     tol: Any = 0.0
     check_every: int = 1
@@ -97,14 +99,20 @@ class Dynamics:
 
     def step(self, t: Scalar, u: Activities, beta: Any, clamped: bool = False) -> tuple[Activities, Activities]:
         """One step, and the forces that moved the activities."""
+        rate = self.rate(t) if self.limit is None else jnp.minimum(self.rate(t), self.limit)
         moved = []
         for half in (0, 1) if self.even_odd else (None,):
             force = self.force(u, None if clamped else beta)
             moving = [(half is None or l % 2 == half) and not (clamped and l == len(u) - 1) for l in range(len(u))]
             steps = zip(u, force, moving, strict=True)
-            u = self.energy.project(self.chain, tuple(v - self.rate(t) * f if m else v for v, f, m in steps))
+            u = self.energy.project(self.chain, tuple(v - rate * f if m else v for v, f, m in steps))
             moved += [f for f, m in zip(force, moving, strict=True) if m]
         return u, tuple(moved)
+
+    def scale(self, n: int) -> Scalar:
+        """What the largest of n steps is multiplied by, 1 unless it is above the limit."""
+        largest = jnp.max(jax.vmap(self.rate)(jnp.arange(n)))
+        return jnp.ones_like(largest) if self.limit is None else jnp.minimum(1, self.limit / largest)
 
     def settle(self, u: Activities, beta: Any, n: int, clamped: bool = False) -> Settled:
         """Up to n steps from u, in whatever layout is faster."""

@@ -25,6 +25,7 @@ from neurai_algorithms.equilibrium_estimators import Points, needed, points
 from neurai_algorithms.equilibrium_phases import Dynamics, Settled, residual_of
 from neurai_algorithms.equilibrium_spec import ONE_SIDED, EPConfig, EPMode
 from neurai_core.arrays import Elementwise, PyTree, Scalar, normal
+from neurai_core.curvature import SAFE
 from neurai_core.energy import Activities, Chain, Energy, chain_of
 from neurai_core.errors import ModelError, SettingsError, UsageError
 from neurai_core.layered import Layered, activation_function
@@ -180,7 +181,12 @@ class _Machine:
             own = free.settled.u
         loss, extra = score.loss(free.outputs, y)
         blown_up = _blown_up(free, nudged)
-        aux = loss_aux(extra) | aux | _report(free, nudged) | {"blown_up": blown_up}
+        aux = (
+            loss_aux(extra)
+            | aux
+            | _report(free, nudged, max(self.config.n_relax, self.config.n_nudged or 0))
+            | {"blown_up": blown_up}
+        )
         scale = cost.scale(len(x))
         grads = jax.tree.map(lambda g, p: (g if scale == 1 else scale * g).astype(p.dtype), grads, given)
         loss = jnp.where(blown_up, jnp.nan, loss)
@@ -196,6 +202,11 @@ class _Machine:
         return replace(self, init=init, activities=None)._free(chain, params, None, (), None).outputs
 
     # ---- its parts
+
+    @property
+    def _longest(self) -> int:
+        """Steps of the longest phase."""
+        return max(self.config.n_relax, self.config.n_nudged or 0)
 
     @property
     def _begins_at_rest(self) -> bool:
@@ -227,6 +238,7 @@ class _Machine:
             drive,
             cost,
             lambda t: jnp.asarray(step_size(t) / config.tau, drive.dtype),
+            None if cost is None and self._begins_at_rest else self._limit(chain, params, drive.dtype),
             config.order == "even_odd",
             config.tol,
             config.check_every,
@@ -239,6 +251,14 @@ class _Machine:
         else:
             settled = dynamics.settle(start, None, config.n_relax)
         return _Free(dynamics, start, settled, self.energy.outputs(chain, params, settled.u[-1]))
+
+    def _limit(self, chain: Chain, params: PyTree, dtype: Any) -> Scalar | None:
+        """The largest stable dt / tau; costs bend by 1 at most, for every output."""
+        if not self.config.stable:
+            return None
+        clamped = self.config.mode in (EPMode.COUPLED, EPMode.CONTRASTIVE)
+        nudge = jnp.abs(jnp.asarray(0 if clamped else self.config.beta, dtype))
+        return SAFE / self.energy.curvature(chain, params, nudge, self.config.order == "even_odd")
 
     def _start(self, chain: Chain, params: PyTree, own: PyTree, key: Any) -> Activities:
         shapes = jax.eval_shape(lambda params: self.energy.feedforward(chain, params), params)
@@ -370,8 +390,9 @@ def _same_shapes(activities: Any, shapes: Activities) -> bool:
     return [jnp.shape(v) for v in activities] == [shape.shape for shape in shapes]
 
 
-def _report(free: _Free, nudged: Settled) -> dict[str, Any]:
+def _report(free: _Free, nudged: Settled, n: int) -> dict[str, Any]:
     return {
+        "step_scale": free.dynamics.scale(n),
         "residual": jnp.max(nudged.residual),
         "residual_free": free.settled.residual,
         "steps_free": free.settled.steps,

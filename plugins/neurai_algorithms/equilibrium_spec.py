@@ -74,6 +74,9 @@ class EPConfig(Config):
     linearised: bool = Field(False, description="contract the mixed second derivative with the change of activities")
     n_nudged: int | None = Field(None, ge=1, le=1_000_000, description="steps of a nudged phase; none takes n_relax")
     check_every: int = Field(1, ge=1, le=1_000_000, description="hold the force against tol every this many steps")
+    stable: bool = Field(
+        True, description="take a smaller step than dt where the energy bends too sharply for it; step_scale reports it"
+    )
     trace: bool = Field(False, description="report energy and force of every step; tol is then not used")
 
     @field_validator("beta")

@@ -95,6 +95,7 @@ def test_defaults_are_the_documented_ones():
         "linearised": False,
         "n_nudged": None,
         "check_every": 1,
+        "stable": True,
     }
 
 
@@ -444,14 +445,15 @@ def test_the_energy_change_is_that_of_the_free_and_the_first_nudged_phase(option
     assert aux["energy_change"] < 0
 
 
-def test_steps_that_are_too_large_raise_the_energy():
+def test_steps_that_are_too_large_raise_the_energy_unless_they_are_limited():
     model, params, batch = problem()
 
-    def change(dt):
-        rule = neurai.algorithm("ep", loss="squared_error", dt=dt)
+    def change(dt, stable):
+        rule = neurai.algorithm("ep", loss="squared_error", dt=dt, stable=stable)
         return estimated(rule, model, params, (), batch)[0].aux["energy_change"]
 
-    assert change(0.1) < 0 < change(0.9)
+    assert change(0.1, False) < 0 < change(0.9, False)
+    assert change(0.9, True) < 0
 
 
 @pytest.mark.parametrize("energy", ["hopfield", "gaussian"])
