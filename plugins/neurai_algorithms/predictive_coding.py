@@ -253,6 +253,8 @@ def _report(task: Task, found: Found, params: PyTree) -> Estimate:
     }
     if found.energy_change is not None:
         aux["energy_change"] = found.energy_change
+    if found.step_scale is not None:
+        aux["step_scale"] = found.step_scale
     if task.config.energy_trace:
         aux["energy"] = found.energy
     if task.config.keep_activities:

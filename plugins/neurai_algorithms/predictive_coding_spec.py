@@ -97,6 +97,9 @@ class PCConfig(Config):
         "of the output error; 0 never",
     )
     fresh: bool = Field(False, description="gradients from the errors after the last move, not before it")
+    stable: bool = Field(
+        True, description="strict and incremental: smaller steps where the energy is too curved for those asked for"
+    )
     light_cone: bool = Field(True, description="skip what a sweep cannot have reached yet; changes no number")
     energy_trace: bool = Field(False, description="report the energy before every sweep and at the end")
     keep_activities: bool = Field(False, description="report the beliefs and errors of every layer")
