@@ -106,6 +106,9 @@ class BiPCConfig(Config):
         "batch size, for losses that are means over the batch",
     )
     fresh: bool = Field(False, description="gradients from the errors after the last move, not before it")
+    stable: bool = Field(
+        True, description="without eta_trace: smaller steps where the energy is too curved for those asked for"
+    )
     energy_trace: bool = Field(False, description="report the energy before every sweep and at the end")
 
     @field_validator("eta_trace", mode="before")

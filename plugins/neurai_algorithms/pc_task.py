@@ -68,10 +68,6 @@ class Task(NamedTuple):
         """The loss as it enters the energy."""
         return self.scale * self.score.loss(outputs, self.y)[0]
 
-    def step(self, t: Any) -> Any:
-        """eta of sweep t, counted from 0."""
-        return self.config.eta(t) if callable(self.config.eta) else self.config.eta
-
     def first(self, rows: int, outputs: PyTree) -> Task:
         """The first examples of the batch, their loss what it is beside the outputs of all."""
 

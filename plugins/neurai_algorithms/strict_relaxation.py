@@ -50,7 +50,7 @@ class Look(NamedTuple):
 def strict(task: Task) -> Found:
     """Relax, then learn: the gradients of strict predictive coding."""
     sites = _feedforward(task, task.x)
-    curvature = _curvature(task, sites)
+    curvature = feedforward_curvature(task, sites[0].output, sites[-1].output)
     mover = _mover(task, sites, curvature)
     relaxed = _relaxed(task, sites, mover)
     before = _look(task, sites, relaxed.deltas)
@@ -147,13 +147,20 @@ def _energy_at(task: Task, look: Look) -> Scalar:
 # ---------------------------------------------------------------------------- the move
 
 
-def _curvature(task: Task, sites: tuple[Around, ...]) -> Scalar | None:
-    """Of the energy at the feed-forward pass of a few examples; None where nobody asks."""
-    if not task.config.stable or task.config.corrector is not None or len(sites) == 1:
+def feedforward_curvature(task: Task, first: PyTree, outputs: PyTree) -> Scalar | None:
+    """Of the energy at the feed-forward pass of a few examples; None where nobody asks.
+
+    Args:
+        task: the batch.
+        first: its activities of layer 1.
+        outputs: its outputs.
+    """
+    if not task.config.stable or task.config.corrector is not None or len(task.model) == 1:
         return None
-    few = task.first(EXAMPLES, widened(sites[-1].output))
-    below = jax.tree.map(lambda leaf: leaf[:EXAMPLES], sites[0].output)
-    seen = (sites[0]._replace(output=below), *_feedforward(few, below, 1))
+    few = task.first(EXAMPLES, widened(outputs))
+    below = jax.tree.map(lambda leaf: leaf[:EXAMPLES], first)
+    bottom = Around(below, (), lambda d: d, lambda zero: (below, lambda e: e))  # its input is held: never asked
+    seen = (bottom, *_feedforward(few, below, 1))
     start = tuple(zeros(site.output) for site in seen[:-1])
     return curvature_of(lambda deltas: _look(few, seen, deltas).descent, start)
 
