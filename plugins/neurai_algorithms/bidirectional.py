@@ -134,7 +134,7 @@ class BiPC(PC):
         alpha_f: weight of the upward predictions in the energy.
         alpha_b: weight of the downward ones; None is 0.1 with shared weights and 0.01 with separate ones. With 0 the
             rule is strict predictive coding, to the last bit.
-        **settings: further settings of `BiPCConfig`: ``loss_scale``, ``fresh``, ``energy_trace``.
+        **settings: further settings of `BiPCConfig`: ``loss_scale``, ``fresh``, ``stable``, ``energy_trace``.
 
     Raises:
         SettingsError: a setting is unknown or out of range.

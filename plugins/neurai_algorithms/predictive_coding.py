@@ -105,7 +105,7 @@ class PC(LocalBase):
         mode: a `PCMode` or its name.
         fun_has_aux: whether ``loss_f`` returns a pair whose second part is handed back.
         **settings: further settings of `PCConfig`: ``loss_scale``, ``corrector``, ``optimizer``, ``tol``, ``fresh``,
-            ``light_cone``, ``energy_trace``, ``keep_activities``, ``remat``.
+            ``stable``, ``light_cone``, ``energy_trace``, ``keep_activities``, ``remat``.
 
     Raises:
         SettingsError: a setting is unknown or out of range.
