@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from neurai_core.arrays import PyTree, Scalar
 from neurai_core.relaxation import largest_curvature
 
-EXAMPLES = 8  # of a batch that are looked at; others are up to twice as curved
+EXAMPLES = 16  # of a batch that are looked at; others are up to twice as curved
 ITERATIONS = 4
-ALLOWED = 1.8  # step times curvature up to which a step is left alone
+ALLOWED = 1.5  # step times curvature up to which a step is left alone
 SAFE = 1.0  # the same of the step that is taken instead
 
 
