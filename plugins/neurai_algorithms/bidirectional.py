@@ -134,7 +134,7 @@ class BiPC(PC):
         alpha_f: weight of the upward predictions in the energy.
         alpha_b: weight of the downward ones; None is 0.1 with shared weights and 0.01 with separate ones. With 0 the
             rule is strict predictive coding, to the last bit.
-        **settings: further settings of `BiPCConfig`: ``loss_scale``, ``fresh``, ``energy_trace``.
+        **settings: further settings of `BiPCConfig`: ``loss_scale``, ``fresh``, ``stable``, ``energy_trace``.
 
     Raises:
         SettingsError: a setting is unknown or out of range.
@@ -359,6 +359,7 @@ def _report(task: BothWays, found: FoundBoth, params: PyTree) -> Estimate:
     outputs = found.up.outputs if found.up else task.up.model(task.up.params, task.up.x)
     loss, extra = task.up.score.loss(outputs, task.up.y)
     aux = {**loss_aux(extra), "steps": jnp.asarray(task.config.n, jnp.int32), **_norms(found)}
+    aux |= {"energy_change": found.energy_change, "step_scale": found.step_scale}
     if task.config.energy_trace:
         aux |= {"energy": found.energy, "trace": {"inference": {"energy": found.energy}}}
     grads = jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(found.grads))

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from neurai_algorithms.bidirectional_layers import input_shapes, reverse
 from neurai_algorithms.bidirectional_relaxation import BothWays, curvatures, state_step
 from neurai_algorithms.pc_task import half_square
+from neurai_algorithms.stable_step import curvature_of
 from neurai_core.arrays import PyTree, Scalar, shape_text
 from neurai_core.errors import ModelError, UsageError
 from neurai_core.layered import Layered
@@ -99,12 +100,17 @@ def inferred(task: BothWays, known: tuple[jax.Array, jax.Array], n: int) -> Infe
     """
     start = _start(task, known)
     held = [known[0], *(jnp.zeros((), bool) for _ in start[1:-1]), known[1]]
-    transformation = state_step(task, lambda: curvatures(task))
-    uphill = jax.grad(lambda values: energy(task, known, values))
+    slope = jax.grad(lambda values: energy(task, known, values))
+
+    def uphill(values: NodeValues) -> NodeValues:
+        return tuple(jnp.where(h, 0, g) for h, g in zip(held, slope(values), strict=True))
+
+    bounded = task.config.stable and task.config.eta_trace is None
+    transformation = state_step(task, lambda: curvatures(task), curvature_of(uphill, start) if bounded else None)
 
     def step(t: Any, state: tuple[NodeValues, PyTree]) -> tuple[NodeValues, PyTree]:
         values, carry = state
-        free = tuple(jnp.where(h, 0, g) for h, g in zip(held, uphill(values), strict=True))
+        free = uphill(values)
         updates, carry = transformation.update(free, carry, values)
         return tuple(jnp.where(h, v, v + u) for h, v, u in zip(held, values, updates, strict=True)), carry
 

@@ -27,6 +27,7 @@ from neurai_algorithms.differences import Around, add, around, like, subtract, w
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.pc_task import Found, Task, half_square
 from neurai_algorithms.predictive_coding_spec import PCConfig
+from neurai_algorithms.stable_step import EXAMPLES, curvature_of, limited, step_scale
 from neurai_algorithms.strict_relaxation import strict
 from neurai_core.arrays import PyTree, Scalar, tree_scale
 from neurai_core.relaxation import relax
@@ -58,12 +59,16 @@ class FoundBoth(NamedTuple):
         up: of the way up.
         down: of the way down, its layers from the top.
         energy: before every sweep and at the end; None unless asked for.
+        energy_change: of all sweeps but the last.
+        step_scale: what the documented step was multiplied by.
     """
 
     grads: PyTree
     up: Found | None
     down: Found | None
     energy: Any
+    energy_change: Any
+    step_scale: Any
 
 
 def relaxed_both(task: BothWays) -> FoundBoth:
@@ -71,10 +76,10 @@ def relaxed_both(task: BothWays) -> FoundBoth:
     alpha_f, alpha_b = task.config.weights
     if _is(alpha_b, 0) and _is(alpha_f, 1):
         found = strict(task.up._replace(config=_one_way(task)))
-        return FoundBoth(found.grads, found, None, found.energy)
+        return FoundBoth(found.grads, found, None, found.energy, found.energy_change, found.step_scale)
     if _is(alpha_f, 0) and _is(alpha_b, 1):
         found = strict(task.down._replace(config=_one_way(task)))
-        return FoundBoth(found.grads[::-1], None, found, found.energy)
+        return FoundBoth(found.grads[::-1], None, found, found.energy, found.energy_change, found.step_scale)
     return _both(task)
 
 
@@ -87,7 +92,7 @@ def _one_way(task: BothWays) -> PCConfig:
     """The settings as those of strict predictive coding."""
     config, trace = task.config, task.config.eta_trace
     eta, corrector = (config.eta, None) if trace is None else (config.eta, state_step(task, hidden_curvatures(task)))
-    kept = {name: getattr(config, name) for name in ("n", "loss_scale", "fresh", "energy_trace")}
+    kept = {name: getattr(config, name) for name in ("n", "loss_scale", "fresh", "stable", "energy_trace")}
     return PCConfig.model_validate({}).model_copy(update={**kept, "eta": eta, "corrector": corrector})
 
 
@@ -136,6 +141,11 @@ class Way(NamedTuple):
         changes = self.changes(deltas)
         hidden = self.errors(deltas, changes)[:-1]
         return self.task.scaled_loss(self.end(changes)) + sum(half_square(e) for e in hidden)
+
+    def start_energy(self) -> Scalar:
+        """The same at the beginning, where nothing need be computed again."""
+        hidden = sum(half_square(e) for e in self.base if e is not None)
+        return self.task.scaled_loss(widened(self.sites[-1].output)) + hidden
 
     def gradients(self, start: Beliefs, deltas: Beliefs, errors: tuple[PyTree, ...]) -> PyTree:
         """Each layer's own: (df_l/dtheta_l at v_{l-1})^T eps_l."""
@@ -191,11 +201,9 @@ def _begin(task: BothWays) -> tuple[Way, Way, Beliefs]:
 
 def _both(task: BothWays) -> FoundBoth:
     up, down, start = _begin(task)
-    alpha_f, alpha_b = task.config.weights
-    transformation = state_step(task, hidden_curvatures(task))
-
-    def weighed(one: PyTree, other: PyTree) -> PyTree:
-        return add(tree_scale(one, alpha_f), tree_scale(other, alpha_b))
+    curvature = _curvature(task, up, down)
+    transformation = state_step(task, hidden_curvatures(task), curvature)
+    weighed = _weighed(task)
 
     def move(deltas: Beliefs, carry: PyTree, uphill: Beliefs) -> tuple[Beliefs, PyTree]:
         updates, carry = transformation.update(uphill, carry, add(widened(start), deltas))
@@ -215,6 +223,7 @@ def _both(task: BothWays) -> FoundBoth:
     observe = (lambda state: energy(state[0])) if task.config.energy_trace else None
     relaxed = relax(sweep, state, task.config.n - 1, observe=observe)
     (deltas, carry), trace = relaxed.state, relaxed.trace if task.config.energy_trace else None
+    change = energy(deltas) - weighed(up.start_energy(), down.start_energy())
     (errors_up, one), (errors_down, other) = up.look(deltas), down.look(deltas[::-1])
     deltas, _ = move(deltas, carry, uphill(one, other))
     if task.config.fresh:
@@ -223,7 +232,28 @@ def _both(task: BothWays) -> FoundBoth:
         trace = jnp.append(trace, energy(deltas))
     found_up = _found(up, start, deltas, errors_up, task.config.n)
     found_down = _found(down, start[::-1], deltas[::-1], errors_down, task.config.n)
-    return FoundBoth(weighed(found_up.grads, found_down.grads[::-1]), found_up, found_down, trace)
+    grads = weighed(found_up.grads, found_down.grads[::-1])
+    scale = step_scale(task.config.eta, 1, curvature)
+    return FoundBoth(grads, found_up, found_down, trace, change, scale)
+
+
+def _weighed(task: BothWays) -> Callable[[PyTree, PyTree], PyTree]:
+    """Both ways' parts of something, by their weights in the energy."""
+    alpha_f, alpha_b = task.config.weights
+    return lambda one, other: add(tree_scale(one, alpha_f), tree_scale(other, alpha_b))
+
+
+def _curvature(task: BothWays, up: Way, down: Way) -> Scalar | None:
+    """Of the energy at the beginning, for a few examples; None where nobody asks."""
+    if not task.config.stable or task.config.eta_trace is not None or len(up.sites) == 1:
+        return None
+    few = task._replace(
+        up=task.up.first(EXAMPLES, widened(up.sites[-1].output)),
+        down=task.down.first(EXAMPLES, widened(down.sites[-1].output)),
+    )
+    one, other, start = _begin(few)
+    weighed = _weighed(task)
+    return curvature_of(lambda d: weighed(one.look(d)[1], other.look(d[::-1])[1][::-1]), zeros(start))
 
 
 def _found(way: Way, start: Beliefs, deltas: Beliefs, errors: tuple[PyTree, ...], n: int) -> Found:
@@ -240,16 +270,19 @@ def _found(way: Way, start: Beliefs, deltas: Beliefs, errors: tuple[PyTree, ...]
 # ---------------------------------------------------------------------------- the step of the states
 
 
-def state_step(task: BothWays, curvatures: Callable[[], tuple[Scalar, ...]]) -> optax.GradientTransformation:
+def state_step(
+    task: BothWays, curvatures: Callable[[], tuple[Scalar, ...]], curvature: Scalar | None = None
+) -> optax.GradientTransformation:
     """What turns uphill gradients of the beliefs into moves: ``eta_trace`` with ``eta`` filled in.
 
     Args:
         task: the batch, for its settings.
         curvatures: of the beliefs, one per entry of the tuple that is moved; asked only when they are needed.
+        curvature: of the whole energy, which the documented step is limited by; None for no limit.
     """
     trace = task.config.eta_trace
     if trace is None:
-        return optax.sgd(task.config.eta)
+        return optax.sgd(limited(task.config.eta, curvature))
     step = made(trace.step) if isinstance(trace.step, str) else trace.step
     if hasattr(step, "update"):
         whole = step

@@ -106,6 +106,9 @@ class BiPCConfig(Config):
         "batch size, for losses that are means over the batch",
     )
     fresh: bool = Field(False, description="gradients from the errors after the last move, not before it")
+    stable: bool = Field(
+        True, description="without eta_trace: smaller steps where the energy is too curved for those asked for"
+    )
     energy_trace: bool = Field(False, description="report the energy before every sweep and at the end")
 
     @field_validator("eta_trace", mode="before")
@@ -126,9 +129,13 @@ class BiPCConfig(Config):
         return mode_name(value)
 
     def unused(self) -> dict[str, str]:
-        """``eta``, where ``eta_trace`` has a step of its own."""
-        given = self.eta_trace is not None and self.eta_trace.step is not None
-        return {"eta": "beside an eta_trace with a step of its own"} if given else {}
+        """``stable`` beside an ``eta_trace``, and ``eta`` where that has a step of its own."""
+        if self.eta_trace is None:
+            return {}
+        own = self.eta_trace.step is not None
+        return {"stable": "beside an eta_trace"} | (
+            {"eta": "beside an eta_trace with a step of its own"} if own else {}
+        )
 
     @model_validator(mode="after")
     def _something_to_learn_from(self) -> Self:

@@ -24,6 +24,8 @@ import optax
 from neurai_algorithms.differences import like, subtract, widened
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.pc_task import Found, Task, half_square, root_mean_square
+from neurai_algorithms.stable_step import limited_steps, step_scale
+from neurai_algorithms.strict_relaxation import feedforward_curvature
 from neurai_core.arrays import PyTree, Scalar, tree_scale
 from neurai_core.relaxation import relax
 
@@ -51,6 +53,8 @@ def incremental(task: Task, carry: PyTree) -> tuple[Found, PyTree]:
     predictions, states = _feedforward(task)
     optimizer, functions = optimizer_of(config), [task.layer_function(l) for l in range(len(task.model))]
     start = tuple(map(widened, predictions[:-1]))
+    curvature = feedforward_curvature(task, predictions[0], predictions[-1])
+    step = limited_steps(config.eta, curvature)
 
     def errors(beliefs: tuple[PyTree, ...], params: PyTree) -> tuple[list[PyTree], PyTree]:
         """Hidden errors and the output's prediction."""
@@ -67,7 +71,7 @@ def incremental(task: Task, carry: PyTree) -> tuple[Found, PyTree]:
     def sweep(t: Any, now: Moving) -> Moving:
         uphill, grads = jax.grad(energy, (0, 1))(now.beliefs, now.params)
         updates, carry = optimizer.update(task.unscaled(grads), now.carry, now.params)
-        moved = subtract(now.beliefs, tree_scale(uphill, task.step(t)))
+        moved = subtract(now.beliefs, tree_scale(uphill, step(t)))
         return Moving(moved, optax.apply_updates(now.params, updates), carry)
 
     sweep = jax.checkpoint(sweep) if config.remat else sweep
@@ -91,6 +95,7 @@ def incremental(task: Task, carry: PyTree) -> tuple[Found, PyTree]:
         beliefs=end.beliefs,
         steps=relaxed.steps,
         energy=relaxed.trace if config.energy_trace else None,
+        step_scale=step_scale(config.eta, config.n, curvature),
     )
     return found, end.carry
 

@@ -68,9 +68,15 @@ class Task(NamedTuple):
         """The loss as it enters the energy."""
         return self.scale * self.score.loss(outputs, self.y)[0]
 
-    def step(self, t: Any) -> Any:
-        """eta of sweep t, counted from 0."""
-        return self.config.eta(t) if callable(self.config.eta) else self.config.eta
+    def first(self, rows: int, outputs: PyTree) -> Task:
+        """The first examples of the batch, their loss what it is beside the outputs of all."""
+
+        def loss(few: PyTree, y: PyTree) -> tuple[Scalar, PyTree]:
+            return self.score.loss(jax.tree.map(lambda own, all: all.at[:rows].set(own), few, outputs), self.y)
+
+        config = self.config.model_copy(update={"loss_scale": self.scale})
+        x = jax.tree.map(lambda leaf: leaf[:rows], self.x)
+        return self._replace(x=x, score=self.score._replace(loss=loss), config=config)
 
 
 class Found(NamedTuple):
@@ -85,6 +91,7 @@ class Found(NamedTuple):
         steps: sweeps taken.
         energy: the energy before every sweep and at the end; None unless asked for.
         energy_change: of all sweeps but the last; None where beliefs do not descend on the energy alone.
+        step_scale: what the documented step was multiplied by; None where there is none.
     """
 
     grads: PyTree
@@ -95,6 +102,7 @@ class Found(NamedTuple):
     steps: Any
     energy: Any = None
     energy_change: Any = None
+    step_scale: Any = None
 
 
 def half_square(tree: PyTree) -> Scalar:

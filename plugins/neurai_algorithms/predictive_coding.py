@@ -106,7 +106,7 @@ class PC(LocalBase):
         mode: a `PCMode` or its name.
         fun_has_aux: whether ``loss_f`` returns a pair whose second part is handed back.
         **settings: further settings of `PCConfig`: ``loss_scale``, ``corrector``, ``optimizer``, ``tol``, ``fresh``,
-            ``light_cone``, ``energy_trace``, ``keep_activities``, ``remat``.
+            ``stable``, ``light_cone``, ``energy_trace``, ``keep_activities``, ``remat``.
 
     Raises:
         SettingsError: a setting is unknown or out of range.
@@ -256,6 +256,8 @@ def _report(task: Task, found: Found, params: PyTree) -> Estimate:
     }
     if found.energy_change is not None:
         aux["energy_change"] = found.energy_change
+    if found.step_scale is not None:
+        aux["step_scale"] = found.step_scale
     if task.config.energy_trace:
         aux |= {"energy": found.energy, "trace": {"inference": {"energy": found.energy}}}
     if task.config.keep_activities:

@@ -59,7 +59,7 @@ def mode_name(value: Any) -> Any:
     return known.get(canonical(str(value)), value)
 
 
-_NO_RELAXATION = ("loss_scale", "corrector", "optimizer", "tol", "light_cone", "energy_trace")
+_NO_RELAXATION = ("loss_scale", "corrector", "optimizer", "tol", "stable", "light_cone", "energy_trace")
 _UNUSED: dict[str, tuple[str, ...]] = {
     PCMode.STRICT: ("optimizer",),
     PCMode.FIXED_PRED: _NO_RELAXATION,
@@ -106,6 +106,9 @@ class PCConfig(Config):
         "of the output error; 0 never",
     )
     fresh: bool = Field(False, description="gradients from the errors after the last move, not before it")
+    stable: bool = Field(
+        True, description="strict and incremental: smaller steps where the energy is too curved for those asked for"
+    )
     light_cone: bool = Field(True, description="skip what a sweep cannot have reached yet; changes no number")
     energy_trace: bool = Field(False, description="report the energy before every sweep and at the end")
     keep_activities: bool = Field(False, description="report the beliefs and errors of every layer")
@@ -140,9 +143,9 @@ class PCConfig(Config):
         return mode_name(value)
 
     def unused(self) -> dict[str, str]:
-        """The settings that the mode does not use, and ``eta`` beside a corrector."""
+        """The settings that the mode does not use, and those of the step beside a corrector."""
         by_mode = dict.fromkeys(_UNUSED[self.mode], f"in mode {self.mode}")
-        return by_mode | ({} if self.corrector is None else {"eta": "beside a corrector"})
+        return by_mode | ({} if self.corrector is None else dict.fromkeys(("eta", "stable"), "beside a corrector"))
 
     @model_validator(mode="after")
     def _traces_have_a_fixed_length(self) -> Self:

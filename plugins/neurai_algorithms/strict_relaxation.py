@@ -23,6 +23,7 @@ from neurai_algorithms.differences import Around, add, around, hidden_zero, like
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.pc_task import Found, Task, half_square, root_mean_square
 from neurai_algorithms.predictive_coding_spec import PCConfig
+from neurai_algorithms.stable_step import EXAMPLES, curvature_of, limited_steps, step_scale
 from neurai_core.arrays import PyTree, Scalar, tree_scale
 from neurai_core.relaxation import relax
 
@@ -48,10 +49,12 @@ class Look(NamedTuple):
 
 def strict(task: Task) -> Found:
     """Relax, then learn: the gradients of strict predictive coding."""
-    sites = _feedforward(task)
-    relaxed = _relaxed(task, sites)
+    sites = _feedforward(task, task.x)
+    curvature = feedforward_curvature(task, sites[0].output, sites[-1].output)
+    mover = _mover(task, sites, curvature)
+    relaxed = _relaxed(task, sites, mover)
     before = _look(task, sites, relaxed.deltas)
-    deltas, _ = _mover(task, sites).move(task.config.n - 1, relaxed.deltas, before.descent, relaxed.carry)
+    deltas, _ = mover.move(task.config.n - 1, relaxed.deltas, before.descent, relaxed.carry)
     errors = _look(task, sites, deltas).errors if task.config.fresh else before.errors
     energy = relaxed.energy
     if energy is not None:
@@ -65,12 +68,15 @@ def strict(task: Task) -> Found:
         steps=relaxed.steps + 1,
         energy=energy,
         energy_change=_energy_at(task, before) - task.scaled_loss(widened(sites[-1].output)),
+        step_scale=step_scale(task.config.eta, task.config.n, curvature),
     )
 
 
-def _feedforward(task: Task) -> tuple[Around, ...]:
-    sites, below = [], task.x
-    for index, (layer, params, state) in enumerate(zip(task.model.layers, task.params, task.states, strict=True)):
+def _feedforward(task: Task, below: PyTree, first: int = 0) -> tuple[Around, ...]:
+    """The layers from one on, each around what the one before it predicts."""
+    sites = []
+    layers = list(enumerate(zip(task.model.layers, task.params, task.states, strict=True)))
+    for index, (layer, params, state) in layers[first:]:
         sites.append(around(layer, params, state, below, key=task.layer_key(index), remat=task.config.remat))
         below = sites[-1].output
     return tuple(sites)
@@ -141,6 +147,24 @@ def _energy_at(task: Task, look: Look) -> Scalar:
 # ---------------------------------------------------------------------------- the move
 
 
+def feedforward_curvature(task: Task, first: PyTree, outputs: PyTree) -> Scalar | None:
+    """Of the energy at the feed-forward pass of a few examples; None where nobody asks.
+
+    Args:
+        task: the batch.
+        first: its activities of layer 1.
+        outputs: its outputs.
+    """
+    if not task.config.stable or task.config.corrector is not None or len(task.model) == 1:
+        return None
+    few = task.first(EXAMPLES, widened(outputs))
+    below = jax.tree.map(lambda leaf: leaf[:EXAMPLES], first)
+    bottom = Around(below, (), lambda d: d, lambda zero: (below, lambda e: e))  # its input is held: never asked
+    seen = (bottom, *_feedforward(few, below, 1))
+    start = tuple(zeros(site.output) for site in seen[:-1])
+    return curvature_of(lambda deltas: _look(few, seen, deltas).descent, start)
+
+
 class Mover(NamedTuple):
     """How beliefs move.
 
@@ -153,10 +177,15 @@ class Mover(NamedTuple):
     move: Callable[..., tuple[Deltas, PyTree]]
 
 
-def _mover(task: Task, sites: tuple[Around, ...]) -> Mover:
+def _mover(task: Task, sites: tuple[Around, ...], curvature: Scalar | None) -> Mover:
     corrector = task.config.corrector
     if corrector is None:
-        return Mover((), lambda t, deltas, descent, carry: (_plain_move(task.step(t), sites, deltas, descent), carry))
+        step = limited_steps(task.config.eta, curvature)
+
+        def plain(t: Any, deltas: Deltas, descent: Deltas, carry: PyTree) -> tuple[Deltas, PyTree]:
+            return _plain_move(step(t), sites, deltas, descent), carry
+
+        return Mover((), plain)
     transformation = made(corrector) if isinstance(corrector, str) else corrector
     start = tuple(widened(site.output) for site in sites[:-1])
 
@@ -185,9 +214,8 @@ class _Relaxed(NamedTuple):
     energy: Any = None
 
 
-def _relaxed(task: Task, sites: tuple[Around, ...]) -> _Relaxed:
+def _relaxed(task: Task, sites: tuple[Around, ...], mover: Mover) -> _Relaxed:
     """n - 1 sweeps; `strict` makes the last one, whose errors are the ones that count."""
-    mover = _mover(task, sites)
 
     def sweep(t: Any, state: tuple[Deltas, PyTree]) -> tuple[Deltas, PyTree]:
         deltas, carry = state

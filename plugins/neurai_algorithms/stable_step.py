@@ -1,0 +1,51 @@
+"""How large a step a relaxation stands: descent runs away where step times curvature of the energy is over 2.
+
+The curvature is looked at before the first sweep, on a few examples of the batch. The documented step is taken as it
+is while the product leaves a margin, and a smaller one, well inside, where it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from neurai_core.arrays import PyTree, Scalar
+from neurai_core.relaxation import largest_curvature
+
+EXAMPLES = 16  # of a batch that are looked at; others are up to twice as curved
+ITERATIONS = 4
+ALLOWED = 1.5  # step times curvature up to which a step is left alone
+SAFE = 1.0  # the same of the step that is taken instead
+
+
+def curvature_of(uphill: Callable[[PyTree], PyTree], at: PyTree) -> Scalar:
+    """The largest curvature of an energy, from its derivatives."""
+    return largest_curvature(uphill, at, ITERATIONS)
+
+
+def limited(eta: Any, curvature: Scalar | None) -> Any:
+    """The documented step, to the bit, or a smaller one where the energy is too curved for it.
+
+    >>> float(limited(0.1, jnp.asarray(10.0))), float(limited(0.1, jnp.asarray(50.0)))
+    (0.10000000149011612, 0.019999999552965164)
+    """
+    return eta if curvature is None else jnp.where(eta * curvature > ALLOWED, SAFE / curvature, eta)
+
+
+def limited_steps(eta: Any, curvature: Scalar | None) -> Callable[[Any], Any]:
+    """Sweep -> step, for a number or a schedule over the sweeps."""
+    if callable(eta):
+        return lambda t: limited(eta(t), curvature)
+    step = limited(eta, curvature)
+    return lambda t: step
+
+
+def step_scale(eta: Any, n: int, curvature: Scalar | None) -> Scalar:
+    """What the documented step, a number or a schedule over n sweeps, was multiplied by at the least."""
+    if curvature is None:
+        return jnp.ones(())
+    steps = jax.vmap(eta)(jnp.arange(n)) if callable(eta) else jnp.asarray(eta)
+    return jnp.min(limited(steps, curvature) / steps)

@@ -1,0 +1,105 @@
+"""Relaxations whose documented step is too large for the energy take a smaller one, and only those."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import neurai_core as neurai
+from neurai_core.layered import Layered, conv, dense, flatten, function, residual
+from neurai_core.models import mlp
+
+
+def attention(params, x):
+    """Mixes the four positions of (B, 4, D) by their own similarity."""
+    weights = jax.nn.softmax(x @ params @ x.swapaxes(1, 2))
+    return x + weights @ x
+
+
+MODELS = {
+    "mlp": (mlp((5, 12, 10, 3), "gelu"), (5,)),
+    "convolution": (
+        Layered((conv(3, 3, activation="relu"), conv(4, 3, activation="tanh"), flatten(), dense(3))),
+        (6, 6, 1),
+    ),
+    "residual": (Layered((dense(8, "tanh"), residual(dense(8, "relu")), residual(dense(8, "tanh")), dense(3))), (5,)),
+    "attention": (
+        Layered(
+            (
+                dense(12, "tanh"),
+                function(lambda _, x: x.reshape(x.shape[0], 4, 3)),
+                function(attention, lambda key, shape: jax.random.normal(key, (3, 3))),
+                flatten(),
+                dense(3),
+            )
+        ),
+        (5,),
+    ),
+}
+
+
+def problem(name, size):
+    model, shape = MODELS[name]
+    params, _ = model.init(jax.random.key(0), shape)
+    x = jax.random.normal(jax.random.key(1), (12, *shape), jnp.float64)
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64) * size, params)
+    return model, params, (x, jnp.arange(12) % 3)
+
+
+def estimate(rule, model, params, batch):
+    return rule.estimate(model, params, rule.init(model, params, key=jax.random.key(0)), batch)[0]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", MODELS)
+def test_where_the_plain_relaxation_runs_away_the_energy_falls_in_every_sweep(name, x64):
+    model, params, batch = problem(name, 4.0)
+    given = {"loss": "cross_entropy", "eta": 0.5, "n": 20, "energy_trace": True}
+    stable, plain = (
+        estimate(neurai.algorithm("pc", stable=kept, **given), model, params, batch).aux for kept in (True, False)
+    )
+    assert not plain["energy_change"] <= 0 and plain["step_scale"] == 1
+    assert 0 < stable["step_scale"] < 1
+    assert (np.diff(stable["energy"]) < 0).all()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("mode", ["strict", "incremental"])
+@pytest.mark.parametrize("name", ["mlp", "convolution"])
+def test_a_step_that_the_curvature_allows_is_taken_to_the_bit(name, mode, x64):
+    model, params, batch = problem(name, 0.5)
+    given = {"loss": "cross_entropy", "mode": mode, "n": 7}
+    stable, plain = (
+        estimate(neurai.algorithm("pc", stable=kept, **given), model, params, batch) for kept in (True, False)
+    )
+    assert stable.aux["step_scale"] == 1
+    jax.tree.map(np.testing.assert_array_equal, stable.grads, plain.grads)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_one_compiled_program_limits_every_traced_step(x64):
+    model, params, batch = problem("mlp", 4.0)
+
+    def aux(eta):
+        return neurai.algorithm("pc", loss="cross_entropy", eta=eta).estimate(model, params, (), batch)[0].aux
+
+    found = jax.jit(jax.vmap(aux))(jnp.array([1e-3, 0.5, 5.0]))
+    assert (found["energy_change"] < 0).all()
+    scale = found["step_scale"]
+    assert scale[0] == 1 and np.isclose(scale[1], 10 * scale[2])
+
+
+@pytest.mark.parametrize("mode", ["sweight_bistrict", "bistrict"])
+def test_bidirectional_relaxations_are_limited_by_both_ways_at_once(mode, x64):
+    model, shape = mlp((5, 12, 10, 3), "tanh"), (5,)
+    batch = jax.random.normal(jax.random.key(1), (12, 5), jnp.float64), jnp.arange(12) % 3
+    given = {"loss": "sum_squared_error", "mode": mode, "energy_trace": True, "eta": 0.5}
+    rules = [neurai.algorithm("bipc", stable=kept, **given) for kept in (True, False)]
+    plain_params, _ = model.init(jax.random.key(0), shape)
+    two, params = rules[0].extended(model, plain_params, key=jax.random.key(2), input_shape=shape)
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64) * 3, params)
+    stable, plain = (rule.estimate(two, params, (), batch)[0].aux for rule in rules)
+    assert 0 < stable["step_scale"] < 1 and (np.diff(stable["energy"]) < 0).all() and stable["energy_change"] < 0
+    assert not (np.diff(plain["energy"]) < 0).all()
