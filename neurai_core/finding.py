@@ -152,7 +152,9 @@ class Finder:
 
     def _near(self, kind: str, name: str) -> str | None:
         """The name of the plugin of a kind that has the nearest name or alias."""
-        known = {one: entry.name for entry in self.usable(kind) for one in (*entry.aliases, entry.name)}
+        entries = list(self.usable(kind))
+        aliases = {alias: entry.name for entry in entries for alias in entry.aliases}
+        known = {entry.name: entry.name for entry in entries} | aliases  # of two that are as near, the name
         return known.get(suggest(name, known) or "")
 
     def _installed(self, kind: str) -> str:

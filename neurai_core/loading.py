@@ -317,7 +317,7 @@ def _remedy(entry: Entry, step: str, error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"Install what provides {error.name.partition('.')[0]!r}."
     if isinstance(error, SystemExit):
-        return "Its code calls sys.exit; that belongs into a main function."
+        return "Its code calls sys.exit; that belongs in a main function."
     if isinstance(error, AttributeError) and step == "import" and entry.value:
         return f"Its entry point says {entry.value!r}; check the part after the colon."
     if isinstance(error, pluggy.PluginValidationError):

@@ -37,7 +37,7 @@ ALLOWED = {
 }
 # The JAX side, in the same order; a package counts as one, except for modules named here.
 JAX_FLOORS = (
-    ("arrays", "training.data"),
+    ("arrays", "training.data", "curvature"),
     ("activations", "layered", "losses", "surrogates", "surrogate_makers", "energy"),
     ("rule", "adapting", "relaxation"),
     ("transforms", "grads", "contract"),
@@ -64,6 +64,7 @@ OFFERED = {
     "adapting",
     "energy",
     "relaxation",
+    "curvature",
     "grads.base",
     "training.data",
     "models.spiking",

@@ -58,8 +58,12 @@ def exit_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+class _Terminated(BaseException):
+    """SIGTERM arrived; no SystemExit, for that may come from a module that is being imported."""
+
+
 def _exit(signum: int, frame: FrameType | None) -> None:
-    raise SystemExit(TERMINATED)
+    raise _Terminated
 
 
 def _code_of(command: Callable[[], Any], debug: bool) -> int:
@@ -68,6 +72,8 @@ def _code_of(command: Callable[[], Any], debug: bool) -> int:
     except (KeyboardInterrupt, typer.Abort):
         say_error("Interrupted.", "")
         return INTERRUPTED
+    except _Terminated:
+        return TERMINATED
     except Exception as error:
         if debug:
             traceback.print_exc()

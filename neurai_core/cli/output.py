@@ -10,9 +10,11 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from rich.console import Console
+
+from neurai_core.cli.streams import Watched
 
 _answers: TextIO | None = None  # where JSON goes while stdout is kept for it
 _WIDE = 160  # columns when nobody's terminal says
@@ -39,18 +41,26 @@ def only_json_on_stdout() -> Iterator[None]:
     global _answers
     python = sys.stdout
     kept = _copy_of_stdout()
-    _answers = python if kept is None else kept
+    _answers = python if kept is None else cast(TextIO, kept)
     sys.stdout = sys.stderr
     try:
         yield
     finally:
         sys.stdout, _answers = python, None
         if kept is not None:
-            with kept:
-                os.dup2(kept.fileno(), 1)
+            _give_back(kept, python)
 
 
-def _copy_of_stdout() -> TextIO | None:
+def _give_back(kept: Watched, python: Any) -> None:
+    """Let stdout go where it went before, and the watch over it know what could not be written meanwhile."""
+    kept.flush()
+    os.dup2(kept.fileno(), 1)
+    kept.close()
+    if isinstance(python, Watched):
+        python.lost = python.lost or kept.lost
+
+
+def _copy_of_stdout() -> Watched | None:
     """A stream to where stdout goes, which from now on goes to stderr; None where it is no stream of the system."""
     try:
         if sys.stdout.fileno() != 1:
@@ -60,7 +70,7 @@ def _copy_of_stdout() -> TextIO | None:
     sys.stdout.flush()
     copy = open(os.dup(1), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)  # noqa: SIM115
     os.dup2(2, 1)
-    return copy
+    return Watched(copy)
 
 
 def print_json(value: Any) -> None:

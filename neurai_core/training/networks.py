@@ -310,6 +310,6 @@ def _source_hash(module: ModuleType) -> str:
 
 def _words(error: BaseException) -> str:
     if isinstance(error, SystemExit):
-        return f"it called sys.exit({'' if error.code is None else repr(error.code)}), which belongs into a script"
+        return f"it called sys.exit({'' if error.code is None else repr(error.code)}), which belongs in a script"
     line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     return f"{type(error).__name__}: {line}" if str(error).strip() else line

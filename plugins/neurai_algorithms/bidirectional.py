@@ -7,6 +7,7 @@ and fills in what is missing of either end. Energy and descent are in `bidirecti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -132,8 +133,8 @@ class BiPC(PC):
         mode: ``PCMode.SWEIGHT_BISTRICT`` (one set of weights for both ways) or ``PCMode.BISTRICT`` (separate ones).
         fun_has_aux: whether ``loss_f`` returns a pair whose second part is handed back.
         alpha_f: weight of the upward predictions in the energy.
-        alpha_b: weight of the downward ones; None is 0.1 with shared weights and 0.01 with separate ones. With 0 the
-            rule is strict predictive coding, to the last bit.
+        alpha_b: weight of the downward ones; None is 0.1 with shared weights and 0.01 with separate ones, and with
+            more than 64 inputs less in proportion. With 0 the rule is strict predictive coding, to the last bit.
         **settings: further settings of `BiPCConfig`: ``loss_scale``, ``fresh``, ``stable``, ``energy_trace``.
 
     Raises:
@@ -317,7 +318,7 @@ def _task(
     return BothWays(
         Task(model, tuple(params), states, x, y, None, scores[0], settings),
         Task(down, down_params, states, top, x, None, scores[1], settings),
-        config,
+        config.for_inputs(math.prod(x.shape[1:])),
     )
 
 

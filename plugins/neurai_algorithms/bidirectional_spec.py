@@ -17,6 +17,7 @@ from neurai_core.plugin import Plugin
 from neurai_core.specs import AlgorithmSpec, Config, Reference, Relaxes
 
 ALPHA_B = {PCMode.SWEIGHT_BISTRICT: 0.1, PCMode.BISTRICT: 0.01}
+MANY_INPUTS = 64  # beyond, the loss at the input end adds up over more numbers, and alpha_b makes up for it
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,10 @@ class BiPCConfig(Config):
     )
     alpha_f: float = Field(1.0, ge=0, description="weight of the upward predictions in the energy")
     alpha_b: float | None = Field(
-        None, ge=0, description="weight of the downward predictions; by default 0.1 with shared weights, else 0.01"
+        None,
+        ge=0,
+        description="weight of the downward predictions; by default 0.1 with shared weights, else 0.01, and with more "
+        "than 64 inputs less in proportion",
     )
     loss_scale: float | Literal["per_sample"] = Field(
         1.0,
@@ -162,6 +166,16 @@ class BiPCConfig(Config):
     def weights(self) -> tuple[Any, Any]:
         """``(alpha_f, alpha_b)``, the default of the mode filled in."""
         return self.alpha_f, ALPHA_B[PCMode(self.mode)] if self.alpha_b is None else self.alpha_b
+
+    def for_inputs(self, count: int) -> Self:
+        """The settings with ``alpha_b`` filled in for this number of inputs.
+
+        >>> [BiPCConfig().for_inputs(count).alpha_b for count in (64, 640)]
+        [0.1, 0.01]
+        """
+        if self.alpha_b is not None:
+            return self
+        return self.model_copy(update={"alpha_b": self.weights[1] / max(1.0, count / MANY_INPUTS)})
 
 
 bipc = Plugin(

@@ -86,7 +86,7 @@ def check_elementwise(activation: Elementwise) -> None:
     if reason:
         raise ModelError(
             f"The activation {_name(activation)} is not elementwise: {reason}.",
-            hint="Take a function of single numbers, such as jnp.tanh; softmax belongs into the loss.",
+            hint="Take a function of single numbers, such as jnp.tanh; softmax belongs in the loss.",
         )
 
 

@@ -97,7 +97,7 @@ class PCConfig(Config):
         "such as 'sgd(0.1, momentum=0.5)'",
     )
     optimizer: str | Transformation = Field(
-        "sgd(0.01)", description="incremental: the optax optimizer of the parameter step in every sweep"
+        "adam(1e-3)", description="incremental: the optax optimizer of the parameter step in every sweep"
     )
     tol: float = Field(
         0.0,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree, Scalar
-from neurai_core.relaxation import largest_curvature
+from neurai_core.curvature import largest_curvature
 
 EXAMPLES = 16  # of a batch that are looked at; others are up to twice as curved
 ITERATIONS = 4

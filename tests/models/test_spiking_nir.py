@@ -400,7 +400,7 @@ def wrong_graphs():
         "has dilation=.2, 2., expected 1": damaged(0, dilation=(2, 2)),
         "has padding 'same' and a stride": damaged(0, padding="same"),
         r"weights \(3, 1, 2, 2\) and is given \(2, 6, 9\)": damaged(0, weight=np.ones((3, 1, 2, 2))),
-        "leaves nothing of an image": damaged(0, weight=np.ones((3, 2, 12, 2))),
+        "nothing is left of an input": damaged(0, weight=np.ones((3, 2, 12, 2))),
         "pads before it pools": damaged(2, padding=np.ones(2, int)),
         "flattens the axes 2 to -1, expected all": damaged(3, start_dim=2),
         "ends in neurons that follow a flattened image": image_nodes()[:5],

@@ -453,5 +453,5 @@ def test_it_learns_to_classify_and_to_generate():
     assert figures["reconstruction_mse"][0] < 0.012
     assert figures["lower_half_with_label_mse"] < figures["lower_half_of_mean_image_mse"]
     rows = rows_of(made)
-    assert [row.label for row in rows][:4] == ["generated", "test image", "from layer 1", "from layer 2"]
+    assert [row.label for row in rows][:4] == ["generated", "mean of class", "test image", "from layer 1"]
     assert all(row.images.shape == (10, 64) for row in rows)

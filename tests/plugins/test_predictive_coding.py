@@ -669,7 +669,7 @@ def test_any_stack_of_layers_without_jit_is_descent_and_recursion(layers, batch,
             ("strict", oracle.strict(model, params, x, y, sum_squares, [eta] * n)),
             ("fixed_pred", oracle.fixed_prediction(model, params, x, y, sum_squares, eta, n)),
         ):
-            rule = build(PCConfig(mode=mode, n=n, eta=eta, stable=False), loss=sum_squares)
+            rule = build(PCConfig(mode=mode, n=n, eta=eta).model_copy(update={"stable": False}), loss=sum_squares)
             close(rule.estimate(model, params, (), (x, y))[0].grads, true, rtol=1e-7)
 
 
