@@ -3,8 +3,10 @@
 python benchmarks/default_grid.py --json grid.json [--rules TEXT ...] [--networks ...] [--data ...] [--optimizers ...]
                                   [--epochs N] [--seeds 1]
 
-Nothing is set but the rule (and its mode), the network, the data, the optimizer and the number of epochs. Plain SGD
-runs at `--lr 0.1` where the loss is a mean over the batch, and at the rule's own rate where it is a sum.
+Nothing is set but the rule (and its mode), the network, the data, the optimizer and the number of epochs; hopfield
+energies take the settings of the preset hopfield-symmetric. Plain SGD runs at `--lr 0.1` where the loss is a mean over
+the batch, at the rule's own rate where it is a sum, and at 1 for incremental predictive coding, whose own steps it
+follows.
 Three data sets: digits (8x8), Fashion-MNIST (28x28), and the digits scaled up to 28x28 and read as IDX files; another
 folder of IDX files takes their place with --idx FOLDER. Spiking networks see digits for 25 steps.
 
@@ -42,7 +44,7 @@ RULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "bipc": ("bipc", ()),
     "bipc separate": ("bipc", ("mode=bistrict",)),
     "ep": ("ep", ()),
-    "ep hopfield": ("ep", ("energy=hopfield", "activation=sigmoid")),
+    "ep hopfield": ("ep", ("energy=hopfield", "activation=sigmoid", "mode=symmetric", "dt=0.5", "beta=0.5")),
     "eprop": ("eprop", ()),
 }
 NETWORKS = ("mlp:256", "mlp:128,128,128,128", "cnn:8,16", "snn:128")
@@ -89,7 +91,7 @@ def run(cell: Cell, epochs: int, idx: Path) -> dict[str, Any]:
     }
     usual = neurai.spec("algorithm", rule).defaults
     if cell.optimizer == "sgd" and not str(usual.get("loss", "")).startswith("sum"):
-        flags["lr"] = 0.1
+        flags["lr"] = 1.0 if cell.rule == "pc incremental" else 0.1
     began, rows = time.perf_counter(), []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -252,7 +252,7 @@ def _refuse_traced(key: str) -> str:
 
 
 def _stand_in(field: FieldInfo, value: Any) -> Any:
-    """A number to validate in the place of a JAX scalar: its value when known, otherwise one that fits."""
+    """A number to validate instead of a JAX scalar: its value when known, otherwise one that fits."""
     return _fitting(field) if is_traced(value) else value.item()
 
 

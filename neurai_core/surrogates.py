@@ -258,7 +258,7 @@ class Surrogate:
                 "Write the method derivative(self, u), and primitive(self, u) where it has one.",
             )
         if not (self.spiking or self.has_primitive):
-            raise _no_primitive(self, "has no primitive, which spiking=False puts in the place of the step.")
+            raise _no_primitive(self, "has no primitive, which spiking=False uses instead of the step.")
 
     @property
     def _numbers(self) -> dict[str, Any]:

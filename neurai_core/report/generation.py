@@ -19,7 +19,7 @@ from neurai_core.errors import DataError
 from neurai_core.report.canvas import VERMILION, canvas
 from neurai_core.training.data import Dataset
 
-FILLED = 1000  # test examples of which a half is filled in to be measured
+FILLED = 1000  # test examples that have one half filled in
 _PANEL, _DPI = 0.62, 150  # inches of one image
 HIDDEN = VERMILION  # the line above what was hidden
 
