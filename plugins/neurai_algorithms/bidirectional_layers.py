@@ -79,7 +79,7 @@ def _two_way_layer(index: int, layer: Layer, shared: bool) -> Layer:
         raise ModelError(
             f"Layer {index} ({layer.name}) cannot be reversed: it shows no linear half to transpose.",
             hint="Use layers that are linear, then elementwise: dense, conv, avg_pool, flatten, linear_layer; "
-            "a stride or avg_pool in the place of max_pool, and the layers of a block one by one.",
+            "a stride or avg_pool instead of max_pool, and the layers of a block one by one.",
         )
     if layer.stateful or layer.stochastic:
         what = "carries a model state" if layer.stateful else "draws at random"

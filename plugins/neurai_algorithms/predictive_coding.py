@@ -204,7 +204,7 @@ def _advice(config: PCConfig, depth: int) -> str:
 
 
 def _with_schedule(config: PCConfig) -> PCConfig:
-    """Settings with a schedule in the place of its text."""
+    """Settings with a schedule made from its text."""
     return config.model_copy(update={"eta": made(config.eta)}) if isinstance(config.eta, str) else config
 
 
