@@ -211,7 +211,7 @@ def transposed(linear: Linear, params: PyTree, shape: Shape, name: str) -> Calla
         except Exception as error:  # what JAX raises for a map that is not linear has no type of its own
             raise ModelError(
                 f"{name} cannot be transposed on {shape_text(v)} for inputs of shape {shape}: {_reason(error)}",
-                hint="The function linear(params, x) of a layer is affine in x; what bends belongs in its activation.",
+                hint="The function linear(params, x) of a layer is affine in x; put the rest in its activation.",
             ) from error
 
     return back

@@ -181,12 +181,7 @@ class _Machine:
             own = free.settled.u
         loss, extra = score.loss(free.outputs, y)
         blown_up = _blown_up(free, nudged)
-        aux = (
-            loss_aux(extra)
-            | aux
-            | _report(free, nudged, max(self.config.n_relax, self.config.n_nudged or 0))
-            | {"blown_up": blown_up}
-        )
+        aux = loss_aux(extra) | aux | _report(free, nudged, self._longest) | {"blown_up": blown_up}
         scale = cost.scale(len(x))
         grads = jax.tree.map(lambda g, p: (g if scale == 1 else scale * g).astype(p.dtype), grads, given)
         loss = jnp.where(blown_up, jnp.nan, loss)
