@@ -60,15 +60,13 @@ def largest_curvature(slope: Callable[[PyTree], PyTree], at: PyTree, iterations:
         5.0
     """
     product = jax.linearize(slope, at)[1]
-
-    def again(_: Any, pair: tuple[PyTree, Scalar]) -> tuple[PyTree, Scalar]:
-        direction, norm = pair
-        turned = product(jax.tree.map(lambda leaf: leaf / _beside(norm, leaf), direction))
-        return turned, _norm_per_example(turned)
-
-    start = _directions(at)
-    curvatures = jax.lax.fori_loop(0, iterations, again, (start, _norm_per_example(start)))[1]
-    return jax.lax.stop_gradient(jnp.max(curvatures))
+    direction = _directions(at)
+    for iteration in range(iterations):
+        if iteration and iteration % 2 == 0:  # often enough not to overflow: small networks feel every operation
+            norm = _norm_per_example(direction)
+            direction = jax.tree.map(lambda leaf: leaf / _beside(norm, leaf), direction)  # noqa: B023
+        before, direction = direction, product(direction)
+    return jax.lax.stop_gradient(jnp.max(_norm_per_example(direction) / _norm_per_example(before)))
 
 
 def spectral_norm(affine: Callable[[jax.Array], jax.Array], like: jax.Array) -> Scalar:

@@ -27,9 +27,9 @@ from neurai_algorithms.differences import Around, add, around, like, subtract, w
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.pc_task import Found, Task, half_square
 from neurai_algorithms.predictive_coding_spec import PCConfig
-from neurai_algorithms.stable_step import EXAMPLES, curvature_of, limited, step_scale
+from neurai_algorithms.stable_step import curvature_of, limited, looked_at, step_scale
 from neurai_algorithms.strict_relaxation import strict
-from neurai_core.arrays import PyTree, Scalar, tree_scale
+from neurai_core.arrays import PyTree, Scalar, batch_size, tree_scale
 from neurai_core.relaxation import relax
 
 POWER_STEPS = 8  # of the power iteration behind a curvature; a step size needs no more than some percent
@@ -247,9 +247,10 @@ def _curvature(task: BothWays, up: Way, down: Way) -> Scalar | None:
     """Of the energy at the beginning, for a few examples; None where nobody asks."""
     if not task.config.stable or task.config.eta_trace is not None or len(up.sites) == 1:
         return None
+    rows = looked_at(batch_size(task.up.x))
     few = task._replace(
-        up=task.up.first(EXAMPLES, widened(up.sites[-1].output)),
-        down=task.down.first(EXAMPLES, widened(down.sites[-1].output)),
+        up=task.up.first(rows, widened(up.sites[-1].output)),
+        down=task.down.first(rows, widened(down.sites[-1].output)),
     )
     one, other, start = _begin(few)
     weighed = _weighed(task)

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from neurai_core.arrays import PyTree, Scalar
 from neurai_core.curvature import largest_curvature
 
-EXAMPLES = 16  # of a batch that are looked at; others are up to twice as curved
 ITERATIONS = 4
+MOST = 8  # examples of a batch that are looked at, one in eight of a small batch; others are up to twice as curved
 ALLOWED = 1.5  # step times curvature up to which a step is left alone
 SAFE = 1.0  # the same of the step that is taken instead
 
@@ -24,6 +24,15 @@ SAFE = 1.0  # the same of the step that is taken instead
 def curvature_of(uphill: Callable[[PyTree], PyTree], at: PyTree) -> Scalar:
     """The largest curvature of an energy, from its derivatives."""
     return largest_curvature(uphill, at, ITERATIONS)
+
+
+def looked_at(batch: int) -> int:
+    """How many examples of a batch are looked at.
+
+    >>> looked_at(1), looked_at(20), looked_at(128)
+    (1, 3, 8)
+    """
+    return min(MOST, -(-batch // 8))
 
 
 def limited(eta: Any, curvature: Scalar | None) -> Any:

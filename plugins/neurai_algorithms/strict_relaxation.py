@@ -23,8 +23,8 @@ from neurai_algorithms.differences import Around, add, around, hidden_zero, like
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.pc_task import Found, Task, half_square, root_mean_square
 from neurai_algorithms.predictive_coding_spec import PCConfig
-from neurai_algorithms.stable_step import EXAMPLES, curvature_of, limited_steps, step_scale
-from neurai_core.arrays import PyTree, Scalar, tree_scale
+from neurai_algorithms.stable_step import curvature_of, limited_steps, looked_at, step_scale
+from neurai_core.arrays import PyTree, Scalar, batch_size, tree_scale
 from neurai_core.relaxation import relax
 
 UNROLLED_VISITS = 256  # visits to layers in the cone; beyond, stages of several sweeps share one compiled loop
@@ -157,8 +157,9 @@ def feedforward_curvature(task: Task, first: PyTree, outputs: PyTree) -> Scalar 
     """
     if not task.config.stable or task.config.corrector is not None or len(task.model) == 1:
         return None
-    few = task.first(EXAMPLES, widened(outputs))
-    below = jax.tree.map(lambda leaf: leaf[:EXAMPLES], first)
+    rows = looked_at(batch_size(task.x))
+    few = task.first(rows, widened(outputs))
+    below = jax.tree.map(lambda leaf: leaf[:rows], first)
     bottom = Around(below, (), lambda d: d, lambda zero: (below, lambda e: e))  # its input is held: never asked
     seen = (bottom, *_feedforward(few, below, 1))
     start = tuple(zeros(site.output) for site in seen[:-1])
