@@ -92,7 +92,7 @@ def watched(found: Estimate) -> Estimate:
         return found
     if jax.sharding.get_abstract_mesh().manual_axes:
         return found
-    zero = _watch(_place())(rise)
+    zero = _watch(_place())(rise.astype(jnp.float32))  # threads of callbacks do not know of enable_x64
     grads, loss, change = jax.tree.map(lambda leaf: _less(leaf, zero), (found.grads, found.loss, change))
     return found._replace(grads=grads, loss=loss, aux={**found.aux, ENERGY_CHANGE: change})
 

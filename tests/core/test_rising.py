@@ -252,6 +252,12 @@ def test_the_field_counts_and_not_the_rule(
     np.testing.assert_allclose([one.message.change for one in seen], times * [change], rtol=1e-6)
 
 
+def test_double_precision_inside_a_program_is_warned_of_as_well(x64: None) -> None:
+    """Also where it is switched on for one thread alone."""
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), PARAMS)
+    assert len(caught(lambda: jax.jit(lambda p: grads_of(rule_of(rising=True), p))(params))) == 1
+
+
 @pytest.mark.parametrize("change", [None, 1, True, np.ones(2), 1j])
 def test_what_is_not_one_real_number_is_let_be(change: Any) -> None:
     found = Estimate((), 1.0, -1.0, {"energy_change": change})
