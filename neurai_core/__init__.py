@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from neurai_core.errors import NeurAIError as NeurAIError
     from neurai_core.errors import OutputError as OutputError
     from neurai_core.errors import PluginError as PluginError
+    from neurai_core.errors import RisingEnergy as RisingEnergy
     from neurai_core.errors import SettingsError as SettingsError
     from neurai_core.errors import TrainingError as TrainingError
     from neurai_core.errors import UnknownName as UnknownName
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from neurai_core.overview import PluginStatus as PluginStatus
     from neurai_core.plugin import Plugin as Plugin
     from neurai_core.registry import Registry as Registry
+    from neurai_core.rising import unwatched as unwatched
     from neurai_core.rule import Estimate as Estimate
     from neurai_core.rule import Rule as Rule
     from neurai_core.specs import AdapterSpec as AdapterSpec
@@ -95,6 +97,7 @@ _HOME = {
         "NeurAIError",
         "OutputError",
         "PluginError",
+        "RisingEnergy",
         "SettingsError",
         "TrainingError",
         "UnknownName",
@@ -106,6 +109,7 @@ _HOME = {
     "overview": ("PluginStatus",),
     "plugin": ("Plugin",),
     "registry": ("Registry",),
+    "rising": ("unwatched",),
     "rule": ("Estimate", "Rule"),
     "surrogates": ("Surrogate",),
     "specs": (

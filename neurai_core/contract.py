@@ -20,6 +20,7 @@ from neurai_core.arrays import PyTree, shape_text
 from neurai_core.discovery import Entry
 from neurai_core.errors import NeurAIError, PluginError
 from neurai_core.layered import check_forward, forward
+from neurai_core.rising import unwatched, watched
 from neurai_core.rule import Estimate, State, check_objective, model_state_of, objective
 
 FORMS = {
@@ -117,7 +118,7 @@ def check(rule: Any, model: Any, params: PyTree, model_state: PyTree, batch: PyT
         rule.predict(model, params, batch[0], after)
         return state, found
 
-    with warnings.catch_warnings():
+    with unwatched(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are given when the rule is used
         met: tuple[PyTree, Estimate] = jax.eval_shape(meet, params, model_state, batch, jax.random.key(0))
     return met
@@ -143,7 +144,7 @@ class _Checked:
                 raise  # the call itself was wrong
             self._answer_for(error, *args, **kwargs)
         _CHECKS[self._role](self, result, *args, **kwargs)
-        return result
+        return (watched(result[0]), result[1]) if self._role == "estimate" else result
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Checked) and self._identity() == other._identity()

@@ -13,6 +13,8 @@ NeurAIError(Exception)                  .message  .hint  .exit_code
 │   └── OutputError                     an output folder cannot be used
 ├── PluginError                         1: .distribution  .step
 └── TrainingError(RuntimeError)         1: .step
+
+RisingEnergy(RuntimeWarning)            .change; a warning, not an error
 ```
 """
 
@@ -108,6 +110,26 @@ class TrainingError(NeurAIError, RuntimeError):
     def __init__(self, message: str, hint: str = "", *, step: int | None = None) -> None:
         super().__init__(message, hint)
         self.step = step
+
+
+class RisingEnergy(RuntimeWarning):
+    """The energy rose while activities relaxed, and the gradients mean nothing.
+
+    Args:
+        change: by how much; NaN or infinite where the relaxation ran away. Not in the text, because Python gives a
+            text once per line of code.
+
+    >>> RisingEnergy(0.5).change
+    0.5
+    """
+
+    def __init__(self, change: float) -> None:
+        super().__init__(
+            'The energy rises while relaxing (aux["energy_change"]): the steps are too large for these weights, and '
+            "the gradients mean nothing. Take smaller steps and more of them, by the rule's eta or dt and its n; "
+            "stable=True, where a rule has it, takes smaller ones by itself. A lower learning rate keeps weights small."
+        )
+        self.change = change
 
 
 def missing_extra(module: str, requirement: str, purpose: str) -> MissingExtra:

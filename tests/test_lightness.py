@@ -39,7 +39,7 @@ ALLOWED = {
 JAX_FLOORS = (
     ("arrays", "training.data", "curvature"),
     ("activations", "layered", "losses", "surrogates", "surrogate_makers", "energy"),
-    ("rule", "adapting", "relaxation"),
+    ("rule", "adapting", "relaxation", "rising"),
     ("transforms", "grads", "contract"),
     ("models",),
     ("training", "report", "testing"),
@@ -56,6 +56,7 @@ OFFERED = {
     "hookspecs",
     "layered",
     "losses",
+    "rising",
     "rule",
     "surrogate_makers",
     "surrogates",

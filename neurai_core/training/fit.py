@@ -8,14 +8,15 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from neurai_core.errors import TrainingError
+from neurai_core.errors import RisingEnergy, TrainingError
+from neurai_core.rising import ENERGY_CHANGE, rises
 from neurai_core.training.data import order
 from neurai_core.training.evaluation import evaluator
 from neurai_core.training.step import Good, Progress, begin, compiled, rows_used
@@ -23,7 +24,6 @@ from neurai_core.training.task import Task
 
 LOOK_EVERY = 0.2  # seconds between two looks of the host
 FAR = 2.0  # times the loss at the start: a run that ends above that says so
-ENERGY_CHANGE = "aux/energy_change"  # what rules that descend on an energy report of a relaxation
 
 
 class NotFinite(TrainingError):
@@ -187,7 +187,7 @@ class _Run:
         bad = int(self.progress.bad)  # waits for all of them
         seconds = time.perf_counter() - start
         if bad >= 0:
-            self._warn_if_rising(float(self.progress.totals.get(ENERGY_CHANGE, 0.0)))
+            self._warn_if_rising(self.progress.totals)
             raise NotFinite("training", bad, self.progress.good)
         for one in (clock, self.clock):
             one.count(steps, seconds)
@@ -212,7 +212,7 @@ class _Run:
         values = {name: means.pop(name) for name in ("train_loss", "train_accuracy")}
         values["test_loss"], values["test_accuracy"] = self.test(self.progress.params, self.progress.state)
         values |= means
-        self._warn_if_rising(values.get(ENERGY_CHANGE, 0.0))
+        self._warn_if_rising(values)
         if not math.isfinite(values["test_loss"]):
             raise NotFinite("test", self.done, self.progress.good)
         if self.task.data.n_classes is None:
@@ -222,17 +222,12 @@ class _Run:
         self.watch.epoch(row, self.progress)
         self._notify("neurai_after_epoch", epoch=epoch, metrics=values)
 
-    def _warn_if_rising(self, change: float) -> None:
+    def _warn_if_rising(self, reported: Mapping[str, Any]) -> None:
         """Once per run: a relaxation that goes uphill, or ended in NaN, gives gradients of nothing."""
-        if not change <= 0 and not self.warned:
+        change = reported.get(f"aux/{ENERGY_CHANGE}", 0.0)
+        if not self.warned and rises(change, reported["train_loss"]):
             self.warned = True
-            warnings.warn(
-                f"The energy rises while relaxing ({ENERGY_CHANGE} in the metrics): its steps are too large for these "
-                "weights, and the gradients mean nothing. Take smaller steps and more of them, by the settings of the "
-                "rule, or lower --lr.",
-                RuntimeWarning,
-                stacklevel=4,
-            )
+            warnings.warn(RisingEnergy(float(change)), stacklevel=4)
 
     def warn_if_worse(self) -> None:
         """When the losses ended far above where the test loss of the untrained parameters was."""

@@ -49,13 +49,14 @@ def phases_of_run(folder: Path, *, steps: int | None = None) -> Phases:
     tol = float(origin.settings.get("tol", 0.0))
     changes = {relaxes.trace: True} | ({"tol": 0.0} if tol else {}) | ({} if steps is None else {relaxes.steps: steps})
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that phases may not settle is what is looked at
+        warnings.simplefilter("ignore")  # that phases may not settle, or go uphill, is what is looked at
         rule = neurai.rebuild(origin, **changes)
         state = rule.init(task.model, kept.params, key=jax.random.key(0), model_state=kept.state)
     batch = tuple(jnp.asarray(a[: task.batch_size]) for a in (task.data.x_train, task.data.y_train))
-    estimate, _ = jax.jit(rule.estimate, static_argnums=0)(
-        task.model, kept.params, state, batch, key=jax.random.key(task.seed)
-    )
+    with neurai.unwatched():
+        estimate, _ = jax.jit(rule.estimate, static_argnums=0)(
+            task.model, kept.params, state, batch, key=jax.random.key(task.seed)
+        )
     title = f"{origin.name} on {task.data.name}, {folder.name}"
     return Phases(estimate.aux["trace"], tol, title, relaxes)
 

@@ -17,6 +17,7 @@ import optax
 from neurai_core import contract
 from neurai_core.arrays import PyTree, Scalar, shape_text
 from neurai_core.errors import ModelError
+from neurai_core.rising import unwatched
 from neurai_core.rule import Estimate
 from neurai_core.training.task import Task
 
@@ -153,7 +154,8 @@ def rows_used(task: Task) -> int:
 
 def _estimated(task: Task, progress: Progress, batch: PyTree) -> tuple[Estimate, PyTree]:
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(task.seed), 2), progress.step)
-    found: tuple[Estimate, PyTree] = task.rule.estimate(task.model, progress.params, progress.state, batch, key=key)
+    with unwatched():  # `fit` looks at the mean over the epoch
+        found: tuple[Estimate, PyTree] = task.rule.estimate(task.model, progress.params, progress.state, batch, key=key)
     return found
 
 

@@ -24,6 +24,7 @@ from neurai_core.errors import TrainingError, UnknownName, UsageError
 from neurai_core.explain import is_traced, validate_settings
 from neurai_core.grads.base import LocalBase
 from neurai_core.naming import did_you_mean
+from neurai_core.rising import watched
 from neurai_core.rule import Estimate, Rule, State
 
 
@@ -243,6 +244,7 @@ class EP(LocalBase):
         values = _Values(params, model_state, carried, self._start, numbers, kwargs)
         estimate, state = _estimate(code, adapted.model, values, batch_data, key)
         self._look(estimate, adapted, values, batch_data, key)
+        estimate = watched(estimate)
         if self._settings.get("init") == "persistent" and not isinstance(estimate.loss, jax.core.Tracer):
             self.activities = state.own
         grads = adapted.join(estimate.grads, jax.tree.map(np.zeros_like, model_state))

@@ -445,6 +445,7 @@ def test_the_energy_change_is_that_of_the_free_and_the_first_nudged_phase(option
     assert aux["energy_change"] < 0
 
 
+@pytest.mark.filterwarnings("ignore::neurai_core.errors.RisingEnergy")
 def test_steps_that_are_too_large_raise_the_energy_unless_they_are_limited():
     model, params, batch = problem()
 

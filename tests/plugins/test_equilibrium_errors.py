@@ -143,6 +143,7 @@ def test_activities_that_blow_up_stop_with_layer_step_and_phase():
         EP("squared_error", dt=1.9, stable=False).get_grads(model, params, batch)
 
 
+@pytest.mark.filterwarnings("ignore::neurai_core.errors.RisingEnergy")
 def test_a_rule_whose_activities_blow_up_reports_nan_and_no_gradient():
     model, params, batch = runaway()
     settings = {"loss": "squared_error", "energy": "hopfield", "dt": 0.5, "beta": 0.5, "stable": False}

@@ -70,6 +70,7 @@ def test_the_documented_step_is_taken_to_the_bit_where_the_energy_allows_it(sett
 # ---------------------------------------------------------------------------- where the documented step is too large
 
 
+@pytest.mark.filterwarnings("ignore::neurai_core.errors.RisingEnergy")
 @pytest.mark.parametrize(
     ("kind", "scale", "settings"),
     [

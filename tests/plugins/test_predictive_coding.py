@@ -444,6 +444,7 @@ def test_the_energy_change_is_that_of_all_sweeps_but_the_last(light_cone, x64):
     np.testing.assert_allclose(found.aux["energy_change"], trace[8] - trace[0])
 
 
+@pytest.mark.filterwarnings("ignore::neurai_core.errors.RisingEnergy")
 def test_the_energy_rises_from_a_step_beyond_what_the_weights_allow(x64):
     """One hidden layer, linear: the curvature is 1 + |W|^2, so eta has to stay below 2 / (1 + |W|^2)."""
     model = Layered((dense(4), dense(3)))

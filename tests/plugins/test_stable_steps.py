@@ -52,6 +52,7 @@ def estimate(rule, model, params, batch):
     return rule.estimate(model, params, rule.init(model, params, key=jax.random.key(0)), batch)[0]
 
 
+@pytest.mark.filterwarnings("ignore::neurai_core.errors.RisingEnergy")
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", MODELS)
 def test_where_the_plain_relaxation_runs_away_the_energy_falls_in_every_sweep(name, x64):
@@ -91,6 +92,7 @@ def test_one_compiled_program_limits_every_traced_step(x64):
     assert scale[0] == 1 and np.isclose(scale[1], 10 * scale[2])
 
 
+@pytest.mark.filterwarnings("ignore::neurai_core.errors.RisingEnergy")
 @pytest.mark.parametrize("mode", ["sweight_bistrict", "bistrict"])
 def test_bidirectional_relaxations_are_limited_by_both_ways_at_once(mode, x64):
     model, shape = mlp((5, 12, 10, 3), "tanh"), (5,)
