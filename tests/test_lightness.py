@@ -37,7 +37,7 @@ ALLOWED = {
 }
 # The JAX side, in the same order; a package counts as one, except for modules named here.
 JAX_FLOORS = (
-    ("arrays", "training.data", "curvature"),
+    ("arrays", "training.data", "curvature", "programs"),
     ("activations", "layered", "losses", "surrogates", "surrogate_makers", "energy"),
     ("rule", "adapting", "relaxation"),
     ("transforms", "grads", "contract"),
@@ -65,6 +65,7 @@ OFFERED = {
     "energy",
     "relaxation",
     "curvature",
+    "programs",
     "grads.base",
     "training.data",
     "models.spiking",
