@@ -43,6 +43,12 @@ if TYPE_CHECKING:
     from neurai_core.hookspecs import hookimpl as hookimpl
     from neurai_core.layered import Layer as Layer
     from neurai_core.layered import Layered as Layered
+    from neurai_core.network import Network as Network
+    from neurai_core.network import activity as activity
+    from neurai_core.network import network_of as network_of
+    from neurai_core.network_relaxation import Relaxed as Relaxed
+    from neurai_core.network_relaxation import langevin as langevin
+    from neurai_core.network_relaxation import relax as relax
     from neurai_core.overview import PluginStatus as PluginStatus
     from neurai_core.plugin import Plugin as Plugin
     from neurai_core.registry import Registry as Registry
@@ -58,6 +64,7 @@ if TYPE_CHECKING:
     from neurai_core.specs import Relaxes as Relaxes
     from neurai_core.specs import SurrogateSpec as SurrogateSpec
     from neurai_core.surrogates import Surrogate as Surrogate
+    from neurai_core.terms import NetworkEnergy as NetworkEnergy
     from neurai_core.transforms import accumulate as accumulate
     from neurai_core.transforms import per_example as per_example
     from neurai_core.transforms import with_alignment as with_alignment
@@ -68,6 +75,7 @@ if TYPE_CHECKING:
     from neurai_core import layered as layered
     from neurai_core import losses as losses
     from neurai_core import models as models
+    from neurai_core import terms as terms
 
 # A name is public if and only if it is here. No name may be that of a module of this package: whichever is
 # imported first would hide the other.
@@ -103,6 +111,8 @@ _HOME = {
     "grads.autograd": ("grad",),
     "hookspecs": ("hookimpl",),
     "layered": ("Layer", "Layered"),
+    "network": ("Network", "activity", "network_of"),
+    "network_relaxation": ("Relaxed", "langevin", "relax"),
     "overview": ("PluginStatus",),
     "plugin": ("Plugin",),
     "registry": ("Registry",),
@@ -119,10 +129,11 @@ _HOME = {
         "Relaxes",
         "SurrogateSpec",
     ),
+    "terms": ("NetworkEnergy",),
     "transforms": ("accumulate", "per_example", "with_alignment"),
 }
 # Modules that are reached by attribute, as in `neurai.models.mlp`.
-_MODULES = ("grads", "layered", "losses", "models")
+_MODULES = ("grads", "layered", "losses", "models", "terms")
 _PUBLIC = {name: module for module, names_there in _HOME.items() for name in names_there}
 
 

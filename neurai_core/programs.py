@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -47,6 +47,9 @@ class Value:
 
 
 Operand: TypeAlias = Value | jex.Literal
+
+
+Evaluate: TypeAlias = Callable[["Program", Sequence[Any], PyTree], tuple[list[Any], PyTree]]
 
 
 class Loop(NamedTuple):
@@ -97,14 +100,14 @@ class Equation:
     @cached_property
     def holds_names(self) -> bool:
         """Whether a value inside it has a name, at any depth."""
-        return any(map(holds_names, self.inside))
+        return any(True for inside in self.inside for _ in names_of(inside))
 
     @cached_property
     def body(self) -> Program | None:
         """The program inside a call or a ``scan``; None for everything else, ``while`` and ``cond`` included."""
         if self.primitive not in CALLS | LOOPS:
             return None
-        return program_of(self.inside[0], inline=self.inline)
+        return _flattened(self.inside[0], self.inline)
 
     @cached_property
     def loop(self) -> Loop | None:
@@ -118,6 +121,41 @@ class Equation:
         )
         carry = len(self.results) - stacked
         return Loop(len(self.operands) - sliced - carry, carry, int(self.eqn.params["length"]))
+
+    def descend(self, operands: Sequence[Any], slices: PyTree, evaluate: Evaluate) -> tuple[list[Any], PyTree]:
+        """The results of a call or a ``scan`` whose body is evaluated in another way.
+
+        Rematerialization and shardings stay; custom derivatives do not, for they are those of the whole.
+
+        Args:
+            operands: its operands.
+            slices: what ``evaluate`` is handed beside them; a loop hands it one slice per turn.
+            evaluate: ``(body, operands, slices) -> (results, extras)``.
+
+        Returns:
+            ``(results, extras)``, the extras of a loop stacked over its turns.
+
+        Example:
+            >>> program = read_program(lambda x: jax.lax.scan(lambda c, _: (2 * c, c), x, length=3), 1.0)
+            >>> scan = program.equations[0]
+            >>> def shifted(body, operands, shift):
+            ...     results = body.run(operands, lambda equation, operands: equation(*operands))
+            ...     return [results[0] + shift, results[1]], ()
+            >>> results, _ = scan.descend([1.0], jax.numpy.ones(3), shifted)
+            >>> [r.tolist() for r in results]
+            [15.0, [1.0, 3.0, 7.0]]
+        """
+        body, params = self.body, self.eqn.params
+        if body is None:
+            raise TypeError(f"{self.primitive} has no body to descend into.")
+        if self.loop is not None:
+            return _descend_loop(self.loop, params, body, operands, slices, evaluate)
+        if self.primitive in REMATS:
+            run = jax.checkpoint(partial(evaluate, body), prevent_cse=params["prevent_cse"], policy=params["policy"])
+            return run(list(operands), slices)  # type: ignore[no-any-return]
+        given, wanted = (params.get(key, ()) for key in _SHARDINGS)
+        results, extras = evaluate(body, _constrained(operands, given), slices)
+        return _constrained(results, wanted), extras
 
     @cached_property
     def _alone(self) -> Callable[..., list[Any]]:
@@ -224,7 +262,7 @@ def program_of(closed: jex.ClosedJaxpr, *, inline: Primitives = JITS, structure:
 _PROGRAMS: WeakKeyDictionary[Any, dict[Any, Program]] = WeakKeyDictionary()
 
 
-def _flattened(closed: jex.ClosedJaxpr, inline: Primitives, structure: Any) -> Program:
+def _flattened(closed: jex.ClosedJaxpr, inline: Primitives, structure: Any = None) -> Program:
     constants: dict[Value, Any] = {}
     equations: list[Equation] = []
 
@@ -264,22 +302,53 @@ def _jaxprs(params: Mapping[str, Any]) -> Iterator[jex.ClosedJaxpr]:
                 yield jex.ClosedJaxpr(one, ())
 
 
-def holds_names(closed: jex.ClosedJaxpr) -> bool:
-    """Whether a value of a jaxpr has a name, at any depth.
+def names_of(closed: jex.ClosedJaxpr) -> Iterator[str]:
+    """The names that a jaxpr gives to values, at any depth.
 
     >>> from jax.ad_checkpoint import checkpoint_name
-    >>> holds_names(jax.make_jaxpr(jax.jit(lambda x: checkpoint_name(x, "h")))(1.0))
-    True
+    >>> list(names_of(jax.make_jaxpr(jax.jit(lambda x: checkpoint_name(x, "h")))(1.0)))
+    ['h']
     """
-    return any(
-        eqn.primitive is primitives.name_p or any(map(holds_names, _jaxprs(eqn.params))) for eqn in closed.jaxpr.eqns
-    )
+    for eqn in closed.jaxpr.eqns:
+        if eqn.primitive is primitives.name_p:
+            yield str(eqn.params["name"])
+        for inside in _jaxprs(eqn.params):
+            yield from names_of(inside)
 
 
 def is_sharded(eqn: jex.JaxprEqn) -> bool:
     """Whether a call says how its arguments or results are sharded."""
     said = [one for key in _SHARDINGS for one in eqn.params.get(key, ())]
     return any(isinstance(one, jax.sharding.Sharding) for one in said)
+
+
+def _constrained(arrays: Sequence[Any], shardings: Sequence[Any]) -> list[Any]:
+    """Arrays sharded as a call says."""
+    if not any(isinstance(one, jax.sharding.Sharding) for one in shardings):
+        return list(arrays)
+    pairs = zip(arrays, shardings, strict=True)
+    said = jax.sharding.Sharding
+    return [jax.lax.with_sharding_constraint(a, s) if isinstance(s, said) else a for a, s in pairs]
+
+
+def _descend_loop(
+    loop: Loop,
+    params: Mapping[str, Any],
+    body: Program,
+    operands: Sequence[Any],
+    slices: PyTree,
+    evaluate: Evaluate,
+) -> tuple[list[Any], PyTree]:
+    first, last = loop.constants, loop.constants + loop.carry
+    constants, carry, xs = operands[:first], operands[first:last], operands[last:]
+
+    def turn(carry: list[Any], sliced: tuple[list[Any], PyTree]) -> tuple[list[Any], tuple[list[Any], PyTree]]:
+        results, extras = evaluate(body, [*constants, *carry, *sliced[0]], sliced[1])
+        return results[: loop.carry], (results[loop.carry :], extras)
+
+    settings = {key: params[key] for key in ("length", "reverse", "unroll")}
+    final, (ys, extras) = jax.lax.scan(turn, list(carry), (list(xs), slices), **settings)
+    return [*final, *ys], extras
 
 
 def _is_sliced(outer: Any, inner: Any) -> bool:
