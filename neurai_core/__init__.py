@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from neurai_core.hookspecs import hookimpl as hookimpl
     from neurai_core.layered import Layer as Layer
     from neurai_core.layered import Layered as Layered
+    from neurai_core.naming_values import named as named
     from neurai_core.network import Network as Network
     from neurai_core.network import activity as activity
     from neurai_core.network import network_of as network_of
@@ -111,6 +112,7 @@ _HOME = {
     "grads.autograd": ("grad",),
     "hookspecs": ("hookimpl",),
     "layered": ("Layer", "Layered"),
+    "naming_values": ("named",),
     "network": ("Network", "activity", "network_of"),
     "network_relaxation": ("Relaxed", "langevin", "relax"),
     "overview": ("PluginStatus",),

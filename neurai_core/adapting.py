@@ -46,6 +46,20 @@ class Adapter(NamedTuple):
     params: Callable[[Any], PyTree | None]
 
 
+class Wrapper:
+    """A model around another one, which takes the parameters of the one inside.
+
+    Attributes:
+        model: the model inside.
+    """
+
+    model: Any
+
+    def adapted(self, inner: Adapted) -> Adapted:
+        """The wrapper as a rule sees it, given the model inside as a callable."""
+        raise NotImplementedError
+
+
 def adapt(model: Any, *, needs: str = "callable", input_shape: Shape | None = None) -> Adapted:
     """See a user's model as a rule does.
 
@@ -66,6 +80,8 @@ def adapt(model: Any, *, needs: str = "callable", input_shape: Shape | None = No
     """
     if isinstance(model, Layered):
         return Adapted(model, _split_variables, _join_variables)
+    if isinstance(model, Wrapper) and needs == "callable":
+        return model.adapted(adapt(model.model, input_shape=input_shape))
     adapter = find_adapter(model)
     if adapter is not None:
         return adapter.adapt(model, needs=needs, input_shape=input_shape)
@@ -111,6 +127,8 @@ def as_layered(
 
 def own_params(model: Any) -> PyTree | None:
     """The parameters that a model of a library keeps inside itself; None for a model that keeps none."""
+    if isinstance(model, Wrapper):
+        return own_params(model.model)
     adapter = None if isinstance(model, Layered) else find_adapter(model)
     return None if adapter is None else adapter.params(model)
 

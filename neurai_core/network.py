@@ -22,7 +22,7 @@ from neurai_core.layered import check_forward, forward
 from neurai_core.named_values import check_named_values, evaluate, named_values
 from neurai_core.naming import did_you_mean
 from neurai_core.programs import Program, read_program
-from neurai_core.sources import Labels, sources_of
+from neurai_core.sources import INPUT, Labels, argument_labels, parameters_among, sources_of
 
 Activities = Mapping[str, jax.Array]
 Predictions = dict[str, tuple[jax.Array, ...]]
@@ -155,7 +155,7 @@ class Network:
             y (4, 1) PredictedFrom(parameters=('w2',), activities=('h',), inputs=False)
         """
         program, _ = self._read(params, x)
-        found = sources_of(program, _labels(*self.split(params), x)).names
+        found = sources_of(program, argument_labels(*self.split(params), x)).names
         facts: dict[str, ActivityFacts] = {}
         for named, labels in zip(named_values(program), found, strict=True):
             known = facts.get(named.name, ActivityFacts(*named, ()))
@@ -211,7 +211,7 @@ def network_of(model: Any, params: PyTree, x: PyTree, *, key: Any = None, train:
             hint='Name values where they are computed, h = neurai.activity(h, "h1"), or let every matrix product and '
             'convolution be named: neurai.named(model, "auto").',
         )
-    check_named_values(places, sources_of(program, _labels(*arguments)).names, x)
+    check_named_values(places, sources_of(program, argument_labels(*arguments)).names, x)
     shapes = {named.name: named.shape for named in places}
     return Network(function, adapted.split, tuple(shapes), shapes)
 
@@ -258,25 +258,6 @@ def _check_given(activities: Activities, shapes: Mapping[str, Shape]) -> None:
             raise DataError(f"The activity {name!r} was given with shape {jnp.shape(value)}, expected {shapes[name]}.")
 
 
-# ---------------------------------------------------------------------------- what enters what
-
-
-class _Parameter(NamedTuple):
-    path: str
-
-
-_STATE, _INPUT = _Parameter("the model's collections"), _Parameter("the input")
-
-
-def _labels(params: PyTree, model_state: PyTree, x: PyTree) -> list[Labels]:
-    """One label for each leaf of the arguments."""
-    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-    own = [_Parameter(jax.tree_util.keystr(path, simple=True, separator=".")) for path, _ in leaves]
-    state = [_STATE] * len(jax.tree.leaves(model_state))
-    return [frozenset([label]) for label in (*own, *state, *[_INPUT] * len(jax.tree.leaves(x)))]
-
-
 def _predicted_from(labels: Labels) -> PredictedFrom:
-    parameters = {one.path for one in labels if isinstance(one, _Parameter) and one not in (_STATE, _INPUT)}
-    activities = {one for one in labels if isinstance(one, str)}
-    return PredictedFrom(tuple(sorted(parameters)), tuple(sorted(activities)), _INPUT in labels)
+    activities = sorted(one for one in labels if isinstance(one, str))
+    return PredictedFrom(parameters_among(labels), tuple(activities), INPUT in labels)

@@ -18,7 +18,7 @@ from neurai_core.terms import NetworkEnergy
 
 
 class Relaxed(NamedTuple):
-    """Where the activities of a network ended.
+    """Where the activities of a network ended; see `relax`.
 
     Attributes:
         activities: all of them by name, those that were held too.

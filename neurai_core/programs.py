@@ -316,6 +316,18 @@ def names_of(closed: jex.ClosedJaxpr) -> Iterator[str]:
             yield from names_of(inside)
 
 
+def primitives_of(closed: jex.ClosedJaxpr) -> Iterator[str]:
+    """The names of the primitives of a jaxpr, at any depth.
+
+    >>> list(primitives_of(jax.make_jaxpr(jax.jit(lambda x: 2 * x))(1.0)))
+    ['jit', 'mul']
+    """
+    for eqn in closed.jaxpr.eqns:
+        yield str(eqn.primitive)
+        for inside in _jaxprs(eqn.params):
+            yield from primitives_of(inside)
+
+
 def is_sharded(eqn: jex.JaxprEqn) -> bool:
     """Whether a call says how its arguments or results are sharded."""
     said = [one for key in _SHARDINGS for one in eqn.params.get(key, ())]

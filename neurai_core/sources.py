@@ -5,10 +5,56 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
+import jax
+
+from neurai_core.arrays import PyTree
 from neurai_core.programs import Equation, Operand, Program, Value
 
 Labels: TypeAlias = frozenset[Hashable]
 NOTHING: Labels = frozenset()
+
+
+class Parameter(NamedTuple):
+    """The label of a parameter.
+
+    Attributes:
+        position: among the leaves of all parameters.
+        path: where it is in their tree, as ``layers.0.weight``; ``params`` where it is all of it.
+    """
+
+    position: int
+    path: str
+
+
+class Other(NamedTuple):
+    """The label of what is no parameter.
+
+    Attributes:
+        what: it is.
+    """
+
+    what: str
+
+
+INPUT, COLLECTION = Other("the input"), Other("a collection of the model")
+
+
+def argument_labels(params: PyTree, model_state: PyTree, x: PyTree) -> list[Labels]:
+    """The label of every leaf of the arguments of a model.
+
+    >>> argument_labels({"w": 1.0}, (), 2.0)
+    [frozenset({Parameter(position=0, path='w')}), frozenset({Other(what='the input')})]
+    """
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    texts = (jax.tree_util.keystr(path, simple=True, separator=".") for path in paths)
+    own = [Parameter(position, text or "params") for position, text in enumerate(texts)]
+    others = [*[COLLECTION] * len(jax.tree.leaves(model_state)), *[INPUT] * len(jax.tree.leaves(x))]
+    return [frozenset([label]) for label in (*own, *others)]
+
+
+def parameters_among(labels: Labels) -> tuple[str, ...]:
+    """The paths of the parameters among some labels, in the order of their leaves."""
+    return tuple(one.path for one in sorted(one for one in labels if isinstance(one, Parameter)))
 
 
 class Sources(NamedTuple):
@@ -33,7 +79,6 @@ def sources_of(program: Program, inputs: Sequence[Labels]) -> Sources:
         inputs: labels of each input. A named value has its name as its only label.
 
     Example:
-        >>> import jax
         >>> from jax.ad_checkpoint import checkpoint_name
         >>> from neurai_core.programs import read_program
         >>> program = read_program(lambda w, x: checkpoint_name(w[0] * x, "h") * w[1], [1.0, 2.0], 3.0)

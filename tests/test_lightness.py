@@ -40,7 +40,7 @@ JAX_FLOORS = (
     ("arrays", "training.data", "curvature", "programs", "sources", "named_values"),
     ("activations", "layered", "losses", "surrogates", "surrogate_makers", "energy", "terms"),
     ("rule", "adapting", "relaxation"),
-    ("transforms", "grads", "contract", "network", "network_relaxation"),
+    ("transforms", "grads", "contract", "network", "network_relaxation", "naming_values"),
     ("models",),
     ("training", "report", "testing"),
     ("cli", "__main__"),
