@@ -7,6 +7,7 @@ It converts a model once into plain pytrees; its models compare by structure, so
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
@@ -40,10 +41,13 @@ class Adapter(NamedTuple):
             the layer that cannot be converted and the way out.
         params: ``model -> params``: the model's own parameters, in the structure that ``split`` takes; None when
             the library keeps them outside the model.
+        naming: opens a context in which the modules inside a model name what they return, each by its path, with
+            `neurai_core.network.activity`; None for libraries without modules.
     """
 
     adapt: Callable[..., Adapted]
     params: Callable[[Any], PyTree | None]
+    naming: Callable[[], AbstractContextManager[Any]] | None = None
 
 
 class Wrapper:

@@ -1,4 +1,4 @@
-"""Names for the values of a model that names none: ``named(model, "auto")``.
+"""Names for the values of a model that names none: ``named(model, "auto")`` and ``named(model, "modules")``.
 
 The output of every matrix product or convolution of an activity with a parameter becomes an activity, its bias
 included. What is a parameter's and what is an activity's is read off the program of the model, so any function will do.
@@ -6,8 +6,9 @@ included. What is a parameter's and what is an activity's is read off the progra
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,10 +16,10 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from neurai_core.adapting import Adapted, Wrapper, adapt
+from neurai_core.adapting import Adapted, Wrapper, adapt, find_adapter
 from neurai_core.arrays import PyTree
 from neurai_core.errors import ModelError, UsageError
-from neurai_core.layered import forward
+from neurai_core.layered import Layered, forward
 from neurai_core.programs import CUSTOM, Equation, Operand, Program, Value, primitives_of, read_program
 from neurai_core.sources import (
     COLLECTION,
@@ -29,7 +30,7 @@ from neurai_core.sources import (
     sources_of,
 )
 
-WAYS = ("auto",)
+WAYS = ("auto", "modules")
 PRODUCTS = frozenset({"dot_general", "conv_general_dilated", "ragged_dot", "ragged_dot_general"})
 SHAPING = frozenset({"reshape", "transpose", "squeeze", "expand_dims", "convert_element_type", "copy"})
 SUMS = frozenset({"add", "add_any", "sub"})
@@ -42,13 +43,16 @@ def named(model: Any, how: str = "auto") -> NamedModel:
         model: a callable ``model(params, x)``, a `Layered`, or a model of a library with an adapter.
         how: ``"auto"`` names the output of every matrix product or convolution of an activity with a parameter, its
             bias included, after the path of the parameter. Values that the model names keep their names.
+            ``"modules"`` names what every module inside a model of Equinox or Flax returns, and every layer of a
+            `Layered`, after its path.
 
     Returns:
         A callable ``model(params, x)``, with the parameters of the model given.
 
     Raises:
         UsageError: there is no such way of naming.
-        ModelError: on use, no product has a parameter, or one stands inside ``while`` or ``cond``.
+        ModelError: the model has no modules; or on use, no product has a parameter, or one stands inside ``while`` or
+            ``cond``.
 
     Example:
         >>> from neurai_core.network import network_of
@@ -63,7 +67,18 @@ def named(model: Any, how: str = "auto") -> NamedModel:
     """
     if how not in WAYS:
         raise UsageError(f"named(model, {how!r}): expected one of {', '.join(map(repr, WAYS))}.")
+    if how == "modules" and not isinstance(model, Layered) and _naming(model) is None:
+        raise ModelError(
+            f"The model is a {type(model).__name__}, which has no modules inside whose outputs could be named.",
+            hint='named(model, "auto") names the products of any function.',
+        )
     return NamedModel(model, how)
+
+
+def _naming(model: Any) -> Callable[[], AbstractContextManager[Any]] | None:
+    """Opens the context in which a library names the outputs of its modules."""
+    adapter = find_adapter(model)
+    return None if adapter is None else adapter.naming
 
 
 @dataclass(frozen=True)
@@ -80,7 +95,11 @@ class NamedModel(Wrapper):
 
     def adapted(self, inner: Adapted) -> Adapted:
         """The model as a rule sees it."""
-        return inner._replace(model=AutoNamed(inner.model))
+        if self.how == "auto":
+            return inner._replace(model=AutoNamed(inner.model))
+        if isinstance(self.model, Layered):
+            return inner._replace(model=_with_named_layers(self.model))
+        return inner._replace(model=ModuleNamed(inner.model, _naming(self.model)))
 
     def __call__(self, params: PyTree, x: PyTree) -> PyTree:
         """The outputs for a batch of inputs."""
@@ -115,6 +134,53 @@ class AutoNamed:
         names = product_names(program, argument_labels(params, model_state, x), _lengths(x))
         leaves, _ = _evaluate(program, jax.tree.leaves((params, model_state, x)), (), names)
         return jax.tree.unflatten(program.structure, leaves)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class ModuleNamed:
+    """An adapted model with names for what its modules return.
+
+    Attributes:
+        model: the adapted model.
+        naming: opens the context in which they do so.
+    """
+
+    model: Any
+    naming: Any
+
+    def __call__(self, params: PyTree, x: PyTree) -> PyTree:
+        """The outputs for a batch of inputs."""
+        return self.apply(params, (), x)[0]
+
+    def apply(
+        self, params: PyTree, model_state: PyTree, x: PyTree, *, key: Any = None, train: bool = False
+    ) -> tuple[PyTree, PyTree]:
+        """One forward pass: ``(outputs, model_state)``."""
+        with self.naming():
+            return forward(self.model, params, x, model_state=model_state, key=key, train=train)
+
+
+@dataclass(frozen=True)
+class NamedLayer:
+    """The ``apply`` of a layer, its output named.
+
+    Attributes:
+        run: the layer's own.
+        name: of its output.
+    """
+
+    run: Callable[..., tuple[PyTree, PyTree]]
+    name: str
+
+    def __call__(self, *args: Any, **settings: Any) -> tuple[PyTree, PyTree]:
+        """``(y, model_state)``."""
+        y, model_state = self.run(*args, **settings)
+        return checkpoint_name(y, self.name), model_state
+
+
+def _with_named_layers(model: Layered) -> Layered:
+    layers = enumerate(model.layers)
+    return Layered(tuple(replace(one, apply=NamedLayer(one.apply, f"layers.{i}"), linear=None) for i, one in layers))
 
 
 def _lengths(x: PyTree) -> frozenset[int]:
@@ -246,6 +312,13 @@ def _uses(program: Program) -> dict[Value, list[Equation | None]]:
     return uses
 
 
+def _shapes(equation: Equation) -> bool:
+    """Whether an equation arranges the entries of its operand in another way, each once."""
+    kind, before, after = equation.primitive.name, equation.operands[0], equation.results[0]
+    widens = isinstance(before, Value) and before.aval.size == after.aval.size
+    return kind in SHAPING or (kind == "broadcast_in_dim" and widens)
+
+
 def _end(
     value: Value, uses: Mapping[Value, list[Equation | None]], labels: Mapping[Value, Labels], lengths: Collection[int]
 ) -> Value | None:
@@ -255,7 +328,7 @@ def _end(
         if reader.name is not None:
             return None
         adds = reader.primitive.name in SUMS and not biased and _parameter(reader, labels) is not None
-        if not adds and reader.primitive.name not in SHAPING:
+        if not adds and not _shapes(reader):
             break
         chain, biased = [*([] if adds else chain), reader.results[0]], biased or adds
     front = [one for one in chain if any(one.aval.shape[:1] and one.aval.shape[0] % n == 0 for n in lengths if n)]

@@ -1,6 +1,6 @@
 """Networks: any JAX function, seen with its named values free.
 
-``activity(x, "h1")`` names a value; it is ``jax.ad_checkpoint.checkpoint_name``, so a model that names values for
+``activity(x, "h1")`` names a value as ``jax.ad_checkpoint.checkpoint_name`` does, so a model that names values for
 rematerialization is a network as it stands. Reading the function's program gives the names in order of computation,
 and evaluating the program with activities put in gives what the function predicts for each of them.
 """
@@ -31,6 +31,9 @@ Predictions = dict[str, tuple[jax.Array, ...]]
 def activity(x: jax.Array, name: str) -> jax.Array:
     """Name a value of a model: an activity of the network that the model is. Its value stays what it is.
 
+    The name is that of ``jax.ad_checkpoint.checkpoint_name``. Under `jax.vmap` the batch axis of the activity is the
+    first one.
+
     Args:
         x: one array of floats, batch axis first.
         name: a name; one that occurs again is one more prediction of the same activity.
@@ -48,6 +51,8 @@ def activity(x: jax.Array, name: str) -> jax.Array:
         raise UsageError(
             f"The activity {name!r} is {shape_text(x)}, expected one array.", "Give each array a name of its own."
         )
+    # Under vmap JAX puts the batch axis anywhere; one that was added in front brings it there.
+    x = jax.lax.squeeze(jax.lax.expand_dims(x, (0,)), (0,))
     return checkpoint_name(x, name)  # type: ignore[no-any-return]
 
 

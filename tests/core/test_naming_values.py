@@ -133,6 +133,15 @@ def test_a_product_with_a_derivative_of_its_own_is_named_whole() -> None:
     np.testing.assert_allclose(pulled, 3 * np.cos(X))
 
 
+def test_the_layers_of_a_layered_are_its_modules() -> None:
+    model = neurai.models.mlp((5, 7, 3))
+    params, _ = model.init(jax.random.key(0), (5,))
+    network = network_of(named(model, "modules"), params, X)
+    assert network.shapes == {"layers.0": (4, 7), "layers.1": (4, 3)}
+    np.testing.assert_array_equal(network(params, X)[1]["layers.0"][0] >= 0, True)
+    np.testing.assert_allclose(network(params, X)[0], model(params, X))
+
+
 def test_layered_models_are_named_and_rules_take_named_models() -> None:
     model = neurai.models.mlp((5, 7, 3))
     params, _ = model.init(jax.random.key(0), (5,))
@@ -161,5 +170,7 @@ def test_what_cannot_be_named_is_one_clear_error(model: Any, params: Any, messag
 
 
 def test_an_unknown_way_of_naming_is_one_clear_error() -> None:
-    with pytest.raises(UsageError, match=r"named\(model, 'all'\): expected one of 'auto'"):
+    with pytest.raises(UsageError, match=r"named\(model, 'all'\): expected one of 'auto', 'modules'"):
         named(mlp, "all")
+    with pytest.raises(ModelError, match=r"a function, which has no modules inside .*\n.*named\(model, \"auto\"\)"):
+        named(mlp, "modules")

@@ -229,6 +229,18 @@ def test_nested_loops_put_their_axes_in_front() -> None:
     np.testing.assert_allclose(predictions["h"][0][1, 0], x @ w[1, 0])
 
 
+def test_an_activity_of_mapped_examples_has_the_batch_axis_in_front() -> None:
+    def model(w: jax.Array, x: jax.Array) -> jax.Array:
+        return jax.vmap(lambda x: jnp.tanh(activity(w @ x, "h")))(x)
+
+    w, v = normal(0, 3, 5), normal(1, 4, 3)
+    network = network_of(model, w, X)
+    assert network.shapes == {"h": (4, 3)}
+    outputs, predictions = network(w, X, {"h": v})
+    np.testing.assert_allclose(outputs, jnp.tanh(v))
+    np.testing.assert_allclose(predictions["h"][0], X @ w.T)
+
+
 def test_a_name_that_occurs_again_is_one_more_prediction_of_the_same_activity() -> None:
     def model(params: Any, x: jax.Array) -> jax.Array:
         h = activity(x @ params["up"], "h")
