@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree, Shape
 from neurai_core.errors import ModelError
-from neurai_core.programs import CUSTOM, Equation, Program, names_of
+from neurai_core.programs import CUSTOM, Equation, Program
 from neurai_core.sources import Labels
 
 
@@ -97,10 +97,7 @@ def evaluate(program: Program, arguments: Sequence[Any], given: Mapping[str, Any
 
 
 def _inside(equation: Equation, operands: Sequence[Any], given: Mapping[str, Any]) -> tuple[list[Any], list[jax.Array]]:
-    if equation.body is None:
-        raise _out_of_reach(equation)
-    names = {named.name for named in named_values(equation.body)}
-    within = {name: value for name, value in given.items() if name in names}
+    within = {name: value for name, value in given.items() if name in equation.names}
     results, found = equation.descend(operands, within, evaluate)
     if equation.primitive in CUSTOM and not within:
         results = equation(*operands)
@@ -108,7 +105,7 @@ def _inside(equation: Equation, operands: Sequence[Any], given: Mapping[str, Any
 
 
 def _out_of_reach(equation: Equation) -> ModelError:
-    name = next(name for inside in equation.inside for name in names_of(inside))
+    name = equation.names[0]
     kind = str(equation.primitive)
     ways = {
         "while": "Take jax.lax.scan, or jax.lax.fori_loop with a fixed number of turns",

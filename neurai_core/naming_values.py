@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, count
 from typing import Any
 
 import jax
@@ -240,12 +241,13 @@ def product_names(program: Program, inputs: Sequence[Labels], lengths: Collectio
             "No matrix product or convolution of the model has a parameter as an operand, so none was named.",
             hint='Name values yourself: h = neurai.activity(h, "h1").',
         )
+    taken = {name for equation in program.equations for name in equation.names}
     names: dict[Value, str] = {}
-    taken: dict[str, int] = {}
     for value, parameter in found:
         if value is not None:
-            taken[parameter] = taken.get(parameter, 0) + 1
-            names[value] = parameter if taken[parameter] == 1 else f"{parameter}:{taken[parameter]}"
+            numbered = (f"{parameter}:{number}" for number in count(2))
+            names[value] = next(name for name in chain([parameter], numbered) if name not in taken)
+            taken.add(names[value])
     return names
 
 
@@ -323,13 +325,13 @@ def _end(
     value: Value, uses: Mapping[Value, list[Equation | None]], labels: Mapping[Value, Labels], lengths: Collection[int]
 ) -> Value | None:
     """What a product becomes by its bias and by changes of shape, the batch axis in front if it ever is."""
-    chain, biased = [value], False
-    while len(readers := uses.get(chain[-1], [])) == 1 and (reader := readers[0]) is not None:
+    forms, biased = [value], False
+    while len(readers := uses.get(forms[-1], [])) == 1 and (reader := readers[0]) is not None:
         if reader.name is not None:
             return None
         adds = reader.primitive.name in SUMS and not biased and _parameter(reader, labels) is not None
         if not adds and not _shapes(reader):
             break
-        chain, biased = [*([] if adds else chain), reader.results[0]], biased or adds
-    front = [one for one in chain if any(one.aval.shape[:1] and one.aval.shape[0] % n == 0 for n in lengths if n)]
-    return (front or chain)[-1]
+        forms, biased = [*([] if adds else forms), reader.results[0]], biased or adds
+    front = [one for one in forms if any(one.aval.shape[:1] and one.aval.shape[0] % n == 0 for n in lengths if n)]
+    return (front or forms)[-1]

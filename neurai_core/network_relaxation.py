@@ -63,7 +63,7 @@ def relax(
         corrector: an optax transformation in place of plain descent, such as ``optax.adam(0.05)`` or `langevin`. It
             is handed the activities, and a key for each step as ``key``.
         key: PRNG key, for a corrector that draws.
-        eta: step of plain descent, a number or an optax schedule over the steps.
+        eta: step of plain descent, a number or an optax schedule over the steps; a corrector has its own.
         n: number of steps.
         tol: stop once the root mean square change per element is below this; 0 takes all steps, and only then can the
             relaxation be differentiated in reverse.

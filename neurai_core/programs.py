@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -98,9 +99,14 @@ class Equation:
         return tuple(_jaxprs(self.eqn.params))
 
     @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Every name that it gives, those that are given inside it too, at any depth."""
+        return (self.name,) if self.name is not None else tuple(chain.from_iterable(map(names_of, self.inside)))
+
+    @property
     def holds_names(self) -> bool:
         """Whether a value inside it has a name, at any depth."""
-        return any(True for inside in self.inside for _ in names_of(inside))
+        return self.name is None and bool(self.names)
 
     @cached_property
     def body(self) -> Program | None:

@@ -103,6 +103,13 @@ def test_names_that_a_model_has_stay_and_are_not_given_twice() -> None:
     assert shapes(model, params) == {"mine": (4, 3), "rate": (4, 3), "c": (4, 2)}
 
 
+def test_a_name_that_the_model_gives_is_not_taken_again() -> None:
+    def model(p: Any, x: jax.Array) -> jax.Array:
+        return jax.checkpoint(lambda h: activity(jnp.tanh(h), "w"))(x @ p["w"]) @ p["v"]
+
+    assert shapes(model, {"w": normal(0, 5, 3), "v": normal(1, 3, 3)}) == {"w:2": (4, 3), "w": (4, 3), "v": (4, 3)}
+
+
 def test_products_in_scanned_and_rematerialized_layers_are_named_inside() -> None:
     def model(p: Any, x: jax.Array) -> jax.Array:
         x = jax.checkpoint(lambda w, x: jnp.sin(x @ w))(p["first"], x)
