@@ -44,6 +44,13 @@ if TYPE_CHECKING:
     from neurai_core.hookspecs import hookimpl as hookimpl
     from neurai_core.layered import Layer as Layer
     from neurai_core.layered import Layered as Layered
+    from neurai_core.naming_values import named as named
+    from neurai_core.network import Network as Network
+    from neurai_core.network import activity as activity
+    from neurai_core.network import network_of as network_of
+    from neurai_core.network_relaxation import Relaxed as Relaxed
+    from neurai_core.network_relaxation import langevin as langevin
+    from neurai_core.network_relaxation import relax as relax
     from neurai_core.overview import PluginStatus as PluginStatus
     from neurai_core.plugin import Plugin as Plugin
     from neurai_core.registry import Registry as Registry
@@ -60,6 +67,7 @@ if TYPE_CHECKING:
     from neurai_core.specs import Relaxes as Relaxes
     from neurai_core.specs import SurrogateSpec as SurrogateSpec
     from neurai_core.surrogates import Surrogate as Surrogate
+    from neurai_core.terms import NetworkEnergy as NetworkEnergy
     from neurai_core.transforms import accumulate as accumulate
     from neurai_core.transforms import per_example as per_example
     from neurai_core.transforms import with_alignment as with_alignment
@@ -70,6 +78,7 @@ if TYPE_CHECKING:
     from neurai_core import layered as layered
     from neurai_core import losses as losses
     from neurai_core import models as models
+    from neurai_core import terms as terms
 
 # A name is public if and only if it is here. No name may be that of a module of this package: whichever is
 # imported first would hide the other.
@@ -106,6 +115,9 @@ _HOME = {
     "grads.autograd": ("grad",),
     "hookspecs": ("hookimpl",),
     "layered": ("Layer", "Layered"),
+    "naming_values": ("named",),
+    "network": ("Network", "activity", "network_of"),
+    "network_relaxation": ("Relaxed", "langevin", "relax"),
     "overview": ("PluginStatus",),
     "plugin": ("Plugin",),
     "registry": ("Registry",),
@@ -123,10 +135,11 @@ _HOME = {
         "Relaxes",
         "SurrogateSpec",
     ),
+    "terms": ("NetworkEnergy",),
     "transforms": ("accumulate", "per_example", "with_alignment"),
 }
 # Modules that are reached by attribute, as in `neurai.models.mlp`.
-_MODULES = ("grads", "layered", "losses", "models")
+_MODULES = ("grads", "layered", "losses", "models", "terms")
 _PUBLIC = {name: module for module, names_there in _HOME.items() for name in names_there}
 
 

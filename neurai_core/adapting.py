@@ -7,6 +7,7 @@ It converts a model once into plain pytrees; its models compare by structure, so
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
@@ -40,10 +41,27 @@ class Adapter(NamedTuple):
             the layer that cannot be converted and the way out.
         params: ``model -> params``: the model's own parameters, in the structure that ``split`` takes; None when
             the library keeps them outside the model.
+        naming: opens a context in which the modules inside a model name what they return, each by its path, with
+            `neurai_core.network.activity`; None for libraries without modules.
     """
 
     adapt: Callable[..., Adapted]
     params: Callable[[Any], PyTree | None]
+    naming: Callable[[], AbstractContextManager[Any]] | None = None
+
+
+class Wrapper:
+    """A model around another one, which takes the parameters of the one inside.
+
+    Attributes:
+        model: the model inside.
+    """
+
+    model: Any
+
+    def adapted(self, inner: Adapted) -> Adapted:
+        """The wrapper as a rule sees it, given the model inside as a callable."""
+        raise NotImplementedError
 
 
 def adapt(model: Any, *, needs: str = "callable", input_shape: Shape | None = None) -> Adapted:
@@ -66,6 +84,8 @@ def adapt(model: Any, *, needs: str = "callable", input_shape: Shape | None = No
     """
     if isinstance(model, Layered):
         return Adapted(model, _split_variables, _join_variables)
+    if isinstance(model, Wrapper) and needs == "callable":
+        return model.adapted(adapt(model.model, input_shape=input_shape))
     adapter = find_adapter(model)
     if adapter is not None:
         return adapter.adapt(model, needs=needs, input_shape=input_shape)
@@ -111,6 +131,8 @@ def as_layered(
 
 def own_params(model: Any) -> PyTree | None:
     """The parameters that a model of a library keeps inside itself; None for a model that keeps none."""
+    if isinstance(model, Wrapper):
+        return own_params(model.model)
     adapter = None if isinstance(model, Layered) else find_adapter(model)
     return None if adapter is None else adapter.params(model)
 

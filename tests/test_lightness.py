@@ -37,10 +37,10 @@ ALLOWED = {
 }
 # The JAX side, in the same order; a package counts as one, except for modules named here.
 JAX_FLOORS = (
-    ("arrays", "training.data", "curvature"),
-    ("activations", "layered", "losses", "surrogates", "surrogate_makers", "energy"),
+    ("arrays", "training.data", "curvature", "programs", "sources", "named_values"),
+    ("activations", "layered", "losses", "surrogates", "surrogate_makers", "energy", "terms"),
     ("rule", "adapting", "relaxation", "rising"),
-    ("transforms", "grads", "contract"),
+    ("transforms", "grads", "contract", "network", "network_relaxation", "naming_values"),
     ("models",),
     ("training", "report", "testing"),
     ("cli", "__main__"),
@@ -66,6 +66,12 @@ OFFERED = {
     "energy",
     "relaxation",
     "curvature",
+    "programs",
+    "sources",
+    "named_values",
+    "network",
+    "network_relaxation",
+    "terms",
     "grads.base",
     "training.data",
     "models.spiking",

@@ -34,6 +34,7 @@ from neurai_adapters.conversion import (
     scatter,
 )
 from neurai_adapters.equinox_parts import BUFFER, PARAM, Mark, Part, Place, mark, part_of, state_of
+from neurai_adapters.naming import naming
 from neurai_adapters.sequences import (
     ELEMENTWISE,
     Affine,
@@ -79,7 +80,7 @@ def build(config: Config, **context: Any) -> Adapter:
         config: has no settings.
         **context: not used.
     """
-    return Adapter(adapt, own_params)
+    return Adapter(adapt, own_params, naming)
 
 
 def own_params(model: eqx.Module) -> PyTree:

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neurai_adapters.conversion import leaves_by_path, no_key, path_text
+from neurai_adapters.conversion import leaves_by_path, no_key, path_text, plain_path
+from neurai_adapters.naming import is_naming, name_outputs
 from neurai_adapters.sequences import module_name, name_of
 from neurai_core.arrays import PyTree, batch_size
 from neurai_core.errors import ModelError
@@ -87,6 +88,8 @@ class Part:
         module = self.module(params, model_state)
         if not train:
             module = eqx.nn.inference_mode(module)
+        if is_naming():
+            name_outputs(_named_modules(module))
         if key is None and self.draws and train:
             raise no_key(self.name)
         if key is None and self.needs_key:
@@ -138,6 +141,19 @@ def state_of(keys: tuple[Any, ...], values: tuple[Any, ...]) -> Any:
     """A ``State`` from its keys and values."""
     unflatten: Callable[..., Any] = eqx.nn.State.tree_unflatten
     return unflatten(keys, values)
+
+
+def _named_modules(root: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """The modules inside that can be called; what a sequence returns, its last member does."""
+    children, _ = jax.tree_util.tree_flatten_with_path(
+        root, is_leaf=lambda node: node is not root and isinstance(node, eqx.Module)
+    )
+    for keys, child in children:
+        if isinstance(child, eqx.Module):
+            at = (*path, *plain_path(keys))
+            yield from _named_modules(child, at)
+            if callable(child) and type(child) is not eqx.nn.Sequential:
+                yield path_text(at), child
 
 
 def _fresh(state: Any) -> Any:

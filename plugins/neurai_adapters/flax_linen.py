@@ -29,6 +29,7 @@ import numpy as np
 from flax.core.scope import LazyRng
 
 from neurai_adapters.conversion import MadeByLibrary, Path, Whole, no_key, path_text, remember
+from neurai_adapters.naming import named_output
 from neurai_adapters.sequences import (
     FLAGS,
     Affine,
@@ -141,7 +142,7 @@ class Part:
         variables = {"params": params or {}, **(model_state or {})}
         mutable = list(model_state) if train and model_state else False
         try:
-            with nn.intercept_methods(_mode(train, self._told)):
+            with nn.intercept_methods(_mode(train, self._told)), nn.intercept_methods(_name):
                 result = self.module.apply(variables, x, rngs=self._rngs(key, train), mutable=mutable)
         except flax.errors.InvalidRngError as error:
             raise no_key(self.name) from error
@@ -185,6 +186,13 @@ def _mode(train: bool, told: frozenset[Path]) -> Callable[..., Any]:
         return _call_with_flags(call, module, bound, flags, train)
 
     return intercept
+
+
+def _name(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+    """An interceptor that names what the modules inside return; what a sequence returns, its last member does."""
+    output, module = call(*args, **kwargs), context.module
+    inside = context.method_name == "__call__" and module.path and not _is_sequence(module)
+    return named_output(output, path_text(module.path)) if inside else output
 
 
 def _call_with_flags(call: Callable[..., Any], module: Any, bound: Any, flags: list[str], train: bool) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 
 from neurai_adapters import flax_linen, flax_nnx
+from neurai_adapters.naming import naming
 from neurai_core.adapting import Adapted, Adapter
 from neurai_core.arrays import PyTree, Shape
 from neurai_core.specs import Config
@@ -19,7 +20,7 @@ def build(config: Config, **context: Any) -> Adapter:
         config: has no settings.
         **context: not used.
     """
-    return Adapter(adapt, own_params)
+    return Adapter(adapt, own_params, naming)
 
 
 def own_params(model: Any) -> PyTree | None:

@@ -39,6 +39,7 @@ from neurai_adapters.conversion import (
     remember,
     scatter,
 )
+from neurai_adapters.naming import is_naming, name_outputs
 from neurai_adapters.sequences import (
     Affine,
     Unit,
@@ -205,6 +206,8 @@ class Part:
         module = self.module(params, model_state, jax.random.key(0) if key is None else key)
         if not train:
             module.eval()
+        if is_naming():
+            name_outputs(_named_modules(module))
         before = _values_at(module, self.counts)
         y = _forward(module, (x,), {}, train, self._rngs(key))
         if train and key is None and not _same(before, _values_at(module, self.counts)):
@@ -218,6 +221,12 @@ class Part:
         rngs = nnx.Rngs(key)
         rngs.default.count.set_value(jnp.uint32(self.drawn_before))
         return rngs
+
+
+def _named_modules(root: Any) -> list[tuple[str, Any]]:
+    """The modules inside that can be called; what a sequence returns, its last member does."""
+    inside = [(path, module) for path, module in nnx.iter_modules(root) if path and callable(module)]
+    return [(path_text(path), module) for path, module in inside if not _is_sequence(module)]
 
 
 def _forward(module: Any, args: Any, kwargs: Any, train: bool, rngs: Any) -> Any:

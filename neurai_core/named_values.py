@@ -1,0 +1,162 @@
+"""The named values of a program: where they are, what must be true of them, and evaluation with some of them given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from neurai_core.arrays import PyTree, Shape
+from neurai_core.errors import ModelError
+from neurai_core.programs import CUSTOM, Equation, Program
+from neurai_core.sources import Labels
+
+
+class Named(NamedTuple):
+    """One place where a program names a value.
+
+    Attributes:
+        name: the name.
+        shape: of the value, with the axes of the loops around it in front.
+        dtype: of the value.
+        loops: number of loops around it.
+    """
+
+    name: str
+    shape: Shape
+    dtype: Any
+    loops: int
+
+
+def named_values(program: Program, turns: Shape = ()) -> Iterator[Named]:
+    """Every place where a program names a value, in order of computation.
+
+    Args:
+        program: the program.
+        turns: lengths of the loops around it.
+
+    Raises:
+        ModelError: a name stands where a value cannot be replaced.
+
+    Example:
+        >>> from jax.ad_checkpoint import checkpoint_name
+        >>> from neurai_core.programs import read_program
+        >>> def twice(x):
+        ...     return jax.lax.scan(lambda c, _: (checkpoint_name(2 * c, "h"), None), x, length=2)
+        >>> [(one.name, one.shape, one.loops) for one in named_values(read_program(twice, jnp.ones(3)))]
+        [('h', (2, 3), 1)]
+    """
+    for equation in program.equations:
+        if equation.name is not None:
+            aval = equation.results[0].aval
+            yield Named(equation.name, (*turns, *aval.shape), aval.dtype, len(turns))
+        elif equation.holds_names:
+            if equation.body is None:
+                raise _out_of_reach(equation)
+            yield from named_values(equation.body, (*turns, *((equation.loop.length,) if equation.loop else ())))
+
+
+def evaluate(program: Program, arguments: Sequence[Any], given: Mapping[str, Any]) -> tuple[list[Any], list[jax.Array]]:
+    """Evaluate a program with some of its named values given.
+
+    A name stays a name, so that rematerialization by names works as before. A custom derivative that has names inside
+    counts as long as none of them is given.
+
+    Args:
+        program: the program.
+        arguments: leaves of its arguments.
+        given: by name, what takes the place of a value; the axes of loops in front.
+
+    Returns:
+        ``(outputs, predictions)``: what the program computes for the named values, in the order of `named_values`.
+
+    Example:
+        >>> from jax.ad_checkpoint import checkpoint_name
+        >>> from neurai_core.programs import read_program
+        >>> program = read_program(lambda x: checkpoint_name(2 * x, "h") + 1, 1.0)
+        >>> (output,), (prediction,) = evaluate(program, [1.0], {"h": 5.0})
+        >>> float(output), float(prediction)
+        (6.0, 2.0)
+    """
+    predictions: list[jax.Array] = []
+
+    def step(equation: Equation, operands: list[Any]) -> list[Any]:
+        if equation.name is not None:
+            predictions.append(operands[0])
+            value = given.get(equation.name, operands[0])
+            return equation(jnp.asarray(value, equation.results[0].aval.dtype))
+        if not equation.holds_names:
+            return equation(*operands)
+        results, found = _inside(equation, operands, given)
+        predictions.extend(found)
+        return results
+
+    return program.run(arguments, step), predictions
+
+
+def _inside(equation: Equation, operands: Sequence[Any], given: Mapping[str, Any]) -> tuple[list[Any], list[jax.Array]]:
+    within = {name: value for name, value in given.items() if name in equation.names}
+    results, found = equation.descend(operands, within, evaluate)
+    if equation.primitive in CUSTOM and not within:
+        results = equation(*operands)
+    return results, found
+
+
+def _out_of_reach(equation: Equation) -> ModelError:
+    name = equation.names[0]
+    kind = str(equation.primitive)
+    ways = {
+        "while": "Take jax.lax.scan, or jax.lax.fori_loop with a fixed number of turns",
+        "cond": "Compute both branches and choose with jnp.where",
+    }
+    return ModelError(
+        f"The activity {name!r} is named inside {kind}, where no value can be free.",
+        hint=f"{ways.get(kind, 'Name the value outside of it')}, or leave this value unnamed.",
+    )
+
+
+# ---------------------------------------------------------------------------- what must be true of them
+
+
+def check_named_values(places: Sequence[Named], sources: Sequence[Labels], x: PyTree) -> None:
+    """Check that named values can be activities.
+
+    Args:
+        places: where values are named.
+        sources: the labels of each, from `sources_of`.
+        x: the batch.
+
+    Raises:
+        ModelError: naming the value that is no float, has two shapes, has no batch axis, or depends on nothing.
+    """
+    shapes: dict[str, Shape] = {}
+    for named, labels in zip(places, sources, strict=True):
+        if not jnp.issubdtype(named.dtype, jnp.floating):
+            raise ModelError(
+                f"The activity {named.name!r} is of type {named.dtype}, expected floats: an activity can be moved.",
+                hint="Name what is computed from it, or convert it first, such as with jax.nn.one_hot.",
+            )
+        if shapes.setdefault(named.name, named.shape) != named.shape:
+            raise ModelError(
+                f"The name {named.name!r} stands for values of shapes {shapes[named.name]} and {named.shape}.",
+                hint="A name that occurs again is one more prediction of the same activity; give others a new name.",
+            )
+        if not labels:
+            raise ModelError(
+                f"The activity {named.name!r} depends on nothing: neither a parameter nor the input enters it.",
+                hint="Let a parameter predict it, such as activity(params['prior'] + jnp.zeros((len(x), 8)), 'z').",
+            )
+        _check_batch_axis(named, x)
+
+
+def _check_batch_axis(named: Named, x: PyTree) -> None:
+    """A batch axis may be merged with others, and under `jax.vmap` it need not be the first one."""
+    lengths = {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(x) if jnp.shape(leaf)}
+    own = named.shape[named.loops :]
+    if lengths and not any(axis % length == 0 for axis in own for length in lengths if length):
+        raise ModelError(
+            f"The activity {named.name!r} has shape {own} and no batch axis, for a batch of {min(lengths)}.",
+            hint="Every example has activities of its own: name the value before it is reduced over the batch.",
+        )

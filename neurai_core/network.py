@@ -1,0 +1,268 @@
+"""Networks: any JAX function, seen with its named values free.
+
+``activity(x, "h1")`` names a value as ``jax.ad_checkpoint.checkpoint_name`` does, so a model that names values for
+rematerialization is a network as it stands. Reading the function's program gives the names in order of computation,
+and evaluating the program with activities put in gives what the function predicts for each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from neurai_core.adapting import adapt
+from neurai_core.arrays import PyTree, Shape, shape_text
+from neurai_core.errors import DataError, ModelError, UsageError
+from neurai_core.layered import check_forward, forward
+from neurai_core.named_values import check_named_values, evaluate, named_values
+from neurai_core.naming import did_you_mean
+from neurai_core.programs import Program, read_program
+from neurai_core.sources import INPUT, Labels, argument_labels, parameters_among, sources_of
+
+Activities = Mapping[str, jax.Array]
+Predictions = dict[str, tuple[jax.Array, ...]]
+
+
+def activity(x: jax.Array, name: str) -> jax.Array:
+    """Name a value of a model: an activity of the network that the model is. Its value stays what it is.
+
+    The name is that of ``jax.ad_checkpoint.checkpoint_name``. Under `jax.vmap` the batch axis of the activity is the
+    first one.
+
+    Args:
+        x: one array of floats, batch axis first.
+        name: a name; one that occurs again is one more prediction of the same activity.
+
+    Raises:
+        UsageError: the name is no text, or x is not one array.
+
+    Example:
+        >>> activity(jnp.ones(2), "h1").tolist()
+        [1.0, 1.0]
+    """
+    if not isinstance(name, str):
+        raise UsageError(f"The name of an activity is {name!r}, expected text, such as activity(x, 'h1').")
+    if not jax.tree_util.all_leaves([x]):
+        raise UsageError(
+            f"The activity {name!r} is {shape_text(x)}, expected one array.", "Give each array a name of its own."
+        )
+    # Under vmap JAX puts the batch axis anywhere; one that was added in front brings it there.
+    x = jax.lax.squeeze(jax.lax.expand_dims(x, (0,)), (0,))
+    return checkpoint_name(x, name)  # type: ignore[no-any-return]
+
+
+# ---------------------------------------------------------------------------- a network
+
+
+class PredictedFrom(NamedTuple):
+    """What enters a prediction directly, that is, without passing through a named value.
+
+    Attributes:
+        parameters: paths of the parameters, which learn from this prediction.
+        activities: names of the activities.
+        inputs: whether the input does.
+    """
+
+    parameters: tuple[str, ...]
+    activities: tuple[str, ...]
+    inputs: bool
+
+
+class ActivityFacts(NamedTuple):
+    """What there is to know of an activity without computing.
+
+    Attributes:
+        name: its name.
+        shape: its shape, the axes of the loops around it in front.
+        dtype: its dtype.
+        loops: number of loops around it.
+        predictions: what enters each of its predictions.
+    """
+
+    name: str
+    shape: Shape
+    dtype: Any
+    loops: int
+    predictions: tuple[PredictedFrom, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A function ``(params, x) -> outputs`` and its activities; made by `network_of`.
+
+    Attributes:
+        function: ``(params, model_state, x) -> outputs``.
+        split: ``params -> (params, model_state)``, from the user's structure to the function's.
+        names: of the activities, in order of computation.
+        shapes: of the activities, by name, at the batch that it was made with.
+
+    Example:
+        >>> def model(params, x):
+        ...     h = activity(jnp.tanh(x @ params["w1"]), "h")
+        ...     return activity(h @ params["w2"], "y")
+        >>> params, x = {"w1": jnp.ones((2, 3)), "w2": jnp.ones((3, 1))}, jnp.zeros((4, 2))
+        >>> network = network_of(model, params, x)
+        >>> network.names, network.shapes["h"]
+        (('h', 'y'), (4, 3))
+        >>> outputs, predictions = network(params, x, {"h": jnp.ones((4, 3))})
+        >>> predictions["h"][0].tolist()[0], predictions["y"][0].tolist()[0]
+        ([0.0, 0.0, 0.0], [3.0])
+    """
+
+    function: Callable[[PyTree, PyTree, PyTree], PyTree]
+    split: Callable[[PyTree], tuple[PyTree, PyTree]]
+    names: tuple[str, ...]
+    shapes: Mapping[str, Shape]
+
+    def __call__(self, params: PyTree, x: PyTree, activities: Activities | None = None) -> tuple[PyTree, Predictions]:
+        """Evaluate the function with some of its activities given.
+
+        Args:
+            params: parameters, in the structure that the model's own library gives them.
+            x: inputs ``(B, ...)``.
+            activities: by name; each takes the place of the value that the function computes. Where an activity is
+                not given, that value stays.
+
+        Returns:
+            ``(outputs, predictions)``: what the function computes for each activity, as many as the name occurs.
+
+        Raises:
+            DataError: an activity of a name or shape that the network does not have.
+        """
+        program, arguments = self._read(params, x)
+        places = list(named_values(program))
+        _check_given(activities or {}, {named.name: named.shape for named in places})
+        outputs, found = evaluate(program, arguments, activities or {})
+        predictions: Predictions = {}
+        for named, prediction in zip(places, found, strict=True):
+            predictions[named.name] = (*predictions.get(named.name, ()), prediction)
+        return jax.tree.unflatten(program.structure, outputs), predictions
+
+    def facts(self, params: PyTree, x: PyTree) -> tuple[ActivityFacts, ...]:
+        """The activities, their shapes, and which parameters learn from which prediction.
+
+        Args:
+            params: parameters; only their shapes are looked at.
+            x: inputs, likewise.
+
+        Example:
+            >>> def model(params, x):
+            ...     return activity(activity(x @ params["w1"], "h") @ params["w2"], "y")
+            >>> params, x = {"w1": jnp.ones((2, 3)), "w2": jnp.ones((3, 1))}, jnp.ones((4, 2))
+            >>> for fact in network_of(model, params, x).facts(params, x):
+            ...     print(fact.name, fact.shape, *fact.predictions)
+            h (4, 3) PredictedFrom(parameters=('w1',), activities=(), inputs=True)
+            y (4, 1) PredictedFrom(parameters=('w2',), activities=('h',), inputs=False)
+        """
+        program, _ = self._read(params, x)
+        found = sources_of(program, argument_labels(*self.split(params), x)).names
+        facts: dict[str, ActivityFacts] = {}
+        for named, labels in zip(named_values(program), found, strict=True):
+            known = facts.get(named.name, ActivityFacts(*named, ()))
+            facts[named.name] = known._replace(predictions=(*known.predictions, _predicted_from(labels)))
+        return tuple(facts.values())
+
+    def _read(self, params: PyTree, x: PyTree) -> tuple[Program, list[Any]]:
+        arguments = (*self.split(params), x)
+        return read_program(self.function, *arguments), jax.tree.leaves(arguments)
+
+
+@dataclass(frozen=True, eq=False)
+class Forward:
+    """A model as ``(params, model_state, x) -> outputs``; the draws of stochastic layers are held."""
+
+    model: Any
+    key: Any = None
+    train: bool = False
+
+    def __call__(self, params: PyTree, model_state: PyTree, x: PyTree) -> PyTree:
+        """The outputs for inputs x."""
+        return forward(self.model, params, x, model_state=model_state, key=self.key, train=self.train)[0]
+
+
+def network_of(model: Any, params: PyTree, x: PyTree, *, key: Any = None, train: bool = False) -> Network:
+    """See a model as a network of its named values.
+
+    The model is traced, as by `jax.jit`, and not computed; only shapes of the parameters and inputs are looked at.
+
+    Args:
+        model: a callable ``model(params, x)``, a `Layered`, or a model of a library with an adapter.
+        params: its parameters.
+        x: a batch of inputs, batch axis first, or of ``jax.ShapeDtypeStruct``.
+        key: PRNG key of stochastic layers; the draw is held, so that a relaxation sees one function.
+        train: whether layers are in training mode.
+
+    Raises:
+        ModelError: no value has a name; a name stands inside ``while`` or ``cond``, or for values of two shapes; an
+            activity is no float, has no batch axis or depends on nothing; or the model cannot be traced.
+
+    Example:
+        >>> network_of(lambda params, x: activity(x @ params, "y"), jnp.ones((2, 1)), jnp.ones((4, 2))).names
+        ('y',)
+    """
+    adapted = adapt(model, needs="callable")
+    function = Forward(adapted.model, key, train)
+    arguments = (*adapted.split(params), x)
+    program = _traced(function, *arguments)
+    places = tuple(named_values(program))
+    if not places:
+        raise ModelError(
+            "The model names no value, so nothing in it can be an activity.",
+            hint='Name values where they are computed, h = neurai.activity(h, "h1"), or let every matrix product and '
+            'convolution be named: neurai.named(model, "auto").',
+        )
+    check_named_values(places, sources_of(program, argument_labels(*arguments)).names, x)
+    shapes = {named.name: named.shape for named in places}
+    return Network(function, adapted.split, tuple(shapes), shapes)
+
+
+def _traced(function: Forward, params: PyTree, model_state: PyTree, x: PyTree) -> Program:
+    """The program of a model; one that cannot be traced is one clear error."""
+    try:
+        return read_program(function, params, model_state, x)
+    except ModelError:
+        raise
+    except _DATA_DEPENDENT as error:
+        raise ModelError(
+            "The model cannot be traced: a shape or a branch in it depends on the values of arrays.",
+            hint="Keep shapes fixed: jnp.where(mask, x, 0) instead of x[mask], jnp.where or jax.lax.select "
+            "instead of if.",
+        ) from error
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError):
+        check_forward(function.model, params, x, model_state=model_state)
+        raise
+
+
+_DATA_DEPENDENT = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
+
+def check_names(given: Iterable[str], known: Collection[str], what: str) -> None:
+    """Raise DataError when something is given for a name that a network does not have."""
+    for name in given:
+        if name not in known:
+            raise DataError(
+                f"{what} name {name!r}, which the network does not have.{did_you_mean(name, known)}",
+                hint=f"Its activities: {', '.join(known)}.",
+            )
+
+
+def _check_given(activities: Activities, shapes: Mapping[str, Shape]) -> None:
+    check_names(activities, shapes, "The activities given")
+    for name, value in activities.items():
+        if jnp.shape(value) != shapes[name]:
+            raise DataError(f"The activity {name!r} was given with shape {jnp.shape(value)}, expected {shapes[name]}.")
+
+
+def _predicted_from(labels: Labels) -> PredictedFrom:
+    activities = sorted(one for one in labels if isinstance(one, str))
+    return PredictedFrom(parameters_among(labels), tuple(activities), INPUT in labels)
