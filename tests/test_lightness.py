@@ -38,7 +38,7 @@ ALLOWED = {
 # The JAX side, in the same order; a package counts as one, except for modules named here.
 JAX_FLOORS = (
     ("arrays", "training.data", "curvature", "programs", "sources", "named_values"),
-    ("activations", "layered", "losses", "surrogates", "surrogate_makers", "energy", "terms"),
+    ("activations", "changes", "layered", "losses", "surrogates", "surrogate_makers", "energy", "terms"),
     ("rule", "adapting", "relaxation", "rising"),
     ("transforms", "grads", "contract", "network", "network_relaxation", "naming_values"),
     ("models",),
@@ -48,6 +48,7 @@ JAX_FLOORS = (
 # What third parties are offered, and so what the built-in plugins may use.
 OFFERED = {
     "activations",
+    "changes",
     "explain",
     "naming",
     "specs",
