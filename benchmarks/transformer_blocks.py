@@ -32,7 +32,12 @@ from timing import write
 import neurai_core as neurai
 from neurai_core.training.data import Dataset, order
 
-RULES: dict[str, dict[str, Any]] = {"bp": {}, "pc": {}, "pc fixed_pred": {"mode": "fixed_pred"}}
+RULES: dict[str, dict[str, Any]] = {
+    "bp": {},
+    "pc": {},
+    "pc fixed_pred": {"mode": "fixed_pred"},
+    "pc error": {"mode": "error"},
+}
 EPOCHS = {"digits": 25, "fashion-mnist": 1}
 BATCH, RATE = 64, 2e-3
 WIDTH, HEADS = 32, 4

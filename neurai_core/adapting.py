@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 from neurai_core.arrays import PyTree, Shape
 from neurai_core.errors import ModelError
-from neurai_core.layered import Layered, Variables
+from neurai_core.layered import Layered, Variables, forward
 from neurai_core.naming import canonical
 
 
@@ -69,7 +70,8 @@ def adapt(model: Any, *, needs: str = "callable", input_shape: Shape | None = No
 
     Args:
         model: a `Layered`, any callable ``model(params, x)``, or a model of a library with an adapter.
-        needs: ``"callable"`` or ``"layered"``, from the rule's spec.
+        needs: ``"callable"``, ``"layered"``, or ``"network"`` (layers where the model comes apart into them, else a
+            callable whose named values are seen), from the rule's spec.
         input_shape: shape of one example, for libraries that infer shapes late.
 
     Raises:
@@ -84,6 +86,8 @@ def adapt(model: Any, *, needs: str = "callable", input_shape: Shape | None = No
     """
     if isinstance(model, Layered):
         return Adapted(model, _split_variables, _join_variables)
+    if needs == "network":
+        return _as_network(model, input_shape)
     if isinstance(model, Wrapper) and needs == "callable":
         return model.adapted(adapt(model.model, input_shape=input_shape))
     adapter = find_adapter(model)
@@ -92,6 +96,38 @@ def adapt(model: Any, *, needs: str = "callable", input_shape: Shape | None = No
     if callable(model) and needs == "callable":
         return Adapted(model, _split_plain, _join_plain)
     raise ModelError(_no_layers(model), hint=_LAYERS_HINT)
+
+
+def _as_network(model: Any, input_shape: Shape | None) -> Adapted:
+    """Layers where a model comes apart into them, unless its values were named; else a callable."""
+    if isinstance(model, Wrapper):
+        return adapt(model, input_shape=input_shape)
+    try:
+        return adapt(model, needs="layered", input_shape=input_shape)
+    except ModelError as error:
+        adapted = adapt(model, input_shape=input_shape)
+        return adapted if find_adapter(model) is None else adapted._replace(model=Undivided(adapted.model, error))
+
+
+@dataclass(frozen=True)
+class Undivided:
+    """A model of a library that does not come apart into layers.
+
+    Attributes:
+        model: the adapted model, a callable.
+        reason: why it does not.
+    """
+
+    model: Any
+    reason: ModelError = field(compare=False)
+
+    def __call__(self, params: PyTree, x: PyTree) -> PyTree:
+        """The outputs for a batch of inputs."""
+        return self.model(params, x)
+
+    def apply(self, params: PyTree, model_state: PyTree, x: PyTree, **settings: Any) -> tuple[PyTree, PyTree]:
+        """One forward pass: ``(outputs, model_state)``."""
+        return forward(self.model, params, x, model_state=model_state, **settings)
 
 
 def as_layered(

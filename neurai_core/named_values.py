@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,8 +10,10 @@ import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree, Shape
 from neurai_core.errors import ModelError
-from neurai_core.programs import CUSTOM, Equation, Program
+from neurai_core.programs import CUSTOM, Equation, Evaluate, Operand, Program, Value, read_program
 from neurai_core.sources import Labels
+
+RESHAPING = frozenset({"squeeze", "expand_dims", "reshape", "broadcast_in_dim"})
 
 
 class Named(NamedTuple):
@@ -96,12 +98,110 @@ def evaluate(program: Program, arguments: Sequence[Any], given: Mapping[str, Any
     return program.run(arguments, step), predictions
 
 
+def displace(
+    program: Program, arguments: Sequence[Any], errors: Mapping[str, Any]
+) -> tuple[list[Any], tuple[list[jax.Array], list[jax.Array]]]:
+    """Evaluate a program whose named values are its predictions plus given errors, ``v = f(...) + e``.
+
+    A name that occurs again has the value that it had first.
+
+    Args:
+        program: the program.
+        arguments: leaves of its arguments.
+        errors: by name; the axes of loops in front.
+
+    Returns:
+        ``(outputs, (predictions, values))`` for the named values, in the order of `named_values`.
+
+    Example:
+        >>> from jax.ad_checkpoint import checkpoint_name
+        >>> from neurai_core.programs import read_program
+        >>> program = read_program(lambda x: checkpoint_name(2 * x, "h") + 1, 1.0)
+        >>> (output,), ((prediction,), (value,)) = displace(program, [1.0], {"h": 0.5})
+        >>> float(output), float(prediction), float(value)
+        (3.5, 2.0, 2.5)
+    """
+    at: dict[str, jax.Array] = {}
+    predictions: list[jax.Array] = []
+    values: list[jax.Array] = []
+
+    def step(equation: Equation, operands: list[Any]) -> list[Any]:
+        if equation.name is not None:
+            name, (prediction,) = equation.name, operands
+            if name not in at:
+                at[name] = (prediction + errors[name]).astype(prediction.dtype) if name in errors else prediction
+            predictions.append(prediction)
+            values.append(at[name])
+            return equation(at[name])
+        if not equation.holds_names:
+            return equation(*operands)
+        results, (found, placed) = _within(equation, operands, errors, displace)
+        predictions.extend(found)
+        values.extend(placed)
+        return results
+
+    return program.run(arguments, step), (predictions, values)
+
+
+def unnamed(function: Callable[..., PyTree], names: Collection[str]) -> Callable[..., PyTree]:
+    """A function whose values of some names have no name any more; other names, and all numbers, stay.
+
+    >>> from jax.ad_checkpoint import checkpoint_name
+    >>> from neurai_core.programs import read_program
+    >>> program = read_program(unnamed(lambda x: checkpoint_name(2 * x, "y"), ["y"]), 1.0)
+    >>> [one.name for one in named_values(program)]
+    []
+    """
+
+    def run(program: Program, arguments: Sequence[Any], slices: PyTree) -> tuple[list[Any], PyTree]:
+        def step(equation: Equation, operands: list[Any]) -> list[Any]:
+            if equation.name in names:
+                return operands
+            if equation.body is None or equation.primitive in CUSTOM or not equation.holds_names:
+                return equation(*operands)
+            return equation.descend(operands, (), run)[0]
+
+        return program.run(arguments, step), ()
+
+    def call(*args: PyTree) -> PyTree:
+        program = read_program(function, *args)
+        return jax.tree.unflatten(program.structure, run(program, jax.tree.leaves(args), ())[0])
+
+    return call
+
+
+def output_names(program: Program) -> frozenset[str]:
+    """The names of values that a program returns as they are.
+
+    >>> from jax.ad_checkpoint import checkpoint_name
+    >>> from neurai_core.programs import read_program
+    >>> output_names(read_program(lambda x: checkpoint_name(checkpoint_name(x, "h") + 1, "y"), 1.0))
+    frozenset({'y'})
+    """
+    made = {equation.results[0]: equation for equation in program.equations if equation.results}
+
+    def name_of(output: Operand) -> str | None:
+        """Its name, which stands before changes of shape."""
+        equation = made.get(output) if isinstance(output, Value) else None
+        if equation is None or equation.name is not None or equation.primitive.name not in RESHAPING:
+            return None if equation is None else equation.name
+        return name_of(equation.operands[0])
+
+    return frozenset(name for name in map(name_of, program.outputs) if name is not None)
+
+
 def _inside(equation: Equation, operands: Sequence[Any], given: Mapping[str, Any]) -> tuple[list[Any], list[jax.Array]]:
-    within = {name: value for name, value in given.items() if name in equation.names}
-    results, found = equation.descend(operands, within, evaluate)
-    if equation.primitive in CUSTOM and not within:
+    results, found = _within(equation, operands, given, evaluate)
+    if equation.primitive in CUSTOM and not any(name in given for name in equation.names):
         results = equation(*operands)
     return results, found
+
+
+def _within(equation: Equation, operands: Sequence[Any], by_name: Mapping[str, Any], evaluate: Evaluate) -> Any:
+    """A call or a loop whose body is evaluated in another way, handed what its own names have."""
+    if equation.body is None:
+        raise _out_of_reach(equation)
+    return equation.descend(operands, {name: by_name[name] for name in equation.names if name in by_name}, evaluate)
 
 
 def _out_of_reach(equation: Equation) -> ModelError:

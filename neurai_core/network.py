@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from neurai_core.adapting import adapt
+from neurai_core.adapting import Undivided, adapt
 from neurai_core.arrays import PyTree, Shape, shape_text
 from neurai_core.errors import DataError, ModelError, UsageError
 from neurai_core.layered import check_forward, forward
-from neurai_core.named_values import check_named_values, evaluate, named_values
+from neurai_core.named_values import Named, check_named_values, displace, evaluate, named_values, output_names, unnamed
 from neurai_core.naming import did_you_mean
 from neurai_core.programs import Program, read_program
 from neurai_core.sources import INPUT, Labels, argument_labels, parameters_among, sources_of
@@ -138,10 +138,37 @@ class Network:
         places = list(named_values(program))
         _check_given(activities or {}, {named.name: named.shape for named in places})
         outputs, found = evaluate(program, arguments, activities or {})
-        predictions: Predictions = {}
-        for named, prediction in zip(places, found, strict=True):
-            predictions[named.name] = (*predictions.get(named.name, ()), prediction)
-        return jax.tree.unflatten(program.structure, outputs), predictions
+        return jax.tree.unflatten(program.structure, outputs), _by_name(places, found)
+
+    def displaced(
+        self, params: PyTree, x: PyTree, errors: Activities
+    ) -> tuple[PyTree, Predictions, dict[str, jax.Array]]:
+        """Evaluate the function with errors added to its predictions: every activity is ``prediction + error``.
+
+        Args:
+            params: as for a call.
+            x: inputs ``(B, ...)``.
+            errors: by name, of the first prediction of each; none where a name is missing.
+
+        Returns:
+            ``(outputs, predictions, activities)``.
+
+        Example:
+            >>> network = network_of(lambda w, x: 3 * activity(w * x, "h"), jnp.ones(()), jnp.ones((4, 1)))
+            >>> outputs, _, activities = network.displaced(jnp.ones(()), jnp.ones((4, 1)), {"h": jnp.ones((4, 1))})
+            >>> float(outputs[0, 0]), float(activities["h"][0, 0])
+            (6.0, 2.0)
+        """
+        program, arguments = self._read(params, x)
+        places = list(named_values(program))
+        _check_given(errors, {named.name: named.shape for named in places})
+        outputs, (found, values) = displace(program, arguments, errors)
+        at = {named.name: value for named, value in zip(places, values, strict=True)}
+        return jax.tree.unflatten(program.structure, outputs), _by_name(places, found), at
+
+    def shapes_at(self, params: PyTree, x: PyTree) -> dict[str, Shape]:
+        """The shapes of the activities for a batch of another size."""
+        return {named.name: named.shape for named in named_values(self._read(params, x)[0])}
 
     def facts(self, params: PyTree, x: PyTree) -> tuple[ActivityFacts, ...]:
         """The activities, their shapes, and which parameters learn from which prediction.
@@ -172,6 +199,19 @@ class Network:
         return read_program(self.function, *arguments), jax.tree.leaves(arguments)
 
 
+def _undivided(function: Any) -> str:
+    """Why a model that names nothing does not come apart into layers either; nothing where nobody asked."""
+    model = getattr(function, "model", None)
+    return f"{model.reason} " if isinstance(model, Undivided) else ""
+
+
+def _by_name(places: Iterable[Named], found: Iterable[jax.Array]) -> Predictions:
+    predictions: Predictions = {}
+    for named, prediction in zip(places, found, strict=True):
+        predictions[named.name] = (*predictions.get(named.name, ()), prediction)
+    return predictions
+
+
 @dataclass(frozen=True, eq=False)
 class Forward:
     """A model as ``(params, model_state, x) -> outputs``; the draws of stochastic layers are held."""
@@ -179,10 +219,12 @@ class Forward:
     model: Any
     key: Any = None
     train: bool = False
+    outputs_only: bool = True
 
     def __call__(self, params: PyTree, model_state: PyTree, x: PyTree) -> PyTree:
-        """The outputs for inputs x."""
-        return forward(self.model, params, x, model_state=model_state, key=self.key, train=self.train)[0]
+        """The outputs for inputs x, or these and the updated collections."""
+        found = forward(self.model, params, x, model_state=model_state, key=self.key, train=self.train)
+        return found[0] if self.outputs_only else found
 
 
 def network_of(model: Any, params: PyTree, x: PyTree, *, key: Any = None, train: bool = False) -> Network:
@@ -206,22 +248,61 @@ def network_of(model: Any, params: PyTree, x: PyTree, *, key: Any = None, train:
         ('y',)
     """
     adapted = adapt(model, needs="callable")
-    function = Forward(adapted.model, key, train)
-    arguments = (*adapted.split(params), x)
+    return _network(Forward(adapted.model, key, train), adapted.split, params, x)
+
+
+def learning_network(model: Any, params: PyTree, x: PyTree, *, model_state: PyTree = (), key: Any = None) -> Network:
+    """What a learning rule sees of an adapted model whose outputs are scored by a loss.
+
+    As `network_of` in training mode, but what the function returns is ``(outputs, model_state)``, the collections
+    updated once, and what it takes for parameters is the pair ``(params, model_state)``. An output that has a name is
+    no activity: the loss is what is expected of it.
+
+    Args:
+        model: a `Layered`, an adapted model or a callable, as rules are given it.
+        params: its parameters.
+        x: a batch of inputs.
+        model_state: its collections.
+        key: PRNG key of stochastic layers.
+
+    Raises:
+        ModelError: as `network_of`; or nothing but outputs has a name.
+
+    Example:
+        >>> def model(params, x):
+        ...     return activity(activity(x @ params["w1"], "h") @ params["w2"], "y")
+        >>> params, x = {"w1": jnp.ones((2, 3)), "w2": jnp.ones((3, 1))}, jnp.ones((4, 2))
+        >>> learning_network(model, params, x).names
+        ('h',)
+    """
+    function = Forward(model, key, train=True, outputs_only=False)
+    outputs = output_names(_traced(function, params, model_state, x))
+    return _network(unnamed(function, outputs) if outputs else function, tuple, (params, model_state), x, outputs)
+
+
+def _network(
+    function: Callable[..., PyTree],
+    split: Callable[[PyTree], tuple[PyTree, PyTree]],
+    params: PyTree,
+    x: PyTree,
+    outputs: Collection[str] = (),
+) -> Network:
+    arguments = (*split(params), x)
     program = _traced(function, *arguments)
     places = tuple(named_values(program))
     if not places:
+        named = "nothing but its outputs" if outputs else "no value"
         raise ModelError(
-            "The model names no value, so nothing in it can be an activity.",
+            f"{_undivided(function)}The model names {named}, so nothing in it can be an activity.",
             hint='Name values where they are computed, h = neurai.activity(h, "h1"), or let every matrix product and '
             'convolution be named: neurai.named(model, "auto").',
         )
     check_named_values(places, sources_of(program, argument_labels(*arguments)).names, x)
     shapes = {named.name: named.shape for named in places}
-    return Network(function, adapted.split, tuple(shapes), shapes)
+    return Network(function, split, tuple(shapes), shapes)
 
 
-def _traced(function: Forward, params: PyTree, model_state: PyTree, x: PyTree) -> Program:
+def _traced(function: Callable[..., PyTree], params: PyTree, model_state: PyTree, x: PyTree) -> Program:
     """The program of a model; one that cannot be traced is one clear error."""
     try:
         return read_program(function, params, model_state, x)
@@ -234,7 +315,8 @@ def _traced(function: Forward, params: PyTree, model_state: PyTree, x: PyTree) -
             "instead of if.",
         ) from error
     except (TypeError, ValueError, KeyError, IndexError, AttributeError):
-        check_forward(function.model, params, x, model_state=model_state)
+        if isinstance(function, Forward):
+            check_forward(function.model, params, x, model_state=model_state)
         raise
 
 

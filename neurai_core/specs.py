@@ -144,7 +144,8 @@ class AlgorithmSpec(PluginSpec):
     """A learning rule.
 
     Attributes:
-        needs: what it must see of a model: ``callable`` (any ``model(params, x)``) or ``layered``.
+        needs: what it must see of a model: ``callable`` (any ``model(params, x)``), ``network`` (one whose values have
+            names, or layers), or ``layered``.
         claims: tags that tests verify: ``local``, ``exact``, ``order_in_beta``, ``stateful``, ...
         defaults: run settings that suit the rule, such as ``{"loss": "sum_squared_error"}``; a run takes them where
             nobody says otherwise.
@@ -152,7 +153,7 @@ class AlgorithmSpec(PluginSpec):
     """
 
     kind: Literal["algorithm"] = "algorithm"
-    needs: Literal["callable", "layered"] = "callable"
+    needs: Literal["callable", "network", "layered"] = "callable"
     claims: tuple[Name, ...] = ()
     defaults: dict[str, Any] = {}
     relaxes: Relaxes | None = None

@@ -87,7 +87,7 @@ class Found(NamedTuple):
         outputs: the feed-forward outputs.
         states: the collections of every layer after one feed-forward pass.
         errors: eps_1..eps_L, prediction minus belief, in the scale of the relaxation.
-        beliefs: v_1..v_{L-1} after the last move.
+        beliefs: v_1..v_{L-1} after the last move; by name on a network.
         steps: sweeps taken.
         energy: the energy before every sweep and at the end; None unless asked for.
         energy_change: of all sweeps but the last; None where beliefs do not descend on the energy alone.
@@ -98,7 +98,7 @@ class Found(NamedTuple):
     outputs: PyTree
     states: tuple[PyTree, ...]
     errors: tuple[PyTree, ...]
-    beliefs: tuple[PyTree, ...]
+    beliefs: PyTree
     steps: Any
     energy: Any = None
     energy_change: Any = None

@@ -18,6 +18,11 @@ import jax.numpy as jnp
 
 from neurai_algorithms.fixed_prediction import coefficients, exact, fixed_prediction, updates_needed
 from neurai_algorithms.incremental_inference import incremental, optimizer_of
+from neurai_algorithms.network_error import error_coordinates
+from neurai_algorithms.network_fixed import exact_on_network, fixed_on_network
+from neurai_algorithms.network_incremental import incremental_on_network
+from neurai_algorithms.network_strict import strict_on_network
+from neurai_algorithms.network_task import NetworkTask, network_task
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.pc_task import Found, Task
 from neurai_algorithms.predictive_coding_spec import PCConfig, PCMode, mode_name
@@ -28,6 +33,7 @@ from neurai_core.errors import ModelError, SettingsError, UsageError
 from neurai_core.explain import is_traced, validate_settings
 from neurai_core.grads.base import LocalBase
 from neurai_core.layered import Layered, check_forward
+from neurai_core.naming_values import named
 from neurai_core.rule import (
     Estimate,
     Objective,
@@ -70,15 +76,21 @@ def build(
     config = _with_schedule(config)
 
     def init(model: Any, params: PyTree, *, key: Any = None, model_state: PyTree = ()) -> PyTree:
-        warn_if_short(config, len(_layers(model)))
+        seen = seen_model(model)
+        if isinstance(seen, Layered):
+            warn_if_short(config, len(seen))
         if config.mode != PCMode.INCREMENTAL:
             return model_state
-        return State(model_state, optimizer_of(config).init(tuple(params)))
+        moved = tuple(params) if isinstance(seen, Layered) else params
+        return State(model_state, optimizer_of(config).init(moved))
 
     def estimate(
         model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
     ) -> tuple[Estimate, PyTree]:
-        task = _task(config, score, model, params, state, batch, key)
+        seen = seen_model(model)
+        if config.mode == PCMode.ERROR or not isinstance(seen, Layered):
+            return _on_network(config, score, seen, params, state, batch, key)
+        task = _task(config, score, seen, params, state, batch, key)
         if config.mode != PCMode.INCREMENTAL:
             found = _SOLVERS[config.mode](task)
             return _report(task, found, params), _updated(state, found)
@@ -126,6 +138,7 @@ class PC(LocalBase):
     """
 
     algorithm: ClassVar[str] = "pc"
+    needs: ClassVar[str] = "network"
     config: ClassVar[type[PCConfig]] = PCConfig
 
     def __init__(
@@ -172,7 +185,7 @@ def warn_if_short(config: PCConfig, depth: int) -> None:
 
     >>> warn_if_short(PCConfig(), 3)
     """
-    if config.mode == PCMode.EXACT:
+    if config.mode in (PCMode.EXACT, PCMode.ERROR):
         return
     stale = config.mode != PCMode.INCREMENTAL and not config.fresh
     updates = config.n - 1 if stale or config.mode == PCMode.INCREMENTAL else config.n
@@ -208,16 +221,37 @@ def _with_schedule(config: PCConfig) -> PCConfig:
     return config.model_copy(update={"eta": made(config.eta)}) if isinstance(config.eta, str) else config
 
 
-def _layers(model: Any) -> Layered:
-    """The model, which must be one of layers."""
-    return model if isinstance(model, Layered) else adapt(model, needs="layered").model
+def seen_model(model: Any) -> Any:
+    """The model as this rule sees it: layers where it has them, else a callable whose values have names."""
+    return adapt(model, needs="network").model
+
+
+def _on_network(
+    config: PCConfig, score: Objective, model: Any, params: PyTree, state: PyTree, batch: PyTree, key: Any
+) -> tuple[Estimate, PyTree]:
+    """The estimate on a network of named values; the layers of a `Layered` are its names."""
+    network = adapt(named(model, "modules")).model if isinstance(model, Layered) else model
+    task = network_task(config, score, network, params, model_state_of(state), split_batch(batch), key)
+    if config.mode != PCMode.INCREMENTAL:
+        found = _ON_NETWORKS[config.mode](task)
+        return _report(task, found, params), found.states
+    found, carry = incremental_on_network(task, _carried(state))
+    return _report(task, found, params), State(found.states, carry)
+
+
+_ON_NETWORKS: dict[str, Callable[[NetworkTask], Found]] = {
+    PCMode.STRICT: strict_on_network,
+    PCMode.ERROR: error_coordinates,
+    PCMode.FIXED_PRED: fixed_on_network,
+    PCMode.EXACT: exact_on_network,
+}
 
 
 def _task(
-    config: PCConfig, score: Objective, model: Any, params: PyTree, state: PyTree, batch: PyTree, key: Any
+    config: PCConfig, score: Objective, layered: Layered, params: PyTree, state: PyTree, batch: PyTree, key: Any
 ) -> Task:
     """The batch as the solvers see it, all that can be wrong with it found without computing."""
-    layered, (x, y), model_state = _layers(model), split_batch(batch), model_state_of(state)
+    (x, y), model_state = split_batch(batch), model_state_of(state)
     outputs = check_forward(layered, params, x, model_state=model_state)
     check_objective(score, outputs, y)
     for index, layer in enumerate(layered.layers):
@@ -247,7 +281,7 @@ def _updated(state: PyTree, found: Found) -> PyTree:
     return state if state == () else found.states
 
 
-def _report(task: Task, found: Found, params: PyTree) -> Estimate:
+def _report(task: Task | NetworkTask, found: Found, params: PyTree) -> Estimate:
     loss, extra = task.score.loss(found.outputs, task.y)
     aux = {
         **loss_aux(extra),

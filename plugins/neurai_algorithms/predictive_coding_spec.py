@@ -22,6 +22,7 @@ class PCMode(StrEnum):
         STRICT: descent on the energy, predictions recomputed in every sweep.
         FIXED_PRED: predictions held at their feed-forward values, in closed form.
         EXACT: the errors of back-propagation.
+        ERROR: descent on the energy of strict in the coordinates of its errors.
         INCREMENTAL: a parameter step in every sweep.
         SWEIGHT_BISTRICT: bidirectional, one set of weights for both directions.
         BISTRICT: bidirectional, separate weights up and down.
@@ -34,6 +35,7 @@ class PCMode(StrEnum):
     FIXED_PRED = "fixed_pred"
     EXACT = "exact"
     INCREMENTAL = "incremental"
+    ERROR = "error"
     SWEIGHT_BISTRICT = "sweight_bistrict"
     BISTRICT = "bistrict"
 
@@ -65,6 +67,7 @@ _UNUSED: dict[str, tuple[str, ...]] = {
     PCMode.FIXED_PRED: _NO_RELAXATION,
     PCMode.EXACT: (*_NO_RELAXATION, "eta", "n", "fresh"),
     PCMode.INCREMENTAL: ("corrector", "fresh", "light_cone"),
+    PCMode.ERROR: ("optimizer", "fresh", "light_cone"),
 }
 
 
@@ -83,7 +86,7 @@ class PCConfig(Config):
         "or text such as 'cosine_decay_schedule(0.2, 20)'",
     )
     n: int = Field(20, ge=1, le=1_000_000, description="sweeps over the layers")
-    mode: Literal["strict", "fixed_pred", "exact", "incremental"] = Field(
+    mode: Literal["strict", "fixed_pred", "exact", "incremental", "error"] = Field(
         "strict", description="how the errors are found; see PCMode"
     )
     loss_scale: float | Literal["per_sample"] = Field(
@@ -107,7 +110,8 @@ class PCConfig(Config):
     )
     fresh: bool = Field(False, description="gradients from the errors after the last move, not before it")
     stable: bool = Field(
-        True, description="strict and incremental: smaller steps where the energy is too curved for those asked for"
+        True,
+        description="strict, incremental and error: smaller steps where the energy is too curved for those asked for",
     )
     light_cone: bool = Field(True, description="skip what a sweep cannot have reached yet; changes no number")
     energy_trace: bool = Field(False, description="report the energy before every sweep and at the end")
@@ -163,7 +167,7 @@ pc = Plugin(
         name="pc",
         summary="Predictive coding: beliefs relax on local prediction errors, then each layer learns from its own.",
         config=PCConfig,
-        needs="layered",
+        needs="network",
         claims=("local", "stateful"),
         relaxes=Relaxes(trace="energy_trace", steps="n", size="eta"),
         offers={
@@ -227,6 +231,20 @@ pc = Plugin(
                     "  author    = {Salvatori, Tommaso and Song, Yuhang and Yordanov, Yordan and Millidge, Beren and "
                     "Xu, Zhenghua and Sha, Lei and Emde, Cornelius and Bogacz, Rafal and Lukasiewicz, Thomas},\n"
                     "  booktitle = {International Conference on Learning Representations},\n  year      = {2024}\n}"
+                ),
+            ),
+            Reference(
+                title="Error Optimization: Overcoming Exponential Signal Decay in Deep Predictive Coding Networks",
+                authors="Goemaere, Cédric and Oliviers, Gaspard and Bogacz, Rafal and Demeester, Thomas",
+                year=2025,
+                arxiv="2505.20137",
+                bibtex=(
+                    "@misc{goemaere2025error,\n"
+                    "  title         = {Error Optimization: Overcoming Exponential Signal Decay in Deep Predictive "
+                    "Coding Networks},\n"
+                    "  author        = {Goemaere, C{\\'e}dric and Oliviers, Gaspard and Bogacz, Rafal and Demeester, "
+                    "Thomas},\n"
+                    "  year          = {2025},\n  eprint        = {2505.20137},\n  archivePrefix = {arXiv}\n}"
                 ),
             ),
         ),

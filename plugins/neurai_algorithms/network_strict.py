@@ -1,0 +1,192 @@
+r"""Strict predictive coding on any network: descent of all named values at once, exact to rounding at any depth.
+
+    F = loss(mu_out(v), y) + 1/2 sum_k sum_i |mu_ki(v) - v_k|^2 ,   v starts at the feed-forward pass
+    v <- v - eta dF/dv                                              for all names k at once
+
+``mu_ki`` is the i-th prediction of activity ``v_k``: a name that occurs again is predicted again. On a chain this is
+`strict_relaxation`, and as there the state is the distance from the feed-forward pass, and what a sweep cannot have
+reached is not computed; `neurai_core.changes` carries these distances through any function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from neurai_algorithms.differences import add, like, widened, zeros
+from neurai_algorithms.network_task import Errors, NetworkTask
+from neurai_algorithms.optax_texts import made
+from neurai_algorithms.pc_task import Found, root_mean_square
+from neurai_algorithms.stable_step import curvature_of, limited_steps, looked_at, step_scale
+from neurai_core.arrays import PyTree, Scalar, batch_size, tree_scale
+from neurai_core.changes import Around
+from neurai_core.relaxation import relax
+
+Deltas = dict[str, jax.Array]
+
+
+class Settled(NamedTuple):
+    """Where the sweeps before the last one ended.
+
+    Attributes:
+        deltas: distances from the feed-forward pass, by name.
+        carry: what a corrector carries.
+        steps: sweeps taken.
+        trace: the energy before each of them and after; () unless asked for.
+    """
+
+    deltas: Deltas
+    carry: PyTree
+    steps: Any
+    trace: Any
+
+
+def strict_on_network(task: NetworkTask) -> Found:
+    """Relax, then learn: the gradients of strict predictive coding."""
+    here = Around(task.network.function, *task.arguments)
+    outputs, model_state = here.outputs
+    curvature = feedforward_curvature(task, outputs)
+    sweep = _sweep(task, here, curvature)
+    relaxed = _relaxed(task, here, sweep)
+    before = _look(task, here, relaxed.deltas)
+    deltas, _ = sweep(task.config.n - 1, (relaxed.deltas, relaxed.carry), ())
+    errors, top = _look(task, here, deltas) if task.config.fresh else before
+    activities = {name: like(add(widened(here.at[name]), d), here.at[name]) for name, d in deltas.items()}
+    energy = partial(_energy, task, here)
+    top_error = jax.grad(task.scaled_loss)(top)
+    trace = jnp.append(relaxed.trace, energy(deltas)) if task.config.energy_trace else None
+    return Found(
+        grads=task.gradients(activities, errors, top_error),
+        outputs=outputs,
+        states=model_state,
+        errors=(*(e for found in errors.values() for e in found), top_error),
+        beliefs=activities,
+        steps=relaxed.steps + 1,
+        energy=trace,
+        energy_change=task.energy(before[1], before[0]) - energy(zeros(here.at)),
+        step_scale=step_scale(task.config.eta, task.config.n, curvature),
+    )
+
+
+def _look(task: NetworkTask, here: Around, deltas: Deltas, resting: Collection[str] = ()) -> tuple[Errors, PyTree]:
+    """Every prediction minus its activity, and the outputs; names that have not moved may be left out."""
+    (change, _), predictions = here.changes(deltas, resting=resting)
+    errors = {
+        name: tuple(
+            _error(base, mu, deltas.get(name), here.at[name]) for base, mu in zip(here.base[name], found, strict=True)
+        )
+        for name, found in predictions.items()
+    }
+    outputs = jax.tree.map(
+        lambda at, c: widened(at) if c is None else widened(at) + c,
+        here.outputs[0],
+        change,
+        is_leaf=lambda leaf: leaf is None,
+    )
+    return errors, outputs
+
+
+def _error(base: Any, change: Any, delta: Any, at: jax.Array) -> Any:
+    """eps = prediction at the start - activity at the start + change of the prediction - change of the activity."""
+    parts = [part for part in (base, change, None if delta is None else -delta) if part is not None]
+    return sum(parts[1:], start=parts[0]) if parts else zeros(at)
+
+
+def _energy(task: NetworkTask, here: Around, deltas: Deltas, resting: Collection[str] = ()) -> Scalar:
+    errors, outputs = _look(task, here, deltas, resting)
+    return task.energy(outputs, errors)
+
+
+# ---------------------------------------------------------------------------- sweeps
+
+Sweep = Callable[..., tuple[Deltas, PyTree]]
+
+
+def _sweep(task: NetworkTask, here: Around, curvature: Scalar | None) -> Sweep:
+    """``(t, (deltas, carry), resting) -> (deltas, carry)``: one step of every name that has a delta."""
+    _, move = mover(task, curvature)
+    origin = {name: widened(at) for name, at in here.at.items()}
+
+    def sweep(t: Any, state: tuple[Deltas, PyTree], resting: Collection[str]) -> tuple[Deltas, PyTree]:
+        deltas, carry = state
+        uphill = jax.grad(lambda deltas: _energy(task, here, deltas, resting))(deltas)
+        return move(t, deltas, uphill, carry, {name: origin[name] for name in deltas})
+
+    return jax.checkpoint(sweep, static_argnums=2) if task.config.remat else sweep
+
+
+def mover(task: NetworkTask, curvature: Scalar | None) -> tuple[Callable[..., PyTree], Callable[..., Any]]:
+    """How coordinates move against the gradient of the energy.
+
+    Args:
+        task: the batch, for its settings.
+        curvature: that limits the step; None for no limit.
+
+    Returns:
+        ``(begin, move)``: ``begin(coordinates) -> carry`` and ``move(t, coordinates, uphill, carry, origin=None) ->
+        (coordinates, carry)``, with the origin from which coordinates are counted.
+    """
+    corrector = task.config.corrector
+    if corrector is None:
+        step = limited_steps(task.config.eta, curvature)
+
+        def plain(t: Any, at: PyTree, uphill: PyTree, carry: PyTree, origin: PyTree = None) -> tuple[PyTree, PyTree]:
+            return add(at, tree_scale(uphill, -step(t))), carry
+
+        return lambda at: (), plain
+    transformation = made(corrector) if isinstance(corrector, str) else corrector
+
+    def move(t: Any, at: PyTree, uphill: PyTree, carry: PyTree, origin: PyTree = None) -> tuple[PyTree, PyTree]:
+        updates, carry = transformation.update(uphill, carry, at if origin is None else add(origin, at))
+        return add(at, updates), carry
+
+    return transformation.init, move
+
+
+def _relaxed(task: NetworkTask, here: Around, sweep: Sweep) -> Settled:
+    """n - 1 sweeps; `strict_on_network` makes the last one, whose errors are the ones that count."""
+    config = task.config
+    endless = isinstance(config.tol, int | float) and config.tol == 0
+    cone = config.light_cone and config.corrector is None and not config.energy_trace and endless
+    deltas: Deltas = {}
+    carry, done = mover(task, None)[0]({name: widened(at) for name, at in here.at.items()}), 0
+    for stage in here.cone(config.n - 1) if cone else ():
+        deltas = _filled(deltas, {name: here.at[name] for name in stage.names})
+        if stage.sweeps == 1:
+            deltas, carry = sweep(done, (deltas, carry), stage.resting)
+        else:
+            deltas, carry = relax(_from(done, sweep), (deltas, carry), stage.sweeps).state
+        done += stage.sweeps
+    top_error = jax.grad(task.scaled_loss)(widened(here.outputs[0]))
+    relaxed = relax(
+        _from(done, sweep),
+        (_filled(deltas, here.at), carry),
+        config.n - 1 - done,
+        tol=0.0 if endless else config.tol * root_mean_square(top_error),
+        observe=(lambda state: _energy(task, here, state[0])) if config.energy_trace else None,
+        moving=lambda state: state[0],
+    )
+    deltas, carry = relaxed.state
+    return Settled(deltas, carry, relaxed.steps + done, relaxed.trace)
+
+
+def _filled(deltas: Deltas, at: Mapping[str, jax.Array]) -> Deltas:
+    """Distances for all of these activities, zero where there was none."""
+    return {name: deltas[name] if name in deltas else zeros(value) for name, value in at.items()}
+
+
+def _from(first: int, sweep: Sweep) -> Sweep:
+    return lambda t, state: sweep(t + first, state, ())
+
+
+def feedforward_curvature(task: NetworkTask, outputs: PyTree) -> Scalar | None:
+    """Of the energy at the feed-forward pass of a few examples; None where nobody asks."""
+    if not task.config.stable or task.config.corrector is not None:
+        return None
+    few = task.few(looked_at(batch_size(task.x)), widened(outputs))
+    here = Around(few.network.function, *few.arguments)
+    return curvature_of(jax.grad(partial(_energy, few, here)), {name: zeros(at) for name, at in here.at.items()})

@@ -1,0 +1,204 @@
+"""Predictive coding on networks of named values: chains are its special case, and any other function works as well."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import flax.linen as linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import neurai_core as neurai
+from neurai_core.errors import ModelError
+from neurai_core.grads import PC
+from neurai_core.models import mlp
+
+SIZES = (6, 8, 7, 5, 3)
+MODES = (
+    {"mode": "strict"},
+    {"mode": "strict", "fresh": True},
+    {"mode": "strict", "light_cone": False, "loss_scale": "per_sample"},
+    {"mode": "strict", "eta": 1.5},  # shrunk
+    {"mode": "strict", "eta": "cosine_decay_schedule(0.2, 20)"},
+    {"mode": "strict", "corrector": "sgd(0.1, momentum=0.5)"},
+    {"mode": "strict", "tol": 1e-3, "n": 100},
+    {"mode": "strict", "remat": True},
+    {"mode": "fixed_pred"},
+    {"mode": "fixed_pred", "fresh": True, "n": 7},
+    {"mode": "exact"},
+    {"mode": "incremental"},
+    {"mode": "incremental", "optimizer": "sgd(0.01)", "n": 5},
+)
+
+
+def named_mlp(params, x):
+    for index, layer in enumerate(params):
+        x = x @ layer["w"] + layer["b"]
+        x = neurai.activity(x if index == len(params) - 1 else jnp.tanh(x), f"v{index + 1}")
+    return x
+
+
+@pytest.fixture
+def batch():
+    return jax.random.normal(jax.random.key(1), (10, 6)), jax.random.randint(jax.random.key(2), (10,), 0, 3)
+
+
+@pytest.fixture
+def params():
+    return mlp(SIZES, "tanh").init(jax.random.key(0), (6,))[0]
+
+
+def estimate(model, params, batch, **settings):
+    rule = neurai.algorithm("pc", loss="cross_entropy", **settings)
+    state = rule.init(model, params, key=jax.random.key(0))
+    return jax.jit(lambda params: rule.estimate(model, params, state, batch)[0])(params)
+
+
+def assert_close(a, b, tolerance=1e-12):
+    for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance * np.abs(other).max())
+
+
+@pytest.mark.parametrize("settings", MODES, ids=str)
+def test_a_chain_of_names_is_a_chain_of_layers(settings, params, batch):
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda p: p.astype(float), params)
+        batch = batch[0].astype(float), batch[1]
+        chain = estimate(mlp(SIZES, "tanh"), params, batch, **settings)
+        network = estimate(named_mlp, params, batch, **settings)
+        assert_close(network.grads, chain.grads)
+        assert float(network.loss) == pytest.approx(float(chain.loss), rel=1e-14)
+        for name in ("energy_change", "step_scale", "error_norms", "steps"):
+            if name in chain.aux:
+                assert_close(network.aux[name], chain.aux[name])
+
+
+def test_the_trace_of_the_energy_is_that_of_the_chain(params, batch):
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda p: p.astype(float), params)
+        found = [estimate(m, params, batch, energy_trace=True).aux["energy"] for m in (mlp(SIZES, "tanh"), named_mlp)]
+        assert found[1].shape == (21,)
+        assert_close(*found[::-1])
+
+
+@pytest.mark.parametrize("model", [mlp(SIZES, "tanh"), named_mlp], ids=["layers", "names"])
+def test_error_coordinates_end_where_strict_does(model, params, batch):
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda p: p.astype(float), params)
+        settings = {"loss_scale": "per_sample", "n": 3000}
+        strict = estimate(mlp(SIZES, "tanh"), params, batch, fresh=True, **settings)
+        error = estimate(model, params, batch, mode="error", **settings)
+        assert_close(error.grads, strict.grads, 1e-8)
+        assert float(error.aux["energy_change"]) == pytest.approx(float(strict.aux["energy_change"]), rel=1e-10)
+
+
+def test_a_few_sweeps_in_error_coordinates_reach_every_layer(batch):
+    deep = mlp((6, *[8] * 15, 3), "tanh")
+    params = deep.init(jax.random.key(3), (6,))[0]
+    found = estimate(deep, params, batch, mode="error", n=2)
+    assert all(float(jnp.linalg.norm(layer["w"])) > 0 for layer in found.grads)
+    assert float(found.aux["energy_change"]) < 0
+
+
+class Compact(linen.Module):
+    """A network with a forward pass of its own, which no adapter takes apart."""
+
+    @linen.compact
+    def __call__(self, x):
+        h = linen.tanh(linen.Dense(8)(x))
+        return linen.Dense(3)(h + linen.Dense(8)(linen.tanh(h)))
+
+
+@pytest.mark.parametrize("mode", ["strict", "error", "fixed_pred", "exact", "incremental"])
+def test_a_module_with_a_forward_pass_of_its_own_trains_after_one_word(mode, batch):
+    model = Compact()
+    params = model.init(jax.random.key(0), batch[0])
+    with pytest.raises(ModelError, match="names no value") as caught:
+        PC("cross_entropy", mode=mode).get_grads(model, params, batch)
+    assert "neurai.activity" in str(caught.value) and 'neurai.named(model, "auto")' in str(caught.value)
+    named = neurai.named(model, "auto")
+    method = PC("cross_entropy", mode=mode, **({"optimizer": "adam(2e-3)"} if mode == "incremental" else {}))
+    losses = []
+    for _ in range(20):
+        grads, loss, _ = method.get_grads(named, params, batch)
+        params = jax.tree.map(lambda p, g: p - (1.0 if mode == "incremental" else 0.5) * g, params, grads)
+        losses.append(float(loss))
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_vmapped_module_is_a_network(batch):
+    model = eqx.nn.MLP(6, 3, 8, 2, key=jax.random.key(0))
+
+    class Own(eqx.Module):
+        inner: eqx.nn.MLP
+
+        def __call__(self, x):
+            return self.inner(x) + self.inner(-x)
+
+    own = Own(model)
+    params = eqx.filter(own, eqx.is_array)
+    grads, _, _ = PC("cross_entropy").get_grads(neurai.named(own, "auto"), params, batch)
+    exact, _, _ = PC("cross_entropy", mode="exact").get_grads(neurai.named(own, "auto"), params, batch)
+    true, _, _ = neurai.grads.BP("cross_entropy").get_grads(own, params, batch)
+    assert_close(exact, true, 1e-5)
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(grads))
+
+
+def test_a_name_that_occurs_again_is_predicted_again(batch):
+    """Two predictions of one activity: their errors add, and each has parameters of its own."""
+
+    def lateral(params, x):
+        h = neurai.activity(jnp.tanh(x @ params["up"]), "h")
+        h = neurai.activity(jnp.tanh(h @ params["side"]), "h")
+        return h @ params["out"]
+
+    keys = jax.random.split(jax.random.key(4), 3)
+    with jax.enable_x64(True):
+        shapes = {"up": (6, 5), "side": (5, 5), "out": (5, 3)}
+        params = {k: jax.random.normal(key, s) / 2 for key, (k, s) in zip(keys, shapes.items(), strict=True)}
+        x, y = batch[0].astype(float), batch[1]
+        found = estimate(lateral, params, (x, y), eta=0.05, n=2000, fresh=True, loss_scale="per_sample")
+
+        def energy(params, h):
+            loss = -jax.nn.log_softmax(h @ params["out"])[jnp.arange(10), y].sum()
+            return loss + sum(
+                ((mu - h) ** 2).sum() / 2 for mu in (jnp.tanh(x @ params["up"]), jnp.tanh(h @ params["side"]))
+            )
+
+        h = jnp.tanh(x @ params["up"])
+        for _ in range(4000):
+            h = h - 0.05 * jax.grad(energy, 1)(params, h)
+        assert_close(found.grads, jax.tree.map(lambda g: g / 10, jax.grad(energy)(params, h)), 1e-8)
+
+
+def test_batch_statistics_are_updated_once_per_batch(batch):
+    class Normalized(linen.Module):
+        @linen.compact
+        def __call__(self, x, train: bool = False):
+            h = linen.BatchNorm(use_running_average=not train)(linen.Dense(8)(x))
+            return linen.Dense(3)(linen.relu(h))
+
+    model = Normalized()
+    params = model.init(jax.random.key(0), batch[0])
+    named = neurai.named(model, "auto")
+    _, _, _, after = PC("cross_entropy").get_grads(named, params, batch, return_param=True)
+    _, _, _, once = neurai.grads.BP("cross_entropy").get_grads(model, params, batch, return_param=True)
+    assert_close(after["batch_stats"], once["batch_stats"], 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_gradients_have_the_types_of_the_parameters(dtype, params, batch):
+    params = jax.tree.map(lambda p: p.astype(dtype), params)
+    for mode in ("strict", "error", "fixed_pred", "exact"):
+        found = estimate(named_mlp, params, batch, mode=mode)
+        assert {leaf.dtype for leaf in jax.tree.leaves(found.grads)} == {jnp.dtype(dtype)}
+        assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(found.grads))
+
+
+def test_outputs_alone_are_no_activities(batch):
+    def shallow(params, x):
+        return neurai.activity(x @ params, "y")
+
+    with pytest.raises(ModelError, match="nothing but its outputs"):
+        estimate(shallow, jnp.ones((6, 3)), batch)
