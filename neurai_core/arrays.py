@@ -24,6 +24,16 @@ def default_float() -> Any:
     return jnp.zeros(()).dtype
 
 
+def float_type(params: PyTree) -> Any:
+    """The float type of parameters: that of the first such leaf, the default one where there is none.
+
+    >>> str(float_type({"n": 3, "w": jnp.ones(2, jnp.bfloat16)})), str(float_type(()))
+    ('bfloat16', 'float32')
+    """
+    dtypes = (leaf.dtype for leaf in jax.tree.leaves(params) if hasattr(leaf, "dtype"))
+    return next((dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.inexact)), default_float())
+
+
 def wide_float(dtype: Any) -> Any:
     """The float type in which numbers of a dtype become times or random draws: of 32 bits at least.
 

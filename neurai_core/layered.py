@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from neurai_core.arrays import Elementwise, PyTree, Shape, default_float, shape_text, whole_number
+from neurai_core.arrays import Elementwise, PyTree, Shape, default_float, float_type, shape_text, whole_number
 from neurai_core.errors import ModelError, UnknownName
 from neurai_core.naming import canonical, did_you_mean
 
@@ -706,8 +706,7 @@ def function(fn: Callable[[PyTree, PyTree], PyTree], init: Callable[[jax.Array, 
 
 def _in_floats(x: PyTree, params: PyTree) -> PyTree:
     """Integers and booleans in the float type of parameters, the default one where there are none."""
-    dtypes = (leaf.dtype for leaf in jax.tree.leaves(params) if hasattr(leaf, "dtype"))
-    dtype = next((dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.inexact)), default_float())
+    dtype = float_type(params)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype) if _is_whole(leaf) else leaf, x)
 
 
@@ -716,17 +715,13 @@ def _is_whole(leaf: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_)
 
 
-def _example(shape: Shape) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((1, *shape), default_float())
-
-
 def output_shape(layer: Layer | Layered, params: PyTree, model_state: PyTree, input_shape: Shape) -> Shape:
     """Shape of one example after a layer, without computing.
 
     Raises:
         ModelError: the layer makes nothing of its input, or something else than one array.
     """
-    x = _example(tuple(input_shape))
+    x = jax.ShapeDtypeStruct((1, *input_shape), float_type(params))
     y = jax.eval_shape(lambda p, s, x: layer.apply(p, s, x)[0], params, model_state, x)
     _check_not_empty(y, x)
     return tuple(one_array(y).shape[1:])

@@ -25,12 +25,12 @@ from neurai_algorithms.bidirectional_inference import (
     top_like,
 )
 from neurai_algorithms.bidirectional_layers import check_params, extended, input_shapes, reverse, two_way
-from neurai_algorithms.bidirectional_relaxation import BothWays, FoundBoth, relaxed_both
+from neurai_algorithms.bidirectional_relaxation import BothWays, FoundBoth, known_to_be, relaxed_both
 from neurai_algorithms.bidirectional_spec import BiPCConfig, EtaTrace
 from neurai_algorithms.pc_task import Found, Task
 from neurai_algorithms.predictive_coding import PC
 from neurai_algorithms.predictive_coding_spec import PCConfig, PCMode
-from neurai_core.arrays import PyTree, Shape, shape_text, tree_norm
+from neurai_core.arrays import PyTree, Shape, batch_size, shape_text, tree_norm
 from neurai_core.errors import ModelError, UsageError
 from neurai_core.explain import validate_settings
 from neurai_core.grads.base import LocalBase
@@ -135,7 +135,8 @@ class BiPC(PC):
         alpha_f: weight of the upward predictions in the energy.
         alpha_b: weight of the downward ones; None is 0.1 with shared weights and 0.01 with separate ones, and with
             more than 64 inputs less in proportion. With 0 the rule is strict predictive coding, to the last bit.
-        **settings: further settings of `BiPCConfig`: ``loss_scale``, ``fresh``, ``stable``, ``energy_trace``.
+        **settings: further settings of `BiPCConfig`: ``precision``, ``loss_scale``, ``fresh``, ``stable``,
+            ``energy_trace``.
 
     Raises:
         SettingsError: a setting is unknown or out of range.
@@ -312,14 +313,34 @@ def _task(
     y: jax.Array,
     top: jax.Array,
 ) -> BothWays:
-    settings = PCConfig.model_validate({}).model_copy(update={"loss_scale": config.loss_scale})
+    shapes = input_shapes(params)[1:]
+    maps = [math.prod(shape) for shape in shapes if len(shape) > 1]
+    full = config.for_inputs(math.prod(x.shape[1:]), max(maps, default=0))
+    settings = PCConfig.model_validate({}).model_copy(
+        update={"loss_scale": _loss_scale(config.loss_scale, full.precision, x)}
+    )
     states: tuple[PyTree, ...] = ((),) * len(model)
     down, down_params = reverse(model, params)
     return BothWays(
         Task(model, tuple(params), states, x, y, None, scores[0], settings),
         Task(down, down_params, states, top, x, None, scores[1], settings),
-        config.for_inputs(math.prod(x.shape[1:])),
+        full,
+        _hidden_down(config, full.precision, shapes),
     )
+
+
+def _loss_scale(scale: Any, precision: Any, x: jax.Array) -> Any:
+    """The factor on both losses: what descends is F over the precision, so that the step need not follow it."""
+    if known_to_be(precision, 1):
+        return scale
+    return (float(batch_size(x)) if scale == "per_sample" else scale) / precision
+
+
+def _hidden_down(given: BiPCConfig, precision: Any, shapes: tuple[Shape, ...]) -> tuple[Any, ...] | None:
+    """Weights of the downward errors of hidden layers: with ``alpha_b`` by default, a mean over positions."""
+    positions = [1 if given.alpha_b is not None else math.prod(shape[:-1]) for shape in shapes]
+    weights = tuple(1 / (precision * count) for count in positions)
+    return None if all(known_to_be(weight, 1) for weight in weights) else weights
 
 
 def _check_bottom(params: PyTree, x: jax.Array) -> None:

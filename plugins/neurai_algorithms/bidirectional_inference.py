@@ -101,9 +101,11 @@ def inferred(task: BothWays, known: tuple[jax.Array, jax.Array], n: int) -> Infe
     start = _start(task, known)
     held = [known[0], *(jnp.zeros((), bool) for _ in start[1:-1]), known[1]]
     slope = jax.grad(lambda values: energy(task, known, values))
+    precision: Any = task.config.precision
+    paces = (precision, *(1.0 for _ in start[1:-1]), precision)  # a missing end is lighter by it, and not slower
 
     def uphill(values: NodeValues) -> NodeValues:
-        return tuple(jnp.where(h, 0, g) for h, g in zip(held, slope(values), strict=True))
+        return tuple(jnp.where(h, 0, pace * g) for h, pace, g in zip(held, paces, slope(values), strict=True))
 
     bounded = task.config.stable and task.config.eta_trace is None
     transformation = state_step(task, lambda: curvatures(task), curvature_of(uphill, start) if bounded else None)
@@ -119,24 +121,28 @@ def inferred(task: BothWays, known: tuple[jax.Array, jax.Array], n: int) -> Infe
 
 
 def energy(task: BothWays, known: tuple[jax.Array, jax.Array], values: NodeValues) -> Scalar:
-    """F at any beliefs v_0..v_L, each end compared by its loss where it is known and by squares elsewhere."""
+    """F over the precision at any beliefs v_0..v_L, each end compared by its loss where known, by squares elsewhere."""
     alpha_f, alpha_b = task.config.weights
+    weights = task.hidden_down or (1.0,) * (len(values) - 2)
     ups = [f.apply(p, (), v)[0] for f, p, v in zip(task.up.model.layers, task.up.params, values, strict=False)]
     downs = [
         g.apply(p, (), v)[0] for g, p, v in zip(task.down.model.layers, task.down.params, values[:0:-1], strict=True)
     ][::-1]
     up = sum((half_square(p - v) for p, v in zip(ups, values[1:-1], strict=False)), jnp.zeros(()))
-    down = sum((half_square(p - v) for p, v in zip(downs[1:], values[1:-1], strict=False)), jnp.zeros(()))
-    return alpha_f * (up + _end(task.up, ups[-1], values[-1], known[1])) + alpha_b * (
-        down + _end(task.down, downs[0], values[0], known[0])
+    errors = (half_square(p - v) for p, v in zip(downs[1:], values[1:-1], strict=True))
+    down = sum((w * e for w, e in zip(weights, errors, strict=True)), jnp.zeros(()))
+    return alpha_f * (up + _end(task, task.up, ups[-1], values[-1], known[1])) + alpha_b * (
+        down + _end(task, task.down, downs[0], values[0], known[0])
     )
 
 
-def _end(way: Any, prediction: jax.Array, belief: jax.Array, known: jax.Array) -> Scalar:
+def _end(task: BothWays, way: Any, prediction: jax.Array, belief: jax.Array, known: jax.Array) -> Scalar:
     """The loss against what is known, where nothing is known 0, and squares where it is not."""
     target = jnp.where(known, belief, jax.lax.stop_gradient(prediction))
     loss = way._replace(y=jax.lax.stop_gradient(target)).scaled_loss(prediction)
-    return jnp.where(known.any(), loss, 0) + half_square(jnp.where(known, 0, prediction - belief))
+    precision: Any = task.config.precision
+    missing = half_square(jnp.where(known, 0, prediction - belief)) / precision
+    return jnp.where(known.any(), loss, 0) + missing
 
 
 def _start(task: BothWays, known: tuple[jax.Array, jax.Array]) -> NodeValues:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax.extend.core import Literal
 
 from neurai_core.adapting import adapt
-from neurai_core.arrays import PyTree, Shape, default_float, shape_text
+from neurai_core.arrays import PyTree, Shape, float_type, shape_text
 from neurai_core.errors import ModelError
 from neurai_core.layered import Layer, Layered, LinearThenElementwise, identity, no_params, output_shape
 
@@ -111,7 +111,12 @@ class Upward:
 
 @dataclass(frozen=True)
 class Downward:
-    """The reverse of a layer's linear half, from its output to one example of ``shape``."""
+    """The reverse of a layer's linear half, from its output to one example of ``shape``.
+
+    A map over positions, such as a convolution or pooling, adds up over all outputs that see an input, so that the
+    transpose of one that takes n numbers to m gives back m/n times too much on average; what it gives is divided by
+    that. Of average pooling this is the pseudo-inverse. Downward weights of its own are drawn in this scale already.
+    """
 
     linear: Linear
     shape: Shape
@@ -119,9 +124,12 @@ class Downward:
 
     def __call__(self, params: PyTree, v: jax.Array) -> jax.Array:
         """``B^T v + c``."""
-        down = params["down"]
+        down, own = params["down"], jax.tree.leaves(params["down"].get("weights", ()))
         weights = _joined(down["weights"], params["up"]) if "weights" in down else params["up"]
-        return transposed(self.linear, weights, (v.shape[0], *self.shape), self.name)(v) + down["b"]
+        back = transposed(self.linear, weights, (v.shape[0], *self.shape), self.name)(v)
+        if len(self.shape) > 1 and not own:
+            back = back * (math.prod(self.shape) / math.prod(v.shape[1:]))
+        return back + down["b"]
 
 
 @dataclass(frozen=True)
@@ -135,13 +143,12 @@ class TwoWayInit:
     def __call__(self, key: jax.Array, input_shape: Shape) -> tuple[PyTree, PyTree]:
         """``{"up": ..., "down": ...}``; the ``up`` part is what the layer alone would get from this key."""
         up, _ = self.layer.init(key, input_shape)
-        return {"up": up, "down": self.down(up, jax.random.fold_in(key, 1), input_shape)}, ()
+        return {"up": up, "down": self.down(up, jax.random.fold_in(key, 1), input_shape, float_type(up))}, ()
 
-    def down(self, up: PyTree, key: jax.Array, input_shape: Shape) -> PyTree:
+    def down(self, up: PyTree, key: jax.Array, input_shape: Shape, dtype: Any) -> PyTree:
         """The downward parameters: zero biases, and for separate weights a draw of its own in reverse scale."""
         shape = tuple(input_shape)
         _check_transposable(self.index, self.layer, up, shape)
-        dtype = next((leaf.dtype for leaf in jax.tree.leaves(up)), default_float())
         biases = {"b": jnp.zeros(shape, dtype)}
         return biases if self.shared else {"weights": self._weights(up, key, shape), **biases}
 
@@ -177,7 +184,7 @@ def _takes_part(linear: Any, params: PyTree, shape: Shape) -> PyTree:
 
 
 def _example(params: PyTree, shape: Shape) -> jax.Array:
-    return jnp.zeros((1, *shape), next((leaf.dtype for leaf in jax.tree.leaves(params)), default_float()))
+    return jnp.zeros((1, *shape), float_type(params))
 
 
 # ---------------------------------------------------------------------------- transposing
@@ -295,10 +302,11 @@ def extended(model: Any, params: PyTree, *, key: jax.Array, input_shape: Shape, 
         >>> jax.tree.map(jnp.shape, both[0]["down"])
         {'b': (4,), 'weights': {'b': None, 'w': (4, 2)}}
     """
-    both, shape, entries = two_way(model, shared), tuple(input_shape), []
+    both, shape, dtype, entries = two_way(model, shared), tuple(input_shape), float_type(params), []
     for index, (layer, own) in enumerate(zip(both.layers, params, strict=True)):
         assert isinstance(layer.init, TwoWayInit)  # `two_way` made it
-        entries.append({"up": own, "down": layer.init.down(own, jax.random.fold_in(key, index), shape)})
+        down = layer.init.down(own, jax.random.fold_in(key, index), shape, dtype)
+        entries.append({"up": own, "down": down})
         shape = output_shape(layer, entries[-1], (), shape)
     return tuple(entries)
 

@@ -1,9 +1,13 @@
 r"""Descent on the energy of a network that predicts both ways.
 
-    F = a_f [ loss_f(f_L(v_{L-1}), y) + 1/2 sum_{0<l<L} |f_l(v_{l-1}) - v_l|^2 ]
-      + a_b [ loss_b(g_1(v_1), x)     + 1/2 sum_{0<l<L} |g_{l+1}(v_{l+1}) - v_l|^2 ] ,   v_0 = x, v_L = y
+    F = a_f [ loss_f(f_L(v_{L-1}), y) + p/2 sum_{0<l<L} |f_l(v_{l-1}) - v_l|^2 ]
+      + a_b [ loss_b(g_1(v_1), x)     + 1/2 sum_{0<l<L} |g_{l+1}(v_{l+1}) - v_l|^2 / m_l ] ,   v_0 = x, v_L = y
+    with p = m_l = 1:
     ef_l = f_l(v_{l-1}) - v_l, ef_L = dloss_f ;   eb_l = g_{l+1}(v_{l+1}) - v_l, eb_0 = dloss_b
     v_l <- v_l + eta [ a_f (ef_l - Jf_{l+1}^T ef_{l+1}) + a_b (eb_l - Jg_l^T eb_{l-1}) ]   for all l at once
+
+with precision p and m_l positions, both 1 unless the settings or `BiPCConfig.for_inputs` say otherwise. What descends
+is F/p, as losses scaled by 1/p and downward errors by 1/(p m_l).
 
 The way down is the way up of the reversed network, so both are seen by the same code. As in strict predictive
 coding the state is the distance from where the beliefs began, errors are changes added to the errors of the
@@ -44,11 +48,13 @@ class BothWays(NamedTuple):
         up: layers f_1..f_L from x, targets y.
         down: layers g_L..g_1 from the label end v_L, targets x.
         config: settings.
+        hidden_down: weights of the downward errors of v_1..v_{L-1}, beside alpha_b; None for 1.
     """
 
     up: Task
     down: Task
     config: BiPCConfig
+    hidden_down: tuple[Any, ...] | None = None
 
 
 class FoundBoth(NamedTuple):
@@ -74,16 +80,16 @@ class FoundBoth(NamedTuple):
 def relaxed_both(task: BothWays) -> FoundBoth:
     """Relax, then learn: the gradients of bidirectional predictive coding."""
     alpha_f, alpha_b = task.config.weights
-    if _is(alpha_b, 0) and _is(alpha_f, 1):
+    if known_to_be(alpha_b, 0) and known_to_be(alpha_f, 1):
         found = strict(task.up._replace(config=_one_way(task)))
         return FoundBoth(found.grads, found, None, found.energy, found.energy_change, found.step_scale)
-    if _is(alpha_f, 0) and _is(alpha_b, 1):
+    if known_to_be(alpha_f, 0) and known_to_be(alpha_b, 1) and task.hidden_down is None:
         found = strict(task.down._replace(config=_one_way(task)))
         return FoundBoth(found.grads[::-1], None, found, found.energy, found.energy_change, found.step_scale)
     return _both(task)
 
 
-def _is(alpha: Any, number: int) -> bool:
+def known_to_be(alpha: Any, number: int) -> bool:
     """Whether a weight is known to be a number; that of a traced one is not known."""
     return isinstance(alpha, int | float) and alpha == number
 
@@ -92,8 +98,8 @@ def _one_way(task: BothWays) -> PCConfig:
     """The settings as those of strict predictive coding."""
     config, trace = task.config, task.config.eta_trace
     eta, corrector = (config.eta, None) if trace is None else (config.eta, state_step(task, hidden_curvatures(task)))
-    kept = {name: getattr(config, name) for name in ("n", "loss_scale", "fresh", "stable", "energy_trace")}
-    return PCConfig.model_validate({}).model_copy(update={**kept, "eta": eta, "corrector": corrector})
+    kept = {name: getattr(config, name) for name in ("n", "fresh", "stable", "energy_trace")}
+    return task.up.config.model_copy(update={**kept, "eta": eta, "corrector": corrector})
 
 
 # ---------------------------------------------------------------------------- one way
@@ -106,11 +112,13 @@ class Way(NamedTuple):
         task: its layers, clamped input and loss.
         sites: every layer around the belief that it starts from.
         base: errors of the hidden beliefs at the beginning; None for exact zeros.
+        weights: of the hidden errors in the energy; None for 1.
     """
 
     task: Task
     sites: tuple[Around, ...]
     base: tuple[PyTree, ...]
+    weights: tuple[Any, ...] | None = None
 
     def errors(self, deltas: Beliefs, changes: list[PyTree]) -> tuple[PyTree, ...]:
         """Prediction minus belief, and the derivative of the loss at the end."""
@@ -133,26 +141,36 @@ class Way(NamedTuple):
         """Errors, and minus the gradient of this way's energy by the hidden beliefs."""
         seen = [site.pull(d) for site, d in zip(self.sites[1:], deltas, strict=True)]
         errors = self.errors(deltas, [zeros(self.sites[0].output), *(change for change, _ in seen)])
-        back = [pull(e) for (_, pull), e in zip(seen, errors[1:], strict=True)]
-        return errors, tuple(subtract(e, b) for e, b in zip(errors[:-1], back, strict=True))
+        pulls = self.weighed(errors)
+        back = [pull(e) for (_, pull), e in zip(seen, pulls[1:], strict=True)]
+        return errors, tuple(subtract(e, b) for e, b in zip(pulls[:-1], back, strict=True))
+
+    def weighed(self, errors: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
+        """The errors as the energy weighs them."""
+        if self.weights is None:
+            return errors
+        return tuple(tree_scale(e, w) for e, w in zip(errors, (*self.weights, 1.0), strict=True))
 
     def energy(self, deltas: Beliefs) -> Scalar:
         """This way's part of F, without its weight."""
         changes = self.changes(deltas)
-        hidden = self.errors(deltas, changes)[:-1]
-        return self.task.scaled_loss(self.end(changes)) + sum(half_square(e) for e in hidden)
+        return self.task.scaled_loss(self.end(changes)) + self._hidden_energy(self.errors(deltas, changes)[:-1])
 
     def start_energy(self) -> Scalar:
         """The same at the beginning, where nothing need be computed again."""
-        hidden = sum(half_square(e) for e in self.base if e is not None)
-        return self.task.scaled_loss(widened(self.sites[-1].output)) + hidden
+        return self.task.scaled_loss(widened(self.sites[-1].output)) + self._hidden_energy(self.base)
+
+    def _hidden_energy(self, errors: tuple[PyTree, ...]) -> Any:
+        if self.weights is None:
+            return sum(half_square(e) for e in errors if e is not None)
+        return sum(w * half_square(e) for w, e in zip(self.weights, errors, strict=True) if e is not None)
 
     def gradients(self, start: Beliefs, deltas: Beliefs, errors: tuple[PyTree, ...]) -> PyTree:
         """Each layer's own: (df_l/dtheta_l at v_{l-1})^T eps_l."""
         inputs = [self.task.x, *(like(add(widened(v), d), v) for v, d in zip(start, deltas, strict=True))]
         return tuple(
             self._gradient(index, v, site.output, e)
-            for index, (v, site, e) in enumerate(zip(inputs, self.sites, errors, strict=True))
+            for index, (v, site, e) in enumerate(zip(inputs, self.sites, self.weighed(errors), strict=True))
         )
 
     def _gradient(self, index: int, v: PyTree, output: PyTree, error: PyTree) -> PyTree:
@@ -187,16 +205,18 @@ def _base(sites: tuple[Around, ...], start: Beliefs) -> tuple[PyTree, ...]:
 
 def _begin(task: BothWays) -> tuple[Way, Way, Beliefs]:
     """Both ways around the hidden beliefs of the bottom-up sweep; of the top-down one when nothing predicts upwards."""
-    if _is(task.config.weights[0], 0):
+    weights = None if task.hidden_down is None else task.hidden_down[::-1]
+    if known_to_be(task.config.weights[0], 0):
         down = _sweep_through(task.down)
         start = tuple(site.output for site in down[:-1])[::-1]
         up = _sites(task.up, start)
         none = (None,) * len(start)
-        return Way(task.up, up, _base(up, start)), Way(task.down, down, none), start
+        return Way(task.up, up, _base(up, start)), Way(task.down, down, none, weights), start
     up = _sweep_through(task.up)
     start = tuple(site.output for site in up[:-1])
     down = _sites(task.down, start[::-1])
-    return Way(task.up, up, (None,) * len(start)), Way(task.down, down, _base(down, start[::-1])), start
+    below = Way(task.down, down, _base(down, start[::-1]), weights)
+    return Way(task.up, up, (None,) * len(start)), below, start
 
 
 def _both(task: BothWays) -> FoundBoth:

@@ -17,7 +17,7 @@ from neurai_core.plugin import Plugin
 from neurai_core.specs import AlgorithmSpec, Config, Reference, Relaxes
 
 ALPHA_B = {PCMode.SWEIGHT_BISTRICT: 0.1, PCMode.BISTRICT: 0.01}
-MANY_INPUTS = 64  # beyond, the loss at the input end adds up over more numbers, and alpha_b makes up for it
+MANY = 64  # inputs, or activities of a map, from which on the defaults of alpha_b and precision make up for them
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,12 @@ class BiPCConfig(Config):
         description="weight of the downward predictions; by default 0.1 with shared weights, else 0.01, and with more "
         "than 64 inputs less in proportion",
     )
+    precision: float | None = Field(
+        None,
+        gt=0,
+        description="weight of the upward predictions of hidden layers beside the losses; by default 1, and beside an "
+        "alpha_b by default more in proportion where the inputs or a hidden map have more than 64 numbers",
+    )
     loss_scale: float | Literal["per_sample"] = Field(
         1.0,
         description="factor > 0 on both losses while relaxing, divided out of the gradients again; per_sample is the "
@@ -167,15 +173,23 @@ class BiPCConfig(Config):
         """``(alpha_f, alpha_b)``, the default of the mode filled in."""
         return self.alpha_f, ALPHA_B[PCMode(self.mode)] if self.alpha_b is None else self.alpha_b
 
-    def for_inputs(self, count: int) -> Self:
-        """The settings with ``alpha_b`` filled in for this number of inputs.
+    def for_inputs(self, count: int, largest: int = 0) -> Self:
+        """The settings with ``alpha_b`` and ``precision`` filled in.
 
-        >>> [BiPCConfig().for_inputs(count).alpha_b for count in (64, 640)]
-        [0.1, 0.01]
+        Args:
+            count: number of inputs.
+            largest: of activities in any hidden map, such as that of a convolution.
+
+        >>> full = [BiPCConfig().for_inputs(*counts) for counts in ((64,), (640,), (64, 512))]
+        >>> [(config.alpha_b, config.precision) for config in full]
+        [(0.1, 1.0), (0.01, 10.0), (0.1, 8.0)]
         """
-        if self.alpha_b is not None:
-            return self
-        return self.model_copy(update={"alpha_b": self.weights[1] / max(1.0, count / MANY_INPUTS)})
+        own = self.alpha_b is not None
+        alpha_b = self.weights[1] / (1.0 if own else max(1.0, count / MANY))
+        usual = 1.0 if own else max(1.0, max(count, largest) / MANY)
+        return self.model_copy(
+            update={"alpha_b": alpha_b, "precision": usual if self.precision is None else self.precision}
+        )
 
 
 bipc = Plugin(

@@ -15,6 +15,7 @@ from neurai_algorithms.bidirectional_spec import BiPCConfig, EtaTrace
 from neurai_algorithms.pc_task import half_square
 from neurai_algorithms.predictive_coding import build as build_pc
 from neurai_algorithms.predictive_coding_spec import PCConfig, PCMode
+from neurai_core.adapting import adapt
 from neurai_core.errors import DataError, ModelError, SettingsError, UsageError
 from neurai_core.layered import Layered, avg_pool, block, conv, dense, flatten, linear_layer, max_pool
 from neurai_core.losses import sum_squared_error
@@ -58,18 +59,21 @@ def equal(ours, theirs):
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-def written_energy(model, params, batch, hidden, alpha_f, alpha_b):
+def written_energy(model, params, batch, hidden, alpha_f, alpha_b, precision=1.0, over_positions=False):
     """F, from its formula: every layer by its apply, nothing of the rule."""
     (x, y), (down, down_params) = batch, reverse(model, params)
     up_in, down_in = (x, *hidden), (y, *hidden[::-1])
     ups = [f.apply(p, (), v)[0] for f, p, v in zip(model.layers, params, up_in, strict=True)]
     downs = [g.apply(p, (), v)[0] for g, p, v in zip(down.layers, down_params, down_in, strict=True)]
-    up = sum_squared_error(ups[-1], y) + sum(half_square(p - v) for p, v in zip(ups, hidden, strict=False))
-    back = sum_squared_error(downs[-1], x) + sum(half_square(p - v) for p, v in zip(downs, hidden[::-1], strict=False))
+    up = sum_squared_error(ups[-1], y) + precision * sum(half_square(p - v) for p, v in zip(ups, hidden, strict=False))
+    positions = [np.prod(v.shape[1:-1]) if over_positions else 1 for v in hidden[::-1]]
+    back = sum_squared_error(downs[-1], x) + sum(
+        half_square(p - v) / m for p, v, m in zip(downs, hidden[::-1], positions, strict=False)
+    )
     return alpha_f * up + alpha_b * back
 
 
-def descended(model, params, batch, n, eta=0.1, alpha_f=1.0, alpha_b=0.1):
+def descended(model, params, batch, n, eta=0.1, alpha_f=1.0, alpha_b=0.1, precision=1.0, **settings):
     """Gradients of F by the params after n steps of autodiff descent from the sweep up."""
     hidden, v = [], batch[0]
     for layer, own in list(zip(model.layers, params, strict=True))[:-1]:
@@ -77,10 +81,10 @@ def descended(model, params, batch, n, eta=0.1, alpha_f=1.0, alpha_b=0.1):
         hidden.append(v)
 
     def energy(hidden, params):
-        return written_energy(model, params, batch, tuple(hidden), alpha_f, alpha_b)
+        return written_energy(model, params, batch, tuple(hidden), alpha_f, alpha_b, precision, **settings)
 
     def step(_, hidden):
-        return [v - eta * g for v, g in zip(hidden, jax.grad(energy)(hidden, params), strict=True)]
+        return [v - eta / precision * g for v, g in zip(hidden, jax.grad(energy)(hidden, params), strict=True)]
 
     hidden = jax.lax.fori_loop(0, n, step, hidden)
     return energy(hidden, params), jax.grad(energy, argnums=1)(hidden, params)
@@ -92,10 +96,52 @@ def descended(model, params, batch, n, eta=0.1, alpha_f=1.0, alpha_b=0.1):
 @pytest.mark.parametrize(("mode", "name"), [(MODES[0], "cnn"), (MODES[1], "cnn"), (MODES[1], "mlp")])
 def test_the_gradients_are_those_of_the_energy_after_descent_on_it(x64, name, mode):
     model, params, batch = problem(NETWORKS[name], mode)
-    ours = estimate(model, params, batch, mode=mode, n=4, alpha_b=0.3, fresh=True, energy_trace=True)
-    energy, grads = jax.jit(lambda p, b: descended(model, p, b, 4, alpha_b=0.3))(params, batch)
+    ours = estimate(model, params, batch, mode=mode, n=4, eta=0.02, alpha_b=0.3, fresh=True, energy_trace=True)
+    energy, grads = jax.jit(lambda p, b: descended(model, p, b, 4, eta=0.02, alpha_b=0.3))(params, batch)
     close(ours.grads, grads)
     np.testing.assert_allclose(ours.aux["energy"][-1], energy, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("mode", "name"), [(MODES[0], "cnn"), (MODES[1], "cnn"), (MODES[0], "mlp")])
+def test_hidden_layers_keep_to_the_way_up_by_the_precision(x64, name, mode):
+    model, params, batch = problem(NETWORKS[name], mode)
+    given = {"alpha_b": 0.3, "precision": 5.0, "eta": 0.02}
+    ours = estimate(model, params, batch, mode=mode, n=4, fresh=True, energy_trace=True, **given)
+    energy, grads = jax.jit(lambda p, b: descended(model, p, b, 4, **given))(params, batch)
+    close(ours.grads, grads)
+    np.testing.assert_allclose(5 * ours.aux["energy"][-1], energy, rtol=1e-12)
+
+
+def test_by_default_larger_inputs_and_maps_are_brought_to_the_scale_of_the_small_ones(x64):
+    model, params, batch = problem(CNN)
+    ours = estimate(model, params, batch, n=3, eta=0.02, fresh=True)
+    # 128 inputs, twice as many as need no correction, and no hidden map has more.
+    given = {"alpha_b": 0.05, "precision": 2.0, "eta": 0.02, "over_positions": True}
+    close(ours.grads, jax.jit(lambda p, b: descended(model, p, b, 3, **given))(params, batch)[1])
+
+
+def test_by_default_a_small_dense_network_is_not_corrected(x64):
+    model, params, batch = problem(MLP)
+    equal(estimate(model, params, batch).grads, estimate(model, params, batch, alpha_b=0.1).grads)
+
+
+def test_precision_takes_away_the_reward_for_mere_growth_of_the_weights(x64):
+    """Of errors that no weights explain, as those of noisy labels: back-propagation leaves these weights alone."""
+    model, params, (x, _) = problem((mlp((6, 5, 3), "tanh"), (6,)), batch=40)
+    hidden = model.layers[0].apply(params[0], (), x)[0]
+    known = jnp.concatenate([hidden, jnp.ones((40, 1))], 1)
+    noise = jax.random.normal(jax.random.key(5), (40, 3))
+    y = model(params, x) + noise - known @ jnp.linalg.lstsq(known, noise)[0]
+    w = params[1]["up"]["w"]
+
+    def reward(precision):
+        grads = estimate(model, params, (x, y), alpha_b=1e-12, precision=precision, n=400).grads
+        return float(-jnp.vdot(grads[1]["up"]["w"], w))
+
+    assert np.abs(jax.grad(lambda p: sum_squared_error(model(p, x), y))(params)[1]["up"]["w"]).max() < 1e-9
+    one, hundred, thousand = (reward(p) for p in (1.0, 100.0, 1000.0))
+    assert one > 2 * hundred
+    np.testing.assert_allclose(thousand, hundred / 10, rtol=0.2)
 
 
 def test_inputs_are_from_after_the_last_move_and_errors_from_before_it(x64):
@@ -194,7 +240,16 @@ def test_the_reverse_of_a_convolution_is_the_adjoint_written_by_hand(x64, stride
         patch = np.einsum("bo,hwco->bhwc", np.asarray(v[:, i, j]), w)
         expected[:, i * stride : i * stride + 3, j * stride : j * stride + 3] += patch
     inside = expected[:, top : top + x.shape[1], left : left + x.shape[2]]
-    close(np.asarray(ours), inside + np.asarray(params[0]["down"]["b"]))
+    scale = x[0].size / v[0].size  # what the adjoint gives back is divided by outputs per input
+    close(np.asarray(ours), scale * inside + np.asarray(params[0]["down"]["b"]))
+
+
+def test_the_reverse_of_average_pooling_is_its_pseudo_inverse(x64):
+    both, params, _ = problem((Layered((avg_pool(2), flatten(), dense(3))), (4, 6, 2)))
+    down, down_params = reverse(both, params)
+    v = jax.random.normal(jax.random.key(4), (5, 2, 3, 2))
+    given_back = down.layers[-1].apply(down_params[-1], (), v)[0] - params[0]["down"]["b"]
+    close(both.layers[0].apply(params[0], (), given_back)[0], v)
 
 
 def test_separate_weights_have_the_structure_of_the_layers_without_its_bias(x64):
@@ -215,6 +270,17 @@ def test_parameters_of_a_plain_model_can_be_extended(x64, mode):
     assert jax.tree.structure(both) == jax.tree.structure(rule.init(MLP[0], jax.random.key(0), (6,)))
     named = neurai.algorithm("bpc", loss="mse", mode=mode)
     equal(named.extended(MLP[0], plain, key=jax.random.key(0), input_shape=(6,))[1], both)
+
+
+def test_parameters_of_half_precision_are_extended_in_their_own_type():
+    equinox = pytest.importorskip("equinox")
+    keys = jax.random.split(jax.random.key(0), 2)
+    convolution = equinox.nn.Conv2d(1, 2, 3, key=keys[0], dtype=jnp.bfloat16)  # takes inputs of its own type only
+    last = equinox.nn.Linear(72, 3, key=keys[1], dtype=jnp.bfloat16)
+    model = equinox.nn.Sequential([convolution, equinox.nn.Lambda(jnp.ravel), last])
+    plain = adapt(model, needs="layered").split(equinox.filter(model, equinox.is_array))[0]
+    both = BiPC("mse", "mse").init(model, jax.random.key(0), (1, 8, 8), params=plain)
+    assert {leaf.dtype for leaf in jax.tree.leaves(both)} == {jnp.dtype(jnp.bfloat16)}
 
 
 def test_one_tree_of_parameters_for_optax(x64):
@@ -343,6 +409,7 @@ def test_settings_survive_json():
         ({"eta": 0.0}, "eta"),
         ({"eta": float("nan")}, "eta"),
         ({"alpha_b": -1.0}, "alpha_b"),
+        ({"precision": 0.0}, "precision"),
         ({"mode": "strict"}, "mode"),
         ({"eta_trace": "import os"}, "eta_trace"),
         ({"loss_scale": -1.0}, "loss_scale"),
