@@ -7,7 +7,7 @@ included. What is a parameter's and what is an activity's is read off the progra
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, count
@@ -71,7 +71,7 @@ def named(model: Any, how: str = "auto") -> NamedModel:
     if how == "modules" and not isinstance(model, Layered) and _naming(model) is None:
         raise ModelError(
             f"The model is a {type(model).__name__}, which has no modules inside whose outputs could be named.",
-            hint='named(model, "auto") names the products of any function.',
+            hint='named(model, "auto"), or --activities auto, names the products of any function.',
         )
     return NamedModel(model, how)
 
@@ -99,7 +99,7 @@ class NamedModel(Wrapper):
         if self.how == "auto":
             return inner._replace(model=AutoNamed(inner.model))
         if isinstance(self.model, Layered):
-            return inner._replace(model=_with_named_layers(self.model))
+            return inner._replace(model=ModuleNamed(_with_named_layers(self.model), nullcontext))
         return inner._replace(model=ModuleNamed(inner.model, _naming(self.model)))
 
     def __call__(self, params: PyTree, x: PyTree) -> PyTree:

@@ -191,7 +191,7 @@ class Network:
         facts: dict[str, ActivityFacts] = {}
         for named, labels in zip(named_values(program), found, strict=True):
             known = facts.get(named.name, ActivityFacts(*named, ()))
-            facts[named.name] = known._replace(predictions=(*known.predictions, _predicted_from(labels)))
+            facts[named.name] = known._replace(predictions=(*known.predictions, predicted_from(labels)))
         return tuple(facts.values())
 
     def _read(self, params: PyTree, x: PyTree) -> tuple[Program, list[Any]]:
@@ -295,7 +295,7 @@ def _network(
         raise ModelError(
             f"{_undivided(function)}The model names {named}, so nothing in it can be an activity.",
             hint='Name values where they are computed, h = neurai.activity(h, "h1"), or let every matrix product and '
-            'convolution be named: neurai.named(model, "auto").',
+            'convolution be named: neurai.named(model, "auto"), on the command line --activities auto.',
         )
     check_named_values(places, sources_of(program, argument_labels(*arguments)).names, x)
     shapes = {named.name: named.shape for named in places}
@@ -345,6 +345,11 @@ def _check_given(activities: Activities, shapes: Mapping[str, Shape]) -> None:
             raise DataError(f"The activity {name!r} was given with shape {jnp.shape(value)}, expected {shapes[name]}.")
 
 
-def _predicted_from(labels: Labels) -> PredictedFrom:
+def predicted_from(labels: Labels) -> PredictedFrom:
+    """What enters a value directly, from its labels.
+
+    >>> predicted_from(frozenset({"h", INPUT}))
+    PredictedFrom(parameters=(), activities=('h',), inputs=True)
+    """
     activities = sorted(one for one in labels if isinstance(one, str))
     return PredictedFrom(parameters_among(labels), tuple(activities), INPUT in labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from neurai_core.cli.options import (
+    ActivitiesFlag,
     AlignFlag,
     BatchFlag,
     ConfigFlag,
@@ -41,6 +42,7 @@ def show(
     rule: RuleFlag = None,
     sets: SetFlags = None,
     model: ModelFlag = None,
+    activities: ActivitiesFlag = None,
     data: DataFlag = None,
     surrogate: SurrogateFlag = None,
     set_surrogate: SetSurrogateFlags = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -25,6 +25,12 @@ def complete_data(incomplete: str) -> list[str]:
 def complete_surrogate(incomplete: str) -> list[str]:
     """Names of surrogates that begin so."""
     return _complete("surrogate", incomplete)
+
+
+def complete_activities(incomplete: str) -> list[str]:
+    """What may relax."""
+    ways, _ = get_args(RunSettings.model_fields["activities"].annotation)
+    return [way for way in get_args(ways) if way.startswith(incomplete)]
 
 
 def complete_name(incomplete: str) -> list[str]:
@@ -66,6 +72,7 @@ def _settings_option(flag: str, owner: str) -> Any:
 
 RuleFlag = Annotated[str | None, _run_option("rule", autocompletion=complete_rule)]
 ModelFlag = Annotated[str | None, _run_option("model")]
+ActivitiesFlag = Annotated[str | None, _run_option("activities", autocompletion=complete_activities)]
 DataFlag = Annotated[str | None, _run_option("data", autocompletion=complete_data)]
 SurrogateFlag = Annotated[str | None, _run_option("surrogate", autocompletion=complete_surrogate)]
 StepsFlag = Annotated[int | None, _run_option("steps")]

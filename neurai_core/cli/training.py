@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from neurai_core.cli.options import (
+    ActivitiesFlag,
     AlignFlag,
     BatchFlag,
     ConfigFlag,
@@ -43,6 +44,7 @@ def train(
     rule: RuleFlag = None,
     sets: SetFlags = None,
     model: ModelFlag = None,
+    activities: ActivitiesFlag = None,
     data: DataFlag = None,
     surrogate: SurrogateFlag = None,
     set_surrogate: SetSurrogateFlags = None,

@@ -43,6 +43,12 @@ class RunSettings(Config):
         min_length=1,
         description="network: mlp:WIDTHS, cnn:CHANNELS, snn:WIDTHS, module:attribute or file.py:attribute",
     )
+    activities: Literal["layers", "named", "modules", "auto"] | None = Field(
+        None,
+        description="what relaxes, for rules that take networks: layers; named, what the model names; modules, what "
+        "every module returns; or auto, every product with a parameter. Without it layers, where the model comes apart "
+        "into them, else named",
+    )
     data: str = Field("digits", min_length=1, description="data set by name, idx:FOLDER or npz:FILE")
     surrogate: str | None = Field(
         None, min_length=1, description=f"surrogate by name, for spiking networks, which take {SURROGATE} without it"
@@ -377,7 +383,7 @@ def _checked(settings: RunSettings, merged: _Layer) -> Chosen:
     sources |= {f"data.{key}": sources["data"] for key in path}
     sources |= {key: at for key, at in merged.sources.items() if "." in key}
     chosen = Chosen(settings.model_copy(update={"data": name}), parts, sources, dict(merged.record))
-    settings = chosen.settings.model_copy(update={"steps": _steps(chosen), "surrogate": _surrogate(chosen)})
+    settings = chosen.settings.model_copy(update=_fitting(chosen))
     used = {"rule": settings.rule, "data": name} | ({"surrogate": settings.surrogate} if settings.surrogate else {})
     for part, owner in used.items():
         _refuse_unused(part, REGISTRY.settings(PARTS[part], owner, parts[part]), sources)
@@ -390,6 +396,30 @@ def _refuse_unused(part: str, config: Config, sources: Mapping[str, str]) -> Non
         source = sources.get(f"{part}.{name}", "")
         if source.startswith("--"):
             raise SettingsError(f"{source} got {name}, which has no meaning {where}.", "Leave it out.")
+
+
+def _fitting(chosen: Chosen) -> dict[str, Any]:
+    """What is left of the settings that not every rule, network or data set has a use for."""
+    return {"activities": _activities(chosen), "steps": _steps(chosen), "surrogate": _surrogate(chosen)}
+
+
+def _activities(chosen: Chosen) -> str | None:
+    """What relaxes; an error when it was asked for together with a rule that takes no networks."""
+    rule, at = chosen.settings.rule, chosen.sources["activities"]
+    if chosen.settings.activities is None or _needs(rule) == "network":
+        return chosen.settings.activities
+    if at.startswith("--") or at == chosen.sources["rule"]:
+        names = ", ".join(REGISTRY.names("algorithm", "network")) or "none is installed"
+        raise SettingsError(
+            f"{at} chooses activities, and the rule {rule!r} takes no networks.".replace("--set", "--set activities"),
+            f"Rules that do: {names}. For {rule!r}, leave it out.",
+        )
+    chosen.sources["activities"] = "default"
+    return None
+
+
+def _needs(rule: str) -> str:
+    return cast(AlgorithmSpec, REGISTRY.spec("algorithm", rule)).needs
 
 
 def _steps(chosen: Chosen) -> int | None:

@@ -14,12 +14,12 @@ import numpy as np
 import optax
 
 import neurai_core as neurai
-from neurai_core.adapting import adapt
 from neurai_core.arrays import PyTree, shape_text
 from neurai_core.errors import DataError, ModelError, SettingsError
 from neurai_core.layered import check_forward
 from neurai_core.losses import accuracy_function, cross_entropy, loss_function, sum_cross_entropy
 from neurai_core.rule import Objective, Rule, check_objective, objective
+from neurai_core.training.activities import seen
 from neurai_core.training.data import Dataset, check, steps_per_epoch
 from neurai_core.training.networks import network
 from neurai_core.training.optimizers import optimizer
@@ -104,7 +104,7 @@ def prepare(chosen: Chosen) -> Task:
     spike = settings.surrogate and neurai.surrogate(settings.surrogate, **chosen.parts["surrogate"])
     found = network(settings.model, read.input_shape, _n_outputs(read), key, surrogate=spike, steps=settings.steps)
     data = _reshaped(read, "x", (math.prod(read.input_shape),)) if found.flat else read
-    adapted = adapt(found.model, needs=_needs(settings.rule), input_shape=data.input_shape)
+    adapted = seen(found.model, settings.activities, needs=_needs(settings.rule), input_shape=data.input_shape)
     params, model_state = adapted.split(found.params)
     model, extended = adapted.model, getattr(rule, "extended", None)
     if extended is not None:
