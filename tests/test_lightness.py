@@ -72,6 +72,7 @@ OFFERED = {
     "named_values",
     "network",
     "network_relaxation",
+    "naming_values",
     "terms",
     "grads.base",
     "training.data",
