@@ -87,7 +87,8 @@ def _curvature(task: NetworkTask, outputs: PyTree) -> Scalar | None:
     """Of the energy at the feed-forward pass of a few examples; None where nobody asks."""
     if not task.config.stable or task.config.corrector is not None:
         return None
-    few = task.few(looked_at(batch_size(task.x)), widened(outputs))
+    rows = looked_at(batch_size(task.x))
+    few = task.few(rows, widened(outputs))
     shapes = few.network.shapes_at((few.params, few.model_state), few.x)
     start = {name: jnp.zeros(shape, few.dtypes[name]) for name, shape in shapes.items()}
-    return curvature_of(jax.grad(partial(_energy, few)), start)
+    return curvature_of(jax.grad(partial(_energy, few)), start, rows)

@@ -187,6 +187,7 @@ def feedforward_curvature(task: NetworkTask, outputs: PyTree) -> Scalar | None:
     """Of the energy at the feed-forward pass of a few examples; None where nobody asks."""
     if not task.config.stable or task.config.corrector is not None:
         return None
-    few = task.few(looked_at(batch_size(task.x)), widened(outputs))
+    rows = looked_at(batch_size(task.x))
+    few = task.few(rows, widened(outputs))
     here = Around(few.network.function, *few.arguments)
-    return curvature_of(jax.grad(partial(_energy, few, here)), {name: zeros(at) for name, at in here.at.items()})
+    return curvature_of(jax.grad(partial(_energy, few, here)), {k: zeros(at) for k, at in here.at.items()}, rows)

@@ -21,9 +21,22 @@ ALLOWED = 1.5  # step times curvature up to which a step is left alone
 SAFE = 1.0  # the same of the step that is taken instead
 
 
-def curvature_of(uphill: Callable[[PyTree], PyTree], at: PyTree) -> Scalar:
-    """The largest curvature of an energy, from its derivatives."""
-    return largest_curvature(uphill, at, ITERATIONS)
+def curvature_of(uphill: Callable[[PyTree], PyTree], at: PyTree, rows: int | None = None) -> Scalar:
+    """The largest curvature of an energy, from its derivatives.
+
+    Args:
+        uphill: activities -> derivatives of the energy by them.
+        at: activities, batch axis first, or somewhere else where ``rows`` says how long it is.
+        rows: number of examples. Where the first axis of an activity is another one, that of a loop or of time, all
+            examples are taken for one.
+    """
+    if rows is None or all(leaf.shape[0] == rows for leaf in jax.tree.leaves(at)):
+        return largest_curvature(uphill, at, ITERATIONS)
+
+    def together(one: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf[None], uphill(jax.tree.map(lambda leaf: leaf[0], one)))
+
+    return largest_curvature(together, jax.tree.map(lambda leaf: leaf[None], at), ITERATIONS)
 
 
 def looked_at(batch: int) -> int:

@@ -196,6 +196,25 @@ def test_gradients_have_the_types_of_the_parameters(dtype, params, batch):
         assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(found.grads))
 
 
+@pytest.mark.parametrize("mode", ["strict", "error", "incremental"])
+def test_layers_in_a_loop_relax(mode, batch):
+    """The activity has the axis of the loop in front."""
+
+    def deep(params, x):
+        def layer(h, w):
+            return neurai.activity(jnp.tanh(h @ w), "layers"), None
+
+        return jax.lax.scan(layer, x @ params["in"], params["layers"])[0] @ params["out"]
+
+    keys = jax.random.split(jax.random.key(5), 3)
+    shapes = {"in": (6, 7), "layers": (4, 7, 7), "out": (7, 3)}
+    params = {k: jax.random.normal(key, s) / 2 for key, (k, s) in zip(keys, shapes.items(), strict=True)}
+    found = estimate(deep, params, batch, mode=mode, eta=0.3, n=30)
+    assert 0 < float(found.aux["step_scale"]) <= 1
+    assert float(found.aux.get("energy_change", -1.0)) < 0
+    assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(found.grads["layers"]))
+
+
 def test_outputs_alone_are_no_activities(batch):
     def shallow(params, x):
         return neurai.activity(x @ params, "y")
