@@ -25,4 +25,3 @@ from __future__ import annotations
 
 from neurai_core.changes.around import Around as Around
 from neurai_core.changes.cone import Stage as Stage
-from neurai_core.changes.table import is_exact as is_exact

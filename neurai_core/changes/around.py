@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree
 from neurai_core.changes.arithmetic import apart, as_dtype, change_dtype
@@ -24,7 +25,7 @@ class Around:
     """A function seen at one point, whose named values may move.
 
     The function is evaluated once, here. Afterwards changes of its named values give changes of what it computes,
-    without cancellation however small they are.
+    without cancellation however small they are. What changes need of the point is kept, rematerialized or not.
 
     Args:
         function: any function of JAX that names values by `jax.ad_checkpoint.checkpoint_name`.
@@ -42,7 +43,6 @@ class Around:
         ModelError: a name inside ``while`` or ``cond``, or twice with different shapes.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> from jax.ad_checkpoint import checkpoint_name
         >>> def function(w, x):
         ...     return jnp.tanh(w * checkpoint_name(jnp.exp(x), "h"))
@@ -56,7 +56,7 @@ class Around:
 
     def __init__(self, function: Callable[..., PyTree], *args: PyTree) -> None:
         program = read_program(function, *args, inline=JITS | REMATS)
-        leaves = [jax.numpy.asarray(leaf) for leaf in jax.tree.leaves(args)]
+        leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(args)]
         reach = dependence(program, [NONE] * len(leaves))
         self.depends: Mapping[str, tuple[Names, ...]] = dict(reach.predictions)
         self.outputs_depend: Names = NONE.union(*reach.outputs)
@@ -75,7 +75,7 @@ class Around:
     ) -> tuple[PyTree, dict[str, tuple[Any, ...]]]:
         """The change of the outputs and of every prediction, for changes of named values.
 
-        Differentiable: its derivative is that of the function at the moved point. At zero both are those at the point.
+        Differentiable: its derivative is that of the function at the moved point.
 
         Args:
             named: name -> change, of the shape of the value, in 32 bits at least; None, or left out, for none.
@@ -83,7 +83,8 @@ class Around:
                 is spared.
 
         Returns:
-            The tree of the outputs and name -> one for each prediction. None is zero, whatever the changes are.
+            The tree of the outputs, and name -> one for each prediction. None is zero, whatever the changes are; the
+            change of a whole number is one, that of a truth value whether it differs.
 
         Raises:
             UnknownName: a name that the function does not give.
@@ -110,7 +111,7 @@ class Around:
             raise UnknownName(f"No value is named {name!r}.{did_you_mean(name, self.at)}", _listed(self.at))
         if change is None:
             return None
-        value = self.at[name]
+        value, change = self.at[name], jnp.asarray(change)
         if change.shape != value.shape:
             raise ModelError(f"The change of {name!r} has shape {change.shape}; the value has {value.shape}.")
         change = as_dtype(change, change_dtype(value.dtype))

@@ -39,8 +39,3 @@ def rule_of(equation: Equation) -> Rule:
 def _dtype(operand: Operand) -> Any:
     aval: Any = operand.aval
     return aval.dtype
-
-
-def is_exact(equation: Equation) -> bool:
-    """Whether an operation has a rule that keeps the digits of small changes."""
-    return rule_of(equation) is not plain

@@ -102,6 +102,14 @@ def test_any_tree_of_outputs_and_whole_numbers_among_them():
     assert changes["floor"].tolist() == [0, 1]
 
 
+def test_arguments_may_be_keys_and_whole_numbers():
+    def function(key, place, x):
+        return checkpoint_name(x, "h")[place] * jax.random.normal(key)
+
+    here = Around(function, jax.random.key(0), 1, jnp.arange(3.0))
+    assert relative(here.changes({"h": np.ones(3)})[0], jax.random.normal(jax.random.key(0))) < 1e-6
+
+
 def test_a_change_of_nothing_is_nothing():
     here = around_chain()
     outputs, predictions = here.changes({"h0": None})

@@ -35,7 +35,7 @@ JAX = {
     "swish": jax.nn.swish,
     "tanh": jnp.tanh,
 }
-OURS = {f"our {name}": activation for name, activation in ACTIVATIONS.items()}
+OURS = {f"our {name}": activation for name, activation in ACTIVATIONS.items() if activation not in JAX.values()}
 ALL = {**JAX, **OURS}
 KINKS = (-3.0, -1.0, 0.0, 1.0, 2.0, 3.0, 6.0)
 CHANGES = (1e-25, 1e-12, 1e-7, 1e-3, 0.3, 0.9, 1.5, 4.0)
