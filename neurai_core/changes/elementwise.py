@@ -38,29 +38,21 @@ Keep = Callable[[Array, Array], Any]
 LN2 = float(np.log(2))
 
 
-def known(difference: Difference, keep: Keep = lambda a, y: (), slope: Elementwise | None = None) -> Rule:
+def known(difference: Difference, keep: Keep = lambda a, y: ()) -> Rule:
     """The rule of a function with a formula.
 
     Args:
         difference: ``(a, kept, u) -> f(a + u) - f(a)``.
         keep: ``(a, f(a)) -> kept``, what depends on a alone.
-        slope: f', if it shares work with the difference; that of JAX if left out.
     """
-    # Traced once per shape, however often the function occurs and is visited.
-    difference = jax.jit(difference, inline=True)
-    slope = None if slope is None else jax.jit(slope, inline=True)
+    difference = jax.jit(difference, inline=True)  # traced once per shape, however often it is visited
 
     def change(values: Values, kept: Any, changes: Changes) -> list[Any]:
         return [difference(values[0], kept, changes[0])]
 
-    def along_slope(values: Values, tangents: Values) -> list[Any]:
-        assert slope is not None
-        return [None if tangents[0] is None else slope(values[0]) * tangents[0]]
-
     def rule(equation: Equation, values: Values, results: Values, moving: Sequence[bool]) -> Partial:
-        derivative = derivative_of(partial(bind, equation)) if slope is None else along_slope
         a = wide(values[0])
-        return Partial(exact(derivative, change), (a,), keep(a, wide(results[0])))
+        return Partial(exact(derivative_of(partial(bind, equation)), change), (a,), keep(a, wide(results[0])))
 
     return rule
 
@@ -199,38 +191,25 @@ def angle(equation: Equation, values: Values, results: Values, moving: Sequence[
 # ---------------------------------------------------------------------------- tanh and sigmoid
 
 
-def _tanh(a: Array, left: Array, u: Array) -> Array:
-    return _risen(a, a + u, u, left)
+def _tanh(a: Array, kept: tuple[Array, Array], u: Array) -> Array:
+    y, slope = kept
+    return _risen(y, slope, jnp.tanh(u), lambda: jnp.tanh(a + u) - y)
 
 
-def _sigmoid(a: Array, left: Array, u: Array) -> Array:
-    return _risen(a / 2, (a + u) / 2, u / 2, left) / 2
+def _sigmoid(a: Array, kept: tuple[Array, Array], u: Array) -> Array:
+    y, slope = kept
+    return _risen(2 * y - 1, 2 * slope, jnp.tanh(u / 2), lambda: jax.nn.sigmoid(a + u) - y)
 
 
-def _risen(a: Array, b: Array, u: Array, left: Array) -> Array:
-    """tanh b - tanh a. Where 1 + t s cancels, a is far from 0 and u leads back: from what is left to 1 or -1."""
-    t, s = jnp.where(a > 0, 1 - left, left - 1), jnp.tanh(u)
+def _risen(t: Array, slope: Array, s: Array, far: Callable[[], Array]) -> Array:
+    """slope s / (1 + t s). Where 1 + t s cancels, u leads far back from far out, and the plain difference will do."""
     near = t * s > -0.5
-    after = _left(b)
-    same = jnp.where(a > 0, left - after, after - left)
-    across = jnp.where(a > 0, left + after - 2, 2 - left - after)
-    far = jnp.where((a > 0) == (b > 0), same, across)
-    return jnp.where(near, left * (2 - left) * s / jnp.where(near, 1 + t * s, 1), far)
-
-
-def _left(a: Array) -> Array:
-    """1 - |tanh a|, with all digits."""
-    smaller = jnp.exp(-2 * jnp.abs(a))
-    return 2 * smaller / (1 + smaller)
-
-
-def _tanh_slope(a: Array) -> Array:
-    left = _left(a)
-    return left * (2 - left)
+    return jnp.where(near, slope * s / jnp.where(near, 1 + t * s, 1), far())
 
 
 def _sigmoid_slope(a: Array) -> Array:
-    return _tanh_slope(a / 2) / 4
+    """With all digits where the sigmoid is near 1, too."""
+    return jax.nn.sigmoid(a) * jax.nn.sigmoid(-a)
 
 
 # ---------------------------------------------------------------------------- by the mean of the slope
@@ -311,8 +290,8 @@ ELEMENTWISE: dict[str, Rule] = {
     "sinh": known(_sinh, _value),
     "cosh": known(_cosh, _value),
     "atanh": known(_atanh, _value),
-    "tanh": known(_tanh, lambda a, y: _left(a), _tanh_slope),
-    "logistic": known(_sigmoid, lambda a, y: _left(a / 2), _sigmoid_slope),
+    "tanh": known(_tanh, lambda a, y: (y, 4 * _sigmoid_slope(2 * a))),
+    "logistic": known(_sigmoid, lambda a, y: (y, _sigmoid_slope(a))),
     "erf": by_slope(lax.erf, _bell, _erf_far, _rest),
     "erfc": by_slope(lax.erfc, _bell, _erfc_far, _rest),
     "erf_inv": by_slope(lax.erf_inv, lambda a: (1 - jnp.abs(a)) / 8),

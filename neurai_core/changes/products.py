@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,23 +15,37 @@ from neurai_core.programs import Equation
 
 
 def product(equation: Equation, values: Values, results: Values, moving: Sequence[bool]) -> Partial:
-    """Of two operands, of any kind: elementwise, of matrices, a convolution."""
-    is_matrix = equation.primitive.name != "mul"
-    a, b = values if is_matrix else map(wide, values)
-
-    def times(x: Any, y: Any) -> Any:
-        if not is_matrix:
-            return x * y
-        return wide(bind(equation, as_dtype(x, values[0].dtype), as_dtype(y, values[1].dtype))[0])
+    """Elementwise."""
 
     def change(a: Any, b: Any, changes: Changes) -> list[Any]:
-        u, v = changes
-        if u is None:
-            return [times(a, v)]
-        through_left = times(u, moved(b, v))
-        return [through_left if v is None else through_left + times(a, v)]
+        return [_by_parts(a, b, changes, lambda x, y: x * y)]
 
+    a, b = map(wide, values)
     return Partial(change, a if moving[1] else None, b if moving[0] else None)
+
+
+def matrix_product(equation: Equation, values: Values, results: Values, moving: Sequence[bool]) -> Partial:
+    """Of matrices, or a convolution, in the dtype of the values."""
+    dtypes = [value.dtype for value in values]
+
+    def times(x: Any, y: Any) -> Any:
+        return wide(bind(equation, *map(as_dtype, (x, y), dtypes))[0])
+
+    def change(values: Values, _: Any, changes: Changes) -> list[Any]:
+        a, b = values
+        return [_by_parts(a, b, changes, times)]
+
+    if all(moving):  # pulled back by two products, where the terms would take three
+        return Partial(exact(derivative_of(partial(bind, equation)), change), tuple(values), ())
+    return Partial(change, (values[0] if moving[1] else None, values[1] if moving[0] else None), ())
+
+
+def _by_parts(a: Any, b: Any, changes: Changes, times: Callable[[Any, Any], Any]) -> Any:
+    u, v = changes
+    if u is None:
+        return times(a, v)
+    through_left = times(u, moved(b, v))
+    return through_left if v is None else through_left + times(a, v)
 
 
 def quotient(equation: Equation, values: Values, results: Values, moving: Sequence[bool]) -> Partial:
@@ -103,6 +117,6 @@ def polynomial(equation: Equation, values: Values, results: Values, moving: Sequ
     return Partial(change, tuple(map(wide, values)))
 
 
-MATRIX: dict[str, Rule] = {"dot_general": product, "conv_general_dilated": product}
+MATRIX: dict[str, Rule] = {"dot_general": matrix_product, "conv_general_dilated": matrix_product}
 PRODUCTS: dict[str, Rule] = {"mul": product, "div": quotient, "square": square, "polynomial": polynomial}
 POWERS: dict[str, Rule] = {"pow": power, "integer_pow": integer_power}

@@ -297,6 +297,12 @@ def test_a_sweep_costs_one_product_up_and_one_down_per_prediction():
     assert count(jax.grad(lambda d: energy(here, d)), small(here)) == 2 * 5
 
 
+def test_a_product_of_two_that_move_costs_two_up_and_two_down():
+    here = Around(lambda x: checkpoint_name(x, "a") @ checkpoint_name(jnp.sin(x), "b"), jnp.ones((3, 3)))
+    squared = jax.grad(lambda deltas: jnp.sum(here.changes(deltas)[0] ** 2))
+    assert compiled_products(squared, small(here)) == 4
+
+
 def test_what_has_not_moved_costs_nothing():
     here = around_chain(6)
     deltas = {**small(here, ["h4"]), "h3": jnp.zeros((2, WIDTH))}
