@@ -111,7 +111,6 @@ def test_a_model_without_names_is_told_both_ways_out_and_nothing_is_left(neurai:
         (["--activities", "automatic"], "activities"),
         (["--activities", "layers", "--model", "OWN:opaque"], "--activities auto"),
         (["--activities", "modules", "--model", "OWN:opaque"], "--activities auto"),
-        (["--activities", "auto", "--set", "mode=exact"], "mode exact sees models in layers only"),
     ],
 )
 def test_what_does_not_fit_is_said(neurai: Run, own: str, tmp_path: Path, words: list[str], said: str) -> None:
