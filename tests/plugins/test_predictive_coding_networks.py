@@ -17,17 +17,12 @@ from neurai_core.models import mlp
 SIZES = (6, 8, 7, 5, 3)
 MODES = (
     {"mode": "strict"},
-    {"mode": "strict", "fresh": True},
-    {"mode": "strict", "light_cone": False, "loss_scale": "per_sample"},
+    {"mode": "strict", "light_cone": False, "loss_scale": "per_sample", "fresh": True},
     {"mode": "strict", "eta": 1.5},  # shrunk
-    {"mode": "strict", "eta": "cosine_decay_schedule(0.2, 20)"},
     {"mode": "strict", "corrector": "sgd(0.1, momentum=0.5)"},
-    {"mode": "strict", "tol": 1e-3, "n": 100},
     {"mode": "strict", "remat": True},
-    {"mode": "fixed_pred"},
     {"mode": "fixed_pred", "fresh": True, "n": 7},
     {"mode": "exact"},
-    {"mode": "incremental"},
     {"mode": "incremental", "optimizer": "sgd(0.01)", "n": 5},
 )
 
@@ -110,7 +105,7 @@ class Compact(linen.Module):
         return linen.Dense(3)(h + linen.Dense(8)(linen.tanh(h)))
 
 
-@pytest.mark.parametrize("mode", ["strict", "error", "fixed_pred", "exact", "incremental"])
+@pytest.mark.parametrize("mode", ["strict", "error", "incremental"])
 def test_a_module_with_a_forward_pass_of_its_own_trains_after_one_word(mode, batch):
     model = Compact()
     params = model.init(jax.random.key(0), batch[0])
@@ -187,16 +182,15 @@ def test_batch_statistics_are_updated_once_per_batch(batch):
     assert_close(after["batch_stats"], once["batch_stats"], 1e-6)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_gradients_have_the_types_of_the_parameters(dtype, params, batch):
-    params = jax.tree.map(lambda p: p.astype(dtype), params)
-    for mode in ("strict", "error", "fixed_pred", "exact"):
-        found = estimate(named_mlp, params, batch, mode=mode)
-        assert {leaf.dtype for leaf in jax.tree.leaves(found.grads)} == {jnp.dtype(dtype)}
-        assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(found.grads))
+@pytest.mark.parametrize("mode", ["strict", "error"])
+def test_gradients_have_the_types_of_the_parameters(mode, params, batch):
+    params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
+    found = estimate(named_mlp, params, batch, mode=mode)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found.grads)} == {jnp.dtype(jnp.bfloat16)}
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(found.grads))
 
 
-@pytest.mark.parametrize("mode", ["strict", "error", "incremental"])
+@pytest.mark.parametrize("mode", ["strict", "error"])
 def test_layers_in_a_loop_relax(mode, batch):
     """The activity has the axis of the loop in front."""
 
