@@ -721,7 +721,7 @@ def output_shape(layer: Layer | Layered, params: PyTree, model_state: PyTree, in
     Raises:
         ModelError: the layer makes nothing of its input, or something else than one array.
     """
-    x = jax.ShapeDtypeStruct((1, *input_shape), float_type(params))
+    x = jax.ShapeDtypeStruct((1, *input_shape), jax.dtypes.canonicalize_dtype(float_type(params)))
     y = jax.eval_shape(lambda p, s, x: layer.apply(p, s, x)[0], params, model_state, x)
     _check_not_empty(y, x)
     return tuple(one_array(y).shape[1:])

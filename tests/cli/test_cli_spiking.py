@@ -99,7 +99,7 @@ SPIKING = ("--data", "spiking-digits", "--model", "snn:8")
         (["--data", "spiking-digits", "--model", "snn:recurrent"], "names no width of spiking neurons"),
         (["--data", "spiking-digits", "--model", "snn:8,recurent"], "Did you mean 'recurrent'"),
         (["--model", "snn:8,rate,latency", "--steps", "5"], "names the codes rate and latency"),
-        ([*SPIKING, "--rule", "pc"], "needs a model in layers"),
+        ([*SPIKING, "--rule", "pc"], "names no value"),
         (["--rule", "eprop"], "E-prop trains a SpikingNetwork"),
     ],
 )

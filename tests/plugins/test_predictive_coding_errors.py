@@ -37,7 +37,7 @@ def registered():
         ({"loss_scale": 0}, "loss_scale: input should be a finite number greater than 0"),
         ({"loss_scale": "per_batch"}, "per_sample"),
         ({"tol": -1.0}, "tol: input should be greater than or equal to 0"),
-        ({"mode": "strikt"}, "mode: input should be 'strict', 'fixed_pred', 'exact' or 'incremental'"),
+        ({"mode": "strikt"}, "mode: input should be 'strict', 'fixed_pred', 'exact', 'incremental' or 'error'"),
         ({"mode": "bistrict"}, "mode: input should be 'strict'"),
         ({"corrector": 3}, "corrector"),
         ({"mode": "fixed_pred", "corrector": "adam(0.1)"}, "corrector has no meaning in mode fixed_pred"),
