@@ -406,7 +406,7 @@ def _fitting(chosen: Chosen) -> dict[str, Any]:
 def _activities(chosen: Chosen) -> str | None:
     """What relaxes; an error when it was asked for together with a rule that takes no networks."""
     rule, at = chosen.settings.rule, chosen.sources["activities"]
-    if chosen.settings.activities is None or _needs(rule) == "network":
+    if chosen.settings.activities is None or needs_of(rule) == "network":
         return chosen.settings.activities
     if at.startswith("--") or at == chosen.sources["rule"]:
         names = ", ".join(REGISTRY.names("algorithm", "network")) or "none is installed"
@@ -418,7 +418,12 @@ def _activities(chosen: Chosen) -> str | None:
     return None
 
 
-def _needs(rule: str) -> str:
+def needs_of(rule: str) -> str:
+    """What a rule must see of a model.
+
+    >>> needs_of("bp")
+    'callable'
+    """
     return cast(AlgorithmSpec, REGISTRY.spec("algorithm", rule)).needs
 
 

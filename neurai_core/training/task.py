@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,7 +23,7 @@ from neurai_core.training.activities import seen
 from neurai_core.training.data import Dataset, check, steps_per_epoch
 from neurai_core.training.networks import network
 from neurai_core.training.optimizers import optimizer
-from neurai_core.training.settings import Chosen, RunSettings
+from neurai_core.training.settings import Chosen, RunSettings, needs_of
 from neurai_core.transforms import with_alignment
 
 
@@ -104,7 +104,7 @@ def prepare(chosen: Chosen) -> Task:
     spike = settings.surrogate and neurai.surrogate(settings.surrogate, **chosen.parts["surrogate"])
     found = network(settings.model, read.input_shape, _n_outputs(read), key, surrogate=spike, steps=settings.steps)
     data = _reshaped(read, "x", (math.prod(read.input_shape),)) if found.flat else read
-    adapted = seen(found.model, settings.activities, needs=_needs(settings.rule), input_shape=data.input_shape)
+    adapted = seen(found.model, settings.activities, needs=needs_of(settings.rule), input_shape=data.input_shape)
     params, model_state = adapted.split(found.params)
     model, extended = adapted.model, getattr(rule, "extended", None)
     if extended is not None:
@@ -134,10 +134,6 @@ def _n_steps(settings: RunSettings, data: Dataset) -> int:
     if steps >= 2**31:
         raise SettingsError(f"{settings.epochs} epochs are {steps} steps; at most {2**31 - 1} can be counted.")
     return steps
-
-
-def _needs(rule: str) -> str:
-    return cast(neurai.AlgorithmSpec, neurai.spec("algorithm", rule)).needs
 
 
 def _n_outputs(data: Dataset) -> int:
