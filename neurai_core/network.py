@@ -166,10 +166,6 @@ class Network:
         at = {named.name: value for named, value in zip(places, values, strict=True)}
         return jax.tree.unflatten(program.structure, outputs), _by_name(places, found), at
 
-    def shapes_at(self, params: PyTree, x: PyTree) -> dict[str, Shape]:
-        """The shapes of the activities for a batch of another size."""
-        return {named.name: named.shape for named in named_values(self._read(params, x)[0])}
-
     def facts(self, params: PyTree, x: PyTree) -> tuple[ActivityFacts, ...]:
         """The activities, their shapes, and which parameters learn from which prediction.
 

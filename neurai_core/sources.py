@@ -45,11 +45,19 @@ def argument_labels(params: PyTree, model_state: PyTree, x: PyTree) -> list[Labe
     >>> argument_labels({"w": 1.0}, (), 2.0)
     [frozenset({Parameter(position=0, path='w')}), frozenset({Other(what='the input')})]
     """
-    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
-    texts = (jax.tree_util.keystr(path, simple=True, separator=".") for path in paths)
-    own = [Parameter(position, text or "params") for position, text in enumerate(texts)]
+    own = [Parameter(position, path) for position, path in enumerate(parameter_paths(params))]
     others = [*[COLLECTION] * len(jax.tree.leaves(model_state)), *[INPUT] * len(jax.tree.leaves(x))]
     return [frozenset([label]) for label in (*own, *others)]
+
+
+def parameter_paths(params: PyTree) -> list[str]:
+    """Where every leaf is in a tree of parameters, as ``layers.0.weight``; ``params`` where it is all of it.
+
+    >>> parameter_paths([{"w": 1.0}, 2.0]), parameter_paths(1.0)
+    (['0.w', '1'], ['params'])
+    """
+    paths = (path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0])
+    return [jax.tree_util.keystr(path, simple=True, separator=".") or "params" for path in paths]
 
 
 def parameters_among(labels: Labels) -> tuple[str, ...]:

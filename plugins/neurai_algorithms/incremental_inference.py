@@ -14,6 +14,7 @@ an optimizer that divides by the size of gradients, such as Adam, would make ste
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -22,8 +23,9 @@ import jax.numpy as jnp
 import optax
 
 from neurai_algorithms.differences import like, subtract, widened
+from neurai_algorithms.network_task import NetworkTask
 from neurai_algorithms.optax_texts import made
-from neurai_algorithms.pc_task import Found, Task, half_square, root_mean_square
+from neurai_algorithms.pc_task import Found, Task, half_square
 from neurai_algorithms.stable_step import limited_steps, step_scale
 from neurai_algorithms.strict_relaxation import feedforward_curvature
 from neurai_core.arrays import PyTree, Scalar, tree_scale
@@ -33,7 +35,7 @@ from neurai_core.relaxation import relax
 class Moving(NamedTuple):
     """What a sweep moves: beliefs v_1..v_{L-1}, parameters, and the state of their optimizer."""
 
-    beliefs: tuple[PyTree, ...]
+    beliefs: PyTree
     params: PyTree
     carry: PyTree
 
@@ -49,22 +51,46 @@ def incremental(task: Task, carry: PyTree) -> tuple[Found, PyTree]:
     Returns:
         What was found, and the optimizer's state.
     """
-    config = task.config
     predictions, states = _feedforward(task)
-    optimizer, functions = optimizer_of(config), [task.layer_function(l) for l in range(len(task.model))]
+    functions = [task.layer_function(l) for l in range(len(task.model))]
     start = tuple(map(widened, predictions[:-1]))
-    curvature = feedforward_curvature(task, predictions[0], predictions[-1])
-    step = limited_steps(config.eta, curvature)
 
     def errors(beliefs: tuple[PyTree, ...], params: PyTree) -> tuple[list[PyTree], PyTree]:
-        """Hidden errors and the output's prediction."""
         inputs = (task.x, *(like(v, p) for v, p in zip(beliefs, predictions, strict=False)))
         *hidden, top = (f(p, v)[0] for f, p, v in zip(functions, params, inputs, strict=True))
         plain = (subtract(widened(f), v) for f, v in zip(hidden, beliefs, strict=True))
         moved = _moved_around(beliefs, start, params, task.params)
-        return [_masked(e, here) for e, here in zip(plain, moved, strict=True)], widened(top)
+        return [masked(e, here) for e, here in zip(plain, moved, strict=True)], widened(top)
 
-    def energy(beliefs: tuple[PyTree, ...], params: PyTree) -> Scalar:
+    curvature = feedforward_curvature(task, predictions[0], predictions[-1])
+    return together(task, errors, Moving(start, task.params, carry), curvature, predictions[-1], states)
+
+
+def together(
+    task: Task | NetworkTask,
+    errors: Callable[[PyTree, PyTree], tuple[list[PyTree], PyTree]],
+    start: Moving,
+    curvature: Scalar | None,
+    outputs: PyTree,
+    states: PyTree,
+) -> tuple[Found, PyTree]:
+    """Let beliefs and parameters descend together.
+
+    Args:
+        task: the batch.
+        errors: ``(beliefs, params) -> (hidden errors, prediction of the outputs)``.
+        start: where to begin.
+        curvature: that limits the step of the beliefs; None for no limit.
+        outputs: of the feed-forward pass.
+        states: the collections after it.
+
+    Returns:
+        What was found, and the optimizer's state.
+    """
+    config, optimizer = task.config, optimizer_of(task.config)
+    step = limited_steps(config.eta, curvature)
+
+    def energy(beliefs: PyTree, params: PyTree) -> Scalar:
         hidden, top = errors(beliefs, params)
         return task.scaled_loss(top) + sum(half_square(e) for e in hidden)
 
@@ -74,22 +100,19 @@ def incremental(task: Task, carry: PyTree) -> tuple[Found, PyTree]:
         moved = subtract(now.beliefs, tree_scale(uphill, step(t)))
         return Moving(moved, optax.apply_updates(now.params, updates), carry)
 
-    sweep = jax.checkpoint(sweep) if config.remat else sweep
-    never = isinstance(config.tol, int | float) and config.tol == 0
-    top_error = jax.grad(task.scaled_loss)(widened(predictions[-1]))
     relaxed = relax(
-        sweep,
-        Moving(start, task.params, carry),
+        jax.checkpoint(sweep) if config.remat else sweep,
+        start,
         config.n,
-        tol=0.0 if never else config.tol * root_mean_square(top_error),
+        tol=task.tolerance(outputs),
         observe=(lambda now: energy(now.beliefs, now.params)) if config.energy_trace else None,
         moving=lambda now: now.beliefs,
     )
     end = relaxed.state
     hidden, top = errors(end.beliefs, end.params)
     found = Found(
-        grads=subtract(task.params, end.params),
-        outputs=predictions[-1],
+        grads=subtract(start.params, end.params),
+        outputs=outputs,
         states=states,
         errors=(*hidden, jax.grad(task.scaled_loss)(top)),
         beliefs=end.beliefs,
@@ -102,18 +125,20 @@ def incremental(task: Task, carry: PyTree) -> tuple[Found, PyTree]:
 
 def _moved_around(beliefs: tuple[PyTree, ...], start: tuple[PyTree, ...], params: PyTree, before: PyTree) -> list[Any]:
     """For every hidden layer, whether its belief, the one below it or its parameters have moved."""
-    moved = [_differ(v, v0) for v, v0 in zip(beliefs, start, strict=True)]
-    learned = [_differ(own, own0) for own, own0 in zip(params, before, strict=True)]
+    moved = [differ(v, v0) for v, v0 in zip(beliefs, start, strict=True)]
+    learned = [differ(own, own0) for own, own0 in zip(params, before, strict=True)]
     below = [False, *moved]
     return [here | lower | own for here, lower, own in zip(moved, below, learned, strict=False)]
 
 
-def _differ(a: PyTree, b: PyTree) -> Any:
+def differ(a: PyTree, b: PyTree) -> Any:
+    """Whether any number of two trees differs."""
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     return reduce(jnp.logical_or, (jnp.any(one != other) for one, other in pairs), jnp.asarray(False))
 
 
-def _masked(tree: PyTree, here: Any) -> PyTree:
+def masked(tree: PyTree, here: Any) -> PyTree:
+    """A tree, zero unless ``here``."""
     return jax.tree.map(lambda leaf: jnp.where(here, leaf, 0), tree)
 
 

@@ -15,14 +15,13 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from neurai_algorithms.differences import widened
 from neurai_algorithms.network_strict import mover
-from neurai_algorithms.network_task import Errors, NetworkTask
-from neurai_algorithms.pc_task import Found, root_mean_square
-from neurai_algorithms.stable_step import curvature_of, looked_at, step_scale
-from neurai_core.arrays import PyTree, Scalar, batch_size
+from neurai_algorithms.network_task import Errors, NetworkTask, errors_of, listed
+from neurai_algorithms.pc_task import Found
+from neurai_algorithms.stable_step import step_scale
+from neurai_core.arrays import PyTree, Scalar
 from neurai_core.relaxation import relax
 
 Coordinates = dict[str, jax.Array]
@@ -30,26 +29,20 @@ Coordinates = dict[str, jax.Array]
 
 def error_coordinates(task: NetworkTask) -> Found:
     """Relax errors, then learn: the gradients of strict predictive coding at its equilibrium."""
-    config = task.config
-    start = {name: jnp.zeros(shape, task.dtypes[name]) for name, shape in task.network.shapes.items()}
+    config, energy, start = task.config, partial(_energy, task), task.at_rest()
     (outputs, model_state), _, _ = task.displaced(start)
-    curvature = _curvature(task, outputs)
+    curvature = task.curvature(outputs, lambda few: partial(_energy, few))
     begin, move = mover(task, curvature)
 
     def sweep(t: Any, state: tuple[Coordinates, PyTree]) -> tuple[Coordinates, PyTree]:
         errors, carry = state
-        return move(t, errors, jax.grad(partial(_energy, task))(errors), carry)
+        return move(t, errors, jax.grad(energy)(errors), carry)
 
-    sweep = jax.checkpoint(sweep) if config.remat else sweep
-    energy = partial(_energy, task)
-    tol: Any = 0.0
-    if not (isinstance(config.tol, int | float) and config.tol == 0):
-        tol = config.tol * root_mean_square(jax.grad(task.scaled_loss)(widened(outputs)))
     relaxed = relax(
-        sweep,
+        jax.checkpoint(sweep) if config.remat else sweep,
         (start, begin(start)),
         config.n,
-        tol=tol,
+        tol=task.tolerance(outputs),
         observe=(lambda state: energy(state[0])) if config.energy_trace else None,
         moving=lambda state: state[0],
     )
@@ -61,11 +54,11 @@ def error_coordinates(task: NetworkTask) -> Found:
         grads=task.gradients(activities, found, top_error),
         outputs=outputs,
         states=model_state,
-        errors=(*(e for ones in found.values() for e in ones), top_error),
+        errors=listed(found, top_error),
         beliefs=activities,
         steps=relaxed.steps,
         energy=relaxed.trace if config.energy_trace else None,
-        energy_change=energy(errors) - energy(start),
+        energy_change=task.energy(widened(said), found) - energy(start),
         step_scale=step_scale(config.eta, config.n, curvature),
     )
 
@@ -77,18 +70,5 @@ def _energy(task: NetworkTask, errors: Coordinates) -> Scalar:
 
 def _prediction_errors(errors: Coordinates, predictions: Any, activities: Any) -> Errors:
     """Prediction minus activity: minus the coordinate for the first, what it is for those that follow."""
-    return {
-        name: (-errors[name], *(widened(mu) - widened(activities[name]) for mu in found[1:]))
-        for name, found in predictions.items()
-    }
-
-
-def _curvature(task: NetworkTask, outputs: PyTree) -> Scalar | None:
-    """Of the energy at the feed-forward pass of a few examples; None where nobody asks."""
-    if not task.config.stable or task.config.corrector is not None:
-        return None
-    rows = looked_at(batch_size(task.x))
-    few = task.few(rows, widened(outputs))
-    shapes = few.network.shapes_at((few.params, few.model_state), few.x)
-    start = {name: jnp.zeros(shape, few.dtypes[name]) for name, shape in shapes.items()}
-    return curvature_of(jax.grad(partial(_energy, few)), start, rows)
+    plain = errors_of(predictions, activities)
+    return {name: (-errors[name], *found[1:]) for name, found in plain.items()}

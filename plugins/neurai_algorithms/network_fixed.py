@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from neurai_algorithms.differences import add, like, subtract, widened, zeros
-from neurai_algorithms.network_task import Errors, NetworkTask
+from neurai_algorithms.network_task import Errors, NetworkTask, errors_of, listed
 from neurai_algorithms.pc_task import Found
 from neurai_algorithms.stable_step import limited_steps
 from neurai_core.arrays import PyTree, tree_scale
@@ -24,13 +24,12 @@ from neurai_core.relaxation import relax
 
 def exact_on_network(task: NetworkTask) -> Found:
     """The errors and gradients of back-propagation."""
-    start = {name: jnp.zeros(shape, task.dtypes[name]) for name, shape in task.network.shapes.items()}
 
     def loss(errors: PyTree) -> tuple[Any, Any]:
         (outputs, model_state), predictions, activities = task.displaced(errors)
         return task.score.loss(outputs, task.y)[0], (outputs, model_state, predictions, activities)
 
-    (_, (outputs, model_state, predictions, at)), adjoints = jax.value_and_grad(loss, has_aux=True)(start)
+    (_, (outputs, model_state, predictions, at)), adjoints = jax.value_and_grad(loss, has_aux=True)(task.at_rest())
     errors = {
         name: (adjoints[name], *(jnp.zeros_like(adjoints[name]) for _ in found[1:]))
         for name, found in predictions.items()
@@ -38,7 +37,7 @@ def exact_on_network(task: NetworkTask) -> Found:
     top_error = jax.grad(lambda outputs: task.score.loss(outputs, task.y)[0])(widened(outputs))
     scaled = tree_scale((errors, top_error), task.scale)
     moved = {name: like(subtract(widened(at[name]), adjoints[name]), at[name]) for name in at}
-    return Found(task.gradients(at, *scaled), outputs, model_state, _listed(errors, top_error), moved, 0)
+    return Found(task.gradients(at, *scaled), outputs, model_state, listed(errors, top_error), moved, 0)
 
 
 def fixed_on_network(task: NetworkTask) -> Found:
@@ -62,7 +61,7 @@ def fixed_on_network(task: NetworkTask) -> Found:
     errors = errors_at(deltas if config.fresh else last)
     moved = {name: like(add(widened(here.at[name]), deltas[name]), here.at[name]) for name in here.at}
     grads = task.gradients(here.at, *tree_scale((errors, top_error), task.scale))
-    return Found(grads, here.outputs, here.model_state, _listed(errors, top_error), moved, config.n)
+    return Found(grads, here.outputs, here.model_state, listed(errors, top_error), moved, config.n)
 
 
 class FeedForward(NamedTuple):
@@ -92,15 +91,8 @@ def _feedforward(task: NetworkTask) -> FeedForward:
         return (outputs, predictions), model_state
 
     (outputs, predictions), pull, model_state = jax.vjp(predicted, at, has_aux=True)
-    base = {
-        name: tuple(subtract(widened(mu), widened(at[name])) for mu in found) for name, found in predictions.items()
-    }
 
     def back(errors: Errors, top_error: PyTree) -> dict[str, jax.Array]:
         return widened(pull(like((top_error, errors), (outputs, predictions)))[0])  # type: ignore[no-any-return]
 
-    return FeedForward(outputs, model_state, at, base, back)
-
-
-def _listed(errors: Errors, top_error: PyTree) -> tuple[PyTree, ...]:
-    return (*(e for found in errors.values() for e in found), top_error)
+    return FeedForward(outputs, model_state, at, errors_of(predictions, at), back)

@@ -18,11 +18,11 @@ import jax
 import jax.numpy as jnp
 
 from neurai_algorithms.differences import add, like, widened, zeros
-from neurai_algorithms.network_task import Errors, NetworkTask
+from neurai_algorithms.network_task import Errors, NetworkTask, listed
 from neurai_algorithms.optax_texts import made
-from neurai_algorithms.pc_task import Found, root_mean_square
-from neurai_algorithms.stable_step import curvature_of, limited_steps, looked_at, step_scale
-from neurai_core.arrays import PyTree, Scalar, batch_size, tree_scale
+from neurai_algorithms.pc_task import Found, endless
+from neurai_algorithms.stable_step import limited_steps, step_scale
+from neurai_core.arrays import PyTree, Scalar, tree_scale
 from neurai_core.changes import Around
 from neurai_core.relaxation import relax
 
@@ -50,8 +50,9 @@ def strict_on_network(task: NetworkTask) -> Found:
     here = Around(task.network.function, *task.arguments)
     outputs, model_state = here.outputs
     curvature = feedforward_curvature(task, outputs)
-    sweep = _sweep(task, here, curvature)
-    relaxed = _relaxed(task, here, sweep)
+    begin, move = mover(task, curvature)
+    sweep = _sweep(task, here, move)
+    relaxed = _relaxed(task, here, sweep, begin)
     before = _look(task, here, relaxed.deltas)
     deltas, _ = sweep(task.config.n - 1, (relaxed.deltas, relaxed.carry), ())
     errors, top = _look(task, here, deltas) if task.config.fresh else before
@@ -63,11 +64,11 @@ def strict_on_network(task: NetworkTask) -> Found:
         grads=task.gradients(activities, errors, top_error),
         outputs=outputs,
         states=model_state,
-        errors=(*(e for found in errors.values() for e in found), top_error),
+        errors=listed(errors, top_error),
         beliefs=activities,
         steps=relaxed.steps + 1,
         energy=trace,
-        energy_change=task.energy(before[1], before[0]) - energy(zeros(here.at)),
+        energy_change=task.energy(before[1], before[0]) - energy({}),
         step_scale=step_scale(task.config.eta, task.config.n, curvature),
     )
 
@@ -106,9 +107,8 @@ def _energy(task: NetworkTask, here: Around, deltas: Deltas, resting: Collection
 Sweep = Callable[..., tuple[Deltas, PyTree]]
 
 
-def _sweep(task: NetworkTask, here: Around, curvature: Scalar | None) -> Sweep:
+def _sweep(task: NetworkTask, here: Around, move: Callable[..., Any]) -> Sweep:
     """``(t, (deltas, carry), resting) -> (deltas, carry)``: one step of every name that has a delta."""
-    _, move = mover(task, curvature)
     origin = {name: widened(at) for name, at in here.at.items()}
 
     def sweep(t: Any, state: tuple[Deltas, PyTree], resting: Collection[str]) -> tuple[Deltas, PyTree]:
@@ -147,13 +147,12 @@ def mover(task: NetworkTask, curvature: Scalar | None) -> tuple[Callable[..., Py
     return transformation.init, move
 
 
-def _relaxed(task: NetworkTask, here: Around, sweep: Sweep) -> Settled:
+def _relaxed(task: NetworkTask, here: Around, sweep: Sweep, begin: Callable[[PyTree], PyTree]) -> Settled:
     """n - 1 sweeps; `strict_on_network` makes the last one, whose errors are the ones that count."""
     config = task.config
-    endless = isinstance(config.tol, int | float) and config.tol == 0
-    cone = config.light_cone and config.corrector is None and not config.energy_trace and endless
+    cone = config.light_cone and config.corrector is None and not config.energy_trace and endless(config)
     deltas: Deltas = {}
-    carry, done = mover(task, None)[0]({name: widened(at) for name, at in here.at.items()}), 0
+    carry, done = begin({name: widened(at) for name, at in here.at.items()}), 0
     for stage in here.cone(config.n - 1) if cone else ():
         deltas = _filled(deltas, {name: here.at[name] for name in stage.names})
         if stage.sweeps == 1:
@@ -161,12 +160,11 @@ def _relaxed(task: NetworkTask, here: Around, sweep: Sweep) -> Settled:
         else:
             deltas, carry = relax(_from(done, sweep), (deltas, carry), stage.sweeps).state
         done += stage.sweeps
-    top_error = jax.grad(task.scaled_loss)(widened(here.outputs[0]))
     relaxed = relax(
         _from(done, sweep),
         (_filled(deltas, here.at), carry),
         config.n - 1 - done,
-        tol=0.0 if endless else config.tol * root_mean_square(top_error),
+        tol=task.tolerance(here.outputs[0]),
         observe=(lambda state: _energy(task, here, state[0])) if config.energy_trace else None,
         moving=lambda state: state[0],
     )
@@ -185,9 +183,4 @@ def _from(first: int, sweep: Sweep) -> Sweep:
 
 def feedforward_curvature(task: NetworkTask, outputs: PyTree) -> Scalar | None:
     """Of the energy at the feed-forward pass of a few examples; None where nobody asks."""
-    if not task.config.stable or task.config.corrector is not None:
-        return None
-    rows = looked_at(batch_size(task.x))
-    few = task.few(rows, widened(outputs))
-    here = Around(few.network.function, *few.arguments)
-    return curvature_of(jax.grad(partial(_energy, few, here)), {k: zeros(at) for k, at in here.at.items()}, rows)
+    return task.curvature(outputs, lambda few: partial(_energy, few, Around(few.network.function, *few.arguments)))

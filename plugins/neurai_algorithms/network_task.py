@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
-from neurai_algorithms.differences import like, state_dtype, widened
-from neurai_algorithms.pc_task import half_square
+from neurai_algorithms.differences import like, subtract, widened, zeros
+from neurai_algorithms.pc_task import first_rows, half_square, scale_of, tolerance, unscaled
 from neurai_algorithms.predictive_coding_spec import PCConfig
+from neurai_algorithms.stable_step import curvature_of, looked_at
 from neurai_core.arrays import PyTree, Scalar, batch_size
 from neurai_core.network import Activities, Network, learning_network
 from neurai_core.rule import Objective, check_objective
@@ -27,7 +29,6 @@ class NetworkTask(NamedTuple):
         y: targets.
         score: loss and accuracy.
         config: settings.
-        dtypes: of the distances and errors of every activity.
     """
 
     network: Network
@@ -37,7 +38,6 @@ class NetworkTask(NamedTuple):
     y: PyTree
     score: Objective
     config: PCConfig
-    dtypes: dict[str, Any]
 
     def displaced(self, errors: Activities) -> tuple[tuple[PyTree, PyTree], Any, Any]:
         """``((outputs, model_state), predictions, activities)``, every activity its prediction plus an error."""
@@ -51,26 +51,43 @@ class NetworkTask(NamedTuple):
     @property
     def scale(self) -> Any:
         """The factor on the loss while relaxing."""
-        given = self.config.loss_scale
-        return float(batch_size(self.x)) if given == "per_sample" else given
+        return scale_of(self.config, self.x)
+
+    def unscaled(self, errors: PyTree) -> PyTree:
+        """Errors, or gradients, in the scale of the user's loss."""
+        return unscaled(errors, self.scale)
 
     def scaled_loss(self, outputs: PyTree) -> Scalar:
         """The loss as it enters the energy."""
         return self.scale * self.score.loss(outputs, self.y)[0]
 
+    def tolerance(self, outputs: PyTree) -> Any:
+        """What the change per element and sweep is held against."""
+        return tolerance(self.config, self.scaled_loss, outputs)
+
     def energy(self, outputs: PyTree, errors: Errors) -> Scalar:
         """F = loss + 1/2 sum over predictions of |eps|^2."""
         return self.scaled_loss(outputs) + sum(half_square(e) for found in errors.values() for e in found)
 
-    def few(self, rows: int, outputs: PyTree) -> NetworkTask:
-        """The first examples of the batch, their loss what it is beside the outputs of all."""
+    def at_rest(self) -> dict[str, jax.Array]:
+        """Zeros for every activity, in the dtype of distances and errors."""
+        _, predictions = jax.eval_shape(self.network, (self.params, self.model_state), self.x)
+        return {name: zeros(found[0]) for name, found in predictions.items()}
 
-        def loss(few: PyTree, y: PyTree) -> tuple[Scalar, PyTree]:
-            return self.score.loss(jax.tree.map(lambda own, all: all.at[:rows].set(own), few, outputs), self.y)
+    def curvature(
+        self, outputs: PyTree, energy_of: Callable[[NetworkTask], Callable[[PyTree], Scalar]]
+    ) -> Scalar | None:
+        """Of an energy at rest, for a few examples; None where nobody asks.
 
-        config = self.config.model_copy(update={"loss_scale": self.scale})
-        x = jax.tree.map(lambda leaf: leaf[:rows], self.x)
-        return self._replace(x=x, score=self.score._replace(loss=loss), config=config)
+        Args:
+            outputs: of the feed-forward pass.
+            energy_of: a batch -> its energy in coordinates that are zero at rest.
+        """
+        if not self.config.stable or self.config.corrector is not None:
+            return None
+        rows = looked_at(batch_size(self.x))
+        few = self._replace(**first_rows(self, rows, widened(outputs)))
+        return curvature_of(jax.grad(energy_of(few)), few.at_rest(), rows)
 
     def gradients(self, activities: Activities, errors: Errors, top_error: PyTree) -> PyTree:
         """Every parameter's from the predictions that it enters: ``sum_k (d mu_k / d theta)^T eps_k`` at activities.
@@ -86,8 +103,20 @@ class NetworkTask(NamedTuple):
             return outputs, predictions
 
         said, pull = jax.vjp(predicted, self.params)
-        unscaled = jax.tree.map(lambda e: e / self.scale, (widened(top_error), errors))
-        return pull(like(unscaled, said))[0]
+        return pull(like(self.unscaled((widened(top_error), errors)), said))[0]
+
+
+def errors_of(predictions: Mapping[str, Sequence[PyTree]], activities: Activities) -> Errors:
+    """Every prediction minus its activity."""
+    return {
+        name: tuple(subtract(widened(mu), widened(activities[name])) for mu in found)
+        for name, found in predictions.items()
+    }
+
+
+def listed(errors: Errors, top_error: PyTree) -> tuple[PyTree, ...]:
+    """The errors of all predictions in order, that of the outputs last."""
+    return (*(e for found in errors.values() for e in found), top_error)
 
 
 def network_task(
@@ -102,7 +131,6 @@ def network_task(
     """The batch as the solvers see it; what can be wrong with it is found without computing."""
     x, y = batch
     network = learning_network(model, params, x, model_state=model_state, key=key)
-    (outputs, _), predictions = jax.eval_shape(network, (params, model_state), x)
+    outputs, _ = jax.eval_shape(network.function, params, model_state, x)
     check_objective(score, outputs, y)
-    dtypes = {name: state_dtype(found[0].dtype) for name, found in predictions.items()}
-    return NetworkTask(network, params, model_state, x, y, score, config, dtypes)
+    return NetworkTask(network, params, model_state, x, y, score, config)

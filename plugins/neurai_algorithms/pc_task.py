@@ -55,28 +55,84 @@ class Task(NamedTuple):
     @property
     def scale(self) -> Any:
         """The factor on the loss while relaxing."""
-        given = self.config.loss_scale
-        return float(batch_size(self.x)) if given == "per_sample" else given
+        return scale_of(self.config, self.x)
 
     def unscaled(self, errors: PyTree) -> PyTree:
         """Errors, or gradients, in the scale of the user's loss."""
-        if isinstance(self.scale, float) and self.scale == 1.0:
-            return errors
-        return jax.tree.map(lambda e: e / jnp.asarray(self.scale, e.dtype), errors)
+        return unscaled(errors, self.scale)
 
     def scaled_loss(self, outputs: PyTree) -> Scalar:
         """The loss as it enters the energy."""
         return self.scale * self.score.loss(outputs, self.y)[0]
 
+    def tolerance(self, outputs: PyTree) -> Any:
+        """What the change per element and sweep is held against."""
+        return tolerance(self.config, self.scaled_loss, outputs)
+
     def first(self, rows: int, outputs: PyTree) -> Task:
         """The first examples of the batch, their loss what it is beside the outputs of all."""
+        return self._replace(**first_rows(self, rows, outputs))
 
-        def loss(few: PyTree, y: PyTree) -> tuple[Scalar, PyTree]:
-            return self.score.loss(jax.tree.map(lambda own, all: all.at[:rows].set(own), few, outputs), self.y)
 
-        config = self.config.model_copy(update={"loss_scale": self.scale})
-        x = jax.tree.map(lambda leaf: leaf[:rows], self.x)
-        return self._replace(x=x, score=self.score._replace(loss=loss), config=config)
+# ---------------------------------------------------------------------------- what chains and networks share
+
+
+def scale_of(config: PCConfig, x: PyTree) -> Any:
+    """The factor on the loss while relaxing.
+
+    >>> scale_of(PCConfig(loss_scale="per_sample"), jnp.zeros((4, 3)))
+    4.0
+    """
+    return float(batch_size(x)) if config.loss_scale == "per_sample" else config.loss_scale
+
+
+def unscaled(errors: PyTree, scale: Any) -> PyTree:
+    """Errors, or gradients, in the scale of the user's loss.
+
+    >>> unscaled(jnp.asarray(8.0), 4.0)
+    Array(2., dtype=float32)
+    """
+    if isinstance(scale, float) and scale == 1.0:
+        return errors
+    return jax.tree.map(lambda e: e / jnp.asarray(scale, e.dtype), errors)
+
+
+def endless(config: PCConfig) -> bool:
+    """Whether nothing but n ends the relaxation.
+
+    >>> endless(PCConfig()), endless(PCConfig(tol=0.1))
+    (True, False)
+    """
+    return isinstance(config.tol, int | float) and config.tol == 0
+
+
+def tolerance(config: PCConfig, scaled_loss: Callable[[PyTree], Scalar], outputs: PyTree) -> Any:
+    """``tol`` times the root mean square of the output error; the number 0 where nothing but n ends the relaxation.
+
+    Args:
+        config: settings.
+        scaled_loss: the loss as it enters the energy.
+        outputs: of the feed-forward pass.
+    """
+    if endless(config):
+        return 0.0
+    return config.tol * root_mean_square(jax.grad(scaled_loss)(widened(outputs)))
+
+
+def first_rows(task: Any, rows: int, outputs: PyTree) -> dict[str, Any]:
+    """What differs for the first examples of a batch, whose loss is what it is beside the outputs of all."""
+
+    def loss(few: PyTree, y: PyTree) -> tuple[Scalar, PyTree]:
+        found: tuple[Scalar, PyTree] = task.score.loss(
+            jax.tree.map(lambda own, all: all.at[:rows].set(own), few, outputs), task.y
+        )
+        return found
+
+    return {
+        "x": jax.tree.map(lambda leaf: leaf[:rows], task.x),
+        "score": task.score._replace(loss=loss),
+        "config": task.config.model_copy(update={"loss_scale": task.scale}),
+    }
 
 
 class Found(NamedTuple):

@@ -21,8 +21,7 @@ import jax.numpy as jnp
 
 from neurai_algorithms.differences import Around, add, around, hidden_zero, like, subtract, widened, zeros
 from neurai_algorithms.optax_texts import made
-from neurai_algorithms.pc_task import Found, Task, half_square, root_mean_square
-from neurai_algorithms.predictive_coding_spec import PCConfig
+from neurai_algorithms.pc_task import Found, Task, endless, half_square
 from neurai_algorithms.stable_step import curvature_of, limited_steps, looked_at, step_scale
 from neurai_core.arrays import PyTree, Scalar, batch_size, tree_scale
 from neurai_core.relaxation import relax
@@ -233,7 +232,7 @@ def _spread(task: Task, sites: tuple[Around, ...], sweep: Sweep, carry: PyTree) 
     zero = hidden_zero(sites[-1].output)
     deltas: Deltas = tuple(None if cone else zeros(site.output, zero) for site in sites[:-1])
     state, reach = (deltas, carry), min(config.n - 1, len(deltas))
-    stages = _stages(reach) if cone else [] if _endless(config) else [(0, reach)]
+    stages = _stages(reach) if cone else [] if endless(config) else [(0, reach)]
     for start, stop in stages:
         state = _stage(sweep, state, sites, start, stop)
     return _Relaxed(*state, steps=reach if stages else 0)
@@ -242,26 +241,18 @@ def _spread(task: Task, sites: tuple[Around, ...], sweep: Sweep, carry: PyTree) 
 def _settled(task: Task, sites: tuple[Around, ...], sweep: Sweep, spread: _Relaxed) -> _Relaxed:
     """The sweeps that are left. tol counts here only: before the signal has arrived a small change means nothing."""
     config, left = task.config, task.config.n - 1 - spread.steps
-    tol: Scalar | float = 0.0
     if not left and not config.energy_trace:
         return spread
-    if not _endless(config):
-        tol = config.tol * root_mean_square(_top_error(task, widened(sites[-1].output)))
     relaxed = relax(
         lambda t, state: sweep(t + spread.steps, state),
         (spread.deltas, spread.carry),
         left,
-        tol=tol,
+        tol=task.tolerance(sites[-1].output),
         observe=(lambda state: _energy(task, sites, state[0])) if config.energy_trace else None,
         moving=lambda state: state[0],
     )
     deltas, carry = relaxed.state
     return _Relaxed(deltas, carry, relaxed.steps + spread.steps, relaxed.trace if config.energy_trace else None)
-
-
-def _endless(config: PCConfig) -> bool:
-    """Whether nothing but n ends the relaxation."""
-    return isinstance(config.tol, int | float) and config.tol == 0
 
 
 def _stages(reach: int) -> list[tuple[int, int]]:
