@@ -32,12 +32,14 @@ class Around(NamedTuple):
         change: ``d -> f(x + d) - f(x)``, in float32 at least.
         rest: ``zero -> (change, pull)`` at d = 0, sparing the linear maps of zeros; ``pull`` is the transpose of
             the derivative of ``change``.
+        bounded: whether parameters alone bound its derivative. That of a normalization has no bound.
     """
 
     output: PyTree
     model_state: PyTree
     change: Map
     rest: Callable[[Scalar], tuple[PyTree, Map]]
+    bounded: bool = True
 
     def pull(self, d: PyTree) -> tuple[PyTree, Map]:
         """The change for d, and the transpose of its derivative there."""
@@ -168,7 +170,7 @@ def _chain(chain: ChainApply, params: PyTree, model_state: PyTree, x: PyTree, ke
 
         return changes[-1], pull
 
-    return Around(add(x, below) if chain.skip else below, updated, change, rest)
+    return Around(add(x, below) if chain.skip else below, updated, change, rest, all(part.bounded for part in parts))
 
 
 def _whole(layer: Layer, params: PyTree, model_state: PyTree, x: PyTree, key: Any) -> Around:
@@ -186,4 +188,4 @@ def _whole(layer: Layer, params: PyTree, model_state: PyTree, x: PyTree, key: An
         none, vjp = jax.vjp(change, zeros(x, zero))
         return none, lambda e: vjp(e)[0]
 
-    return Around(output, updated, change, rest)
+    return Around(output, updated, change, rest, own is not None or not jax.tree.leaves(params))

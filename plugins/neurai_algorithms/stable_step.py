@@ -1,13 +1,14 @@
 """How large a step a relaxation stands: descent runs away where step times curvature of the energy is over 2.
 
 The curvature is looked at before the first sweep, on a few examples of the batch. The documented step is taken as it
-is while the product leaves a margin, and a smaller one, well inside, where it does not.
+is while the product leaves a margin, and a smaller one, well inside, where it does not. Where curvature changes as
+activities move, every move is a further look at it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ ITERATIONS = 4
 MOST = 8  # examples of a batch that are looked at, one in eight of a small batch; others are up to twice as curved
 ALLOWED = 1.5  # step times curvature up to which a step is left alone
 SAFE = 1.0  # the same of the step that is taken instead
+GROWTH = 1.5  # a step is at most this many times the one before, where moves say how large it may be
 
 
 def curvature_of(uphill: Callable[[PyTree], PyTree], at: PyTree, rows: int | None = None) -> Scalar:
@@ -71,3 +73,69 @@ def step_scale(eta: Any, n: int, curvature: Scalar | None) -> Scalar:
         return jnp.ones(())
     steps = jax.vmap(eta)(jnp.arange(n)) if callable(eta) else jnp.asarray(eta)
     return jnp.min(limited(steps, curvature) / steps)
+
+
+class Moves(NamedTuple):
+    """What the moves of a relaxation have shown so far.
+
+    Attributes:
+        directions: of the last move, one tree per layer, batch axis first.
+        steps: of the last move, one number per example for each layer.
+        careful: the examples for which the documented step is too large.
+        scale: the smallest factor on the documented step.
+    """
+
+    directions: tuple[PyTree, ...]
+    steps: tuple[Scalar, ...]
+    careful: Scalar
+    scale: Scalar
+
+
+def first_moves(eta: Any, curvature: Scalar, at: tuple[PyTree, ...]) -> Moves:
+    """Before the first move: zeros, and the step that the curvature allows at the start."""
+    step = limited(eta(0) if callable(eta) else eta, curvature)
+    rows = jax.tree.leaves(at[0])[0].shape[0]
+    careful = jnp.full(rows, step < (eta(0) if callable(eta) else eta))
+    return Moves(jax.tree.map(jnp.zeros_like, at), (jnp.full(rows, step),) * len(at), careful, jnp.ones(()))
+
+
+def secant_steps(eta: Any, directions: tuple[PyTree, ...], last: Moves) -> tuple[tuple[Scalar, ...], Moves]:
+    """One step per example and layer, for energies whose curvature changes as activities move.
+
+    A move s and the change y of the gradient along it show the curvature |y| / |s|. An example keeps the documented
+    step until this is too large for it; from then on layer l takes ``SAFE |s_l| / |y_l|``, at most the documented
+    step and `GROWTH` times its last one. With the blocks H_lk of second derivatives, |y_l| is at most the sum of
+    |H_lk| |s_k|, and where they are equal these steps bound step times curvature by SAFE (Collatz and Wielandt).
+
+    Args:
+        eta: the documented step of this sweep.
+        directions: downhill, one tree per layer; None for a layer that no signal has reached.
+        last: the moves so far.
+
+    Returns:
+        The steps, each of shape (B,), and the moves with this one.
+    """
+    known = tuple(old if new is None else new for new, old in zip(directions, last.directions, strict=True))
+    pairs = list(zip(known, last.directions, last.steps, strict=True))
+    bent = [_squares(jax.tree.map(jnp.subtract, new, old)) for new, old, _ in pairs]
+    moved = [jnp.square(step) * _squares(old) for _, old, step in pairs]
+    careful = last.careful | (eta * _secant(sum(bent), sum(moved)) > ALLOWED)
+    steps = tuple(
+        jnp.where(careful & (s > 0), _least(eta, GROWTH * old, _secant(y, s)), old)
+        for y, s, old in zip(bent, moved, last.steps, strict=True)
+    )
+    scale = jnp.minimum(last.scale, jnp.min(jnp.stack(steps)) / eta)
+    return steps, Moves(known, steps, careful, scale)
+
+
+def _least(eta: Any, grown: Scalar, curvature: Scalar) -> Scalar:
+    return jnp.minimum(jnp.minimum(eta, grown), SAFE / jnp.maximum(curvature, jnp.finfo(curvature.dtype).tiny))
+
+
+def _squares(tree: PyTree) -> Scalar:
+    return jnp.sum(jnp.stack([jnp.sum(leaf * leaf, range(1, leaf.ndim)) for leaf in jax.tree.leaves(tree)]), axis=0)
+
+
+def _secant(bent: Any, moved: Any) -> Scalar:
+    """|y| / |s| from their squares; 0 where nothing has moved."""
+    return jax.lax.stop_gradient(jnp.sqrt(jnp.where(moved > 0, bent / jnp.where(moved > 0, moved, 1), 0)))

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from neurai_algorithms.differences import Around, add, around, hidden_zero, like, subtract, widened, zeros
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.pc_task import Found, Task, endless, half_square
-from neurai_algorithms.stable_step import curvature_of, limited_steps, looked_at, step_scale
+from neurai_algorithms.stable_step import curvature_of, first_moves, limited_steps, looked_at, secant_steps, step_scale
 from neurai_core.arrays import PyTree, Scalar, batch_size, tree_scale
 from neurai_core.relaxation import relax
 
@@ -53,7 +53,7 @@ def strict(task: Task) -> Found:
     mover = _mover(task, sites, curvature)
     relaxed = _relaxed(task, sites, mover)
     before = _look(task, sites, relaxed.deltas)
-    deltas, _ = mover.move(task.config.n - 1, relaxed.deltas, before.descent, relaxed.carry)
+    deltas, carry = mover.move(task.config.n - 1, relaxed.deltas, before.descent, relaxed.carry)
     errors = _look(task, sites, deltas).errors if task.config.fresh else before.errors
     energy = relaxed.energy
     if energy is not None:
@@ -67,7 +67,7 @@ def strict(task: Task) -> Found:
         steps=relaxed.steps + 1,
         energy=energy,
         energy_change=_energy_at(task, before) - task.scaled_loss(widened(sites[-1].output)),
-        step_scale=step_scale(task.config.eta, task.config.n, curvature),
+        step_scale=mover.scale(carry),
     )
 
 
@@ -171,21 +171,25 @@ class Mover(NamedTuple):
     Attributes:
         carry: what a corrector carries, at the start.
         move: ``(t, deltas, descent, carry) -> (deltas, carry)``.
+        scale: carry -> the smallest factor on the documented step.
     """
 
     carry: PyTree
     move: Callable[..., tuple[Deltas, PyTree]]
+    scale: Callable[[PyTree], Scalar]
 
 
 def _mover(task: Task, sites: tuple[Around, ...], curvature: Scalar | None) -> Mover:
     corrector = task.config.corrector
     if corrector is None:
+        if curvature is not None and not all(site.bounded for site in sites):
+            return _watching_mover(task, sites, curvature)
         step = limited_steps(task.config.eta, curvature)
 
         def plain(t: Any, deltas: Deltas, descent: Deltas, carry: PyTree) -> tuple[Deltas, PyTree]:
-            return _plain_move(step(t), sites, deltas, descent), carry
+            return _plain_move((step(t),) * len(deltas), sites, deltas, descent), carry
 
-        return Mover((), plain)
+        return Mover((), plain, lambda carry: step_scale(task.config.eta, task.config.n, curvature))
     transformation = made(corrector) if isinstance(corrector, str) else corrector
     start = tuple(widened(site.output) for site in sites[:-1])
 
@@ -194,14 +198,34 @@ def _mover(task: Task, sites: tuple[Around, ...], curvature: Scalar | None) -> M
         updates, carry = transformation.update(uphill, carry, add(start, deltas))
         return add(deltas, updates), carry
 
-    return Mover(transformation.init(start), move)
+    return Mover(transformation.init(start), move, lambda carry: jnp.ones(()))
 
 
-def _plain_move(eta: Any, sites: tuple[Around, ...], deltas: Deltas, descent: Deltas) -> Deltas:
+def _watching_mover(task: Task, sites: tuple[Around, ...], curvature: Scalar) -> Mover:
+    """Steps from what each move shows, where a layer may bend more steeply than at the feed-forward pass."""
+    eta = task.config.eta
+    start = first_moves(eta, curvature, tuple(zeros(site.output) for site in sites[:-1]))
+
+    def move(t: Any, deltas: Deltas, descent: Deltas, carry: PyTree) -> tuple[Deltas, PyTree]:
+        steps, carry = secant_steps(eta(t) if callable(eta) else eta, descent, carry)
+        return _plain_move(steps, sites, deltas, descent), carry
+
+    return Mover(start, move, lambda moves: moves.scale)
+
+
+def _plain_move(steps: tuple[Any, ...], sites: tuple[Around, ...], deltas: Deltas, descent: Deltas) -> Deltas:
+    zero = hidden_zero(sites[-1].output)
     return tuple(
-        d if g is None else add(_filled(d, site.output, hidden_zero(sites[-1].output)), tree_scale(g, eta))
-        for site, d, g in zip(sites, deltas, descent, strict=False)
+        d if g is None else add(_filled(d, site.output, zero), _scaled(g, step))
+        for step, site, d, g in zip(steps, sites, deltas, descent, strict=False)
     )
+
+
+def _scaled(tree: PyTree, step: Any) -> PyTree:
+    """A tree times one number, or one per example."""
+    if jnp.ndim(step) == 0:
+        return tree_scale(tree, step)
+    return jax.tree.map(lambda leaf: leaf * step.astype(leaf.dtype).reshape(-1, *(1,) * (leaf.ndim - 1)), tree)
 
 
 # ---------------------------------------------------------------------------- all sweeps but the last
