@@ -42,7 +42,9 @@ def largest_eigenvalue(product: Callable[[PyTree], PyTree], like: PyTree, steps:
     return _norm(product(jax.lax.fori_loop(0, steps, again, _unit(jax.tree.unflatten(tree, start)))))
 
 
-def largest_curvature(slope: Callable[[PyTree], PyTree], at: PyTree, iterations: int = 4) -> Scalar:
+def largest_curvature(
+    slope: Callable[[PyTree], PyTree], at: PyTree, iterations: int = 4, *, reverse: bool = False
+) -> Scalar:
     """The largest curvature of an energy at some activities, by power iteration for every example at once.
 
     An energy that is a sum over examples has one block of second derivatives per example, and the largest curvature
@@ -52,6 +54,7 @@ def largest_curvature(slope: Callable[[PyTree], PyTree], at: PyTree, iterations:
         slope: activities -> derivatives of the energy by them; the energy is a sum over examples.
         at: activities, batch axis first, every leaf of one float type.
         iterations: products with the second derivatives, each the cost of about two slopes.
+        reverse: whether to differentiate in reverse mode twice, for functions that know no other.
 
     Example:
         >>> import jax.numpy as jnp
@@ -59,7 +62,11 @@ def largest_curvature(slope: Callable[[PyTree], PyTree], at: PyTree, iterations:
         >>> round(float(largest_curvature(lambda u: steep * u, jnp.zeros((2, 2)), 8)), 2)
         5.0
     """
-    product = jax.linearize(slope, at)[1]
+    if reverse:
+        pull = jax.vjp(slope, at)[1]  # second derivatives are symmetric
+        product = lambda direction: pull(direction)[0]  # noqa: E731
+    else:
+        product = jax.linearize(slope, at)[1]
     direction = _directions(at)
     for iteration in range(iterations):
         if iteration and iteration % 2 == 0:  # often enough not to overflow: small networks feel every operation

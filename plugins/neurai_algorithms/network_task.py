@@ -13,6 +13,7 @@ from neurai_algorithms.predictive_coding_spec import PCConfig
 from neurai_algorithms.stable_step import curvature_of, looked_at
 from neurai_core.arrays import PyTree, Scalar, batch_size
 from neurai_core.network import Activities, Network, learning_network
+from neurai_core.programs import primitives_of
 from neurai_core.rule import Objective, check_objective
 
 Errors = dict[str, tuple[PyTree, ...]]
@@ -87,7 +88,9 @@ class NetworkTask(NamedTuple):
             return None
         rows = looked_at(batch_size(self.x))
         few = self._replace(**first_rows(self, rows, widened(outputs)))
-        return curvature_of(jax.grad(energy_of(few)), few.at_rest(), rows)
+        program = jax.make_jaxpr(few.network)((few.params, few.model_state), few.x)
+        reverse = "custom_vjp_call" in primitives_of(program)
+        return curvature_of(jax.grad(energy_of(few)), few.at_rest(), rows, reverse=reverse)
 
     def gradients(self, activities: Activities, errors: Errors, top_error: PyTree) -> PyTree:
         """Every parameter's from the predictions that it enters: ``sum_k (d mu_k / d theta)^T eps_k`` at activities.

@@ -23,7 +23,9 @@ SAFE = 1.0  # the same of the step that is taken instead
 GROWTH = 1.5  # a step is at most this many times the one before, where moves say how large it may be
 
 
-def curvature_of(uphill: Callable[[PyTree], PyTree], at: PyTree, rows: int | None = None) -> Scalar:
+def curvature_of(
+    uphill: Callable[[PyTree], PyTree], at: PyTree, rows: int | None = None, *, reverse: bool = False
+) -> Scalar:
     """The largest curvature of an energy, from its derivatives.
 
     Args:
@@ -31,14 +33,15 @@ def curvature_of(uphill: Callable[[PyTree], PyTree], at: PyTree, rows: int | Non
         at: activities, batch axis first, or somewhere else where ``rows`` says how long it is.
         rows: number of examples. Where the first axis of an activity is another one, that of a loop or of time, all
             examples are taken for one.
+        reverse: whether the derivatives are known in reverse mode only.
     """
     if rows is None or all(leaf.shape[0] == rows for leaf in jax.tree.leaves(at)):
-        return largest_curvature(uphill, at, ITERATIONS)
+        return largest_curvature(uphill, at, ITERATIONS, reverse=reverse)
 
     def together(one: PyTree) -> PyTree:
         return jax.tree.map(lambda leaf: leaf[None], uphill(jax.tree.map(lambda leaf: leaf[0], one)))
 
-    return largest_curvature(together, jax.tree.map(lambda leaf: leaf[None], at), ITERATIONS)
+    return largest_curvature(together, jax.tree.map(lambda leaf: leaf[None], at), ITERATIONS, reverse=reverse)
 
 
 def looked_at(batch: int) -> int:
