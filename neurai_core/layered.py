@@ -292,6 +292,9 @@ class Stateless:
         return self.function(params, x), model_state
 
 
+Initializer = Callable[[jax.Array, Shape, Any], jax.Array]
+
+
 def no_params(key: jax.Array, input_shape: Shape) -> tuple[PyTree, PyTree]:
     """The ``init`` of a layer without parameters."""
     return (), ()
@@ -332,9 +335,13 @@ def dense_columns(params: PyTree, x: jax.Array) -> jax.Array:
     return y + params["b"][:, None] if "b" in params else y
 
 
-def _weights(key: jax.Array, shape: Shape, fan_in: int, activation: str | Elementwise) -> jax.Array:
+def _weights(
+    key: jax.Array, shape: Shape, fan_in: int, activation: str | Elementwise, initializer: Initializer | None
+) -> jax.Array:
     if fan_in < 1:
         raise ModelError("an example has no entries.", hint="Check the shape of the data.")
+    if initializer is not None:
+        return initializer(key, shape, default_float())
     gain = 2.0 if isinstance(activation, str) and activation in RECTIFIERS else 1.0
     return jax.random.normal(key, shape, default_float()) * math.sqrt(gain / fan_in)
 
@@ -352,11 +359,12 @@ def _with_bias(w: jax.Array, bias: bool) -> PyTree:
 
 @dataclass(frozen=True)
 class DenseInit:
-    """Normal weights of variance ``gain / D_in`` (gain 2 before a rectifier, else 1), zero biases."""
+    """Normal weights of variance ``gain / D_in`` (gain 2 before a rectifier, else 1) or those given, zero biases."""
 
     width: int
     activation: str | Elementwise
     bias: bool
+    initializer: Initializer | None = None
 
     def __call__(self, key: jax.Array, input_shape: Shape) -> tuple[PyTree, PyTree]:
         """Parameters ``{"w": (D_in, width), "b": (width,)}`` for examples of shape ``(..., D_in)``."""
@@ -366,16 +374,24 @@ class DenseInit:
                 hint="Put flatten() before it.",
             )
         fan_in = input_shape[-1]
-        return _with_bias(_weights(key, (fan_in, self.width), fan_in, self.activation), self.bias), ()
+        w = _weights(key, (fan_in, self.width), fan_in, self.activation, self.initializer)
+        return _with_bias(w, self.bias), ()
 
 
-def dense(width: int, activation: str | Elementwise = "identity", bias: bool = True) -> Layer:
+def dense(
+    width: int,
+    activation: str | Elementwise = "identity",
+    bias: bool = True,
+    initializer: Initializer | None = None,
+) -> Layer:
     """Fully connected layer ``activation(x @ w + b)``.
 
     Args:
         width: number of outputs, at least 1.
         activation: name or elementwise callable.
         bias: whether to add ``b``.
+        initializer: ``(key, shape, dtype) -> w``, such as ``jax.nn.initializers.orthogonal()``; normal weights of
+            variance ``2 / D_in`` before a rectifier and ``1 / D_in`` elsewhere by default.
 
     Returns:
         A layer with params ``{"w": (D_in, width), "b": (width,)}``.
@@ -388,7 +404,27 @@ def dense(width: int, activation: str | Elementwise = "identity", bias: bool = T
         'dense(10)'
     """
     width = _at_least_one(width, "A dense layer needs a width of at least 1", "For example dense(128).")
-    return linear_layer(DenseInit(width, activation, bias), dense_linear, activation, f"dense({width})")
+    init = DenseInit(width, activation, bias, initializer)
+    return linear_layer(init, dense_linear, activation, f"dense({width})")
+
+
+def elementwise(activation: str | Elementwise) -> Layer:
+    """An activation as a layer of its own, without parameters, for networks that apply it first.
+
+    Args:
+        activation: name or elementwise callable.
+
+    Example:
+        >>> elementwise("relu").apply((), (), jnp.array([[-1.0, 2.0]]))[0].tolist()
+        [[0.0, 2.0]]
+    """
+    name = activation if isinstance(activation, str) else getattr(activation, "__name__", "activation")
+    return linear_layer(no_params, unchanged, activation, name)
+
+
+def unchanged(params: PyTree, x: jax.Array) -> jax.Array:
+    """The linear half of `elementwise`."""
+    return x
 
 
 @dataclass(frozen=True)
@@ -429,18 +465,20 @@ def _convolved_jvp(stride: tuple[int, int], padding: Any, primals: Any, tangents
 
 @dataclass(frozen=True)
 class ConvInit:
-    """Normal kernels of variance ``gain / fan_in``, zero biases."""
+    """Normal kernels of variance ``gain / fan_in`` or those given, zero biases."""
 
     channels: int
     kernel: tuple[int, int]
     activation: str | Elementwise
     bias: bool
+    initializer: Initializer | None = None
 
     def __call__(self, key: jax.Array, input_shape: Shape) -> tuple[PyTree, PyTree]:
         """Parameters ``{"w": (height, width, C_in, channels), "b": (channels,)}``."""
         _check_image("A conv layer", input_shape)
         shape = (*self.kernel, input_shape[-1], self.channels)
-        return _with_bias(_weights(key, shape, math.prod(shape[:-1]), self.activation), self.bias), ()
+        w = _weights(key, shape, math.prod(shape[:-1]), self.activation, self.initializer)
+        return _with_bias(w, self.bias), ()
 
 
 def conv(
@@ -450,6 +488,7 @@ def conv(
     padding: Any = "SAME",
     activation: str | Elementwise = "identity",
     bias: bool = True,
+    initializer: Initializer | None = None,
 ) -> Layer:
     """Two-dimensional convolution of ``(B, H, W, C)`` images, then an elementwise activation.
 
@@ -460,6 +499,7 @@ def conv(
         padding: ``"SAME"``, ``"VALID"`` or ((top, bottom), (left, right)).
         activation: name or elementwise callable.
         bias: whether to add one bias per channel.
+        initializer: ``(key, shape, dtype) -> w``, as for `dense`.
 
     Returns:
         A layer with params ``{"w": (height, width, C_in, channels), "b": (channels,)}``.
@@ -475,7 +515,7 @@ def conv(
     channels = _at_least_one(channels, "A conv layer needs at least 1 channel", "For example conv(16, 3).")
     kernel = _pixels(kernel, "A conv layer needs a kernel", "For example conv(16, 3) or conv(16, (3, 5)).")
     stride = _pixels(stride, "A conv layer needs a stride", "For example conv(16, 3, stride=2).")
-    init = ConvInit(channels, kernel, activation, bias)
+    init = ConvInit(channels, kernel, activation, bias, initializer)
     return linear_layer(init, ConvLinear(stride, _padding(padding)), activation, f"conv({channels}, {_text(kernel)})")
 
 

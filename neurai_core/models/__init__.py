@@ -2,3 +2,4 @@
 
 from neurai_core.models.cnn import cnn as cnn
 from neurai_core.models.mlp import mlp as mlp
+from neurai_core.models.resmlp import resmlp as resmlp

@@ -2,6 +2,7 @@
 
 ```
 mlp:128,64           dense layers of these widths (mlp:128,64,tanh chooses the activation)
+resmlp:128x30        residual dense layers, 128 wide, 30 deep (resmlp:128x30,tanh,mupc: activation, parametrization)
 cnn:8,16             convolutions of these channels, each followed by pooling
 snn:128,64           spiking stages of these widths (snn:128,recurrent; snn:128,latency codes what has no time)
 package.module:net   a model, (model, params), or a function that makes one
@@ -30,14 +31,15 @@ from neurai_core.adapting import find_adapter
 from neurai_core.arrays import PyTree, Shape
 from neurai_core.errors import ModelError, NeurAIError
 from neurai_core.layered import ACTIVATIONS, Layered, Variables
-from neurai_core.models import cnn, mlp
+from neurai_core.models import cnn, mlp, resmlp
+from neurai_core.models.resmlp import PARAMETRIZATIONS
 from neurai_core.models.spiking import ENCODERS, snn
 from neurai_core.naming import did_you_mean
 
-FAMILIES = {"mlp": "128,64", "cnn": "8,16", "snn": "128"}
+FAMILIES = {"mlp": "128,64", "resmlp": "128x8", "cnn": "8,16", "snn": "128"}
 RECURRENT = "recurrent"
-WIDEST, MOST = 1_000_000, 2**31 - 1  # of a layer; of all parameters together
-_FORMS = "Write mlp:128,64, cnn:8,16, snn:128, module:attribute or file.py:attribute."
+WIDEST, DEEPEST, MOST = 1_000_000, 1000, 2**31 - 1  # of a layer; layers; of all parameters together
+_FORMS = "Write mlp:128,64, resmlp:128x8, cnn:8,16, snn:128, module:attribute or file.py:attribute."
 
 
 class Network(NamedTuple):
@@ -88,6 +90,8 @@ def network(
         raise ModelError(f"--model got {text!r}, which names no width.", f"Write {family}:{FAMILIES[family]}.")
     if family == "mlp":
         return _mlp(text, rest or FAMILIES[family], math.prod(input_shape), n_outputs, key)
+    if family == "resmlp":
+        return _resmlp(text, rest or FAMILIES[family], math.prod(input_shape), n_outputs, key)
     if family == "cnn":
         return _cnn(text, rest or FAMILIES[family], input_shape, n_outputs, key)
     if family == "snn":
@@ -115,6 +119,26 @@ def absolute(text: str) -> str:
 def _mlp(text: str, rest: str, n_inputs: int, n_outputs: int, key: jax.Array) -> Network:
     widths, activation = _widths(text, rest)
     model = mlp((n_inputs, *widths, n_outputs), activation)
+    return Network(model, _initial(text, model, key, (n_inputs,)), flat=True)
+
+
+def _resmlp(text: str, rest: str, n_inputs: int, n_outputs: int, key: jax.Array) -> Network:
+    size, *words = (part.strip() for part in rest.split(","))
+    known = (*ACTIVATIONS, *PARAMETRIZATIONS)
+    wrong = next((word for word in words if word not in known), None)
+    if wrong is not None:
+        raise ModelError(
+            f"--model got {text!r}; {wrong!r} is neither an activation nor a parametrization."
+            f"{did_you_mean(wrong, known)}",
+            f"Parametrizations: {', '.join(PARAMETRIZATIONS)}. Activations: {', '.join(ACTIVATIONS)}.",
+        )
+    if size.count("x") != 1:
+        raise ModelError(f"--model got {text!r}; {size!r} is no width and depth.", "Write resmlp:128x30.")
+    width, depth = _numbers(text, size.split("x"))
+    if depth > DEEPEST:
+        raise ModelError(f"--model got a depth of {depth}; at most {DEEPEST} layers are made.", "Write resmlp:128x30.")
+    chosen = {"parametrization" if word in PARAMETRIZATIONS else "activation": word for word in words}
+    model = resmlp(width, depth, n_outputs, **chosen)  # type: ignore[arg-type]
     return Network(model, _initial(text, model, key, (n_inputs,)), flat=True)
 
 

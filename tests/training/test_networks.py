@@ -61,11 +61,12 @@ def own(tmp_path: Path) -> Path:
         ("mlp:5,tanh", [(64, 5), (5, 10)]),
         ("mlp:tanh", [(64, 10)]),
         ("cnn:4", [(3, 3, 1, 4), (64, 10)]),
+        ("resmlp:6x4", [(64, 6), (6, 6), (6, 6), (6, 10)]),
+        ("resmlp:6x3,tanh,mupc", [(64, 6), (6, 6), (6, 10)]),
     ],
 )
 def test_widths_are_those_of_the_text(text: str, shapes: list[tuple[int, ...]]) -> None:
-    params = build(text).params
-    assert [layer["w"].shape for layer in params if layer] == shapes
+    assert [leaf.shape for leaf in jax.tree.leaves(build(text).params) if leaf.ndim > 1] == shapes
 
 
 @pytest.mark.parametrize(
@@ -87,6 +88,11 @@ def test_widths_are_those_of_the_text(text: str, shapes: list[tuple[int, ...]]) 
         ("cnn:" + "9" * 5000, "a width of 9{40}; at most 1000000"),
         ("mlp:1000000,1000000", "has 1000076000010 parameters; at most 2147483647"),
         ("json:nothing", "no attribute 'nothing'"),
+        ("resmlp:128", "'128' is no width and depth"),
+        ("resmlp:8x2", "a depth of at least 3, got 2"),
+        ("resmlp:8x0", "'0' is no width"),
+        ("resmlp:8x1001", "a depth of 1001; at most 1000"),
+        ("resmlp:8x5,mup", "neither an activation nor a parametrization. Did you mean 'mupc'"),
     ],
 )
 def test_a_text_that_names_no_network_is_explained(text: str, said: str) -> None:
