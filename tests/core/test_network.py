@@ -19,11 +19,11 @@ import neurai_core as neurai
 from neurai_core.errors import DataError, ModelError, UsageError
 from neurai_core.network import PredictedFrom, activity, network_of
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick_compile")
 
 
 def normal(seed: int, *shape: int) -> jax.Array:
-    return jax.random.normal(jax.random.key(seed), shape)
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
 def weights(*sizes: int) -> list[dict[str, jax.Array]]:
@@ -111,6 +111,7 @@ def total(tree: Any) -> jax.Array:
 # ---------------------------------------------------------------------------- the function that it was
 
 
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize(
     ("model", "params", "x"),
     [

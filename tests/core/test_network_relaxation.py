@@ -17,11 +17,11 @@ from neurai_core.network import Network, activity, network_of
 from neurai_core.network_relaxation import langevin, relax
 from neurai_core.terms import NetworkEnergy
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick_compile")
 
 
 def normal(seed: int, *shape: int) -> jax.Array:
-    return jax.random.normal(jax.random.key(seed), shape)
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
 def mlp(params: Any, x: jax.Array) -> jax.Array:
@@ -40,7 +40,7 @@ def batch() -> tuple[Any, jax.Array, jax.Array]:
 
 
 def slope(energy: NetworkEnergy, network: Network, params: Any, x: Any, activities: Any) -> Any:
-    return jax.grad(lambda p: energy(network(p, x, activities)[1], activities))(params)
+    return jax.jit(jax.grad(lambda p: energy(network(p, x, activities)[1], activities)))(params)
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
@@ -49,7 +49,8 @@ def test_descent_on_the_squared_energy_is_strict_predictive_coding(batch: Any, l
     settings = {"mode": "strict", "fresh": True, "loss_scale": "per_sample", "energy_trace": True}
     rule = neurai.algorithm("pc", loss=loss, eta=0.1, n=20, keep_activities=True, **settings)
     model = neurai.models.mlp((5, 8, 7, 6, 3), activation="tanh")
-    strict, _ = rule.estimate(model, params, (), (x, y if loss == "squared_error" else jnp.argmax(y, -1)))
+    targets = y if loss == "squared_error" else jnp.argmax(y, -1)
+    strict, _ = jax.jit(lambda params: rule.estimate(model, params, (), (x, targets)))(params)
     energy = NetworkEnergy({} if loss == "squared_error" else {"y": terms.CrossEntropy()})
     network = network_of(mlp, params, x)
     relaxed = relax(network, params, x, start={"y": y}, held={"y": True}, energy=energy, eta=0.1, n=20)
@@ -221,8 +222,8 @@ def test_weights_and_precisions_may_be_traced(batch: Any) -> None:
             e[-1] for e in relax(network, params, x, start={"y": y}, held={"y": True}, energy=energy).energy.values()
         )
 
-    swept = jax.vmap(final)(jnp.asarray([0.5, 2.0]))
-    np.testing.assert_allclose(swept, [final(0.5), final(2.0)], rtol=1e-12)
+    swept = jax.jit(jax.vmap(final))(jnp.asarray([0.5, 2.0]))
+    np.testing.assert_allclose(swept, jax.jit(lambda: [final(0.5), final(2.0)])(), rtol=1e-12)
 
 
 # ---------------------------------------------------------------------------- sampling
@@ -275,9 +276,9 @@ def test_relaxation_maps_over_parameters(batch: Any) -> None:
     def run(p: Any) -> Any:
         return relax(network, p, x, start={"y": y}, held={"y": True}, tol=1e-3, n=50)
 
-    mapped = jax.vmap(run)(stack)
+    mapped, alone = jax.jit(jax.vmap(run))(stack), jax.jit(run)
     for i in range(2):
-        one = run(jax.tree.map(lambda leaf, i=i: leaf[i], stack))
+        one = alone(jax.tree.map(lambda leaf, i=i: leaf[i], stack))
         mine = jax.tree.map(lambda leaf, i=i: leaf[i], mapped)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), mine, one)
 
@@ -290,8 +291,10 @@ def test_relaxation_differentiates_in_both_modes(batch: Any) -> None:
         relaxed = relax(network, params, x, start={"y": y}, held={"y": True}, eta=eta, n=7)
         return sum(share[-1] for share in relaxed.energy.values())
 
-    numeric = (final(0.1 + 1e-6) - final(0.1 - 1e-6)) / 2e-6
-    np.testing.assert_allclose([jax.grad(final)(0.1), jax.jacfwd(final)(0.1)], numeric, rtol=1e-6)
+    compiled = jax.jit(final)
+    numeric = (compiled(0.1 + 1e-6) - compiled(0.1 - 1e-6)) / 2e-6
+    slopes = jax.jit(lambda eta: [jax.grad(final)(eta), jax.jacfwd(final)(eta)])(0.1)
+    np.testing.assert_allclose(slopes, numeric, rtol=1e-6)
 
 
 def test_a_relaxation_that_settles_ends_and_repeats_its_last_energy(batch: Any) -> None:

@@ -23,6 +23,7 @@ from neurai_core.grads import EP, PC, BiPC, GradeBase
 from neurai_core.rising import watched
 from neurai_core.rule import Estimate, Rule, feedforward_init, feedforward_predict, objective, true_gradient
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
 MODEL = neurai.models.mlp((4, 8, 3), "tanh")
 PARAMS = jax.tree.map(lambda leaf: 3 * leaf, MODEL.init(jax.random.key(0), (4,))[0])
 BATCH = jax.random.normal(jax.random.key(1), (6, 4)), jnp.arange(6) % 3
@@ -281,6 +282,7 @@ def test_looking_at_shapes_warns_of_nothing() -> None:
     assert caught(lambda: jax.eval_shape(lambda p: rule.estimate(MODEL, p, (), BATCH), PARAMS) and None) == []
 
 
+@pytest.mark.usefixtures("optimized")
 def test_watching_changes_no_number_to_the_bit(x64: None) -> None:
     """Signs of zero, NaN and infinities included."""
     numbers = jnp.array([0.0, -0.0, 1e-300, -jnp.inf, jnp.nan, 0.1])
@@ -322,6 +324,7 @@ def test_inside_shard_map_nothing_is_watched() -> None:
     assert caught(lambda: program(jnp.ones(1)), "always") == []
 
 
+@pytest.mark.usefixtures("optimized")
 def test_a_rise_within_rounding_is_none() -> None:
     """An optimum that is reached leaves changes of either sign in the last digits."""
     params, optimizer = PARAMS, optax.adam(3e-2)

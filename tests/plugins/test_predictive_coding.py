@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import neurai_core as neurai
+from neurai_algorithms import strict_relaxation
 from neurai_algorithms.fixed_prediction import coefficients
 from neurai_algorithms.predictive_coding import PC, ShortRelaxation, build
 from neurai_algorithms.predictive_coding_spec import PCConfig, PCMode, pc
@@ -42,9 +44,9 @@ def sum_squares(outputs, targets):
 
 def problem(model, shape, batch=5, seed=0, dtype=None, scale=1.0):
     params, _ = model.init(jax.random.key(seed), shape)
-    x = scale * jax.random.normal(jax.random.key(seed + 1), (batch, *shape))
-    outputs = jax.eval_shape(model, params, x)
-    y = jax.random.normal(jax.random.key(seed + 2), outputs.shape)
+    draw = np.random.default_rng(seed)
+    x = jnp.asarray(scale * draw.normal(size=(batch, *shape)))
+    y = jnp.asarray(draw.normal(size=jax.eval_shape(model, params, x).shape))
     return jax.tree.map(lambda leaf: leaf.astype(dtype or leaf.dtype), (params, (x, y)))
 
 
@@ -64,9 +66,10 @@ def gradients(model, params, batch, loss=sum_squares, **settings):
     return estimate(model, params, batch, loss, **settings).grads
 
 
-def back_propagated(model, params, batch, loss=sum_squares):
+@partial(jax.jit, static_argnums=0)
+def back_propagated(model, params, batch):
     x, y = batch
-    return jax.grad(lambda p: loss(model(p, x), y))(params)
+    return jax.grad(lambda p: sum_squares(model(p, x), y))(params)
 
 
 def close(ours, theirs, rtol=1e-9, atol=1e-12):
@@ -81,8 +84,8 @@ def equal(ours, theirs):
 
 def distance(a, b):
     """Relative distance |a - b| / |b| of two trees."""
-    flat_a, flat_b = (jnp.concatenate([leaf.astype(float).ravel() for leaf in jax.tree.leaves(t)]) for t in (a, b))
-    return float(jnp.linalg.norm(flat_a - flat_b) / jnp.linalg.norm(flat_b))
+    flat_a, flat_b = (np.concatenate([np.asarray(l).astype(float).ravel() for l in jax.tree.leaves(t)]) for t in (a, b))
+    return float(np.linalg.norm(flat_a - flat_b) / np.linalg.norm(flat_b))
 
 
 MODELS = {
@@ -128,7 +131,8 @@ def test_fresh_gradients_are_those_of_the_energy_at_the_final_beliefs(x64):
 def test_float32_gradients_of_twenty_layers_are_right_at_every_depth(mode, activation, x64):
     model = mlp(DEEP, activation)
     single, double = both_precisions(*problem(model, (20,), batch=32))
-    ours, true = (gradients(model, *given, mean_squares, n=20, mode=mode) for given in (single, double))
+    settings = used(mode, n=20, light_cone=False, stable=activation == "relu")  # no cone: the same bits, compiled fast
+    ours, true = (gradients(model, *given, mean_squares, **settings) for given in (single, double))
     shares = coefficients(0.1, 19, 20)[::-1]
     counts = [mode == "strict" or share >= 1e-6 for share in shares]
     wrong = [distance(a, b) for a, b in zip(ours, true, strict=True)]
@@ -175,39 +179,47 @@ def per(stacked):
     return [jax.tree.unflatten(structure, entries) for entries in zip(*leaves, strict=True)]
 
 
-@pytest.mark.parametrize(("name", "n"), [*((name, 8) for name in MODELS), ("tanh", 2), ("residual", 3)])
+@pytest.mark.parametrize(
+    ("name", "n"), [*((name, 8) for name in sorted({*MODELS} - {"tanh", "relu", "blocks"})), ("tanh", 2)]
+)
 @pytest.mark.usefixtures("optimized")
 def test_the_light_cone_changes_no_bit(name, n):
     model, shape = MODELS[name]
     params, batch = problem(model, shape)
-    on, off = (estimate(model, params, batch, n=n, light_cone=cone, keep_activities=True) for cone in (True, False))
+    run = {"n": n, "stable": name != "max pooling", "keep_activities": True}
+    on, off = (estimate(model, params, batch, light_cone=cone, **run) for cone in (True, False))
     equal((on.grads, on.aux), (off.grads, off.aux))
 
 
-@pytest.mark.parametrize("n", [20, 25])
 @pytest.mark.usefixtures("optimized")
-def test_the_light_cone_changes_no_bit_of_twenty_layers(n):
-    model = mlp(DEEP)
+def test_the_light_cone_changes_no_bit_of_twelve_layers():
+    model = mlp((20, *[128] * 11, 10))
     params, batch = problem(model, (20,), batch=16)
-    equal(*(gradients(model, params, batch, mean_squares, n=n, light_cone=cone) for cone in (True, False)))
+    run = {"loss": mean_squares, "n": 17, "stable": False}
+    equal(*(gradients(model, params, batch, light_cone=cone, **run) for cone in (True, False)))
 
 
 @pytest.mark.usefixtures("optimized")
-def test_a_cone_too_large_to_unroll_runs_in_stages(x64):
-    model = mlp([3] * 41, "tanh")  # 39 hidden layers: stages of four sweeps
+def test_a_cone_too_large_to_unroll_runs_in_stages(monkeypatch, x64):
+    assert strict_relaxation._stages(39)[:2] == [(0, 4), (4, 8)]
+    monkeypatch.setattr(strict_relaxation, "UNROLLED_VISITS", 6)
+    assert strict_relaxation._stages(6) == [(0, 4), (4, 6)]
+    model = mlp([3] * 8, "tanh")  # 6 hidden layers
     params, batch = problem(model, (3,))
-    on, off = (gradients(model, params, batch, n=45, eta=0.7, light_cone=cone) for cone in (True, False))
+    run = {"n": 12, "eta": 0.7, "stable": False}
+    on, off = (gradients(model, params, batch, light_cone=cone, **run) for cone in (True, False))
     close(on, off, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("mode", ["strict", "fixed_pred"])
 def test_a_layer_that_no_error_has_reached_has_a_gradient_of_exactly_zero(mode):
-    model = mlp((4, 5, 5, 5, 5, 3), "tanh")
+    model = mlp((4, 5, 5, 5, 3), "tanh")
     params, batch = problem(model, (4,))
-    for n in range(1, 6):
-        norms = [distance(g, jax.tree.map(jnp.ones_like, g)) for g in gradients(model, params, batch, n=n, mode=mode)]
+    for n in range(1, 5):
+        found = gradients(model, params, batch, **used(mode, n=n, stable=False))
+        norms = [distance(g, jax.tree.map(np.ones_like, g)) for g in found]
         reached = [norm != 1.0 for norm in norms]
-        assert reached == [l > 5 - n for l in range(1, 6)]
+        assert reached == [l > 4 - n for l in range(1, 5)]
 
 
 def test_a_small_loss_brings_strict_to_back_propagation_at_first_order(x64):
@@ -215,7 +227,8 @@ def test_a_small_loss_brings_strict_to_back_propagation_at_first_order(x64):
     params, batch = problem(model, (6,))
     true = back_propagated(model, params, batch)
     scales = np.array([1e-2, 1e-3, 1e-4])
-    away = [distance(gradients(model, params, batch, n=3000, eta=0.2, loss_scale=s), true) for s in scales]
+    run = {"n": 3000, "eta": 0.2, "light_cone": False}
+    away = [distance(gradients(model, params, batch, loss_scale=s, **run), true) for s in scales]
     slope = np.polyfit(np.log(scales), np.log(away), 1)[0]
     assert slope == pytest.approx(1, abs=0.05) and away[-1] < 1e-2
 
@@ -310,15 +323,18 @@ def test_errors_and_beliefs_of_fixed_prediction_belong_together(x64):
 # ---------------------------------------------------------------------------- incremental
 
 
+@partial(jax.jit, static_argnums=(0, 3))
 def incremental_by_hand(model, params, batch, optimizer, carry, eta, n):
     x, y = batch
-    beliefs = oracle.activities(model, params, x)[:-1]
-    for _ in range(n):
+
+    def sweep(_, moved):
+        beliefs, params, carry = moved
         slopes = jax.grad(lambda v, p: oracle.energy(model, p, x, y, sum_squares, v), (0, 1))(beliefs, params)
         beliefs = [v - eta * g for v, g in zip(beliefs, slopes[0], strict=True)]
         updates, carry = optimizer.update(slopes[1], carry, params)
-        params = optax.apply_updates(params, updates)
-    return params, carry
+        return beliefs, optax.apply_updates(params, updates), carry
+
+    return jax.lax.fori_loop(0, n, sweep, (oracle.activities(model, params, x)[:-1], params, carry))[1:]
 
 
 @pytest.mark.parametrize("name", ["tanh", "cnn", "residual"])
@@ -329,8 +345,9 @@ def test_incremental_gradients_are_the_way_the_parameters_went(name, x64):
     state = rule.init(model, params, key=None)
     optimizer = optax.adam(0.01, eps_root=0.001)  # without eps_root its root turns rounding errors into steps
     by_hand, carry = params, optimizer.init(params)
+    estimated = jax.jit(lambda params, state: rule.estimate(model, params, state, batch))
     for _ in range(2):  # the optimizer's state passes from batch to batch
-        found, state = rule.estimate(model, params, state, batch)
+        found, state = estimated(params, state)
         by_hand, carry = incremental_by_hand(model, by_hand, batch, optimizer, carry, 0.1, 6)
         outer = optax.sgd(1.0)
         params = optax.apply_updates(params, outer.update(found.grads, outer.init(params))[0])
@@ -341,13 +358,13 @@ def test_incremental_gradients_are_the_way_the_parameters_went(name, x64):
 @pytest.mark.usefixtures("optimized")
 def test_no_incremental_step_is_made_of_rounding():
     """Adam divides by the size of the gradient: in float32 the rounding of a layer at rest would move it fully."""
-    model = mlp((20, *[32] * 9, 10), "tanh")
+    model = mlp((20, *[32] * 6, 10), "tanh")
     params, batch = problem(model, (20,), batch=16)
-    rule = build(PCConfig(mode="incremental", n=6, optimizer="adam(0.01)"), loss=sum_squares)
-    with pytest.warns(ShortRelaxation, match="leave 4 of 10 layers"):
+    rule = build(PCConfig(mode="incremental", n=4, optimizer="adam(0.01)"), loss=sum_squares)
+    with pytest.warns(ShortRelaxation, match="leave 3 of 7 layers"):
         state = rule.init(model, params)
-    grads = rule.estimate(model, params, state, batch)[0].grads
-    assert [bool(np.any(g["w"])) for g in grads] == [False] * 4 + [True] * 6
+    grads = jax.jit(lambda params: rule.estimate(model, params, state, batch)[0].grads)(params)
+    assert [bool(np.any(g["w"])) for g in grads] == [False] * 3 + [True] * 4
 
 
 # ---------------------------------------------------------------------------- how beliefs move
@@ -407,8 +424,7 @@ def test_steps_used_depend_neither_on_loss_scale_nor_on_batch_size(x64):
     twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), batch)
     steps = {
         int(estimate(model, params, b, mean_squares, n=500, tol=1e-4, loss_scale=scale).aux["steps"])
-        for b in (batch, twice)
-        for scale in (1e-3, 1e-5)
+        for b, scale in ((batch, 1e-3), (batch, 1e-5), (twice, 1e-3))
     }
     assert len(steps) == 1 and steps.pop() < 500
 
@@ -427,7 +443,7 @@ def test_the_energy_trace_falls_and_costs_nothing_when_off(x64):
 
 
 def test_the_energy_trace_ends_at_the_energy_of_the_final_beliefs(x64):
-    model, shape = MODELS["cnn"]
+    model, shape = MODELS["max pooling"]
     params, (x, y) = problem(model, shape)
     found = estimate(model, params, (x, y), n=3, energy_trace=True, keep_activities=True)
     final = oracle.energy(model, params, x, y, sum_squares, found.aux["beliefs"])
@@ -437,7 +453,7 @@ def test_the_energy_trace_ends_at_the_energy_of_the_final_beliefs(x64):
 
 @pytest.mark.parametrize("light_cone", [True, False])
 def test_the_energy_change_is_that_of_all_sweeps_but_the_last(light_cone, x64):
-    model, shape = MODELS["cnn"]
+    model, shape = MODELS["residual"]
     params, batch = problem(model, shape)
     trace = estimate(model, params, batch, n=9, energy_trace=True).aux["energy"]
     found = estimate(model, params, batch, n=9, light_cone=light_cone)
@@ -526,8 +542,8 @@ def test_batch_statistics_are_updated_once_per_batch(mode, x64):
     batch = jax.random.normal(jax.random.key(1), (7, 4)), jnp.zeros((7, 3))
     rule = neurai.algorithm("pc", loss=sum_squares, **used(mode, n=8))
     state = rule.init(model, params, key=None, model_state=model_state)
-    _, state = rule.estimate(model, params, state, batch)
-    equal(model_state_of(state), model.apply(params, model_state, batch[0], train=True)[1])
+    _, state = jax.jit(lambda params, state: rule.estimate(model, params, state, batch))(params, state)
+    equal(model_state_of(state), jax.jit(lambda p: model.apply(p, model_state, batch[0], train=True)[1])(params))
 
 
 def test_inputs_may_be_integers():
@@ -567,13 +583,13 @@ def test_a_layer_may_bring_its_own_difference(x64):
 @pytest.mark.parametrize("mode", ["strict", "fixed_pred", "exact", "incremental"])
 @pytest.mark.usefixtures("optimized")
 def test_bfloat16_keeps_beliefs_and_errors_in_float32(mode):
-    model = mlp((20, *[32] * 9, 10), "tanh")
+    model = mlp((20, *[32] * 4, 10), "tanh")
     single = problem(model, (20,), batch=16)
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), single)
     single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half)
-    run = {"loss": mean_squares, **used(mode, n=15, keep_activities=True, optimizer="sgd(0.1)")}
+    run = {"loss": mean_squares, **used(mode, n=7, keep_activities=True, optimizer="sgd(0.1)")}
     with pytest.warns(ShortRelaxation) if mode not in ("exact", "incremental") else contextlib.nullcontext():
-        state = build(PCConfig(**used(mode, n=15)), loss=mean_squares).init(model, half[0])
+        state = build(PCConfig(**used(mode, n=7)), loss=mean_squares).init(model, half[0])
     found, true = (estimate(model, *given, state=state, **run) for given in (half, single))
     assert all(g.dtype == jnp.bfloat16 for g in jax.tree.leaves(found.grads))
     if mode == "strict":
@@ -582,10 +598,9 @@ def test_bfloat16_keeps_beliefs_and_errors_in_float32(mode):
         assert all(distance(a, b) < 0.1 for a, b in zip(found.grads, true.grads, strict=True))
 
 
-@pytest.mark.usefixtures("optimized")
 def test_remat_changes_no_gradient(x64):
-    model, shape = MODELS["residual"]
-    params, batch = problem(model, shape)
+    model = Layered((dense(6, "tanh"), residual(dense(6, "relu"), dense(6)), dense(3)))
+    params, batch = problem(model, (4,))
     for mode in ("strict", "fixed_pred", "exact", "incremental"):
         state = build(PCConfig(mode=mode), loss=sum_squares).init(model, params)
         kept, again = (gradients(model, params, batch, mode=mode, state=state, remat=flag) for flag in (False, True))
@@ -599,7 +614,7 @@ def test_remat_saves_memory_when_the_relaxation_is_differentiated():
 
     def memory(remat):
         def final_energy(eta):
-            config = PCConfig(n=60, remat=remat, keep_activities=True).model_copy(update={"eta": eta})
+            config = PCConfig(n=60, remat=remat, light_cone=False, stable=False).model_copy(update={"eta": eta})
             found, _ = build(config, loss=sum_squares).estimate(model, params, (), batch)
             return found.aux["error_norms"].sum()
 
@@ -618,8 +633,9 @@ def test_eta_may_be_mapped_over(mode, x64):
         return rule.estimate(model, params, rule.init(model, params, key=None), batch)[0].grads
 
     mapped = jax.jit(jax.vmap(of))(jnp.array([0.05, 0.3]))
-    for i, eta in enumerate((0.05, 0.3)):
-        close(jax.tree.map(lambda leaf, i=i: leaf[i], mapped), of(eta), rtol=1e-8)
+    each = jax.jit(lambda: [of(0.05), of(0.3)])()
+    for one, alone in zip(per(mapped), each, strict=True):
+        close(one, alone, rtol=1e-8)
 
 
 @pytest.mark.parametrize("mode", ["strict", "fixed_pred", "exact", "incremental"])
@@ -654,7 +670,7 @@ def fits(layers):
     return True
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(
     layers=st.lists(LAYERS, min_size=1, max_size=4).filter(fits),
     batch=st.integers(1, 5),
@@ -674,9 +690,9 @@ def test_any_stack_of_layers_without_jit_is_descent_and_recursion(layers, batch,
             close(rule.estimate(model, params, (), (x, y))[0].grads, true, rtol=1e-7)
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(
-    layers=st.lists(LAYERS, min_size=2, max_size=4).filter(fits),
+    layers=st.lists(LAYERS, min_size=2, max_size=3).filter(fits),
     dtype=st.sampled_from([jnp.float32, jnp.bfloat16]),
     batch=st.integers(1, 5),
     n=st.integers(2, 5),

@@ -90,7 +90,7 @@ BATCH = 12
 
 
 def batch():
-    return jax.random.normal(jax.random.key(1), (BATCH, 4, 5), jnp.float64), jnp.arange(BATCH) % 3
+    return np.random.default_rng(1).normal(size=(BATCH, 4, 5)), np.arange(BATCH) % 3
 
 
 @pytest.mark.parametrize("library", MODELS)
@@ -132,7 +132,7 @@ def test_the_energy_never_rises_in_ten_steps_of_training_in_error_coordinates(li
 
 @pytest.mark.parametrize("library", MODELS)
 def test_the_energy_never_rises_where_normalization_bends_it_more_as_activities_move(library):
-    changes, scales = ten_steps(library, eta=1.0)
+    changes, scales = ten_steps(library, eta=1.0, light_cone=library == "flax")
     assert changes.max() < 0
     assert scales.min() < 0.2
 
