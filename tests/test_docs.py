@@ -93,6 +93,7 @@ def distribution(page: Path, tmp_path: Path, monkeypatch) -> Iterator[Path]:
             del sys.modules[name]
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("page", pages_with("python"), ids=page_id)
 def test_the_python_of_a_page_runs(page: Path, distribution: Path) -> None:
     for library in NEEDED:
@@ -105,6 +106,7 @@ def test_the_python_of_a_page_runs(page: Path, distribution: Path) -> None:
             exec(compile(source, str(page), "exec", dont_inherit=True), vars(module))
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("page", pages_with("python"), ids=page_id)
 def test_the_tests_of_a_page_pass(page: Path, distribution: Path) -> None:
     names = [Path(one.title).stem for one in blocks(page) if Path(one.title).name.startswith("test_")]
@@ -113,6 +115,7 @@ def test_the_tests_of_a_page_pass(page: Path, distribution: Path) -> None:
             test()
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("page", pages_with("console"), ids=page_id)
 def test_the_commands_of_a_page_succeed(page: Path, distribution: Path, capsys) -> None:
     from neurai_core.cli import main

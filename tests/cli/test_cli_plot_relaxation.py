@@ -11,6 +11,7 @@ import pytest
 
 from neurai_core.cli import main
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
 Run = Callable[..., Any]
 SMALL = ("--model", "mlp:8", "--epochs", "1", "--batch-size", "100", "--quiet")
 HOPFIELD = ("--set", "energy=hopfield", "--set", "activation=sigmoid", "--set", "dt=0.5", "--loss", "squared_error")

@@ -141,8 +141,9 @@ def test_the_scan_equals_a_python_loop(name, x64):
             below, past[i] = stage.fire(own, model.surrogate, before)
             traces[i].append(below)
     by_hand = tuple(jnp.stack(trace, axis=1) for trace in traces)
-    close(model(params, x).spikes, by_hand)
-    assert model(params, x).spikes[0].any(), "a network without spikes proves nothing"
+    spikes = jax.jit(model)(params, x).spikes
+    close(spikes, by_hand)
+    assert spikes[0].any(), "a network without spikes proves nothing"
 
 
 @pytest.mark.parametrize("name", ["no reset", "delayed hard", "learned", "ALIF"])
@@ -154,7 +155,7 @@ def test_without_spiking_the_whole_gradient_equals_central_differences(name, x64
     loss = lambda flat: cross_entropy(model(unravel(flat), x), y)  # noqa: E731
     rows = jax.random.choice(jax.random.key(3), flat.size, (20,), replace=False)
     steps = 1e-6 * jnp.eye(flat.size)[rows]
-    differences = jax.lax.map(lambda step: (loss(flat + step) - loss(flat - step)) / 2e-6, steps)
+    differences = jax.jit(lambda steps: jax.lax.map(lambda h: (loss(flat + h) - loss(flat - h)) / 2e-6, steps))(steps)
     np.testing.assert_allclose(jax.flatten_util.ravel_pytree(grads)[0][rows], differences, rtol=1e-6, atol=1e-9)
 
 
@@ -163,7 +164,7 @@ def test_forward_mode_is_there_where_everything_is_stored(x64):
     params, x, y = problem(model)
     _, (grads, _) = value_and_grads(model, params, x, y)
     along = jax.tree.map(jnp.ones_like, params)
-    _, rate = jax.jvp(lambda p: cross_entropy(model(p, x), y), (params,), (along,))
+    rate = jax.jit(lambda p, t: jax.jvp(lambda p: cross_entropy(model(p, x), y), (p,), (t,))[1])(params, along)
     np.testing.assert_allclose(rate, sum(leaf.sum() for leaf in jax.tree.leaves(grads)), rtol=1e-10)
 
 
@@ -176,7 +177,8 @@ def test_the_gradient_can_be_differentiated_again(x64):
         changed = ({**params[0], "input": {**params[0]["input"], "b": b}}, *params[1:])
         return cross_entropy(model(changed, x), y)
 
-    close(jax.jacrev(jax.grad(lambda b: slope(model, b)))(bias), jax.hessian(lambda b: slope(stored, b))(bias), 1e-9)
+    ours = jax.jit(jax.jacrev(jax.grad(lambda b: slope(model, b))))(bias)
+    close(ours, jax.jit(jax.hessian(lambda b: slope(stored, b)))(bias), 1e-9)
 
 
 # ---------------------------------------------------------------------------- shapes, layers, surrogates
@@ -238,32 +240,33 @@ def test_the_layers_are_the_network(x64):
 
 
 def test_a_width_can_be_traced_mapped_over_and_learned(x64):
+    model = network(CELLS["LIF"])
+    params, x, y = problem(model)
+
     def loss(alpha):
-        model = network(CELLS["LIF"])
-        params, x, y = problem(model)
         return cross_entropy(SpikingNetwork(model.stages, SuperSpike(alpha), "mean")(params, x), y)
 
     def gradient_norm(alpha):
-        model = network(CELLS["LIF"])
-        params, x, y = problem(model)
         made = SpikingNetwork(model.stages, SuperSpike(alpha), "mean")
         return optax.tree.norm(jax.grad(lambda p: cross_entropy(made(p, x), y))(params))
 
     alphas = jnp.array([1.0, 5.0, 25.0])
     one = jax.jit(gradient_norm)
     close(jax.jit(jax.vmap(gradient_norm))(alphas), jnp.stack([one(alpha) for alpha in alphas]), 1e-11)
-    assert jnp.isfinite(jax.grad(loss)(2.0))
+    assert jnp.isfinite(jax.jit(jax.grad(loss))(2.0))
 
 
 def test_the_derivative_by_a_learned_width_is_that_of_jax(x64):
+    model = network(CELLS["attached"])
+    params, x, y = problem(model)
+
     def slope(alpha, **options):
-        model = network(CELLS["attached"])
-        params, x, y = problem(model)
         made = SpikingNetwork(model.stages, Sigmoid(alpha, spiking=False), "mean", **options)
         return cross_entropy(made(params, x), y)
 
-    ours, theirs = jax.grad(slope)(2.0), jax.grad(lambda alpha: slope(alpha, store="all"))(2.0)
-    difference = (slope(2.0 + 1e-6) - slope(2.0 - 1e-6)) / 2e-6
+    ours, theirs = jax.jit(jax.grad(slope))(2.0), jax.jit(jax.grad(lambda alpha: slope(alpha, store="all")))(2.0)
+    value = jax.jit(slope)
+    difference = (value(2.0 + 1e-6) - value(2.0 - 1e-6)) / 2e-6
     np.testing.assert_allclose([ours, difference], [theirs, theirs], rtol=1e-7)
 
 

@@ -81,6 +81,7 @@ def rest(energy_name, cost_name, params, batch, beta=0.0):
     return descend(ENERGIES[energy_name], COSTS[cost_name], params, batch, u, 1500, DT[energy_name], beta)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def implicit(energy_name, cost_name, params, batch):
     """-(d/dtheta dE/du) lambda with H lambda = dC/du, by the dense Hessian."""
     energy, cost, (x, y) = ENERGIES[energy_name], COSTS[cost_name], batch
@@ -104,6 +105,7 @@ def unrolled(energy_name, cost_name, params, batch, n, dt=None):
     return jax.grad(cost_at_end)(params)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def lowest(energy_name, cost_name, params, batch, beta):
     """min over u of E + beta C, batch mean."""
     u = rest(energy_name, cost_name, params, batch, beta)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 MODES = [mode.value for mode in (PCMode.SWEIGHT_BISTRICT, PCMode.BISTRICT)]
 MLP = (mlp((6, 5, 4, 3), "tanh"), (6,))
 CNN = (
-    Layered((conv(3, 3, stride=2, activation="tanh"), avg_pool(2), flatten(), dense(4, "sigmoid"), dense(3))),
+    Layered((conv(3, 3, stride=2, activation="tanh"), avg_pool(2), flatten(), dense(3))),
     (8, 8, 2),
 )
 NETWORKS = {"mlp": MLP, "cnn": CNN}
@@ -35,18 +37,22 @@ NETWORKS = {"mlp": MLP, "cnn": CNN}
 def problem(network, mode=MODES[0], batch=5):
     model, shape = network
     model = two_way(model, shared=mode == PCMode.SWEIGHT_BISTRICT)
-    params, _ = model.init(jax.random.key(0), shape)
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    noise = [leaf + 0.3 * jax.random.normal(k, leaf.shape) for leaf, k in zip(leaves, keys, strict=True)]
-    x = jax.random.normal(jax.random.key(2), (batch, *shape))
-    y = jax.random.normal(jax.random.key(3), (batch, 3))
-    return model, jax.tree.unflatten(structure, noise), (x, y)
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), shape)[0])
+    params = jax.tree.map(lambda leaf: jnp.asarray(0.45 * rng.standard_normal(leaf.shape)), shapes)
+    x, y = (jnp.asarray(rng.standard_normal((batch, *size))) for size in (shape, (3,)))
+    return model, params, (x, y)
 
 
 def estimate(model, params, batch, **settings):
+    return compiled(**settings)(model, params, batch)
+
+
+@cache
+def compiled(**settings):
+    """One program for all tests that ask for the same."""
     rule = build(BiPCConfig(**settings), loss=sum_squared_error)
-    return jax.jit(lambda p, b: rule.estimate(model, p, (), b)[0])(params, batch)
+    return jax.jit(lambda model, p, b: rule.estimate(model, p, (), b)[0], static_argnums=0)
 
 
 def close(ours, theirs, rtol=1e-9, atol=1e-11):
@@ -59,6 +65,7 @@ def equal(ours, theirs):
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
+@partial(jax.jit, static_argnums=0, static_argnames="over_positions")
 def written_energy(model, params, batch, hidden, alpha_f, alpha_b, precision=1.0, over_positions=False):
     """F, from its formula: every layer by its apply, nothing of the rule."""
     (x, y), (down, down_params) = batch, reverse(model, params)
@@ -73,6 +80,7 @@ def written_energy(model, params, batch, hidden, alpha_f, alpha_b, precision=1.0
     return alpha_f * up + alpha_b * back
 
 
+@partial(jax.jit, static_argnums=0, static_argnames=("n", "over_positions"))
 def descended(model, params, batch, n, eta=0.1, alpha_f=1.0, alpha_b=0.1, precision=1.0, **settings):
     """Gradients of F by the params after n steps of autodiff descent from the sweep up."""
     hidden, v = [], batch[0]
@@ -97,7 +105,7 @@ def descended(model, params, batch, n, eta=0.1, alpha_f=1.0, alpha_b=0.1, precis
 def test_the_gradients_are_those_of_the_energy_after_descent_on_it(x64, name, mode):
     model, params, batch = problem(NETWORKS[name], mode)
     ours = estimate(model, params, batch, mode=mode, n=4, eta=0.02, alpha_b=0.3, fresh=True, energy_trace=True)
-    energy, grads = jax.jit(lambda p, b: descended(model, p, b, 4, eta=0.02, alpha_b=0.3))(params, batch)
+    energy, grads = descended(model, params, batch, n=4, eta=0.02, alpha_b=0.3, precision=1.0)
     close(ours.grads, grads)
     np.testing.assert_allclose(ours.aux["energy"][-1], energy, rtol=1e-12)
 
@@ -107,7 +115,7 @@ def test_hidden_layers_keep_to_the_way_up_by_the_precision(x64, name, mode):
     model, params, batch = problem(NETWORKS[name], mode)
     given = {"alpha_b": 0.3, "precision": 5.0, "eta": 0.02}
     ours = estimate(model, params, batch, mode=mode, n=4, fresh=True, energy_trace=True, **given)
-    energy, grads = jax.jit(lambda p, b: descended(model, p, b, 4, **given))(params, batch)
+    energy, grads = descended(model, params, batch, n=4, **given)
     close(ours.grads, grads)
     np.testing.assert_allclose(5 * ours.aux["energy"][-1], energy, rtol=1e-12)
 
@@ -117,7 +125,7 @@ def test_by_default_larger_inputs_and_maps_are_brought_to_the_scale_of_the_small
     ours = estimate(model, params, batch, n=3, eta=0.02, fresh=True)
     # 128 inputs, twice as many as need no correction, and no hidden map has more.
     given = {"alpha_b": 0.05, "precision": 2.0, "eta": 0.02, "over_positions": True}
-    close(ours.grads, jax.jit(lambda p, b: descended(model, p, b, 3, **given))(params, batch)[1])
+    close(ours.grads, descended(model, params, batch, n=3, **given)[1])
 
 
 def test_by_default_a_small_dense_network_is_not_corrected(x64):
@@ -134,9 +142,10 @@ def test_precision_takes_away_the_reward_for_mere_growth_of_the_weights(x64):
     y = model(params, x) + noise - known @ jnp.linalg.lstsq(known, noise)[0]
     w = params[1]["up"]["w"]
 
+    @jax.jit
     def reward(precision):
-        grads = estimate(model, params, (x, y), alpha_b=1e-12, precision=precision, n=400).grads
-        return float(-jnp.vdot(grads[1]["up"]["w"], w))
+        rule = neurai.algorithm("bipc", loss="sum_squared_error", alpha_b=1e-12, precision=precision, n=400)
+        return -jnp.vdot(rule.estimate(model, params, (), (x, y))[0].grads[1]["up"]["w"], w)
 
     assert np.abs(jax.grad(lambda p: sum_squared_error(model(p, x), y))(params)[1]["up"]["w"]).max() < 1e-9
     one, hundred, thousand = (reward(p) for p in (1.0, 100.0, 1000.0))
@@ -200,9 +209,13 @@ def test_the_general_descent_tends_to_both_as_a_weight_goes_to_zero(x64):
         estimate(model, params, batch, alpha_b=1e-13, **given).grads,
         estimate(model, params, batch, alpha_b=0.0, **given).grads,
     )
-    half_up = estimate(model, params, batch, alpha_f=0.0, alpha_b=0.5, eta=0.2, **given).grads
-    whole = estimate(model, params, batch, alpha_f=0.0, alpha_b=1.0, eta=0.1, **given).grads
-    close(jax.tree.map(lambda g: 2 * g, half_up), whole)
+
+    @jax.jit
+    def down(alpha, eta):
+        rule = neurai.algorithm("bipc", loss="sum_squared_error", alpha_f=0.0, alpha_b=alpha, eta=eta, **given)
+        return rule.estimate(model, params, (), batch)[0].grads
+
+    close(jax.tree.map(lambda g: 2 * g, down(0.5, 0.2)), down(1.0, 0.1))
 
 
 @pytest.mark.parametrize("trace", ["curvature", EtaTrace(step="cosine_decay_schedule(0.2, 20)")])
@@ -346,7 +359,7 @@ def test_what_is_asked_of_it(x64, mode):
     labels = jnp.arange(3)
     close(rule.generate(CNN[0], params, labels), down(down_params, jnp.eye(3)))
     close(rule.generate(both, params, jnp.eye(3)), down(down_params, jnp.eye(3)))
-    close(rule.reconstruct(CNN[0], params, x, layer=5), down(down_params, both(params, x)))
+    close(rule.reconstruct(CNN[0], params, x, layer=4), down(down_params, both(params, x)))
     first = both.layers[0].apply(params[0], (), x)[0]
     close(rule.reconstruct(CNN[0], params, x), down.layers[-1].apply(down_params[-1], (), first)[0])
 

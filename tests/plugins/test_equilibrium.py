@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +28,7 @@ from neurai_core.registry import REGISTRY
 from neurai_core.rule import State
 
 HOPFIELD = {"energy": "hopfield", "activation": "sigmoid", "dt": 0.5}
+SHALLOW = (6, 5, 3)  # for claims that say nothing of layers with neighbours that are activities on both sides
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
@@ -41,7 +44,7 @@ def estimated(rule, *arguments):
 # ---------------------------------------------------------------------------- the documented class
 
 
-def test_it_returns_gradients_accuracy_loss_and_energy():
+def test_it_returns_gradients_accuracy_loss_and_energy(x64):
     model, params, batch = problem()
     grads, accuracy, loss, energy = EP("cross_entropy", "accuracy").get_grads(model, params, batch)
     assert jax.tree.structure(grads) == jax.tree.structure(params)
@@ -52,20 +55,20 @@ def test_it_returns_gradients_accuracy_loss_and_energy():
     assert 0 < energy < loss  # F(1) - F(0) is at most C at rest
 
 
-def test_predict_of_gaussian_is_the_models_forward_pass():
+def test_predict_of_gaussian_is_the_models_forward_pass(x64):
     model, params, batch = problem()
     assert EP("mse", "accuracy").predict(model, params, batch) == BP("mse", "accuracy").predict(model, params, batch)
 
 
-def test_predict_of_hopfield_is_the_free_state():
+def test_predict_of_hopfield_is_the_free_state(x64):
     model, params, batch = problem()
-    method = small(n_relax=60)
+    method = small()
     loss, accuracy = method.predict(model, params, batch)
     np.testing.assert_allclose(loss, method.get_grads(model, params, batch)[2], rtol=1e-5)
     assert accuracy == -1
 
 
-def test_normal_fun_makes_zeros_and_may_be_replaced():
+def test_normal_fun_makes_zeros_and_may_be_replaced(x64):
     np.testing.assert_array_equal(EP("mse").normal_fun((2, 3), jnp.int32), np.zeros((2, 3), np.int32))
 
     class Ones(EP):
@@ -75,8 +78,8 @@ def test_normal_fun_makes_zeros_and_may_be_replaced():
 
     model, params, batch = problem()
     ones = tuple(jnp.ones((4, p["b"].size)) for p in params)
-    started = Ones("squared_error", **HOPFIELD, n_relax=8).get_grads(model, params, batch)[0]
-    assert distance(started, small(n_relax=8, init=ones).get_grads(model, params, batch)[0]) < 1e-6
+    started = Ones("squared_error", **HOPFIELD, n_relax=10).get_grads(model, params, batch)[0]
+    assert distance(started, small(init=ones).get_grads(model, params, batch)[0]) < 1e-6
 
 
 def test_defaults_are_the_documented_ones():
@@ -112,9 +115,9 @@ def test_an_unknown_preset_gets_the_nearest_name():
         EP.preset("hopfield-digit")
 
 
-def test_the_rule_and_the_class_agree():
+def test_the_rule_and_the_class_agree(x64):
     model, params, batch = problem()
-    settings = HOPFIELD | {"mode": "symmetric", "beta": 0.3, "order": "even_odd"}
+    settings = HOPFIELD | {"mode": "symmetric", "beta": 0.3, "order": "even_odd", "n_relax": 10}
     rule = neurai.algorithm("ep", loss="squared_error", **settings)
     estimate, state = jax.jit(rule.estimate, static_argnums=0)(model, params, (), batch)
     grads, _, loss, energy = EP("squared_error", **settings).get_grads(model, params, batch)
@@ -133,7 +136,7 @@ def test_the_config_survives_json():
 # ---------------------------------------------------------------------------- options
 
 
-def test_an_early_stop_costs_fewer_steps_and_changes_little():
+def test_an_early_stop_costs_fewer_steps_and_changes_little(x64):
     model, params, batch = problem()
     plain = small(n_relax=200).get_grads(model, params, batch)[0]
     rule = neurai.algorithm("ep", loss="squared_error", **HOPFIELD, n_relax=200, tol=1e-5, check_every=5)
@@ -143,7 +146,7 @@ def test_an_early_stop_costs_fewer_steps_and_changes_little():
     assert max(estimate.aux["residual"], estimate.aux["residual_free"]) < 1e-5
 
 
-def test_the_early_stop_does_not_depend_on_the_batch_size():
+def test_the_early_stop_does_not_depend_on_the_batch_size(x64):
     model, params, (x, y) = problem()
     rule = neurai.algorithm("ep", loss="squared_error", **HOPFIELD, n_relax=200, tol=1e-3)
     one = estimated(rule, model, params, (), (x, y))[0].aux
@@ -172,13 +175,13 @@ def test_a_projected_hard_sigmoid_settles_inside_the_unit_interval(x64):
         "ep", loss="squared_error", energy="hopfield", activation="hard_sigmoid", dt=1.0, order="even_odd", n_relax=100
     )
     estimate, _ = estimated(rule, model, params, (), batch)
-    outputs = rule.predict(model, params, batch[0])
-    assert estimate.aux["residual_free"] > 0  # forces point out of the interval where activities are at its ends
-    assert outputs.min() >= 0 and outputs.max() <= 1
     settled = neurai.rebuild(
         rule.origin.from_json(rule.origin.to_json().replace("in this process", "neurai")), n_relax=101
     )
-    np.testing.assert_allclose(settled.predict(model, params, batch[0]), outputs, atol=1e-12)
+    outputs, later = jax.jit(lambda p, x: [one.predict(model, p, x) for one in (rule, settled)])(params, batch[0])
+    assert estimate.aux["residual_free"] > 0  # forces point out of the interval where activities are at its ends
+    assert outputs.min() >= 0 and outputs.max() <= 1
+    np.testing.assert_allclose(later, outputs, atol=1e-12)
 
 
 def test_a_schedule_of_dt_is_called_with_the_number_of_the_step(x64):
@@ -189,7 +192,7 @@ def test_a_schedule_of_dt_is_called_with_the_number_of_the_step(x64):
     assert distance(falling, constant) > 1e-3
 
 
-def test_only_the_ratio_of_dt_and_tau_matters():
+def test_only_the_ratio_of_dt_and_tau_matters(x64):
     model, params, batch = problem()
     one, other = (small(dt=dt, tau=tau).get_grads(model, params, batch)[0] for dt, tau in ((0.5, 1), (1.0, 2)))
     jax.tree.map(np.testing.assert_array_equal, one, other)
@@ -203,10 +206,10 @@ def test_given_activities_are_where_the_free_phase_starts(x64):
 
 
 def test_persistent_activities_go_on_where_the_last_batch_ended(x64):
-    model, params, batch = problem()
+    model, params, batch = problem(sizes=SHALLOW)
     method = small(init="persistent")
     first = method.get_grads(model, params, batch)
-    assert [u.shape for u in method.activities] == [(4, 5), (4, 4), (4, 3)]
+    assert [u.shape for u in method.activities] == [(4, 5), (4, 3)]
     second = method.get_grads(model, params, batch)[0]
     longer = small(n_relax=20, n_nudged=10).get_grads(model, params, batch)
     assert distance(second, longer[0]) < 1e-12
@@ -216,7 +219,7 @@ def test_persistent_activities_go_on_where_the_last_batch_ended(x64):
 
 
 def test_persistent_activities_travel_in_the_state_of_the_rule(x64):
-    model, params, batch = problem()
+    model, params, batch = problem(sizes=SHALLOW)
     rule = neurai.algorithm("ep", loss="squared_error", **HOPFIELD, init="persistent", n_relax=10)
     state = rule.init(model, params, key=jax.random.key(0))
     assert state == State((), ())
@@ -226,7 +229,7 @@ def test_persistent_activities_travel_in_the_state_of_the_rule(x64):
     assert distance(estimate.grads, longer) < 1e-12
 
 
-def test_normal_activities_and_random_signs_come_from_the_key():
+def test_normal_activities_and_random_signs_come_from_the_key(x64):
     model, params, batch = problem()
     for method in (small(init="normal", mode="symmetric", beta=0.5), small(mode="random_sign", beta=0.5)):
         drawn = [flat(method.get_grads(model, params, batch, key=jax.random.key(k))[0]) for k in (0, 0, 1, 2, 3)]
@@ -243,7 +246,7 @@ def test_repeat_averages_independent_estimates(x64):
     np.testing.assert_allclose(flat(mean), np.mean(singles, axis=0), rtol=1e-12, atol=1e-15)
 
 
-def test_repeat_of_what_draws_nothing_is_one_estimate():
+def test_repeat_of_what_draws_nothing_is_one_estimate(x64):
     model, params, batch = problem()
     once, twice = (small().get_grads(model, params, batch, repeat=n)[0] for n in (1, 2))
     jax.tree.map(np.testing.assert_array_equal, once, twice)
@@ -276,13 +279,13 @@ def test_continual_with_resting_weights_is_two_phase(x64):
     assert distance(grads, small().get_grads(model, params, batch)[0]) < 1e-12
 
 
-def test_the_second_part_of_a_loss_does_not_disturb():
+def test_the_second_part_of_a_loss_does_not_disturb(x64):
     def loss(outputs, targets):
-        return jnp.mean(jnp.sum((outputs - targets) ** 2, axis=1)) / 2, outputs.mean()
+        return jnp.mean((outputs - targets) ** 2), outputs.mean()
 
     model, params, batch = problem()
     paired = EP(loss, fun_has_aux=True).get_grads(model, params, batch)[0]
-    assert distance(paired, EP("squared_error").get_grads(model, params, batch)[0]) < 1e-5
+    assert distance(paired, EP("mse").get_grads(model, params, batch)[0]) < 1e-5
 
 
 def test_any_loss_nudges_and_closed_forms_agree_with_differentiation(x64):
@@ -290,9 +293,10 @@ def test_any_loss_nudges_and_closed_forms_agree_with_differentiation(x64):
         logs = outputs - jnp.log(jnp.sum(jnp.exp(outputs), axis=1, keepdims=True))
         return -jnp.mean(jnp.sum(targets * logs, axis=1))
 
-    model, params, batch = problem()
+    model, params, batch = problem(sizes=SHALLOW)
     closed, differentiated = (
-        EP(f, mode="holomorphic", beta=0.3).get_grads(model, params, batch)[0] for f in ("cross_entropy", as_written)
+        EP(f, mode="holomorphic", beta=0.3, n_points=3).get_grads(model, params, batch)[0]
+        for f in ("cross_entropy", as_written)
     )
     assert distance(closed, differentiated) < 1e-12
 
@@ -343,8 +347,8 @@ def test_convolution_and_pooling_equal_their_unrolled_dense_copy(x64):
     copy = Layered([dense(widths[0], "sigmoid"), dense(widths[1], "tanh"), dense(widths[2])])
     method = EP("squared_error", energy="hopfield", dt=0.2, n_relax=40, mode="symmetric", beta=0.3)
     grads = method.get_grads(model, params, (x, y))[0]
-    dense_grads = method.get_grads(copy, to_dense(params), (x.reshape(5, -1), y))[0]
-    pulled = jax.vjp(to_dense, params)[1](dense_grads)[0]
+    dense_grads = method.get_grads(copy, jax.jit(to_dense)(params), (x.reshape(5, -1), y))[0]
+    pulled = jax.jit(lambda p, g: jax.vjp(to_dense, p)[1](g)[0])(params, dense_grads)
     # Rows hold w + b of the block's own map, so the copy's gradients pull back to the layer's.
     assert distance(grads, pulled) < 1e-12
 
@@ -375,10 +379,10 @@ def test_a_third_party_energy_needs_only_its_value(x64):
             predictions = (block.map(params, below) for block, below in zip(chain.blocks, chain.below(u), strict=True))
             return sum(2 * half_squares(v - p) for v, p in zip(u, predictions, strict=True))
 
-    model, params, batch = problem()
+    model, params, batch = problem(sizes=SHALLOW)
     settings = {"mode": "holomorphic", "beta": 0.3, "n_points": 3}
     own, ours = (
-        EP("squared_error", **settings, energy=energy).get_grads(model, params, batch)[0]
+        EP("cross_entropy", **settings, energy=energy).get_grads(model, params, batch)[0]
         for energy in (Plain(), "gaussian")
     )
     assert distance(own, ours) < 1e-12
@@ -449,9 +453,10 @@ def test_the_energy_change_is_that_of_the_free_and_the_first_nudged_phase(option
 def test_steps_that_are_too_large_raise_the_energy_unless_they_are_limited():
     model, params, batch = problem()
 
+    @partial(jax.jit, static_argnums=1)
     def change(dt, stable):
         rule = neurai.algorithm("ep", loss="squared_error", dt=dt, stable=stable)
-        return estimated(rule, model, params, (), batch)[0].aux["energy_change"]
+        return rule.estimate(model, params, (), batch)[0].aux["energy_change"]
 
     assert change(0.1, False) < 0 < change(0.9, False)
     assert change(0.9, True) < 0
@@ -477,7 +482,9 @@ def test_the_layout_of_activities_changes_nothing(energy, x64):
 
 @pytest.mark.filterwarnings("ignore:EP. after n_relax")
 def test_without_jit_it_is_the_same(x64):
-    model, params, batch = problem()
+    model, params, batch = problem(
+        sizes=(4, 4, 4, 4)
+    )  # of one shape: without jit, every shape of every operation compiles
     method = small(n_relax=2, tol=1e-9)
     compiled = method.get_grads(model, params, batch)[0]
     with jax.disable_jit():
@@ -488,15 +495,15 @@ def test_vmap_over_beta_and_dt_sweeps_one_program(x64):
     model, params, batch = problem()
 
     def sweep(beta, dt):
-        rule = neurai.algorithm("ep", loss="squared_error", energy="hopfield", activation="sigmoid", beta=beta, dt=dt)
+        rule = neurai.algorithm(
+            "ep", loss="squared_error", energy="hopfield", activation="sigmoid", beta=beta, dt=dt, n_relax=10
+        )
         return estimated(rule, model, params, (), batch)[0].grads
 
     betas, dts = jnp.array([0.2, 0.5]), jnp.array([0.5, 0.4])
     stacked = jax.jit(jax.vmap(sweep))(betas, dts)
     for k in range(2):
-        alone = EP("squared_error", **(HOPFIELD | {"dt": float(dts[k])}), beta=float(betas[k])).get_grads(
-            model, params, batch
-        )[0]
+        alone = small(dt=float(dts[k]), beta=float(betas[k])).get_grads(model, params, batch)[0]
         assert distance(jax.tree.map(lambda leaf, k=k: leaf[k], stacked), alone) < 1e-12
 
 
@@ -523,7 +530,7 @@ def test_one_trace_per_shape_whatever_beta_and_dt():
 
 
 def test_memory_does_not_grow_with_the_number_of_steps():
-    model, params, batch = problem()
+    model, params, batch = problem(sizes=SHALLOW)
 
     def temporary_bytes(n):
         rule = neurai.algorithm("ep", loss="squared_error", **HOPFIELD, n_relax=n)
@@ -535,7 +542,7 @@ def test_memory_does_not_grow_with_the_number_of_steps():
 
 def test_padding_a_batch_changes_nothing(x64):
     """Rows without a target: zero cost and zero nudge with a loss that sums over the batch."""
-    model, params, (x, y) = problem()
+    model, params, (x, y) = problem(sizes=SHALLOW)
     padded = jnp.concatenate([x, jnp.ones((3, 6))]), jnp.concatenate([y, jnp.zeros((3, 3))])
     for options in ({"mode": "two_phase"}, HOPFIELD | {"mode": "symmetric", "beta": 0.3}):
         method = EP("sum_cross_entropy", **options)
