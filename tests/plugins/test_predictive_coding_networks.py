@@ -217,3 +217,27 @@ def test_outputs_alone_are_no_activities(batch):
 
     with pytest.raises(ModelError, match="nothing but its outputs"):
         estimate(shallow, jnp.ones((6, 3)), batch)
+
+
+@pytest.mark.parametrize("mode", ["strict", "incremental", "error"])
+def test_a_function_differentiated_in_reverse_only_relaxes_as_the_same_one_without(mode, x64):
+    @jax.custom_vjp
+    def bent(x):
+        return jnp.tanh(x)
+
+    bent.defvjp(lambda x: (jnp.tanh(x), jnp.tanh(x)), lambda t, g: (g * (1 - t * t),))
+    params = [
+        jax.random.normal(jax.random.key(i), shape, jnp.float64) for i, shape in enumerate([(4, 6), (6, 5), (5, 3)])
+    ]
+    batch = jax.random.normal(jax.random.key(3), (8, 4), jnp.float64), jnp.arange(8) % 3
+
+    def grads(phi):
+        def model(params, x):
+            return neurai.activity(phi(neurai.activity(x @ params[0], "a")) @ params[1], "b") @ params[2]
+
+        rule = neurai.algorithm("pc", loss="cross_entropy", mode=mode, n=5)
+        state = rule.init(model, params, key=jax.random.key(0))
+        return jax.jit(lambda params: rule.estimate(model, params, state, batch)[0].grads)(params)
+
+    for ours, expected in zip(grads(bent), grads(jnp.tanh), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-12)
