@@ -195,7 +195,7 @@ def resnet_params(blocks, d=6):
 
 
 NETWORKS = {
-    "transformer": (transformer, lambda: transformer_params(3), (3, 5, 12), 10),
+    "transformer": (transformer, lambda: transformer_params(12), (3, 5, 12), 28),
     "resnet": (resnet, lambda: resnet_params(3), (3, 8, 8, 2), 12),
 }
 
@@ -204,5 +204,5 @@ NETWORKS = {
 def test_gradients_in_float32_are_those_in_float64(name, x64):
     function, params, shape, n = NETWORKS[name]
     params, x, y = params(), jax.random.normal(jax.random.key(1), shape, jnp.float32), jnp.arange(shape[0])
-    ours = jax.jit(lambda p, x: gradients(function, p, x, cross_entropy(y), n))
+    ours = jax.jit(lambda p, x: gradients(function, p, x, cross_entropy(y), n, visits=48))
     assert worst(ours(params, x), ours(double(params), double(x))) < 1e-5
