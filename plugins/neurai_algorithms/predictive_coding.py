@@ -23,6 +23,7 @@ from neurai_algorithms.network_fixed import exact_on_network, fixed_on_network
 from neurai_algorithms.network_incremental import incremental_on_network
 from neurai_algorithms.network_strict import strict_on_network
 from neurai_algorithms.network_task import NetworkTask, network_task
+from neurai_algorithms.nudging import nudged
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.pc_task import Found, Task
 from neurai_algorithms.predictive_coding_spec import PCConfig, PCMode, mode_name
@@ -92,7 +93,7 @@ def build(
             return _on_network(config, score, seen, params, state, batch, key)
         task = _task(config, score, seen, params, state, batch, key)
         if config.mode != PCMode.INCREMENTAL:
-            found = _SOLVERS[config.mode](task)
+            found = nudged(task, _SOLVERS[config.mode])
             return _report(task, found, params), _updated(state, found)
         found, carry = incremental(task, _carried(state))
         return _report(task, found, params), State(_updated(model_state_of(state), found), carry)
@@ -117,8 +118,8 @@ class PC(LocalBase):
         n: sweeps, at least 1; mode EXACT has no use for them.
         mode: a `PCMode` or its name.
         fun_has_aux: whether ``loss_f`` returns a pair whose second part is handed back.
-        **settings: further settings of `PCConfig`: ``loss_scale``, ``corrector``, ``optimizer``, ``tol``, ``fresh``,
-            ``stable``, ``light_cone``, ``energy_trace``, ``keep_activities``, ``remat``.
+        **settings: further settings of `PCConfig`: ``loss_scale``, ``nudge``, ``beta``, ``corrector``, ``optimizer``,
+            ``tol``, ``fresh``, ``stable``, ``light_cone``, ``energy_trace``, ``keep_activities``, ``remat``.
 
     Raises:
         SettingsError: a setting is unknown or out of range.
@@ -233,7 +234,7 @@ def _on_network(
     network = adapt(named(model, "modules")).model if isinstance(model, Layered) else model
     task = network_task(config, score, network, params, model_state_of(state), split_batch(batch), key)
     if config.mode != PCMode.INCREMENTAL:
-        found = _ON_NETWORKS[config.mode](task)
+        found = nudged(task, _ON_NETWORKS[config.mode])
         return _report(task, found, params), found.states
     found, carry = incremental_on_network(task, _carried(state))
     return _report(task, found, params), State(found.states, carry)

@@ -64,9 +64,9 @@ def mode_name(value: Any) -> Any:
 _NO_RELAXATION = ("loss_scale", "corrector", "optimizer", "tol", "stable", "light_cone", "energy_trace")
 _UNUSED: dict[str, tuple[str, ...]] = {
     PCMode.STRICT: ("optimizer",),
-    PCMode.FIXED_PRED: _NO_RELAXATION,
-    PCMode.EXACT: (*_NO_RELAXATION, "eta", "n", "fresh"),
-    PCMode.INCREMENTAL: ("corrector", "fresh", "light_cone"),
+    PCMode.FIXED_PRED: (*_NO_RELAXATION, "nudge", "beta"),
+    PCMode.EXACT: (*_NO_RELAXATION, "nudge", "beta", "eta", "n", "fresh"),
+    PCMode.INCREMENTAL: ("corrector", "nudge", "beta", "fresh", "light_cone"),
     PCMode.ERROR: ("optimizer", "fresh", "light_cone"),
 }
 
@@ -94,6 +94,12 @@ class PCConfig(Config):
         description="factor > 0 on the loss while relaxing, divided out of the gradients again; per_sample is the "
         "batch size, for losses that are means over the batch",
     )
+    nudge: Literal["clamped", "positive", "negative", "centered"] = Field(
+        "clamped",
+        description="strict and error: clamped draws the outputs to their targets by the whole loss, positive by a "
+        "part of it; negative pushes them away by as much, and centered is the mean of both, for twice the cost",
+    )
+    beta: float = Field(0.1, description="part of the way to the targets that a nudge goes, > 0")
     corrector: str | Transformation | None = Field(
         None,
         description="an optax transformation that moves the beliefs instead of eta times the gradient, "
@@ -129,7 +135,7 @@ class PCConfig(Config):
             parse(value)
             return value
 
-    @field_validator("eta", "loss_scale", mode="before")
+    @field_validator("eta", "loss_scale", "beta", mode="before")
     @classmethod
     def _positive(cls, value: Any) -> Any:
         return finite_and_positive(value)
@@ -149,6 +155,8 @@ class PCConfig(Config):
     def unused(self) -> dict[str, str]:
         """The settings that the mode does not use, and those of the step beside a corrector."""
         by_mode = dict.fromkeys(_UNUSED[self.mode], f"in mode {self.mode}")
+        if self.nudge == "clamped" and "beta" not in by_mode:
+            by_mode["beta"] = "with nudge='clamped'"
         return by_mode | ({} if self.corrector is None else dict.fromkeys(("eta", "stable"), "beside a corrector"))
 
     @model_validator(mode="after")
