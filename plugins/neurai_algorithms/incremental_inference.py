@@ -2,6 +2,8 @@ r"""Incremental predictive coding: beliefs and parameters descend on the energy 
 
     (v, theta) <- (v - eta dF/dv, theta + optimizer(dF/dtheta)),   both derivatives at the same (v, theta)
 
+A corrector, such as one with momentum, moves the beliefs instead of eta.
+
 Salvatori et al. 2024, arXiv:2212.00720. The optimizer is optax's and its state is the rule's: it passes from sweep
 to sweep and from batch to batch. The rule does not move the caller's parameters; what it returns as gradients is
 the way they went, theta before the batch minus theta after its last sweep. So ``optax.sgd(1.0)`` outside makes
@@ -23,21 +25,23 @@ import jax.numpy as jnp
 import optax
 
 from neurai_algorithms.differences import like, subtract, widened
+from neurai_algorithms.network_strict import mover
 from neurai_algorithms.network_task import NetworkTask
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.pc_task import Found, Task, half_square
-from neurai_algorithms.stable_step import limited_steps, step_scale
+from neurai_algorithms.stable_step import step_scale
 from neurai_algorithms.strict_relaxation import feedforward_curvature
-from neurai_core.arrays import PyTree, Scalar, tree_scale
+from neurai_core.arrays import PyTree, Scalar
 from neurai_core.relaxation import relax
 
 
 class Moving(NamedTuple):
-    """What a sweep moves: beliefs v_1..v_{L-1}, parameters, and the state of their optimizer."""
+    """What a sweep moves: beliefs v_1..v_{L-1}, parameters, the state of their optimizer, and that of a corrector."""
 
     beliefs: PyTree
     params: PyTree
     carry: PyTree
+    corrected: PyTree = ()
 
 
 def optimizer_of(config: Any) -> Any:
@@ -88,7 +92,7 @@ def together(
         What was found, and the optimizer's state.
     """
     config, optimizer = task.config, optimizer_of(task.config)
-    step = limited_steps(config.eta, curvature)
+    begin, move = mover(config, curvature)
 
     def energy(beliefs: PyTree, params: PyTree) -> Scalar:
         hidden, top = errors(beliefs, params)
@@ -97,12 +101,12 @@ def together(
     def sweep(t: Any, now: Moving) -> Moving:
         uphill, grads = jax.grad(energy, (0, 1))(now.beliefs, now.params)
         updates, carry = optimizer.update(task.unscaled(grads), now.carry, now.params)
-        moved = subtract(now.beliefs, tree_scale(uphill, step(t)))
-        return Moving(moved, optax.apply_updates(now.params, updates), carry)
+        moved, corrected = move(t, now.beliefs, uphill, now.corrected)
+        return Moving(moved, optax.apply_updates(now.params, updates), carry, corrected)
 
     relaxed = relax(
         jax.checkpoint(sweep) if config.remat else sweep,
-        start,
+        start._replace(corrected=begin(start.beliefs)),
         config.n,
         tol=task.tolerance(outputs),
         observe=(lambda now: energy(now.beliefs, now.params)) if config.energy_trace else None,

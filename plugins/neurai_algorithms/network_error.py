@@ -32,7 +32,7 @@ def error_coordinates(task: NetworkTask) -> Found:
     config, energy, start = task.config, partial(_energy, task), task.at_rest()
     (outputs, model_state), _, _ = task.displaced(start)
     curvature = task.curvature(outputs, lambda few: partial(_energy, few))
-    begin, move = mover(task, curvature)
+    begin, move = mover(config, curvature)
 
     def sweep(t: Any, state: tuple[Coordinates, PyTree]) -> tuple[Coordinates, PyTree]:
         errors, carry = state

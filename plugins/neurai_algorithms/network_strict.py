@@ -21,6 +21,7 @@ from neurai_algorithms.differences import add, like, widened, zeros
 from neurai_algorithms.network_task import Errors, NetworkTask, listed
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.pc_task import Found, endless
+from neurai_algorithms.predictive_coding_spec import PCConfig
 from neurai_algorithms.stable_step import limited_steps, step_scale
 from neurai_core.arrays import PyTree, Scalar, tree_scale
 from neurai_core.changes import Around
@@ -50,7 +51,7 @@ def strict_on_network(task: NetworkTask) -> Found:
     here = Around(task.network.function, *task.arguments)
     outputs, model_state = here.outputs
     curvature = feedforward_curvature(task, outputs)
-    begin, move = mover(task, curvature)
+    begin, move = mover(task.config, curvature)
     sweep = _sweep(task, here, move)
     relaxed = _relaxed(task, here, sweep, begin)
     before = _look(task, here, relaxed.deltas)
@@ -119,20 +120,20 @@ def _sweep(task: NetworkTask, here: Around, move: Callable[..., Any]) -> Sweep:
     return jax.checkpoint(sweep, static_argnums=2) if task.config.remat else sweep
 
 
-def mover(task: NetworkTask, curvature: Scalar | None) -> tuple[Callable[..., PyTree], Callable[..., Any]]:
+def mover(config: PCConfig, curvature: Scalar | None) -> tuple[Callable[..., PyTree], Callable[..., Any]]:
     """How coordinates move against the gradient of the energy.
 
     Args:
-        task: the batch, for its settings.
+        config: settings.
         curvature: that limits the step; None for no limit.
 
     Returns:
         ``(begin, move)``: ``begin(coordinates) -> carry`` and ``move(t, coordinates, uphill, carry, origin=None) ->
         (coordinates, carry)``, with the origin from which coordinates are counted.
     """
-    corrector = task.config.corrector
+    corrector = config.corrector
     if corrector is None:
-        step = limited_steps(task.config.eta, curvature)
+        step = limited_steps(config.eta, curvature)
 
         def plain(t: Any, at: PyTree, uphill: PyTree, carry: PyTree, origin: PyTree = None) -> tuple[PyTree, PyTree]:
             return add(at, tree_scale(uphill, -step(t))), carry

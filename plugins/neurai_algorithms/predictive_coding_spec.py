@@ -66,7 +66,7 @@ _UNUSED: dict[str, tuple[str, ...]] = {
     PCMode.STRICT: ("optimizer",),
     PCMode.FIXED_PRED: (*_NO_RELAXATION, "nudge", "beta"),
     PCMode.EXACT: (*_NO_RELAXATION, "nudge", "beta", "eta", "n", "fresh"),
-    PCMode.INCREMENTAL: ("corrector", "nudge", "beta", "fresh", "light_cone"),
+    PCMode.INCREMENTAL: ("nudge", "beta", "fresh", "light_cone"),
     PCMode.ERROR: ("optimizer", "fresh", "light_cone"),
 }
 

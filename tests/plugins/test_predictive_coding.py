@@ -324,31 +324,35 @@ def test_errors_and_beliefs_of_fixed_prediction_belong_together(x64):
 
 
 @partial(jax.jit, static_argnums=(0, 3))
-def incremental_by_hand(model, params, batch, optimizer, carry, eta, n):
+def incremental_by_hand(model, params, batch, optimizer, carry, eta, n, momentum=0.0):
     x, y = batch
 
     def sweep(_, moved):
-        beliefs, params, carry = moved
+        beliefs, speed, params, carry = moved
         slopes = jax.grad(lambda v, p: oracle.energy(model, p, x, y, sum_squares, v), (0, 1))(beliefs, params)
-        beliefs = [v - eta * g for v, g in zip(beliefs, slopes[0], strict=True)]
+        speed = [momentum * s + g for s, g in zip(speed, slopes[0], strict=True)]
+        beliefs = [v - eta * s for v, s in zip(beliefs, speed, strict=True)]
         updates, carry = optimizer.update(slopes[1], carry, params)
-        return beliefs, optax.apply_updates(params, updates), carry
+        return beliefs, speed, optax.apply_updates(params, updates), carry
 
-    return jax.lax.fori_loop(0, n, sweep, (oracle.activities(model, params, x)[:-1], params, carry))[1:]
+    beliefs = oracle.activities(model, params, x)[:-1]
+    return jax.lax.fori_loop(0, n, sweep, (beliefs, [0 * v for v in beliefs], params, carry))[2:]
 
 
-@pytest.mark.parametrize("name", ["tanh", "cnn", "residual"])
-def test_incremental_gradients_are_the_way_the_parameters_went(name, x64):
+@pytest.mark.parametrize(("name", "momentum"), [("tanh", 0.0), ("tanh", 0.5), ("cnn", 0.0), ("residual", 0.0)])
+def test_incremental_gradients_are_the_way_the_parameters_went(name, momentum, x64):
     model, shape = MODELS[name]
     params, batch = problem(model, shape)
-    rule = neurai.algorithm("pc", loss=sum_squares, mode="incremental", n=6, optimizer="adam(0.01, eps_root=0.001)")
+    moved = {"corrector": f"sgd(0.1, momentum={momentum})"} if momentum else {}
+    settings = {"n": 6, "optimizer": "adam(0.01, eps_root=0.001)", **moved}
+    rule = neurai.algorithm("pc", loss=sum_squares, mode="incremental", **settings)
     state = rule.init(model, params, key=None)
     optimizer = optax.adam(0.01, eps_root=0.001)  # without eps_root its root turns rounding errors into steps
     by_hand, carry = params, optimizer.init(params)
     estimated = jax.jit(lambda params, state: rule.estimate(model, params, state, batch))
     for _ in range(2):  # the optimizer's state passes from batch to batch
         found, state = estimated(params, state)
-        by_hand, carry = incremental_by_hand(model, by_hand, batch, optimizer, carry, 0.1, 6)
+        by_hand, carry = incremental_by_hand(model, by_hand, batch, optimizer, carry, 0.1, 6, momentum)
         outer = optax.sgd(1.0)
         params = optax.apply_updates(params, outer.update(found.grads, outer.init(params))[0])
         close(params, by_hand)

@@ -23,6 +23,7 @@ MODES = (
     {"mode": "fixed_pred", "fresh": True, "n": 7},
     {"mode": "exact"},
     {"mode": "incremental", "optimizer": "sgd(0.01)", "n": 5},
+    {"mode": "incremental", "optimizer": "sgd(0.01)", "n": 5, "corrector": "sgd(0.1, momentum=0.5)"},
 )
 
 
