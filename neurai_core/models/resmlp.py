@@ -5,10 +5,10 @@
 One learning rate serves all depths where the residual branches together, and not each alone, move the sum by about 1:
 
     standard   a = 1 ,   variance 2 / N_in before a rectifier, 1 / N_in elsewhere: the sum doubles with every layer
-    depth      the same weights, and a_l = 1 / sqrt(L - 2) on residual branches (Hayou et al. 2021,
-               http://proceedings.mlr.press/v130/hayou21a.html, eq. 3, uniform scaling)
-    mupc       W ~ N(0, 1) ,   a_1 = 1 / sqrt(D) , a_l = 1 / sqrt(N L) , a_L = 1 / N (Innocenti et al. 2025,
-               doi:10.48550/arXiv.2505.13124, table 1, after Yang et al. 2023, doi:10.48550/arXiv.2310.02244)
+    depth      the same weights, and a_l = 1 / sqrt(L - 2) on residual branches, the uniform scaling of Hayou et al.
+               2021, arXiv:2010.12859
+    mupc       W ~ N(0, 1) ,   a_1 = 1 / sqrt(D) , a_l = 1 / sqrt(N L) , a_L = 1 / N: Innocenti et al. 2025,
+               arXiv:2505.13124, after Yang et al. 2023, arXiv:2310.02244
 
 with L weight matrices, N units per layer and D inputs.
 """
@@ -21,6 +21,7 @@ from functools import partial
 from typing import Literal, get_args
 
 import jax
+import jax.numpy as jnp
 
 from neurai_core.arrays import Elementwise, PyTree, whole_number
 from neurai_core.errors import ModelError
@@ -30,7 +31,6 @@ from neurai_core.layered import (
     Layered,
     block,
     dense,
-    dense_linear,
     elementwise,
     linear_layer,
     residual,
@@ -121,4 +121,6 @@ class ScaledDense:
 
     def __call__(self, params: PyTree, x: jax.Array) -> jax.Array:
         """``(..., D_in) -> (..., D_out)``."""
-        return dense_linear(params | {"w": params["w"] * (self.factor * len(params["w"]) ** -self.power)}, x)
+        scale = self.factor * len(params["w"]) ** -self.power
+        y = (x @ params["w"]) * jnp.asarray(scale, params["w"].dtype)
+        return y + params["b"] if "b" in params else y

@@ -95,11 +95,20 @@ class Moves(NamedTuple):
 
 
 def first_moves(eta: Any, curvature: Scalar, at: tuple[PyTree, ...]) -> Moves:
-    """Before the first move: zeros, and the step that the curvature allows at the start."""
-    step = limited(eta(0) if callable(eta) else eta, curvature)
-    rows = jax.tree.leaves(at[0])[0].shape[0]
-    careful = jnp.full(rows, step < (eta(0) if callable(eta) else eta))
-    return Moves(jax.tree.map(jnp.zeros_like, at), (jnp.full(rows, step),) * len(at), careful, jnp.ones(()))
+    """Before the first move: zeros, and the step that the curvature at the start allows.
+
+    Args:
+        eta: the documented step of the first sweep.
+        curvature: at the start.
+        at: activities, one tree per layer, batch axis first.
+    """
+    rows, step = jax.tree.leaves(at[0])[0].shape[0], limited(eta, curvature)
+    return Moves(
+        directions=jax.tree.map(jnp.zeros_like, at),
+        steps=(jnp.full(rows, step),) * len(at),
+        careful=jnp.full(rows, step < eta),
+        scale=jnp.ones(()),
+    )
 
 
 def secant_steps(eta: Any, directions: tuple[PyTree, ...], last: Moves) -> tuple[tuple[Scalar, ...], Moves]:
@@ -124,7 +133,7 @@ def secant_steps(eta: Any, directions: tuple[PyTree, ...], last: Moves) -> tuple
     moved = [jnp.square(step) * _squares(old) for _, old, step in pairs]
     careful = last.careful | (eta * _secant(sum(bent), sum(moved)) > ALLOWED)
     steps = tuple(
-        jnp.where(careful & (s > 0), _least(eta, GROWTH * old, _secant(y, s)), old)
+        jnp.where(careful, jnp.where(s > 0, _least(eta, GROWTH * old, _secant(y, s)), jnp.minimum(eta, old)), eta)
         for y, s, old in zip(bent, moved, last.steps, strict=True)
     )
     scale = jnp.minimum(last.scale, jnp.min(jnp.stack(steps)) / eta)

@@ -137,11 +137,12 @@ def test_the_energy_never_rises_where_normalization_bends_it_more_as_activities_
     assert scales.min() < 0.2
 
 
-def test_a_normalized_network_keeps_a_small_step_to_the_bit():
+@pytest.mark.parametrize("eta", [0.01, "linear_schedule(0.01, 0.001, 20)"])
+def test_a_normalized_network_keeps_a_small_step_to_the_bit(eta):
     model, params, _ = neurai.as_layered(flax_model())
 
     def grads(stable):
-        rule = neurai.algorithm("pc", loss="cross_entropy", eta=0.01, stable=stable)
+        rule = neurai.algorithm("pc", loss="cross_entropy", eta=eta, stable=stable)
         return jax.jit(lambda params: rule.estimate(model, params, (), batch())[0])(params)
 
     free, watched = grads(False), grads(True)
