@@ -261,6 +261,14 @@ class BiPC(PC):
         self._check_ends(both, param, y)
         return _ask(self, "infer", both, n, param, x, y, mask)
 
+    def probe(self, *args: Any, **kwargs: Any) -> Any:
+        """Not for this rule, whose energy has two directions.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError("Bidirectional predictive coding has no probe.", hint="PC(...).probe sees the way up alone.")
+
     def _check_ends(self, both: Layered, param: PyTree, y: Any) -> None:
         """Look at labels here, where their values are known."""
         check_params(both, param)

@@ -184,4 +184,9 @@ def _from(first: int, sweep: Sweep) -> Sweep:
 
 def feedforward_curvature(task: NetworkTask, outputs: PyTree) -> Scalar | None:
     """Of the energy at the feed-forward pass of a few examples; None where nobody asks."""
-    return task.curvature(outputs, lambda few: partial(_energy, few, Around(few.network.function, *few.arguments)))
+    return task.curvature(outputs, energy_from_rest)
+
+
+def energy_from_rest(task: NetworkTask) -> Callable[[Deltas], Scalar]:
+    """F, from the distances of all activities from the feed-forward pass."""
+    return partial(_energy, task, Around(task.network.function, *task.arguments))

@@ -27,6 +27,7 @@ from neurai_algorithms.nudging import nudged
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.pc_task import Found, Task
 from neurai_algorithms.predictive_coding_spec import PCConfig, PCMode, mode_name
+from neurai_algorithms.probing import Probe, probed
 from neurai_algorithms.strict_relaxation import strict
 from neurai_core.adapting import adapt
 from neurai_core.arrays import PyTree, tree_norm
@@ -158,6 +159,38 @@ class PC(LocalBase):
         config = validate_settings(self.config, {"mode": mode, **given}, name=self.algorithm)
         self._settings = {name: getattr(config, name) for name in type(config).model_fields}
 
+    def probe(self, model: Any, param: PyTree, batch: PyTree, *, key: Any = None, steps: int | None = None) -> Probe:
+        """What the relaxation of a batch needs: curvatures of its energy, the largest step, and how many sweeps.
+
+        Args:
+            model: as in ``get_grads``.
+            param: parameters.
+            batch: ``(x, y)``.
+            key: PRNG key of the batch, for models that draw.
+            steps: products with the second derivatives; 20 more than twice the number of activities by default.
+
+        Returns:
+            A `Probe`: ``curvatures``, ``safe_step``, ``step`` and ``sweeps``.
+
+        Raises:
+            ModelError: a model without activities.
+            DataError: nothing pulls at the activities, or not by finite numbers.
+
+        Example:
+            >>> import jax, jax.numpy as jnp
+            >>> from neurai_core.models import mlp
+            >>> model = mlp((4, 8, 8, 3), "tanh")
+            >>> params, _ = model.init(jax.random.key(0), (4,))
+            >>> needs = PC("cross_entropy", eta=0.1).probe(model, params, (jnp.ones((2, 4)), jnp.zeros(2, int)))
+            >>> needs.step, bool(needs.safe_step > 0.1), needs.sweeps > 5
+            (0.1, True, True)
+        """
+        adapted, params, model_state = self._prepare(model, param, batch, {})
+        config = _with_schedule(PCConfig.model_validate(self._settings))
+        score = objective(self.loss_f, self.acc_f, self.fun_has_aux)
+        network = _as_network(adapted.model)
+        return probed(network_task(config, score, network, params, model_state, split_batch(batch), key), steps)
+
     @property
     def settings(self) -> dict[str, Any]:
         """Settings of the rule, by the names of its config."""
@@ -227,11 +260,16 @@ def seen_model(model: Any) -> Any:
     return adapt(model, needs="network").model
 
 
+def _as_network(model: Any) -> Any:
+    """A network of named values; the layers of a `Layered` are its names."""
+    return adapt(named(model, "modules")).model if isinstance(model, Layered) else model
+
+
 def _on_network(
     config: PCConfig, score: Objective, model: Any, params: PyTree, state: PyTree, batch: PyTree, key: Any
 ) -> tuple[Estimate, PyTree]:
-    """The estimate on a network of named values; the layers of a `Layered` are its names."""
-    network = adapt(named(model, "modules")).model if isinstance(model, Layered) else model
+    """The estimate on a network of named values."""
+    network = _as_network(model)
     task = network_task(config, score, network, params, model_state_of(state), split_batch(batch), key)
     if config.mode != PCMode.INCREMENTAL:
         found = nudged(task, _ON_NETWORKS[config.mode])
