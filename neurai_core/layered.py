@@ -276,7 +276,14 @@ class LinearThenElementwise:
         self, params: PyTree, model_state: PyTree, x: PyTree, *, key: Any = None, train: bool = False
     ) -> tuple[PyTree, PyTree]:
         """``activation(linear(params, x))``, the model state handed through."""
-        return self.activation(self.linear(params, x)), model_state
+        a = self.linear(params, x)
+        y = self.activation(a)
+        if jnp.shape(y) != jnp.shape(a):
+            raise ModelError(
+                f"An activation is elementwise, and this one turns {shape_text(a)} into {shape_text(y)}.",
+                hint="Put other functions into a layer of their own: function(fn).",
+            )
+        return y, model_state
 
 
 @dataclass(frozen=True)
@@ -341,9 +348,29 @@ def _weights(
     if fan_in < 1:
         raise ModelError("an example has no entries.", hint="Check the shape of the data.")
     if initializer is not None:
-        return initializer(key, shape, default_float())
+        return _drawn(initializer, key, shape)
     gain = 2.0 if isinstance(activation, str) and activation in RECTIFIERS else 1.0
     return jax.random.normal(key, shape, default_float()) * math.sqrt(gain / fan_in)
+
+
+def _drawn(initializer: Initializer, key: jax.Array, shape: Shape) -> jax.Array:
+    drawn: Any = initializer(key, shape, default_float())
+    if getattr(drawn, "shape", None) != shape:
+        what = shape_text(drawn) if hasattr(drawn, "shape") else f"a {type(drawn).__name__}"
+        raise ModelError(
+            f"The initializer gave {what}, expected an array of shape {shape}.",
+            hint="For example jax.nn.initializers.orthogonal(): it is called to make an initializer.",
+        )
+    return jnp.asarray(drawn, default_float())
+
+
+def _checked(initializer: Initializer | None) -> Initializer | None:
+    if initializer is not None and not callable(initializer):
+        raise ModelError(
+            f"An initializer is a callable (key, shape, dtype) -> w, got {initializer!r}.",
+            hint="For example jax.nn.initializers.orthogonal().",
+        )
+    return initializer
 
 
 def _at_least_one(given: Any, needs: str, hint: str) -> int:
@@ -404,7 +431,7 @@ def dense(
         'dense(10)'
     """
     width = _at_least_one(width, "A dense layer needs a width of at least 1", "For example dense(128).")
-    init = DenseInit(width, activation, bias, initializer)
+    init = DenseInit(width, activation, bias, _checked(initializer))
     return linear_layer(init, dense_linear, activation, f"dense({width})")
 
 
@@ -515,7 +542,7 @@ def conv(
     channels = _at_least_one(channels, "A conv layer needs at least 1 channel", "For example conv(16, 3).")
     kernel = _pixels(kernel, "A conv layer needs a kernel", "For example conv(16, 3) or conv(16, (3, 5)).")
     stride = _pixels(stride, "A conv layer needs a stride", "For example conv(16, 3, stride=2).")
-    init = ConvInit(channels, kernel, activation, bias, initializer)
+    init = ConvInit(channels, kernel, activation, bias, _checked(initializer))
     return linear_layer(init, ConvLinear(stride, _padding(padding)), activation, f"conv({channels}, {_text(kernel)})")
 
 

@@ -61,7 +61,7 @@ def resmlp(
         A `Layered` of L layers, the residual ones with the identity beside them.
 
     Raises:
-        ModelError: a depth below 3, or no such parametrization.
+        ModelError: no depth of at least 3, or no such parametrization.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -80,7 +80,7 @@ def resmlp(
     layers = whole_number(depth)
     if layers is None or layers < 3:
         raise ModelError(
-            f"A residual network needs a depth of at least 3, got {depth!r}.",
+            f"A residual network needs a whole number of layers, at least 3, got {depth!r}.",
             hint="The first layer, one residual layer and the last one make 3.",
         )
     first, last = dense(width), dense(n_outputs)  # they refuse what is no width

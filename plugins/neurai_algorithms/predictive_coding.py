@@ -90,7 +90,7 @@ def build(
         model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
     ) -> tuple[Estimate, PyTree]:
         seen = seen_model(model)
-        if config.mode == PCMode.ERROR or not isinstance(seen, Layered):
+        if not isinstance(seen, Layered) or (config.mode == PCMode.ERROR and len(seen) > 1):
             return _on_network(config, score, seen, params, state, batch, key)
         task = _task(config, score, seen, params, state, batch, key)
         if config.mode != PCMode.INCREMENTAL:
@@ -104,6 +104,7 @@ def build(
 
 _SOLVERS: dict[str, Callable[[Task], Found]] = {
     PCMode.STRICT: strict,
+    PCMode.ERROR: strict,  # of one layer, which has no activities that could relax
     PCMode.FIXED_PRED: fixed_prediction,
     PCMode.EXACT: exact,
 }
@@ -201,7 +202,7 @@ def _known(name: str, value: Any) -> Any:
     """A scalar of JAX as a number: an object that is compiled for must be hashable."""
     if is_traced(value):
         raise SettingsError(
-            f"{name}: takes a number or a schedule here (got a traced number).",
+            f"{name}: the class takes what is known when it is made (got a traced number).",
             hint=f"A rule takes it: neurai.algorithm('pc', {name}=...).estimate inside jit or vmap.",
         )
     return value.item() if getattr(value, "shape", None) == () else value

@@ -20,7 +20,8 @@ ITERATIONS = 4
 MOST = 8  # examples of a batch that are looked at, one in eight of a small batch; others are up to twice as curved
 ALLOWED = 1.5  # step times curvature up to which a step is left alone
 SAFE = 1.0  # the same of the step that is taken instead
-GROWTH = 1.5  # a step is at most this many times the one before, where moves say how large it may be
+GROWTH = 1.5  # where moves say how large a step may be, it grows by this factor at most from sweep to sweep
+MATTERS = 1e-4  # a layer that moves less than this part of all layers shows the moves of others, or rounding
 
 
 def curvature_of(
@@ -75,7 +76,12 @@ def step_scale(eta: Any, n: int, curvature: Scalar | None) -> Scalar:
     if curvature is None:
         return jnp.ones(())
     steps = jax.vmap(eta)(jnp.arange(n)) if callable(eta) else jnp.asarray(eta)
-    return jnp.min(limited(steps, curvature) / steps)
+    return jnp.min(_share(limited(steps, curvature), steps))
+
+
+def _share(step: Any, eta: Any) -> Any:
+    """What the documented step was multiplied by, 1 where it is 0, as at the end of a schedule."""
+    return jnp.where(eta == 0, 1, step / jnp.where(eta == 0, 1, eta))
 
 
 class Moves(NamedTuple):
@@ -84,43 +90,43 @@ class Moves(NamedTuple):
     Attributes:
         directions: of the last move, one tree per layer, batch axis first.
         steps: of the last move, one number per example for each layer.
-        careful: the examples for which the documented step is too large.
-        scale: the smallest factor on the documented step.
+        limits: the largest steps that are safe, likewise.
+        careful: the examples for which a documented step was too large.
+        scale: the smallest factor on a documented step.
     """
 
     directions: tuple[PyTree, ...]
     steps: tuple[Scalar, ...]
+    limits: tuple[Scalar, ...]
     careful: Scalar
     scale: Scalar
 
 
-def first_moves(eta: Any, curvature: Scalar, at: tuple[PyTree, ...]) -> Moves:
-    """Before the first move: zeros, and the step that the curvature at the start allows.
+def first_moves(curvature: Scalar, at: tuple[PyTree, ...]) -> Moves:
+    """Before the first move: zeros, and the limits from the curvature at the start.
 
     Args:
-        eta: the documented step of the first sweep.
         curvature: at the start.
         at: activities, one tree per layer, batch axis first.
     """
-    rows, step = jax.tree.leaves(at[0])[0].shape[0], limited(eta, curvature)
-    return Moves(
-        directions=jax.tree.map(jnp.zeros_like, at),
-        steps=(jnp.full(rows, step),) * len(at),
-        careful=jnp.full(rows, step < eta),
-        scale=jnp.ones(()),
-    )
+    rows = jax.tree.leaves(at[0])[0].shape[0]
+    none, limit = (jnp.zeros(rows, curvature.dtype),) * len(at), (jnp.full(rows, SAFE / curvature),) * len(at)
+    return Moves(jax.tree.map(jnp.zeros_like, at), none, limit, jnp.zeros(rows, bool), jnp.ones(()))
 
 
-def secant_steps(eta: Any, directions: tuple[PyTree, ...], last: Moves) -> tuple[tuple[Scalar, ...], Moves]:
+def secant_steps(
+    eta: Any, curvature: Scalar, directions: tuple[PyTree, ...], last: Moves
+) -> tuple[tuple[Scalar, ...], Moves]:
     """One step per example and layer, for energies whose curvature changes as activities move.
 
     A move s and the change y of the gradient along it show the curvature |y| / |s|. An example keeps the documented
-    step until this is too large for it; from then on layer l takes ``SAFE |s_l| / |y_l|``, at most the documented
-    step and `GROWTH` times its last one. With the blocks H_lk of second derivatives, |y_l| is at most the sum of
+    steps until one is too large for it. From then on layer l takes ``SAFE |s_l| / |y_l|``, at most the documented
+    step and `GROWTH` times its last limit. With the blocks H_lk of second derivatives, |y_l| is at most the sum of
     |H_lk| |s_k|, and where they are equal these steps bound step times curvature by SAFE (Collatz and Wielandt).
 
     Args:
         eta: the documented step of this sweep.
+        curvature: at the start.
         directions: downhill, one tree per layer; None for a layer that no signal has reached.
         last: the moves so far.
 
@@ -131,17 +137,19 @@ def secant_steps(eta: Any, directions: tuple[PyTree, ...], last: Moves) -> tuple
     pairs = list(zip(known, last.directions, last.steps, strict=True))
     bent = [_squares(jax.tree.map(jnp.subtract, new, old)) for new, old, _ in pairs]
     moved = [jnp.square(step) * _squares(old) for _, old, step in pairs]
-    careful = last.careful | (eta * _secant(sum(bent), sum(moved)) > ALLOWED)
-    steps = tuple(
-        jnp.where(careful, jnp.where(s > 0, _least(eta, GROWTH * old, _secant(y, s)), jnp.minimum(eta, old)), eta)
-        for y, s, old in zip(bent, moved, last.steps, strict=True)
+    together = sum(moved)
+    careful = last.careful | (eta * curvature > ALLOWED) | (eta * _secant(sum(bent), together) > ALLOWED)
+    limits = tuple(
+        jnp.where(s > MATTERS**2 * together, jnp.minimum(GROWTH * old, SAFE / _at_least_tiny(_secant(y, s))), old)
+        for y, s, old in zip(bent, moved, last.limits, strict=True)
     )
-    scale = jnp.minimum(last.scale, jnp.min(jnp.stack(steps)) / eta)
-    return steps, Moves(known, steps, careful, scale)
+    steps = tuple(jnp.where(careful, jnp.minimum(eta, limit), eta) for limit in limits)
+    scale = jnp.minimum(last.scale, jnp.min(_share(jnp.stack(steps), eta)))
+    return steps, Moves(known, steps, limits, careful, scale)
 
 
-def _least(eta: Any, grown: Scalar, curvature: Scalar) -> Scalar:
-    return jnp.minimum(jnp.minimum(eta, grown), SAFE / jnp.maximum(curvature, jnp.finfo(curvature.dtype).tiny))
+def _at_least_tiny(number: Scalar) -> Scalar:
+    return jnp.maximum(number, jnp.finfo(number.dtype).tiny)
 
 
 def _squares(tree: PyTree) -> Scalar:

@@ -204,10 +204,10 @@ def _mover(task: Task, sites: tuple[Around, ...], curvature: Scalar | None) -> M
 def _watching_mover(task: Task, sites: tuple[Around, ...], curvature: Scalar) -> Mover:
     """Steps from what each move shows, where a layer may bend more steeply than at the feed-forward pass."""
     eta = limited_steps(task.config.eta, None)
-    start = first_moves(eta(0), curvature, tuple(zeros(site.output) for site in sites[:-1]))
+    start = first_moves(curvature, tuple(zeros(site.output) for site in sites[:-1]))
 
     def move(t: Any, deltas: Deltas, descent: Deltas, carry: PyTree) -> tuple[Deltas, PyTree]:
-        steps, carry = secant_steps(eta(t), descent, carry)
+        steps, carry = secant_steps(eta(t), curvature, descent, carry)
         return _plain_move(steps, sites, deltas, descent), carry
 
     return Mover(start, move, lambda moves: moves.scale)

@@ -11,7 +11,7 @@ import pytest
 
 import neurai_core as neurai
 from neurai_core.errors import ModelError
-from neurai_core.layered import conv, dense
+from neurai_core.layered import conv, dense, elementwise
 from neurai_core.models import resmlp
 
 N, D = 64, 20
@@ -76,8 +76,8 @@ def test_exact_predictive_coding_is_back_propagation_through_it(x64):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((8, 2, 3), "needs a depth of at least 3, got 2"),
-        ((8, 2.5, 3), "needs a depth of at least 3, got 2.5"),
+        ((8, 2, 3), "at least 3, got 2"),
+        ((8, 2.5, 3), "at least 3, got 2.5"),
         ((0, 5, 3), "needs a width of at least 1"),
         ((8, 5, 0), "needs a width of at least 1"),
         ((8, 5, 3, "relu", "mup"), "has no parametrization 'mup'. Did you mean 'mupc'?"),
@@ -94,3 +94,29 @@ def test_layers_draw_their_weights_by_an_initializer_of_jax():
     np.testing.assert_allclose(params["w"].T @ params["w"], np.eye(4), atol=1e-5)
     params, _ = conv(5, 3, initializer=jax.nn.initializers.constant(0.5)).init(jax.random.key(0), (8, 8, 2))
     assert params["w"].shape == (3, 3, 2, 5) and (params["w"] == 0.5).all() and not params["b"].any()
+
+
+@pytest.mark.parametrize(
+    ("initializer", "says"),
+    [
+        ("orthogonal", "An initializer is a callable"),
+        (jax.nn.initializers.orthogonal, "The initializer gave a function"),
+        (lambda key, shape, dtype: 5.0, "The initializer gave a float"),
+        (lambda key, shape, dtype: jnp.ones(3), "expected an array of shape"),
+    ],
+)
+def test_what_is_no_initializer_is_named(initializer, says):
+    with pytest.raises(ModelError, match=says):
+        dense(4, initializer=initializer).init(jax.random.key(0), (6,))
+    with pytest.raises(ModelError, match=says):
+        conv(4, 3, initializer=initializer).init(jax.random.key(0), (8, 8, 1))
+
+
+def test_weights_are_of_the_type_of_all_others():
+    params, _ = dense(4, initializer=lambda key, shape, dtype: np.zeros(shape)).init(jax.random.key(0), (6,))
+    assert isinstance(params["w"], jax.Array) and params["w"].dtype == jnp.float32
+
+
+def test_what_is_not_elementwise_is_no_activation():
+    with pytest.raises(ModelError, match="elementwise, and this one turns"):
+        elementwise(jnp.sum).apply((), (), jnp.ones((2, 3)))

@@ -743,3 +743,10 @@ def test_gradients_have_the_structure_shapes_and_dtypes_of_the_parameters(dtype,
 def test_the_modes_have_the_documented_names():
     assert [mode.name for mode in PCMode][:4] == ["STRICT", "FIXED_PRED", "EXACT", "INCREMENTAL"]
     assert PC("mse").settings["mode"] == PCMode.STRICT and PC("mse").settings["n"] == 20
+
+
+def test_one_layer_has_nothing_that_relaxes_in_any_mode(x64):
+    model = mlp((4, 3))
+    params, batch = problem(model, (4,))
+    for mode in ("strict", "error", "fixed_pred"):
+        close(gradients(model, params, batch, mode=mode), back_propagated(model, params, batch))

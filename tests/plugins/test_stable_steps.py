@@ -108,3 +108,31 @@ def test_bidirectional_relaxations_are_limited_by_both_ways_at_once(mode, x64):
     stable, plain = jax.jit(lambda params: [rule.estimate(two, params, (), batch)[0].aux for rule in rules])(params)
     assert 0 < stable["step_scale"] < 1 and (np.diff(stable["energy"]) < 0).all() and stable["energy_change"] < 0
     assert not (np.diff(plain["energy"]) < 0).all()
+
+
+def steep_first(t):
+    return jnp.where(t < 1, 1e-6, 1.0)
+
+
+def from_nothing(t):
+    return jnp.where(t < 1, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("eta", [steep_first, from_nothing, lambda t: 1.0 - t % 2], ids=["tiny", "zero", "every other"])
+def test_schedules_of_normalized_layers_are_limited_in_every_sweep(eta, x64):
+    model, params, batch = problem("attention", 2.0)
+    found, plain = (
+        estimate(
+            neurai.algorithm("pc", loss="cross_entropy", eta=step, n=12, loss_scale="per_sample"), model, params, batch
+        )
+        for step in (eta, 1.0)
+    )
+    assert found.aux["energy_change"] < 0.5 * plain.aux["energy_change"] < 0
+    assert 1e-4 < found.aux["step_scale"] <= 1
+
+
+@pytest.mark.parametrize("name", ["mlp", "attention"])
+def test_a_step_of_zero_is_no_smaller_one(name, x64):
+    model, params, batch = problem(name, 0.5)
+    rule = neurai.algorithm("pc", loss="cross_entropy", eta="linear_schedule(0.0, 0.05, 6)", n=6)
+    assert estimate(rule, model, params, batch).aux["step_scale"] == 1

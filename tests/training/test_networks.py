@@ -89,7 +89,7 @@ def test_widths_are_those_of_the_text(text: str, shapes: list[tuple[int, ...]]) 
         ("mlp:1000000,1000000", "has 1000076000010 parameters; at most 2147483647"),
         ("json:nothing", "no attribute 'nothing'"),
         ("resmlp:128", "'128' is no width and depth"),
-        ("resmlp:8x2", "a depth of at least 3, got 2"),
+        ("resmlp:8x2", "at least 3, got 2"),
         ("resmlp:8x0", "'0' is no width"),
         ("resmlp:8x1001", "a depth of 1001; at most 1000"),
         ("resmlp:8x5,mup", "neither an activation nor a parametrization. Did you mean 'mupc'"),
