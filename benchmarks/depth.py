@@ -101,7 +101,7 @@ def draw(results: dict[str, Any], path: str) -> None:
         values = [mean(points[depth]) for depth in depths]
         axes.plot(depths, values, line, marker=marker, color=colors[rule], label=f"{rule}, {parametrization}")
     ticks = sorted({depth for points in lines.values() for depth in points})
-    axes.set(xscale="log", xlabel="layers", ylabel="test accuracy", ylim=(0, 0.9))
+    axes.set(xscale="log", xlabel="layers", ylabel="test accuracy")
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
     axes.legend(fontsize=8, ncols=2)

@@ -21,7 +21,7 @@ MOST = 8  # examples of a batch that are looked at, one in eight of a small batc
 ALLOWED = 1.5  # step times curvature up to which a step is left alone
 SAFE = 1.0  # the same of the step that is taken instead
 GROWTH = 1.5  # where moves say how large a step may be, it grows by this factor at most from sweep to sweep
-MATTERS = 1e-4  # a layer that moves less than this part of all layers shows the moves of others, or rounding
+MATTERS = 1e-6  # a layer that moves less than this part of all layers shows the moves of others, or rounding
 
 
 def curvature_of(
