@@ -4,7 +4,7 @@
 
 One learning rate serves all depths where the residual branches together, and not each alone, move the sum by about 1:
 
-    standard   a = 1 ,   variance 2 / N_in before a rectifier, 1 / N_in elsewhere: the sum doubles with every layer
+    standard   a = 1 ,   variance 2 / N_in before a rectifier, 1 / N_in elsewhere: variances double with every layer
     depth      the same weights, and a_l = 1 / sqrt(L - 2) on residual branches, the uniform scaling of Hayou et al.
                2021, arXiv:2010.12859
     mupc       W ~ N(0, 1) ,   a_1 = 1 / sqrt(D) , a_l = 1 / sqrt(N L) , a_L = 1 / N: Innocenti et al. 2025,
