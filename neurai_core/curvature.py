@@ -54,7 +54,7 @@ def largest_curvature(
         slope: activities -> derivatives of the energy by them; the energy is a sum over examples.
         at: activities, batch axis first, every leaf of one float type.
         iterations: products with the second derivatives, each the cost of about two slopes.
-        reverse: whether to differentiate in reverse mode twice, for functions that know no other.
+        reverse: whether to use reverse mode twice, for functions without a forward-mode derivative (``custom_vjp``).
 
     Example:
         >>> import jax.numpy as jnp

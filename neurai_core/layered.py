@@ -280,7 +280,7 @@ class LinearThenElementwise:
         y = self.activation(a)
         if jnp.shape(y) != jnp.shape(a):
             raise ModelError(
-                f"An activation is elementwise, and this one turns {shape_text(a)} into {shape_text(y)}.",
+                f"An activation must be elementwise; this one turns {shape_text(a)} into {shape_text(y)}.",
                 hint="Put other functions into a layer of their own: function(fn).",
             )
         return y, model_state
@@ -359,7 +359,7 @@ def _drawn(initializer: Initializer, key: jax.Array, shape: Shape) -> jax.Array:
         what = shape_text(drawn) if hasattr(drawn, "shape") else f"a {type(drawn).__name__}"
         raise ModelError(
             f"The initializer gave {what}, expected an array of shape {shape}.",
-            hint="For example jax.nn.initializers.orthogonal(): it is called to make an initializer.",
+            hint="For example jax.nn.initializers.orthogonal(), with parentheses: the call makes the initializer.",
         )
     return jnp.asarray(drawn, default_float())
 

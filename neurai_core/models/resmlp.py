@@ -2,9 +2,9 @@
 
     z_1 = a_1 W_1 x ,   z_l = z_{l-1} + a_l W_l phi(z_{l-1})  for 1 < l < L ,   y = a_L W_L phi(z_{L-1})
 
-One learning rate serves all depths where the residual branches together, and not each alone, move the sum by about 1:
+One learning rate serves all depths if the residual branches change the sum by about 1 all together, not each:
 
-    standard   a = 1 ,   variance 2 / N_in before a rectifier, 1 / N_in elsewhere: variances double with every layer
+    standard   a = 1 ,   variance 2 / N_in before a rectifier, 1 / N_in elsewhere: relu doubles the variance per layer
     depth      the same weights, and a_l = 1 / sqrt(L - 2) on residual branches, the uniform scaling of Hayou et al.
                2021, arXiv:2010.12859
     mupc       W ~ N(0, 1) ,   a_1 = 1 / sqrt(D) , a_l = 1 / sqrt(N L) , a_L = 1 / N: Innocenti et al. 2025,
@@ -61,7 +61,7 @@ def resmlp(
         A `Layered` of L layers, the residual ones with the identity beside them.
 
     Raises:
-        ModelError: no depth of at least 3, or no such parametrization.
+        ModelError: a depth below 3, a width below 1, or an unknown parametrization.
 
     Example:
         >>> import jax, jax.numpy as jnp

@@ -202,8 +202,8 @@ def _known(name: str, value: Any) -> Any:
     """A scalar of JAX as a number: an object that is compiled for must be hashable."""
     if is_traced(value):
         raise SettingsError(
-            f"{name}: the class takes what is known when it is made (got a traced number).",
-            hint=f"A rule takes it: neurai.algorithm('pc', {name}=...).estimate inside jit or vmap.",
+            f"{name}: the class needs a concrete value (got a traced number).",
+            hint=f"The rule accepts traced numbers: neurai.algorithm('pc', {name}=...).estimate inside jit or vmap.",
         )
     return value.item() if getattr(value, "shape", None) == () else value
 

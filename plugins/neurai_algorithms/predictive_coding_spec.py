@@ -96,10 +96,11 @@ class PCConfig(Config):
     )
     nudge: Literal["clamped", "positive", "negative", "centered"] = Field(
         "clamped",
-        description="strict and error: clamped draws the outputs to their targets by the whole loss, positive by a "
-        "part of it; negative pushes them away by as much, and centered is the mean of both, for twice the cost",
+        description="strict and error: how the loss acts on the outputs. clamped pulls them with the whole loss, "
+        "positive with a fraction beta of it, negative pushes them away as hard, centered averages positive and "
+        "negative at twice the cost",
     )
-    beta: float = Field(0.1, description="part of the way to the targets that a nudge goes, > 0")
+    beta: float = Field(0.1, description="fraction of the way to the targets that a nudge goes, > 0; not for clamped")
     corrector: str | Transformation | None = Field(
         None,
         description="an optax transformation that moves the beliefs instead of eta times the gradient, "

@@ -28,10 +28,10 @@ class Probe(NamedTuple):
 
     Attributes:
         curvatures: estimates of the eigenvalues of the second derivatives of F, ascending; the outermost are accurate.
-        safe_step: 2 over the largest: from there on sweeps run away.
-        step: the step looked at, the documented one or what the rule makes of it.
-        sweeps: after how many sweeps of that step half of the error that the equilibrium has is at the first activity;
-            None for more than ten millions.
+        safe_step: 2 over the largest curvature; from this step on, sweeps diverge.
+        step: the step that ``sweeps`` refers to: ``eta``, or 1 over the largest curvature where ``eta`` is too large.
+        sweeps: sweeps until half of the error at equilibrium has reached the first activity; None if more than about
+            ten million.
     """
 
     curvatures: np.ndarray
@@ -59,7 +59,7 @@ def probed(task: NetworkTask, steps: int | None = None) -> Probe:
         raise DataError(
             "The loss does not pull at any activity."
             if not direction.any()
-            else "The loss pulls by numbers not finite.",
+            else "The gradient of the loss is not finite.",
             hint="Probe a batch that is not fitted perfectly, with finite inputs.",
         )
     basis, diagonal, beside = lanczos(

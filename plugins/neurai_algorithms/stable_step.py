@@ -121,8 +121,9 @@ def secant_steps(
 
     A move s and the change y of the gradient along it show the curvature |y| / |s|. An example keeps the documented
     steps until one is too large for it. From then on layer l takes ``SAFE |s_l| / |y_l|``, at most the documented
-    step and `GROWTH` times its last limit. With the blocks H_lk of second derivatives, |y_l| is at most the sum of
-    |H_lk| |s_k|, and where they are equal these steps bound step times curvature by SAFE (Collatz and Wielandt).
+    step and `GROWTH` times its last limit. With the blocks H_lk of second derivatives, |y_l| is at most the sum over
+    k of |H_lk| |s_k|; if that holds with equality, these steps keep step times curvature at or below SAFE (the bound of
+    Collatz and Wielandt).
 
     Args:
         eta: the documented step of this sweep.

@@ -118,5 +118,5 @@ def test_weights_are_of_the_type_of_all_others():
 
 
 def test_what_is_not_elementwise_is_no_activation():
-    with pytest.raises(ModelError, match="elementwise, and this one turns"):
+    with pytest.raises(ModelError, match="must be elementwise; this one turns"):
         elementwise(jnp.sum).apply((), (), jnp.ones((2, 3)))
