@@ -180,7 +180,7 @@ def per(stacked):
 
 
 @pytest.mark.parametrize(
-    ("name", "n"), [*((name, 8) for name in sorted({*MODELS} - {"tanh", "relu", "blocks"})), ("tanh", 2)]
+    ("name", "n"), [*((name, 5) for name in sorted({*MODELS} - {"tanh", "relu", "blocks"})), ("tanh", 2)]
 )
 @pytest.mark.usefixtures("optimized")
 def test_the_light_cone_changes_no_bit(name, n):
