@@ -136,11 +136,11 @@ def _tanh(a: jax.Array) -> Change:
     """(1 - t^2) s / (1 + t s) with s = tanh(u); the plain difference where u leads far back and 1 + t s cancels."""
     t = jnp.tanh(a)
     slope = 4 * jax.nn.sigmoid(2 * a) * jax.nn.sigmoid(-2 * a)  # 1 - t^2, accurate where t saturates too
-    sign, far, least = jnp.sign(a), -jnp.maximum(jnp.abs(a) / 2, 1), jnp.finfo(a.dtype).eps
+    out, least = jnp.where(jnp.abs(a) > 2, a, jnp.inf), jnp.finfo(a.dtype).eps  # only from far out does it cancel
 
     def change(u: jax.Array) -> jax.Array:
-        back = sign * u < far
-        s = jnp.tanh(jnp.where(back, a + u, u))  # one of both: the hyperbolic tangent is what costs
+        back = (out * u < 0) & (2 * jnp.abs(u) > jnp.abs(out))
+        s = jnp.tanh(jnp.where(back, out + u, u))  # one of both: the hyperbolic tangent is what costs
         return jnp.where(back, s - t, slope * s / jnp.maximum(1 + t * s, least))
 
     return change
