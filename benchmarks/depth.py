@@ -62,39 +62,44 @@ def train(rule_name: str, depth: int, parametrization: Any, seed: int, steps: in
     return {"accuracy": float(right), "first_loss": float(losses[0]), "step_ms": 1e3 * seconds / steps}
 
 
-def table(results: dict[str, Any], depths: list[int]) -> str:
-    """Accuracy, mean over seeds, and the distance to bp on the same network in points."""
-    found: dict[tuple[str, str, int], list[float]] = {}
+Lines = dict[tuple[str, str], dict[int, float]]
+
+
+def lines_of(results: dict[str, Any]) -> Lines:
+    """Accuracy, mean over seeds, by (parametrization, rule) and depth."""
+    found: dict[tuple[str, str], dict[int, list[float]]] = {}
     for cell, result in results.items():
         parametrization, rule, depth, _ = cell.split(" | ")
-        found.setdefault((parametrization, rule, int(depth)), []).append(result["accuracy"])
-    lines = ["| parametrization | rule | " + " | ".join(f"{depth} layers" for depth in depths) + " |"]
-    lines += ["| --- | --- |" + " ---: |" * len(depths)]
-    for parametrization, rule in dict.fromkeys((one, two) for one, two, _ in found):
-        cells = []
-        for depth in depths:
-            ours, bp = (found.get((parametrization, one, depth)) for one in (rule, "bp"))
-            far = f" ({100 * (mean(ours) - mean(bp)):+.1f})" if ours and bp and rule != "bp" else ""
-            cells.append(f"{mean(ours):.3f}{far}" if ours else "")
-        lines.append(f"| {parametrization} | `{rule}` | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        found.setdefault((parametrization, rule), {}).setdefault(int(depth), []).append(result["accuracy"])
+    return {line: {depth: mean(each) for depth, each in points.items()} for line, points in found.items()}
 
 
-def draw(results: dict[str, Any], path: str) -> None:
+def table(lines: Lines, depths: list[int]) -> str:
+    """Accuracies, and their distance to bp on the same network in points."""
+    rows = ["| parametrization | rule | " + " | ".join(f"{depth} layers" for depth in depths) + " |"]
+    rows += ["| --- | --- |" + " ---: |" * len(depths)]
+    for (parametrization, rule), points in lines.items():
+        bp = lines.get((parametrization, "bp"), {}) if rule != "bp" else {}
+        cells = [
+            f"{points[depth]:.3f}" + (f" ({100 * (points[depth] - bp[depth]):+.1f})" if depth in bp else "")
+            if depth in points
+            else ""
+            for depth in depths
+        ]
+        rows.append(f"| {parametrization} | `{rule}` | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def draw(lines: Lines, path: str) -> None:
     """Test accuracy over depth, one line per rule and parametrization."""
     import matplotlib.pyplot as plt
 
-    lines: dict[tuple[str, str], dict[int, list[float]]] = {}
-    for cell, result in results.items():
-        parametrization, rule, depth, _ = cell.split(" | ")
-        lines.setdefault((parametrization, rule), {}).setdefault(int(depth), []).append(result["accuracy"])
     colors = {"bp": "#0072B2", "pc error": "#D55E00", "pc": "#E69F00", "ep": "#009E73"}
     styles = {"depth": ("-", "o"), "mupc": ("--", "s"), "standard": (":", "^")}
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     for (parametrization, rule), points in lines.items():
         line, marker = styles[parametrization]
-        depths = sorted(points)
-        values = [mean(points[depth]) for depth in depths]
+        depths, values = zip(*sorted(points.items()), strict=True)
         axes.plot(depths, values, line, marker=marker, color=colors[rule], label=f"{rule}, {parametrization}")
     ticks = sorted({depth for points in lines.values() for depth in points})
     axes.set(xscale="log", xlabel="layers", ylabel="test accuracy")
@@ -124,9 +129,10 @@ def main() -> None:
             results[name] = train(rule, depth, parametrization, seed, args.steps)
             write(args.json, results)
             print(name, results[name], flush=True)
-    print(table(results, args.depths))
+    lines = lines_of(results)
+    print(table(lines, args.depths))
     if args.picture:
-        draw(results, args.picture)
+        draw(lines, args.picture)
 
 
 if __name__ == "__main__":

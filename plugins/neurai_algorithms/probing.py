@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 
 from neurai_algorithms.network_strict import energy_from_rest
 from neurai_algorithms.network_task import NetworkTask
-from neurai_algorithms.stable_step import ALLOWED, SAFE
+from neurai_algorithms.stable_step import ALLOWED, SAFE, limited_steps
 from neurai_core.errors import DataError
 
 LONGEST = 10_000_000  # sweeps that are looked through
@@ -66,8 +66,7 @@ def probed(task: NetworkTask, steps: int | None = None) -> Probe:
         lambda v: pull(jnp.asarray(v, zero.dtype)), direction, steps or 2 * len(rest) + 20
     )
     curvatures, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
-    eta = task.config.eta
-    first = float(eta(0) if callable(eta) else eta)
+    first = float(limited_steps(task.config.eta, None)(0))
     largest = float(curvatures[-1])
     step = SAFE / largest if task.config.stable and first * largest > ALLOWED else first
     lowest = next(iter(rest))
