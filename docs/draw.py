@@ -1,6 +1,6 @@
 """Runs the Python blocks of a page and keeps the pictures that they draw in docs/assets.
 
-python docs/draw.py gallery
+python docs/draw.py gallery gallery-networks
 
 Pictures have the ground and the ink of all others, which read on white and on black.
 """
