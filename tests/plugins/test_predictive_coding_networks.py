@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import equinox as eqx
 import flax.linen as linen
 import jax
@@ -75,6 +77,35 @@ def test_the_trace_of_the_energy_is_that_of_the_chain(params, batch):
         found = [estimate(m, params, batch, energy_trace=True).aux["energy"] for m in (mlp(SIZES, "tanh"), named_mlp)]
         assert found[1].shape == (21,)
         assert_close(*found[::-1])
+
+
+def test_a_deep_linear_network_relaxes_to_the_energy_of_its_closed_form():
+    """F* = 1/2N sum_i r_i' S^-1 r_i, r = y - W_L:1 x, S = 1 + sum_l>1 W_L:l W_L:l'. Innocenti et al., arXiv:2408.11979."""
+    with jax.enable_x64(True):
+        draw = np.random.default_rng(0).normal
+        weights = [draw(size=size) / size[0] ** 0.5 for size in pairwise(SIZES)]
+        x, y = draw(size=(10, 6)), draw(size=(10, 3))
+        products = [np.eye(3)]  # W_L:l, from the output to the first layer
+        for w in weights[::-1]:
+            products.append(products[-1] @ w.T)
+        r, s = y - x @ products[-1].T, sum(product @ product.T for product in products[:-1])
+        expected = np.sum(r * np.linalg.solve(s, r.T).T) / 2 / len(x)
+
+        def linear(weights, x):
+            for index, w in enumerate(weights):
+                x = neurai.activity(x @ w, f"v{index + 1}")
+            return x
+
+        network = neurai.network_of(linear, weights, x)
+        relaxed = neurai.relax(network, weights, x, start={"v4": y}, held={"v4": True}, eta=0.3, n=600)
+        found = {"relax": sum(relaxed.energy.values())}
+        for mode in ("strict", "error"):
+            settings = {"mode": mode, "eta": 0.3, "n": 600, "loss_scale": "per_sample", "energy_trace": True}
+            rule = neurai.algorithm("pc", loss="squared_error", **settings)
+            found[mode] = jax.jit(lambda w, rule=rule: rule.estimate(linear, w, (), (x, y))[0].aux["energy"])(weights)
+        for name, trace in found.items():
+            assert trace[0] / len(x) > 1.5 * expected, name
+            np.testing.assert_allclose(trace[-1] / len(x), expected, rtol=1e-8, err_msg=name)
 
 
 @pytest.mark.parametrize("model", [mlp(SIZES, "tanh"), named_mlp], ids=["layers", "names"])
