@@ -246,7 +246,8 @@ def check_named_values(places: Sequence[Named], sources: Sequence[Labels], x: Py
         if not labels:
             raise ModelError(
                 f"The activity {named.name!r} depends on nothing: neither a parameter nor the input enters it.",
-                hint="Let a parameter predict it, such as activity(params['prior'] + jnp.zeros((len(x), 8)), 'z').",
+                hint="Let a parameter predict it, such as activity(params['prior'] + jnp.zeros((len(x), 8)), 'z'), or "
+                "jax.lax.stop_gradient(params['prior']) if it is not to learn.",
             )
         _check_batch_axis(named, x)
 

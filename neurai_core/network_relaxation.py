@@ -144,7 +144,7 @@ def _masks(held: Mapping[str, Any], activities: Activities) -> dict[str, Any]:
     Raises:
         DataError: a mask does not fit, or nothing is free.
     """
-    check_names(held, activities, "The mask of held activities")
+    check_names(held, activities, "The masks of `held`")
     masks = {name: _mask(name, mask, activities[name]) for name, mask in held.items()}
     if all(masks.get(name) is True for name in activities):
         raise DataError(

@@ -80,7 +80,7 @@ def test_the_trace_of_the_energy_is_that_of_the_chain(params, batch):
 
 
 def test_a_deep_linear_network_relaxes_to_the_energy_of_its_closed_form():
-    """F* = 1/2N sum_i r_i' S^-1 r_i, r = y - W_L:1 x, S = 1 + sum_l>1 W_L:l W_L:l'. Innocenti et al., arXiv:2408.11979."""
+    """F* = 1/2N sum_i r_i' S^-1 r_i, r = y - W_L:1 x, S = 1 + sum_l>1 W_L:l W_L:l'. Innocenti et al. 2024."""
     with jax.enable_x64(True):
         draw = np.random.default_rng(0).normal
         weights = [draw(size=size) / size[0] ** 0.5 for size in pairwise(SIZES)]
