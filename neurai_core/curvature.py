@@ -17,6 +17,7 @@ from neurai_core.arrays import Elementwise, PyTree, Scalar
 
 POWER_STEPS = 10  # products with a matrix and its transpose; what they miss of the largest eigenvalue is in SAFE
 SAFE = 1.8  # a step times the curvature, 2 being where the energy stops falling
+UNROLLED = 24  # activities up to which every product with second derivatives is compiled by itself
 GRID = (-8.0, 8.0, 257)  # where the slopes of an activation are looked at
 
 
@@ -62,18 +63,33 @@ def largest_curvature(
         >>> round(float(largest_curvature(lambda u: steep * u, jnp.zeros((2, 2)), 8)), 2)
         5.0
     """
-    if reverse:
-        pull = jax.vjp(slope, at)[1]  # second derivatives are symmetric
-        product = lambda direction: pull(direction)[0]  # noqa: E731
-    else:
-        product = jax.linearize(slope, at)[1]
     direction = _directions(at)
-    for iteration in range(iterations):
-        if iteration and iteration % 2 == 0:  # often enough not to overflow: small networks feel every operation
-            norm = _norm_per_example(direction)
-            direction = jax.tree.map(lambda leaf: leaf / _beside(norm, leaf), direction)  # noqa: B023
-        before, direction = direction, product(direction)
+    if len(jax.tree.leaves(direction)) > UNROLLED:  # a small program, which sees the point again in every product
+        before, direction = _products_in_a_loop(slope, at, direction, iterations, reverse)
+    else:
+        product = _reverse_product(slope, at) if reverse else jax.linearize(slope, at)[1]
+        for iteration in range(iterations):
+            if iteration and iteration % 2 == 0:  # often enough not to overflow: small networks feel every operation
+                direction = _unit_per_example(direction)
+            before, direction = direction, product(direction)
     return jax.lax.stop_gradient(jnp.max(_norm_per_example(direction) / _norm_per_example(before)))
+
+
+def _products_in_a_loop(
+    slope: Callable[[PyTree], PyTree], at: PyTree, direction: PyTree, iterations: int, reverse: bool
+) -> tuple[PyTree, PyTree]:
+    """A direction of length 1 for each example, and its product."""
+
+    def again(_: Any, pair: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+        unit = _unit_per_example(pair[1])
+        return unit, _reverse_product(slope, at)(unit) if reverse else jax.jvp(slope, (at,), (unit,))[1]
+
+    return jax.lax.fori_loop(0, iterations, again, (direction, direction))
+
+
+def _reverse_product(slope: Callable[[PyTree], PyTree], at: PyTree) -> Callable[[PyTree], PyTree]:
+    pull = jax.vjp(slope, at)[1]  # second derivatives are symmetric
+    return lambda direction: pull(direction)[0]
 
 
 def spectral_norm(affine: Callable[[jax.Array], jax.Array], like: jax.Array) -> Scalar:
@@ -148,6 +164,11 @@ def _directions(activities: PyTree) -> PyTree:
         return jnp.broadcast_to(jnp.cos(place * place), leaf.shape)
 
     return jax.tree.map(scattered, activities)
+
+
+def _unit_per_example(tree: PyTree) -> PyTree:
+    norm = _norm_per_example(tree)
+    return jax.tree.map(lambda leaf: leaf / _beside(norm, leaf), tree)
 
 
 def _norm_per_example(tree: PyTree) -> Scalar:

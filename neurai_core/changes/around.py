@@ -18,7 +18,7 @@ from neurai_core.errors import ModelError, UnknownName
 from neurai_core.naming import did_you_mean
 from neurai_core.programs import JITS, REMATS, read_program
 
-UNROLLED = 1024  # equations in the light cone that are compiled one by one
+UNROLLED = 300  # equations in the light cone that are compiled one by one
 
 
 class Around:

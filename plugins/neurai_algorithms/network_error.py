@@ -31,7 +31,7 @@ def error_coordinates(task: NetworkTask) -> Found:
     """Relax errors, then learn: the gradients of strict predictive coding at its equilibrium."""
     config, energy, start = task.config, partial(_energy, task), task.at_rest()
     (outputs, model_state), _, _ = task.displaced(start)
-    curvature = task.curvature(outputs, lambda few: partial(_energy, few))
+    curvature = task.curvature(outputs, lambda few: (partial(_energy, few), few.at_rest()))
     begin, move = mover(config, curvature)
 
     def sweep(t: Any, state: tuple[Coordinates, PyTree]) -> tuple[Coordinates, PyTree]:

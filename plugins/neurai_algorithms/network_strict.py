@@ -18,13 +18,14 @@ import jax
 import jax.numpy as jnp
 
 from neurai_algorithms.differences import add, like, widened, zeros
-from neurai_algorithms.network_task import Errors, NetworkTask, listed
+from neurai_algorithms.network_task import Errors, NetworkTask, errors_of, listed
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.pc_task import Found, endless
 from neurai_algorithms.predictive_coding_spec import PCConfig
 from neurai_algorithms.stable_step import limited_steps, step_scale
 from neurai_core.arrays import PyTree, Scalar, tree_scale
 from neurai_core.changes import Around
+from neurai_core.network import Activities
 from neurai_core.relaxation import relax
 
 Deltas = dict[str, jax.Array]
@@ -184,7 +185,21 @@ def _from(first: int, sweep: Sweep) -> Sweep:
 
 def feedforward_curvature(task: NetworkTask, outputs: PyTree) -> Scalar | None:
     """Of the energy at the feed-forward pass of a few examples; None where nobody asks."""
-    return task.curvature(outputs, energy_from_rest)
+    return task.curvature(outputs, energy_of_activities)
+
+
+def energy_of_activities(task: NetworkTask) -> tuple[Callable[[Activities], Scalar], Activities]:
+    """F as it is written, and the activities of the feed-forward pass: enough for a curvature, and a small program."""
+    arguments = (task.params, task.model_state), task.x
+    at = {name: found[0] for name, found in task.network(*arguments)[1].items()}
+
+    def energy(activities: Activities) -> Scalar:
+        (outputs, _), predictions = task.network(
+            *arguments, {name: like(v, at[name]) for name, v in activities.items()}
+        )
+        return task.energy(widened(outputs), errors_of(predictions, activities))
+
+    return energy, {name: widened(v) for name, v in at.items()}
 
 
 def energy_from_rest(task: NetworkTask) -> Callable[[Deltas], Scalar]:

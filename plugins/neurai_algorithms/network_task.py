@@ -76,13 +76,13 @@ class NetworkTask(NamedTuple):
         return {name: zeros(found[0]) for name, found in predictions.items()}
 
     def curvature(
-        self, outputs: PyTree, energy_of: Callable[[NetworkTask], Callable[[PyTree], Scalar]]
+        self, outputs: PyTree, energy_of: Callable[[NetworkTask], tuple[Callable[[PyTree], Scalar], PyTree]]
     ) -> Scalar | None:
-        """Of an energy at rest, for a few examples; None where nobody asks.
+        """Of an energy at the feed-forward pass, for a few examples; None where nobody asks.
 
         Args:
             outputs: of the feed-forward pass.
-            energy_of: a batch -> its energy in coordinates that are zero at rest.
+            energy_of: a batch -> its energy, and the coordinates of the feed-forward pass.
         """
         if not self.config.stable or self.config.corrector is not None:
             return None
@@ -90,7 +90,8 @@ class NetworkTask(NamedTuple):
         few = self._replace(**first_rows(self, rows, widened(outputs)))
         program = jax.make_jaxpr(few.network)((few.params, few.model_state), few.x)
         reverse = "custom_vjp_call" in primitives_of(program)
-        return curvature_of(jax.grad(energy_of(few)), few.at_rest(), rows, reverse=reverse)
+        energy, at = energy_of(few)
+        return curvature_of(jax.grad(energy), at, rows, reverse=reverse)
 
     def gradients(self, activities: Activities, errors: Errors, top_error: PyTree) -> PyTree:
         """Every parameter's from the predictions that it enters: ``sum_k (d mu_k / d theta)^T eps_k`` at activities.
