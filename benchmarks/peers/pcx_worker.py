@@ -27,9 +27,12 @@ class Network(pxc.EnergyModule):
         self.vodes = [pxc.Vode() for _ in weights]
         self.vodes[-1].h.frozen = True
 
+    def hidden(self, layer: Any, x: Any) -> Any:
+        return jax.nn.relu(layer(x))
+
     def __call__(self, x: Any, y: Any) -> Any:
         for node, layer in zip(self.vodes[:-1], self.layers[:-1], strict=True):
-            x = node(jax.nn.relu(layer(x)))
+            x = node(self.hidden(layer, x))
         self.vodes[-1](self.layers[-1](x))
         if y is not None:
             self.vodes[-1].set("h", y)

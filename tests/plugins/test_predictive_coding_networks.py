@@ -12,9 +12,15 @@ import numpy as np
 import pytest
 
 import neurai_core as neurai
+from neurai_algorithms.network_task import network_task
+from neurai_algorithms.predictive_coding_spec import PCConfig
+from neurai_core import losses
 from neurai_core.errors import ModelError
 from neurai_core.grads import PC
 from neurai_core.models import mlp
+from neurai_core.programs import read_program
+from neurai_core.rule import objective
+from neurai_core.sources import sources_of
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 SIZES = (6, 8, 7, 5, 3)
@@ -241,6 +247,29 @@ def test_layers_in_a_loop_relax(mode, batch):
     assert 0 < float(found.aux["step_scale"]) <= 1
     assert float(found.aux.get("energy_change", -1.0)) < 0
     assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(found.grads["layers"]))
+
+
+def test_a_parameter_learns_from_the_predictions_that_it_enters_alone(batch):
+    def model(params, x):
+        h = neurai.activity(jnp.tanh(x @ params["h"]), "h")
+        v = neurai.activity(jnp.tanh(h @ params["v"] + h), "v")
+        return v @ params["out"] + x @ params["skip"]
+
+    sizes = {"h": (6, 5), "v": (5, 5), "out": (5, 3), "skip": (6, 3)}
+    params = {name: jnp.ones(size) / 4 for name, size in sizes.items()}
+    task = network_task(PCConfig(), objective(losses.cross_entropy, None), model, params, (), batch, None)
+    (outputs, _), predictions = task.network((params, ()), batch[0])
+    activities = {name: found[0] for name, found in predictions.items()}
+    errors = {name: tuple(found) for name, found in predictions.items()}
+    labels = ["h", "v", "error of h", "error of v", "error of the output"]
+    program = read_program(task.gradients, activities, errors, outputs)
+    entering = sources_of(program, [frozenset([label]) for label in labels]).outputs
+    assert dict(zip(sorted(params), map(sorted, entering), strict=True)) == {
+        "h": ["error of h"],
+        "out": ["error of the output", "v"],
+        "skip": ["error of the output"],
+        "v": ["error of v", "h"],
+    }
 
 
 def test_outputs_alone_are_no_activities(batch):
