@@ -113,7 +113,7 @@ class TrainingError(NeurAIError, RuntimeError):
 
 
 class RisingEnergy(RuntimeWarning):
-    """The energy rose while activities relaxed, and the gradients mean nothing.
+    """The energy rose while activities relaxed, and what was relaxed means nothing.
 
     Args:
         change: by how much; NaN or infinite where the relaxation ran away. Not in the text, because Python gives a
@@ -125,8 +125,8 @@ class RisingEnergy(RuntimeWarning):
 
     def __init__(self, change: float) -> None:
         super().__init__(
-            'The energy rises while relaxing (aux["energy_change"]): the steps are too large for these weights, and '
-            "the gradients mean nothing. Take smaller steps and more of them, by the rule's eta or dt and its n; "
+            'The energy rises while relaxing (aux["energy_change"] of a rule): the steps are too large for these '
+            "weights, and the gradients mean nothing. Take smaller steps and more of them, by eta or dt and n; "
             "stable=True, where a rule has it, takes smaller ones by itself. A lower learning rate keeps weights small."
         )
         self.change = change

@@ -14,7 +14,11 @@ from neurai_core import relaxation
 from neurai_core.arrays import PyTree, Scalar, normal, whole_number, wide_float
 from neurai_core.errors import DataError, SettingsError, UsageError
 from neurai_core.network import Activities, Network, check_names
+from neurai_core.rising import watched_descent
 from neurai_core.terms import NetworkEnergy
+
+
+CLIMB = 0.01  # of the energy at the start, that a relaxation may rise without a warning
 
 
 class Relaxed(NamedTuple):
@@ -26,12 +30,15 @@ class Relaxed(NamedTuple):
             ended, the share at the end is repeated.
         steps: number of steps taken, an int32 scalar.
         change: root mean square change per element of the last step; nan where ``tol`` is 0.
+        dead: of every activity that is free in part or whole, the share of entries that are equal in all examples at
+            the end: a latent that nothing moves, or a rectified unit that never opens.
     """
 
     activities: dict[str, jax.Array]
     energy: dict[str, jax.Array]
     steps: Scalar
     change: Scalar
+    dead: dict[str, Scalar]
 
 
 def relax(
@@ -70,6 +77,10 @@ def relax(
 
     Returns:
         A `Relaxed`.
+
+    Warns:
+        RisingEnergy: the energy ends more than 1 % above where it began, or is not finite. Less is what steps around the
+            kink of a sparse prior may do. A corrector that draws may climb: where a key is given, nothing is watched.
 
     Raises:
         DataError: a start or a mask of a name or shape that the network does not have, or everything is held.
@@ -113,7 +124,17 @@ def relax(
     last = shares(ended.state.free)[1]
     rest = jnp.arange(n + 1) >= ended.steps
     trace = jax.tree.map(lambda all, one: jnp.where(rest, one, all), ended.state.trace, last)
-    return Relaxed({**activities, **ended.state.free}, trace, ended.steps, ended.change)
+    relaxed = Relaxed({**activities, **ended.state.free}, trace, ended.steps, ended.change, _dead(ended.state.free))
+    if key is not None:
+        return relaxed
+    total = sum(trace.values(), start=jnp.zeros(n + 1))
+    climb = total[-1] - total[0] - CLIMB * jnp.abs(total[0])
+    return Relaxed(*watched_descent(climb, total[0], relaxed))
+
+
+def _dead(free: Activities) -> dict[str, Scalar]:
+    """The share of entries that are equal in all examples."""
+    return {name: jnp.mean(jnp.all(value == value[:1], axis=0), dtype=float) for name, value in free.items()}
 
 
 class _State(NamedTuple):

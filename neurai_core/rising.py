@@ -84,17 +84,38 @@ def watched(found: Estimate) -> Estimate:
     change = found.aux.get(ENERGY_CHANGE)
     if _UNWATCHED.get() or not _is_real_number(change):
         return found
-    change = jax.lax.stop_gradient(jnp.asarray(change))
-    rise = jnp.where(rises(change, found.loss), change, 0)
+    kept, change = _watching(jnp.asarray(change), found.loss, (found.grads, found.loss), _place())
+    grads, loss = kept
+    return found._replace(grads=grads, loss=loss, aux={**found.aux, ENERGY_CHANGE: change})
+
+
+def watched_descent(change: Scalar, energy: Scalar, relaxed: PyTree) -> PyTree:
+    """What a relaxation returns, with the warning of `watched` where its energy rose.
+
+    Args:
+        change: of the energy, from the start to the end.
+        energy: at the start.
+        relaxed: handed on with the same numbers.
+
+    >>> watched_descent(jnp.asarray(-1.0), jnp.asarray(2.0), "activities")
+    'activities'
+    """
+    return relaxed if _UNWATCHED.get() else _watching(change, energy, relaxed, _place())[0]
+
+
+def _watching(change: Scalar, size: Any, kept: PyTree, place: Place) -> tuple[PyTree, Scalar]:
+    """``(kept, change)``, which warn where the change `rises`."""
+    change = jax.lax.stop_gradient(change)
+    rise = jnp.where(rises(change, jax.lax.stop_gradient(size)), change, 0)
     if not isinstance(rise, jax.core.Tracer):
         if not rise <= 0:
-            _warn(float(rise), _place())
-        return found
+            _warn(float(rise), place)
+        return kept, change
     if jax.sharding.get_abstract_mesh().manual_axes:
-        return found
-    zero = _watch(_place())(rise.astype(jnp.float32))  # threads of callbacks do not know of enable_x64
-    grads, loss, change = jax.tree.map(lambda leaf: _less(leaf, zero), (found.grads, found.loss, change))
-    return found._replace(grads=grads, loss=loss, aux={**found.aux, ENERGY_CHANGE: change})
+        return kept, change
+    zero = _watch(place)(rise.astype(jnp.float32))  # threads of callbacks do not know of enable_x64
+    kept, change = jax.tree.map(lambda leaf: _less(leaf, zero), (kept, change))
+    return kept, change
 
 
 def rises(change: Any, loss: Any) -> Any:

@@ -72,6 +72,42 @@ def test_a_linear_network_relaxes_to_the_energy_of_its_closed_form() -> None:
     assert int(relaxed.steps) < 2000 and float(relaxed.change) < 1e-15
 
 
+def test_latents_that_nothing_moves_are_reported() -> None:
+    def decoder(p: Any, x: jax.Array) -> jax.Array:
+        z = activity(p["prior"] + jnp.zeros((len(x), 2)), "z")
+        return activity(jax.nn.relu(z @ p["w"] + p["b"]) @ p["out"], "x")
+
+    params = {"prior": jnp.zeros(2), "w": normal(0, 2, 5), "b": jnp.zeros(5), "out": normal(1, 5, 3)}
+    x = normal(2, 6, 3)
+    network = network_of(decoder, params, x)
+    dead = [
+        relax(network, {**params, "b": bias}, x, start={"x": x}, held={"x": True}, n=3, eta=0.01).dead
+        for bias in (jnp.zeros(5), jnp.ones(5))
+    ]
+    assert dead == [{"z": 1.0}, {"z": 0.0}]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_relaxation_that_runs_away_warns(compiled: bool) -> None:
+    network = network_of(lambda w, x: activity(activity(x * w, "h") * w, "y"), 3.0, jnp.ones((4, 1)))
+
+    def energies(eta: float, **settings: Any) -> Any:
+        start, held = {"y": jnp.zeros((4, 1))}, {"y": True}
+        return relax(network, 3.0, jnp.ones((4, 1)), start=start, held=held, eta=eta, n=60, **settings).energy
+
+    energies = jax.jit(energies) if compiled else energies
+    with pytest.warns(neurai.RisingEnergy):
+        jax.block_until_ready(energies(0.25))  # the curvature is 1 + 3^2
+    jax.block_until_ready(energies(0.15))  # a warning is an error
+
+
+def test_samples_may_climb() -> None:
+    network = network_of(lambda w, x: activity(x * w, "h"), 1.0, jnp.ones((4, 1)))
+    hot = langevin(0.1, temperature=5.0)
+    energy = relax(network, 1.0, jnp.ones((4, 1)), corrector=hot, key=jax.random.key(0), n=20).energy["h"]
+    assert energy[-1] > energy[0]
+
+
 def test_attention_with_skip_connections_relaxes_and_its_energy_falls() -> None:
     def model(p: Any, x: jax.Array) -> jax.Array:
         q, k, v = jnp.split(activity(x @ p["qkv"], "qkv"), 3, -1)
