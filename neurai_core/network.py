@@ -272,9 +272,9 @@ def learning_network(
 ) -> Network:
     """What a learning rule sees of an adapted model whose outputs are scored by a loss.
 
-    As `network_of`, in training mode unless told otherwise, but what the function returns is ``(outputs,
-    model_state)``, the collections updated once, and what it takes for parameters is the pair ``(params, model_state)``.
-    An output that has a name is no activity: the loss is what is expected of it.
+    As `network_of`, in training mode unless told otherwise, but what the function returns is the pair ``(outputs,
+    model_state)``, the collections updated once, and what it takes for parameters is ``(params, model_state)``. An
+    output that has a name is no activity: the loss is what is expected of it.
 
     Args:
         model: a `Layered`, an adapted model or a callable, as rules are given it.
