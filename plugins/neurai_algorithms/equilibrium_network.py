@@ -84,7 +84,6 @@ def network_dynamics(
     key: Any,
     *,
     dt: Callable[[Scalar], Any],
-    n: int,
     stable: bool,
     nudge: Any,
     tol: Any,
@@ -100,7 +99,6 @@ def network_dynamics(
         cost: what nudges; None when there are no targets, and the model is then in evaluation mode.
         key: PRNG key of stochastic layers; the draw is held.
         dt: number of the step -> dt / tau.
-        n: steps of the longest phase.
         stable: whether to take a smaller step where the energy is too curved.
         nudge: what nudging adds to the curvature of the outputs.
         tol: a phase ends once the residual is below.

@@ -6,7 +6,7 @@ A free phase settles where dE/du = 0; a nudged one where dF/du = 0, F = E + beta
 
 exactly at the left, to order beta at the right. Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024.
 Energies are in `equilibrium_energies`, estimators in `equilibrium_estimators`, the dynamics in `equilibrium_phases`,
-the documented class in `equilibrium`.
+those of networks of named values in `equilibrium_network`, the documented class in `equilibrium`.
 """
 
 from __future__ import annotations
@@ -226,7 +226,6 @@ class _Machine:
             cost,
             key,
             dt=self._step_size,
-            n=self._longest,
             stable=self.config.stable,
             nudge=self._nudge,
             tol=self.config.tol,
