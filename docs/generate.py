@@ -41,7 +41,8 @@ def rules() -> Lines:
         ("name", "what it is", "needs", "claims", "class"),
         ((names(s), s.summary, code(s.needs), codes(s.claims), codes(s.offers)) for s in specs),
     )
-    yield "`needs`: *callable* takes any `model(params, x)`, *layered* a [model in layers](../models.md)."
+    yield "`needs`: *callable* takes any `model(params, x)`, *network* one [with named values](../any-network.md),"
+    yield "*layered* a [model in layers](../models.md)."
     yield "A claim is a property that tests verify."
     for spec in specs:
         yield from section(spec)

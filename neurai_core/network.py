@@ -100,6 +100,7 @@ class Network:
         split: ``params -> (params, model_state)``, from the user's structure to the function's.
         names: of the activities, in order of computation.
         shapes: of the activities, by name, at the batch that it was made with.
+        loops: number of loops around each, whose axes are in front of its shape.
 
     Example:
         >>> def model(params, x):
@@ -118,6 +119,7 @@ class Network:
     split: Callable[[PyTree], tuple[PyTree, PyTree]]
     names: tuple[str, ...]
     shapes: Mapping[str, Shape]
+    loops: Mapping[str, int]
 
     def __call__(self, params: PyTree, x: PyTree, activities: Activities | None = None) -> tuple[PyTree, Predictions]:
         """Evaluate the function with some of its activities given.
@@ -190,6 +192,24 @@ class Network:
             facts[named.name] = known._replace(predictions=(*known.predictions, predicted_from(labels)))
         return tuple(facts.values())
 
+    def outputs_from(self, params: PyTree, x: PyTree) -> PyTree:
+        """What enters the outputs directly: a `PredictedFrom` in place of every array that the function returns.
+
+        Args:
+            params: parameters; only their shapes are looked at.
+            x: inputs, likewise.
+
+        Example:
+            >>> def model(params, x):
+            ...     return jnp.tanh(activity(x @ params["w"], "h"))
+            >>> params, x = {"w": jnp.ones((2, 3))}, jnp.ones((4, 2))
+            >>> network_of(model, params, x).outputs_from(params, x)
+            PredictedFrom(parameters=(), activities=('h',), inputs=False)
+        """
+        program, _ = self._read(params, x)
+        found = sources_of(program, argument_labels(*self.split(params), x)).outputs
+        return jax.tree.unflatten(program.structure, [predicted_from(labels) for labels in found])
+
     def _read(self, params: PyTree, x: PyTree) -> tuple[Program, list[Any]]:
         arguments = (*self.split(params), x)
         return read_program(self.function, *arguments), jax.tree.leaves(arguments)
@@ -247,12 +267,14 @@ def network_of(model: Any, params: PyTree, x: PyTree, *, key: Any = None, train:
     return _network(Forward(adapted.model, key, train), adapted.split, params, x)
 
 
-def learning_network(model: Any, params: PyTree, x: PyTree, *, model_state: PyTree = (), key: Any = None) -> Network:
+def learning_network(
+    model: Any, params: PyTree, x: PyTree, *, model_state: PyTree = (), key: Any = None, train: bool = True
+) -> Network:
     """What a learning rule sees of an adapted model whose outputs are scored by a loss.
 
-    As `network_of` in training mode, but what the function returns is ``(outputs, model_state)``, the collections
-    updated once, and what it takes for parameters is the pair ``(params, model_state)``. An output that has a name is
-    no activity: the loss is what is expected of it.
+    As `network_of`, in training mode unless told otherwise, but what the function returns is the pair ``(outputs,
+    model_state)``, the collections updated once, and what it takes for parameters is ``(params, model_state)``. An
+    output that has a name is no activity: the loss is what is expected of it.
 
     Args:
         model: a `Layered`, an adapted model or a callable, as rules are given it.
@@ -260,6 +282,7 @@ def learning_network(model: Any, params: PyTree, x: PyTree, *, model_state: PyTr
         x: a batch of inputs.
         model_state: its collections.
         key: PRNG key of stochastic layers.
+        train: whether layers are in training mode.
 
     Raises:
         ModelError: as `network_of`; or nothing but outputs has a name.
@@ -271,7 +294,7 @@ def learning_network(model: Any, params: PyTree, x: PyTree, *, model_state: PyTr
         >>> learning_network(model, params, x).names
         ('h',)
     """
-    function = Forward(model, key, train=True, outputs_only=False)
+    function = Forward(model, key, train, outputs_only=False)
     outputs = output_names(_traced(function, params, model_state, x))
     return _network(unnamed(function, outputs) if outputs else function, tuple, (params, model_state), x, outputs)
 
@@ -295,7 +318,7 @@ def _network(
         )
     check_named_values(places, sources_of(program, argument_labels(*arguments)).names, x)
     shapes = {named.name: named.shape for named in places}
-    return Network(function, split, tuple(shapes), shapes)
+    return Network(function, split, tuple(shapes), shapes, {named.name: named.loops for named in places})
 
 
 def _traced(function: Callable[..., PyTree], params: PyTree, model_state: PyTree, x: PyTree) -> Program:

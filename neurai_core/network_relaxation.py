@@ -17,7 +17,6 @@ from neurai_core.network import Activities, Network, check_names
 from neurai_core.rising import watched_descent
 from neurai_core.terms import NetworkEnergy
 
-
 CLIMB = 0.01  # of the energy at the start, that a relaxation may rise without a warning
 
 
@@ -79,8 +78,9 @@ def relax(
         A `Relaxed`.
 
     Warns:
-        RisingEnergy: the energy ends more than 1 % above where it began, or is not finite. Less is what steps around the
-            kink of a sparse prior may do. A corrector that draws may climb: where a key is given, nothing is watched.
+        RisingEnergy: the energy ends more than 1 % above where it began, or is not finite. Steps around the kink of a
+            sparse prior may raise it by less. A corrector that draws may climb, so nothing is watched where a key is
+            given.
 
     Raises:
         DataError: a start or a mask of a name or shape that the network does not have, or everything is held.

@@ -35,6 +35,7 @@ OFFERED = (
     "neurai_core.layered",
     "neurai_core.models",
     "neurai_core.losses",
+    "neurai_core.network",
     "neurai_core.arrays",
     "neurai_core.surrogates",
     "neurai_core.surrogate_makers",

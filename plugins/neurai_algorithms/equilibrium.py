@@ -23,7 +23,9 @@ from neurai_core.energy import Activities, Energy, chain_of
 from neurai_core.errors import TrainingError, UnknownName, UsageError
 from neurai_core.explain import is_traced, validate_settings
 from neurai_core.grads.base import LocalBase
+from neurai_core.layered import Layered
 from neurai_core.naming import did_you_mean
+from neurai_core.network import learning_network
 from neurai_core.rising import watched
 from neurai_core.rule import Estimate, Rule, State
 
@@ -45,10 +47,10 @@ class EP(LocalBase):
         activation: name or elementwise callable in place of the model's own: in all layers with ``hopfield``, in
             hidden ones with ``gaussian``.
         fun_has_aux: whether ``loss_f`` returns a pair; its second part is not differentiated.
-        energy: ``gaussian``, ``hopfield``, ``module:attribute``, or an `Energy`.
+        energy: ``gaussian``, ``hopfield``, ``module:attribute``, or an `Energy`; all but ``gaussian`` need layers.
         init: where free phases start: ``zeros``, ``normal`` (needs a key), ``feedforward``, ``persistent`` (where
-            the last batch of the same shape ended, see ``activities``), or the activities ``(u_1, ..., u_L)``;
-            None takes the energy's own.
+            the last batch of the same shape ended, see ``activities``), or the activities ``(u_1, ..., u_L)``, on
+            a network those of its names and last of its outputs; None takes the energy's own.
         order: ``synchronous`` or ``even_odd``.
         n_points: number of nudges of mode HOLOMORPHIC.
         linearised: contract the mixed second derivative of E at the free state with the change of activities.
@@ -78,6 +80,7 @@ class EP(LocalBase):
     """
 
     algorithm: ClassVar[str] = "ep"
+    needs: ClassVar[str] = "network"
 
     def __init__(
         self,
@@ -209,7 +212,7 @@ class EP(LocalBase):
         Compiles once per (model, shapes, settings that choose code); beta, dt, tau and tol may change freely.
 
         Args:
-            model: a `Layered`, or a model of a library with an adapter.
+            model: a `Layered`, a model of a library with an adapter, or any function whose values have names.
             param: its parameters, in the library's own structure.
             batch_data: ``(x, y)``, batch axis first.
             optim: optimizer of optax, for mode CONTINUAL: it moves the weights during the nudged phase, from
@@ -237,7 +240,7 @@ class EP(LocalBase):
             raise UsageError(f"EP: repeat is {repeat!r}, expected a whole number of at least 1.", hint="repeat=1")
         adapted, params, model_state = self._prepare(model, param, batch_data, kwargs)
         draws = self._settings["mode"] == EPMode.RANDOM_SIGN or self._settings.get("init") == "normal"
-        repeat = number if draws or any(layer.stochastic for layer in adapted.model.layers) else 1
+        repeat = number if draws or _draws(adapted.model, key) else 1
         code = _Code(self, self._fixed, adapted if optim is not None else None, optim, repeat)
         numbers = {name: self._settings[name] for name in _NUMBERS if not _absent(self._settings.get(name))}
         carried = self.activities if opt_state is None else opt_state
@@ -269,7 +272,7 @@ class EP(LocalBase):
         rule = self._rule(values.loss_kwargs, again, _given(values))
         found, _ = rule.estimate(adapted.model, values.params, _state(values, self), batch, key=key)
         phase, step, block = _first_blown(found.aux["trace"])
-        name = chain_of(adapted.model, values.params, batch[0], model_state=values.model_state).blocks[block].name
+        name = _names(adapted.model, values, batch[0], key)[block]
         raise TrainingError(
             f"EP: the activities of {name} blew up at step {step} of the {phase} phase; no gradients are returned.",
             "Lower dt or beta; with energy 'hopfield', use a bounded activation such as sigmoid or hard_sigmoid.",
@@ -373,6 +376,19 @@ def _estimate(code: _Code, model: Any, values: _Values, batch: Any, key: Any) ->
     mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0, dtype=_mean_dtype(leaf)), estimates)
     mean.aux["blown_up"] = jnp.any(estimates.aux["blown_up"])
     return mean, jax.tree.map(lambda leaf: leaf[-1], states)
+
+
+def _draws(model: Any, key: Any) -> bool:
+    """Whether a model may draw; of a network only whoever gives it a key knows."""
+    return any(layer.stochastic for layer in model.layers) if isinstance(model, Layered) else key is not None
+
+
+def _names(model: Any, values: _Values, x: PyTree, key: Any) -> tuple[str, ...]:
+    """What the activities are called, in the order of their states."""
+    if isinstance(model, Layered):
+        return tuple(b.name for b in chain_of(model, values.params, x, model_state=values.model_state).blocks)
+    network = learning_network(model, values.params, x, model_state=values.model_state, key=key)
+    return (*map(repr, network.names), "the outputs")
 
 
 def _mean_dtype(leaf: jax.Array) -> Any:

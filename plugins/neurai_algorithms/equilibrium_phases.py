@@ -5,7 +5,7 @@ Memory does not grow with the number of steps, and no phase is differentiated th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -45,33 +45,183 @@ class Settled(NamedTuple):
         return self._replace(u=tuple(jnp.where(self.blown_up, 0, v) for v in self.u))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dynamics:
-    """How the activities of one batch move.
+    """How the activities of one batch move: what the chain of layers and the network of names have in common.
 
     Attributes:
-        energy: what they descend.
-        chain: the network with its inputs.
-        params: its parameters.
-        drive: ``chain.drive(params)``.
+        params: parameters of the model.
         cost: what nudges; None when there are no targets.
         rate: number of the step -> dt / tau.
-        limit: the largest ``rate`` to take; None takes any.
-        even_odd: whether every other layer moves in turn, the even ones (from 0) first.
         tol: a phase ends once the residual is below; the Python number 0 never looks.
         check_every: looks every this many steps.
     """
 
-    energy: Energy
-    chain: Chain
     params: PyTree
-    drive: jax.Array
     cost: Cost | None
     rate: Callable[[Scalar], Scalar]
-    limit: Scalar | None = None
-    even_odd: bool = False
     tol: Any = 0.0
     check_every: int = 1
+
+    # ---- what there is to move
+
+    @property
+    def shapes(self) -> Activities:
+        """Shapes and types of the activities."""
+        raise NotImplementedError
+
+    def feedforward(self) -> Activities:
+        """The activities of a forward pass."""
+        raise NotImplementedError
+
+    def project(self, activities: Activities) -> Activities:
+        """Activities brought back to where they may be."""
+        return activities
+
+    def state(self, activities: Activities) -> Activities:
+        """What a relaxation moves, for these activities: themselves, or their distance from somewhere."""
+        return activities
+
+    def activities(self, u: Activities) -> Activities:
+        """The activities of a state, the inverse of ``state``."""
+        return u
+
+    @property
+    def settled_by_feedforward(self) -> bool:
+        """Whether the activities of a forward pass are an exact minimum of E."""
+        raise NotImplementedError
+
+    def learned(self, params: PyTree) -> Dynamics:
+        """The same batch with other parameters."""
+        raise NotImplementedError
+
+    # ---- what is descended on
+
+    def outputs(self, u: Activities) -> jax.Array:
+        """What the cost sees."""
+        raise NotImplementedError
+
+    def total(self, u: Activities, beta: Any) -> Scalar:
+        """F = E + beta C, mean over the batch, real part; beta None for a free phase."""
+        raise NotImplementedError
+
+    def step(self, t: Scalar, u: Activities, beta: Any, clamped: bool = False) -> tuple[Activities, Activities]:
+        """One step, and the forces that moved the activities."""
+        raise NotImplementedError
+
+    def clamped(self, u: Activities, beta: Any) -> Activities:
+        """The state with the outputs at ``o - beta dC/do``."""
+        raise NotImplementedError
+
+    def mean_cost(self, u: Activities) -> Scalar:
+        """C, mean over the batch."""
+        assert self.cost is not None
+        return self.cost.value(self.outputs(u))
+
+    # ---- what is learned from it
+
+    def contrast(self, states: Sequence[Activities], weights: jax.Array) -> PyTree:
+        """``sum_k Re(w_k dE/dparams(u_k))``, mean over the batch."""
+        raise NotImplementedError
+
+    def linearised(self, u: Activities, states: Sequence[Activities], weights: jax.Array) -> PyTree:
+        """``(d^2 E / dtheta du)`` at u, times ``sum_k Re(w_k (u_k - u))``, mean over the batch."""
+        raise NotImplementedError
+
+    # ---- phases
+
+    def scale(self, n: int) -> Scalar:
+        """What the largest of n steps is multiplied by to be stable."""
+        raise NotImplementedError
+
+    def settle(self, u: Activities, beta: Any, n: int, clamped: bool = False) -> Settled:
+        """Up to n steps from u."""
+        return self._settle(u, beta, n, clamped).or_zeros()
+
+    def _settle(self, u: Activities, beta: Any, n: int, clamped: bool) -> Settled:
+        """The residual is measured where it is looked at, and at the last step."""
+        if isinstance(self.tol, (int, float)) and self.tol == 0:
+            # The last step apart: a loop that carried its forces would write them at every step.
+            u = relax(lambda t, u: self.step(t, u, beta, clamped)[0], u, n - 1).state
+            u, moved = self.step(jnp.asarray(n - 1), u, beta, clamped)
+            return Settled(u, jnp.asarray(n), self.residual(moved), {})
+
+        def step(t: Scalar, u: Activities, residual: Scalar) -> tuple[Activities, Scalar]:
+            u, moved = self.step(t, u, beta, clamped)
+            look = (t == n - 1) | ((t + 1) % self.check_every == 0)
+            return u, jax.lax.cond(look, self.residual, lambda moved: residual, moved)
+
+        def going_on(carry: tuple[Scalar, tuple[Activities, Scalar]]) -> Scalar:
+            t, (_, residual) = carry
+            return (t < n) & ~(residual < self.tol)
+
+        body = lambda carry: (carry[0] + 1, step(carry[0], *carry[1]))  # noqa: E731
+        first = jnp.asarray(0), (u, jnp.asarray(jnp.inf, u[0].real.dtype))
+        steps, (u, residual) = jax.lax.while_loop(going_on, body, first)
+        return Settled(u, steps, residual, {})
+
+    def residual(self, forces: Activities) -> Scalar:
+        """Norm of the force of every example, mean over the batch, summed over layers."""
+        return residual_of(forces)
+
+    def traced(self, u: Activities, beta: Any, n: int, clamped: bool = False) -> Settled:
+        """Exactly n steps, with what was seen on the way."""
+
+        def seen(u: Activities) -> dict[str, jax.Array]:
+            return {
+                "energy": self.total(u, None if clamped else beta),
+                "residual": self.residual(self.step(jnp.asarray(0), u, beta, clamped)[1]),
+                "largest": jnp.stack([jnp.max(jnp.abs(v)) for v in self.activities(u)]),
+            }
+
+        done = relax(lambda t, u: self.step(t, u, beta, clamped)[0], u, n, observe=seen)
+        return Settled(done.state, done.steps, done.trace["residual"][-2], done.trace).or_zeros()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainDynamics(Dynamics):
+    """How the activities of a chain of layers move, on any energy.
+
+    Attributes:
+        energy: what they descend.
+        chain: the network with its inputs.
+        drive: ``chain.drive(params)``.
+        limit: the largest ``rate`` to take; None takes any.
+        even_odd: whether every other layer moves in turn, the even ones (from 0) first.
+    """
+
+    energy: Energy
+    chain: Chain
+    drive: jax.Array
+    limit: Scalar | None = None
+    even_odd: bool = False
+
+    @property
+    def shapes(self) -> Activities:
+        """Shapes and types of the activities."""
+        found: Activities = jax.eval_shape(lambda params: self.energy.feedforward(self.chain, params), self.params)
+        return found
+
+    def feedforward(self) -> Activities:
+        """The activities of a forward pass."""
+        return self.energy.feedforward(self.chain, self.params)
+
+    def project(self, activities: Activities) -> Activities:
+        """Activities brought back to where they may be."""
+        return self.energy.project(self.chain, activities)
+
+    @property
+    def settled_by_feedforward(self) -> bool:
+        """Whether the activities of a forward pass are an exact minimum of E."""
+        return self.energy.settled_by_feedforward
+
+    def learned(self, params: PyTree) -> ChainDynamics:
+        """The same batch with other parameters."""
+        return replace(self, params=params, drive=self.chain.drive(params))
+
+    def outputs(self, u: Activities) -> jax.Array:
+        """What the cost sees of the last activities."""
+        return self.energy.outputs(self.chain, self.params, u[-1])
 
     def force(self, u: Activities, beta: Any) -> Activities:
         """dF/du, F = E + beta C; beta None for a free phase."""
@@ -86,10 +236,13 @@ class Dynamics:
         pulled = back(self.cost.gradient(outputs))[0]
         return pulled.T if self.chain.turned else pulled
 
+    def clamped(self, u: Activities, beta: Any) -> Activities:
+        """The last activities at ``u_L - beta dC/du_L``."""
+        return (*u[:-1], u[-1] - beta * self.pull(u))
+
     def mean_cost(self, u: Activities) -> Scalar:
         """C of real activities, mean over the batch; the imaginary parts of a nudge that is real are rounding."""
-        assert self.cost is not None
-        return self.cost.value(self.energy.outputs(self.chain, self.params, u[-1].real))
+        return super().mean_cost(tuple(v.real for v in u))
 
     def total(self, u: Activities, beta: Any) -> Scalar:
         """F = E + beta C, mean over the batch, real part."""
@@ -121,44 +274,34 @@ class Dynamics:
         settled = dynamics._settle(laid, beta, n, clamped).or_zeros()
         return settled._replace(u=on_columns(settled.u)) if chain.turned else settled
 
-    def _settle(self, u: Activities, beta: Any, n: int, clamped: bool) -> Settled:
-        """The residual is measured where it is looked at, and at the last step."""
-        if isinstance(self.tol, (int, float)) and self.tol == 0:
-            # The last step apart: a loop that carried its forces would write them at every step.
-            u = relax(lambda t, u: self.step(t, u, beta, clamped)[0], u, n - 1).state
-            u, moved = self.step(jnp.asarray(n - 1), u, beta, clamped)
-            return Settled(u, jnp.asarray(n), self.residual(moved), {})
-
-        def step(t: Scalar, u: Activities, residual: Scalar) -> tuple[Activities, Scalar]:
-            u, moved = self.step(t, u, beta, clamped)
-            look = (t == n - 1) | ((t + 1) % self.check_every == 0)
-            return u, jax.lax.cond(look, self.residual, lambda moved: residual, moved)
-
-        def going_on(carry: tuple[Scalar, tuple[Activities, Scalar]]) -> Scalar:
-            t, (_, residual) = carry
-            return (t < n) & ~(residual < self.tol)
-
-        body = lambda carry: (carry[0] + 1, step(carry[0], *carry[1]))  # noqa: E731
-        first = jnp.asarray(0), (u, jnp.asarray(jnp.inf, u[0].real.dtype))
-        steps, (u, residual) = jax.lax.while_loop(going_on, body, first)
-        return Settled(u, steps, residual, {})
-
     def residual(self, forces: Activities) -> Scalar:
         """Sum over layers of `mean_norm`."""
         return residual_of(forces, columns=self.chain.turned)
 
-    def traced(self, u: Activities, beta: Any, n: int, clamped: bool = False) -> Settled:
-        """Exactly n steps, with what was seen on the way."""
+    def contrast(self, states: Sequence[Activities], weights: jax.Array) -> PyTree:
+        """``sum_k Re(w_k dE/dparams(u_k))``, mean over the batch."""
+        return self.energy.contrast(self.chain, self.params, states, weights)
 
-        def seen(u: Activities) -> dict[str, jax.Array]:
-            return {
-                "energy": self.total(u, None if clamped else beta),
-                "residual": residual_of(self.step(jnp.asarray(0), u, beta, clamped)[1]),
-                "largest": jnp.stack([jnp.max(jnp.abs(v)) for v in u]),
-            }
+    def linearised(self, u: Activities, states: Sequence[Activities], weights: jax.Array) -> PyTree:
+        """``(d^2 E / dtheta du)`` at u, times ``sum_k Re(w_k (u_k - u))``, mean over the batch."""
+        change = weighted_change(u, states, weights)
 
-        done = relax(lambda t, u: self.step(t, u, beta, clamped)[0], u, n, observe=seen)
-        return Settled(done.state, done.steps, done.trace["residual"][-2], done.trace).or_zeros()
+        def slope(params: PyTree) -> Scalar:
+            def energy(u: Activities) -> Scalar:
+                return jnp.mean(self.energy.value(self.chain, params, u))
+
+            return jax.jvp(energy, (u,), (change,))[1]
+
+        return jax.grad(slope)(self.params)
+
+
+def weighted_change(u: Activities, states: Sequence[Activities], weights: jax.Array) -> Activities:
+    """``sum_k Re(w_k (u_k - u))``."""
+
+    def weighted(v: jax.Array, *layers: jax.Array) -> jax.Array:
+        return sum(((w * (layer - v)).real for w, layer in zip(weights, layers, strict=True)), jnp.zeros_like(v))
+
+    return tuple(map(weighted, u, *states))
 
 
 def residual_of(forces: Activities, columns: bool = False) -> Scalar:

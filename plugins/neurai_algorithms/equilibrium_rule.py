@@ -6,13 +6,13 @@ A free phase settles where dE/du = 0; a nudged one where dF/du = 0, F = E + beta
 
 exactly at the left, to order beta at the right. Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024.
 Energies are in `equilibrium_energies`, estimators in `equilibrium_estimators`, the dynamics in `equilibrium_phases`,
-the documented class in `equilibrium`.
+those of networks of named values in `equilibrium_network`, the documented class in `equilibrium`.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -22,9 +22,11 @@ import jax.numpy as jnp
 from neurai_algorithms.equilibrium_costs import SQUARED, Cost, check_elementwise, check_holomorphic
 from neurai_algorithms.equilibrium_energies import energy_of
 from neurai_algorithms.equilibrium_estimators import Points, needed, points
-from neurai_algorithms.equilibrium_phases import Dynamics, Settled, residual_of
+from neurai_algorithms.equilibrium_network import check_network, network_dynamics
+from neurai_algorithms.equilibrium_phases import ChainDynamics, Dynamics, Settled
 from neurai_algorithms.equilibrium_spec import ONE_SIDED, EPConfig, EPMode
-from neurai_core.arrays import Elementwise, PyTree, Scalar, normal
+from neurai_core.adapting import adapt
+from neurai_core.arrays import Elementwise, PyTree, Scalar, batch_size, normal
 from neurai_core.curvature import SAFE
 from neurai_core.energy import Activities, Chain, Energy, chain_of
 from neurai_core.errors import ModelError, SettingsError, UsageError
@@ -164,37 +166,39 @@ class _Machine:
         return State(model_state, ()) if self.init == "persistent" else model_state
 
     def estimate(
-        self, model: Layered, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
+        self, model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
     ) -> tuple[Estimate, PyTree]:
         x, y = split_batch(batch)
-        given, params, x = params, *_working(model, params, x)
+        model = adapt(model, needs="network").model
         score = objective(self.loss, self.accuracy, self.has_aux)
         cost = Cost(score, self.loss, y)
-        chain = self._chain(model, params, x, model_state_of(state), key, train=True)
         keys = (None, None) if key is None else jax.random.split(jax.random.fold_in(key, 0x4550))
-        free = self._free(chain, params, cost, getattr(state, "own", ()), keys[0])
+        dynamics, model_state = self._dynamics(model, params, x, model_state_of(state), cost, key)
+        free = self._free(dynamics, getattr(state, "own", ()), keys[0])
         check_objective(score, free.outputs, y)
         if self.config.mode == EPMode.CONTINUAL:
-            grads, nudged, own, aux = self._continual(free, params, getattr(state, "own", ()))
+            grads, nudged, own, aux = self._continual(free, getattr(state, "own", ()))
         else:
-            grads, nudged, aux = self._contrast(free, params, keys[1])
-            own = free.settled.u
+            grads, nudged, aux = self._contrast(free, keys[1])
+            own = dynamics.activities(free.settled.u)
         loss, extra = score.loss(free.outputs, y)
         blown_up = _blown_up(free, nudged)
         aux = loss_aux(extra) | aux | _report(free, nudged, self._longest) | {"blown_up": blown_up}
-        scale = cost.scale(len(x))
-        grads = jax.tree.map(lambda g, p: (g if scale == 1 else scale * g).astype(p.dtype), grads, given)
+        scale = cost.scale(batch_size(x))
+        grads = jax.tree.map(lambda g, p: (g if scale == 1 else scale * g).astype(p.dtype), grads, params)
         loss = jnp.where(blown_up, jnp.nan, loss)
         estimate = Estimate(grads, loss, score.accuracy(free.outputs, y), aux)
-        return estimate, self._next_state(model, params, state, own, x, key)
+        carries = self.init == "persistent" or self.config.mode == EPMode.CONTINUAL
+        return estimate, State(model_state, own) if carries else model_state
 
-    def predict(self, model: Layered, params: PyTree, x: jax.Array, state: PyTree = ()) -> jax.Array:
-        params, x = _working(model, params, x)
-        chain = self._chain(model, params, x, model_state_of(state), None, train=False)
+    def predict(self, model: Any, params: PyTree, x: PyTree, state: PyTree = ()) -> PyTree:
+        model = adapt(model, needs="network").model
         init = self.init if self.init in ("zeros", "feedforward") else self.energy.default_init
         if self.energy.settled_by_feedforward:
             init = "feedforward"
-        return replace(self, init=init, activities=None)._free(chain, params, None, (), None).outputs
+        resting = replace(self, init=init, activities=None)
+        dynamics, _ = resting._dynamics(model, params, x, model_state_of(state), None, None)
+        return resting._free(dynamics, (), None).outputs
 
     # ---- its parts
 
@@ -203,96 +207,133 @@ class _Machine:
         """Steps of the longest phase."""
         return max(self.config.n_relax, self.config.n_nudged or 0)
 
-    @property
-    def _begins_at_rest(self) -> bool:
+    def _begins_at_rest(self, dynamics: Dynamics) -> bool:
         """Whether free phases start where E = dE/dtheta = 0 and are skipped."""
-        return self.energy.settled_by_feedforward and self.init == "feedforward"
+        return dynamics.settled_by_feedforward and self.init == "feedforward"
 
-    def _chain(self, model: Layered, params: PyTree, x: jax.Array, model_state: PyTree, key: Any, train: bool) -> Chain:
+    def _dynamics(
+        self, model: Any, params: PyTree, x: PyTree, model_state: PyTree, cost: Cost | None, key: Any
+    ) -> tuple[Dynamics, PyTree]:
+        """How the activities of a batch move, and the collections after it; without a cost in evaluation mode."""
+        if isinstance(model, Layered):
+            return self._on_layers(model, params, x, model_state, cost, key)
+        check_network(self.config, self.energy, self.rho, model)
+        dynamics = network_dynamics(
+            model,
+            params,
+            x,
+            model_state,
+            cost,
+            key,
+            dt=self._step_size,
+            stable=self.config.stable,
+            nudge=self._nudge,
+            tol=self.config.tol,
+            check_every=self.config.check_every,
+        )
+        return dynamics, dynamics.here.outputs[1]
+
+    def _on_layers(
+        self, model: Layered, params: PyTree, x: PyTree, model_state: PyTree, cost: Cost | None, key: Any
+    ) -> tuple[Dynamics, PyTree]:
+        params, x = _working(model, params, x)
+        learns = cost is not None
         chain = chain_of(
             model,
             params,
             x,
             model_state=model_state,
             key=key,
-            train=train,
+            train=learns,
             activation=self.rho,
             activation_last=self.energy.activation_last,
         )
         self.energy.check(chain)
-        return chain
-
-    def _free(self, chain: Chain, params: PyTree, cost: Cost | None, own: PyTree, key: Any) -> _Free:
-        config = self.config
-        step_size: Callable[[Scalar], Any] = self.schedule or (lambda t: config.dt)
         drive = chain.drive(params)
-        dynamics = Dynamics(
-            self.energy,
-            chain,
-            params,
-            drive,
-            cost,
-            lambda t: jnp.asarray(step_size(t) / config.tau, drive.dtype),
-            None if cost is None and self._begins_at_rest else self._limit(chain, params, drive.dtype),
-            config.order == "even_odd",
-            config.tol,
-            config.check_every,
+        moves = learns or not (self.energy.settled_by_feedforward and self.init == "feedforward")
+        dynamics = ChainDynamics(
+            energy=self.energy,
+            chain=chain,
+            params=params,
+            drive=drive,
+            cost=cost,
+            rate=lambda t: jnp.asarray(self._step_size(t), drive.dtype),
+            limit=self._limit(chain, params, drive.dtype) if moves else None,
+            even_odd=self.config.order == "even_odd",
+            tol=self.config.tol,
+            check_every=self.config.check_every,
         )
-        start = self.energy.project(chain, self._start(chain, params, own, key))
-        if self._begins_at_rest:
+        if learns and any(layer.stateful for layer in model.layers):
+            model_state = model.apply(params, model_state, x, key=key, train=True)[1]
+        return dynamics, model_state
+
+    def _free(self, dynamics: Dynamics, own: PyTree, key: Any) -> _Free:
+        config = self.config
+        start = dynamics.state(dynamics.project(self._start(dynamics, own, key)))
+        if self._begins_at_rest(dynamics):
             settled = Settled(start, jnp.asarray(0), jnp.zeros((), start[0].dtype), {})
         elif config.trace:
             settled = dynamics.traced(start, None, config.n_relax)
         else:
             settled = dynamics.settle(start, None, config.n_relax)
-        return _Free(dynamics, start, settled, self.energy.outputs(chain, params, settled.u[-1]))
+        return _Free(dynamics, start, settled, dynamics.outputs(settled.u))
+
+    def _step_size(self, t: Scalar) -> Any:
+        """dt / tau of a step."""
+        return (self.config.dt if self.schedule is None else self.schedule(t)) / self.config.tau
 
     def _limit(self, chain: Chain, params: PyTree, dtype: Any) -> Scalar | None:
-        """The largest stable dt / tau; costs bend by 1 at most, for every output."""
+        """The largest stable dt / tau."""
         if not self.config.stable:
             return None
-        clamped = self.config.mode in (EPMode.COUPLED, EPMode.CONTRASTIVE)
-        nudge = jnp.abs(jnp.asarray(0 if clamped else self.config.beta, dtype))
+        nudge = jnp.asarray(self._nudge, dtype)
         return SAFE / self.energy.curvature(chain, params, nudge, self.config.order == "even_odd")
 
-    def _start(self, chain: Chain, params: PyTree, own: PyTree, key: Any) -> Activities:
-        shapes = jax.eval_shape(lambda params: self.energy.feedforward(chain, params), params)
+    @property
+    def _nudge(self) -> Any:
+        """What nudging adds to the curvature of the outputs: costs bend by 1 at most."""
+        clamped = self.config.mode in (EPMode.COUPLED, EPMode.CONTRASTIVE)
+        return 0.0 if clamped else jnp.abs(jnp.asarray(self.config.beta))
+
+    def _start(self, dynamics: Dynamics, own: PyTree, key: Any) -> Activities:
+        shapes = dynamics.shapes
         if self.init == "given":
             return _checked(self.activities, shapes)
         if self.init == "persistent" and _same_shapes(own, shapes):
             return own
         if self.init == "feedforward" or (self.init == "persistent" and self.energy.settled_by_feedforward):
-            return self.energy.feedforward(chain, params)
+            return dynamics.feedforward()
         if self.init == "normal":
             keys = jax.random.split(needed(key, "init normal draws activities"), len(shapes))
             return tuple(normal(k, s.shape, s.dtype) for k, s in zip(keys, shapes, strict=True))
         return tuple(self.zeros(shape.shape, dtype=shape.dtype) for shape in shapes)
 
-    def _contrast(self, free: _Free, params: PyTree, key: Any) -> tuple[PyTree, Settled, dict[str, Any]]:
+    def _contrast(self, free: _Free, key: Any) -> tuple[PyTree, Settled, dict[str, Any]]:
         """Gradients, the nudged phases (stacked) and what to report."""
-        dynamics = free.dynamics
+        dynamics, rests = free.dynamics, self._begins_at_rest(free.dynamics)
         chosen = self._points(free, key)
         nudged = self._nudged(free, chosen)
         blown_up = _blown_up(free, nudged)
         weights = chosen.weights
         states = [tuple(layer[k] for layer in nudged.u) for k in range(len(weights))]
-        if chosen.free_weight is not None and (self.config.linearised or not self._begins_at_rest):
+        if chosen.free_weight is not None and (self.config.linearised or not rests):
             weights = jnp.append(weights, chosen.free_weight)
             states.append(free.settled.u)
         weights = jnp.where(blown_up, 0, weights)
         if self.config.linearised:
-            grads = _linearised(dynamics, params, free.settled.u, states, weights)
+            grads = dynamics.linearised(free.settled.u, states, weights)
         else:
-            grads = self.energy.contrast(dynamics.chain, params, states, weights)
+            grads = dynamics.contrast(states, weights)
         if self.energy.readout:
-            grads = jax.tree.map(jnp.add, grads, _readout(dynamics, params, nudged.u[-1], chosen))
+            assert isinstance(dynamics, ChainDynamics)
+            grads = jax.tree.map(jnp.add, grads, _readout(dynamics, nudged.u[-1], chosen))
         energy = dynamics.total(states[0], None if chosen.clamped else chosen.betas[0])
         energy = jnp.where(blown_up, jnp.nan, energy)
         aux: dict[str, Any] = {"energy": energy}
         if not chosen.clamped:
             # The barrier: else what zeros give is computed while compiling.
             start = jax.lax.optimization_barrier(free.start)
-            began = jnp.zeros_like(energy) if self._begins_at_rest else dynamics.total(start, None)
+            began = jnp.zeros_like(energy) if rests else dynamics.total(start, None)
             aux["energy_change"] = energy - began - chosen.betas[0].real * dynamics.mean_cost(free.settled.u)
         if self.config.trace:
             aux["trace"] = {"free": free.settled.trace, "nudged": nudged.trace}
@@ -302,7 +343,7 @@ class _Machine:
         """Nudges and weights in the type of the activities, complex where mode holomorphic needs it."""
         chosen = points(self.config, key)
         if self.config.mode == EPMode.HOLOMORPHIC:
-            assert free.dynamics.cost is not None
+            assert isinstance(free.dynamics, ChainDynamics) and free.dynamics.cost is not None
             rhos = [block.rho for block in free.dynamics.chain.blocks]
             check_holomorphic(rhos, free.dynamics.cost, free.outputs)
         dtype = free.settled.u[0].dtype
@@ -316,47 +357,42 @@ class _Machine:
         u = tuple(v.astype(chosen.betas.dtype) for v in free.settled.u)
 
         def phase(beta: jax.Array) -> Settled:
-            start = (*u[:-1], u[-1] - beta * dynamics.pull(u)) if chosen.clamped else u
+            start = dynamics.clamped(u, beta) if chosen.clamped else u
             return run(start, beta, n, chosen.clamped)
 
         if len(chosen.betas) == 1:
             return jax.tree.map(lambda leaf: leaf[None], phase(chosen.betas[0]))
         return jax.lax.map(phase, chosen.betas)
 
-    def _continual(
-        self, free: _Free, params: PyTree, opt_state: PyTree
-    ) -> tuple[PyTree, Settled, PyTree, dict[str, Any]]:
+    def _continual(self, free: _Free, opt_state: PyTree) -> tuple[PyTree, Settled, PyTree, dict[str, Any]]:
         """Weights move by the optimizer at every nudged step; the gradients of all steps add up."""
         if self.optimizer is None:
             raise UsageError(
                 "EP: mode continual moves the weights during the nudged phase and got no optimizer.",
                 hint="Pass them: get_grads(model, param, batch, optim, opt_state).",
             )
+        dynamics = free.dynamics
         beta = jnp.asarray(self.config.beta, free.settled.u[0].dtype)
         weights = jnp.stack([1 / beta, -1 / beta])
 
         def step(carry: Any, t: Scalar) -> tuple[Any, Scalar]:
-            u, params, opt_state, total = carry
-            moving = replace(free.dynamics, params=params, drive=free.dynamics.chain.drive(params))
+            activities, params, opt_state, total = carry
+            moving = dynamics.learned(params)
+            u = moving.state(activities)
             after, force = moving.step(t, u, beta)
-            grads = self.energy.contrast(moving.chain, params, [after, u], weights)
+            grads = moving.contrast([after, u], weights)
             updates, opt_state = self.optimizer.update(grads, opt_state, params)
             params = jax.tree.map(jnp.add, params, updates)
-            return (after, params, opt_state, jax.tree.map(jnp.add, total, grads)), residual_of(force)
+            total = jax.tree.map(jnp.add, total, grads)
+            return (moving.activities(after), params, opt_state, total), moving.residual(force)
 
-        n = self.config.n_nudged or self.config.n_relax
-        start = free.settled.u, params, opt_state, jax.tree.map(jnp.zeros_like, params)
-        (u, moved, opt_state, total), residuals = jax.lax.scan(step, start, jnp.arange(n))
+        n, params = self.config.n_nudged or self.config.n_relax, dynamics.params
+        start = dynamics.activities(free.settled.u), params, opt_state, jax.tree.map(jnp.zeros_like, params)
+        (activities, moved, opt_state, total), residuals = jax.lax.scan(step, start, jnp.arange(n))
+        u = dynamics.state(activities)
         settled = Settled(u, jnp.asarray(n), jnp.max(residuals), {})
         total = jax.tree.map(lambda g: jnp.where(_blown_up(free, settled), 0, g), total)
-        return total, settled, opt_state, {"energy": free.dynamics.total(u, beta), "params": moved}
-
-    def _next_state(self, model: Layered, params: PyTree, state: PyTree, own: PyTree, x: jax.Array, key: Any) -> PyTree:
-        model_state = model_state_of(state)
-        if any(layer.stateful for layer in model.layers):
-            model_state = model.apply(params, model_state, x, key=key, train=True)[1]
-        carries = self.init == "persistent" or self.config.mode == EPMode.CONTINUAL
-        return State(model_state, own) if carries else model_state
+        return total, settled, opt_state, {"energy": dynamics.total(u, beta), "params": moved}
 
 
 # ---------------------------------------------------------------------------- helpers
@@ -399,26 +435,7 @@ def _blown_up(free: _Free, nudged: Settled) -> Scalar:
     return free.settled.blown_up | nudged.blown_up
 
 
-def _linearised(
-    dynamics: Dynamics, params: PyTree, u: Activities, states: Sequence[Activities], weights: jax.Array
-) -> PyTree:
-    """(d^2 E / dtheta du) at the free state, times ``sum_k Re(w_k (u_k - u))``, mean over the batch."""
-
-    def weighted(v: jax.Array, *layers: jax.Array) -> jax.Array:
-        return sum(((w * (layer - v)).real for w, layer in zip(weights, layers, strict=True)), jnp.zeros_like(v))
-
-    change = tuple(map(weighted, u, *states))
-
-    def slope(params: PyTree) -> Scalar:
-        def energy(u: Activities) -> Scalar:
-            return jnp.mean(dynamics.energy.value(dynamics.chain, params, u))
-
-        return jax.jvp(energy, (u,), (change,))[1]
-
-    return jax.grad(slope)(params)
-
-
-def _readout(dynamics: Dynamics, params: PyTree, tops: jax.Array, chosen: Points) -> PyTree:
+def _readout(dynamics: ChainDynamics, tops: jax.Array, chosen: Points) -> PyTree:
     """``sum_k Re(w_k beta_k dC/dparams(u_k))``: the cost's own share, where the readout has parameters."""
     cost = dynamics.cost
     assert cost is not None
@@ -429,4 +446,4 @@ def _readout(dynamics: Dynamics, params: PyTree, tops: jax.Array, chosen: Points
         scores = jax.vmap(lambda pull, o: jnp.sum(pull * o))(pulls, outputs)
         return jnp.real(jnp.sum(chosen.weights * chosen.betas * scores)) / len(dynamics.chain.x)
 
-    return jax.grad(share)(params)
+    return jax.grad(share)(dynamics.params)

@@ -62,7 +62,9 @@ class EPConfig(Config):
     activation: str | None = Field(
         None, description="rho by name: hopfield uses it in all layers, gaussian in hidden ones; none keeps the model's"
     )
-    energy: str = Field("gaussian", description="gaussian, hopfield, or module:attribute of an Energy")
+    energy: str = Field(
+        "gaussian", description="gaussian, on any network; on layers also hopfield, or module:attribute of an Energy"
+    )
     init: Literal["zeros", "normal", "feedforward", "persistent"] | None = Field(
         None,
         description="where a free phase starts; none: gaussian feedforward, hopfield zeros",
@@ -144,7 +146,7 @@ ep = Plugin(
         name="ep",
         summary="Equilibrium propagation: contrasts activities at rest with activities nudged toward the target.",
         config=EPConfig,
-        needs="layered",
+        needs="network",
         claims=("local", "order_in_beta"),
         relaxes=Relaxes(trace="trace", steps="n_relax", size="dt"),
         offers={

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from neurai_algorithms.differences import add, like, widened, zeros
-from neurai_algorithms.network_task import Errors, NetworkTask, errors_of, listed
+from neurai_algorithms.network_task import Errors, NetworkTask, errors_around, errors_of, listed
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.pc_task import Found, endless
 from neurai_algorithms.predictive_coding_spec import PCConfig
@@ -78,12 +78,7 @@ def strict_on_network(task: NetworkTask) -> Found:
 def _look(task: NetworkTask, here: Around, deltas: Deltas, resting: Collection[str] = ()) -> tuple[Errors, PyTree]:
     """Every prediction minus its activity, and the outputs; names that have not moved may be left out."""
     (change, _), predictions = here.changes(deltas, resting=resting)
-    errors = {
-        name: tuple(
-            _error(base, mu, deltas.get(name), here.at[name]) for base, mu in zip(here.base[name], found, strict=True)
-        )
-        for name, found in predictions.items()
-    }
+    errors = errors_around(here, predictions, deltas)
     outputs = jax.tree.map(
         lambda at, c: widened(at) if c is None else widened(at) + c,
         here.outputs[0],
@@ -91,12 +86,6 @@ def _look(task: NetworkTask, here: Around, deltas: Deltas, resting: Collection[s
         is_leaf=lambda leaf: leaf is None,
     )
     return errors, outputs
-
-
-def _error(base: Any, change: Any, delta: Any, at: jax.Array) -> Any:
-    """eps = prediction at the start - activity at the start + change of the prediction - change of the activity."""
-    parts = [part for part in (base, change, None if delta is None else -delta) if part is not None]
-    return sum(parts[1:], start=parts[0]) if parts else zeros(at)
 
 
 def _energy(task: NetworkTask, here: Around, deltas: Deltas, resting: Collection[str] = ()) -> Scalar:

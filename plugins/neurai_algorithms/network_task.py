@@ -12,6 +12,7 @@ from neurai_algorithms.pc_task import first_rows, half_square, scale_of, toleran
 from neurai_algorithms.predictive_coding_spec import PCConfig
 from neurai_algorithms.stable_step import curvature_of, looked_at
 from neurai_core.arrays import PyTree, Scalar, batch_size
+from neurai_core.changes import Around
 from neurai_core.network import Activities, Network, learning_network
 from neurai_core.programs import primitives_of
 from neurai_core.rule import Objective, check_objective
@@ -88,8 +89,7 @@ class NetworkTask(NamedTuple):
             return None
         rows = looked_at(batch_size(self.x))
         few = self._replace(**first_rows(self, rows, widened(outputs)))
-        program = jax.make_jaxpr(few.network)((few.params, few.model_state), few.x)
-        reverse = "custom_vjp_call" in primitives_of(program)
+        reverse = in_reverse_only(few.network, few.params, few.model_state, few.x)
         energy, at = energy_of(few)
         return curvature_of(jax.grad(energy), at, rows, reverse=reverse)
 
@@ -101,13 +101,64 @@ class NetworkTask(NamedTuple):
             errors: of every prediction, prediction minus activity, in the scale of the relaxation.
             top_error: the derivative of the scaled loss by the outputs.
         """
+        scaled = self.unscaled((widened(top_error), errors))
+        return gradients_at(self.network, *self.arguments, activities, *scaled[::-1])
 
-        def predicted(params: PyTree) -> tuple[PyTree, PyTree]:
-            (outputs, _), predictions = self.network((params, self.model_state), self.x, activities)
-            return outputs, predictions
 
-        said, pull = jax.vjp(predicted, self.params)
-        return pull(like(self.unscaled((widened(top_error), errors)), said))[0]
+def gradients_at(
+    network: Network,
+    params: PyTree,
+    model_state: PyTree,
+    x: PyTree,
+    activities: Activities,
+    errors: Errors,
+    top_error: PyTree,
+) -> PyTree:
+    """Every parameter's from the predictions that it enters: ``sum_k (d mu_k / d theta)^T eps_k`` at activities.
+
+    Args:
+        network: from `learning_network`.
+        params: its parameters.
+        model_state: its collections.
+        x: inputs.
+        activities: by name.
+        errors: of every prediction.
+        top_error: of the outputs.
+    """
+
+    def predicted(params: PyTree) -> tuple[PyTree, PyTree]:
+        (outputs, _), predictions = network((params, model_state), x, activities)
+        return outputs, predictions
+
+    said, pull = jax.vjp(predicted, params)
+    return pull(like((top_error, errors), said))[0]
+
+
+def in_reverse_only(network: Network, params: PyTree, model_state: PyTree, x: PyTree) -> bool:
+    """Whether something in the network has no forward-mode derivative."""
+    return "custom_vjp_call" in primitives_of(jax.make_jaxpr(network)((params, model_state), x))
+
+
+def errors_around(here: Around, predictions: Mapping[str, Sequence[Any]], deltas: Mapping[str, Any]) -> Errors:
+    """Every prediction minus its activity, from changes: without cancellation however small these are.
+
+    Args:
+        here: the network around the feed-forward pass.
+        predictions: their changes, from ``here.changes(deltas)``.
+        deltas: changes of activities; names that have not moved may be left out.
+    """
+    return {
+        name: tuple(
+            _error(base, mu, deltas.get(name), here.at[name]) for base, mu in zip(here.base[name], found, strict=True)
+        )
+        for name, found in predictions.items()
+    }
+
+
+def _error(base: Any, change: Any, delta: Any, at: jax.Array) -> Any:
+    """eps = prediction at the start - activity at the start + change of the prediction - change of the activity."""
+    parts = [part for part in (base, change, None if delta is None else -delta) if part is not None]
+    return sum(parts[1:], start=parts[0]) if parts else zeros(at)
 
 
 def errors_of(predictions: Mapping[str, Sequence[PyTree]], activities: Activities) -> Errors:

@@ -171,6 +171,100 @@ def test_models_of_other_libraries_are_taken_in_layers(float64, name) -> None:
     assert_close(estimate.grads[-1], back_propagation(model, params, batch)[-1])
 
 
+# ---------------------------------------------------------------------------- networks of named values
+
+
+def named_mlp(params: tuple, x: jax.Array) -> jax.Array:
+    """`mlp` with its pre-activations named."""
+    for index, layer in enumerate(params):
+        x = neurai.activity(x @ layer["w"] + layer["b"], f"u{index}")
+        x = jnp.tanh(x) if index + 1 < len(params) else x
+    return x
+
+
+def skipping(params: dict, x: jax.Array) -> jax.Array:
+    """A skip connection, and a scale that is no matrix."""
+    a = neurai.activity(x @ params["a"], "a")
+    b = neurai.activity(params["scale"] * jnp.tanh(a) @ params["b"], "b")
+    return jnp.tanh(a + b) @ params["out"]
+
+
+@pytest.fixture
+def skip_params(float64) -> dict:
+    shapes = {"a": (5, 6), "scale": (6,), "b": (6, 6), "out": (6, 4)}
+    keys = jax.random.split(jax.random.key(5), 4)
+    return {name: jax.random.normal(k, shape) / 2 for k, (name, shape) in zip(keys, shapes.items(), strict=True)}
+
+
+def test_on_a_chain_of_names_it_is_what_it_is_on_layers(float64) -> None:
+    model, params, batch = mlp()
+    rule = neurai.algorithm("feedback-alignment")
+    state = rule.init(model, params, key=jax.random.key(3))
+    layers, names = (rule.estimate(m, params, state, batch)[0] for m in (model, named_mlp))
+    assert_close((names.grads, names.loss), (layers.grads, layers.loss))
+
+
+def test_on_a_network_feedback_through_the_true_weights_is_back_propagation(skip_params) -> None:
+    _, _, batch = mlp()
+    estimate, _ = neurai.algorithm("feedback-alignment").estimate(skipping, skip_params, State((), skip_params), batch)
+    assert_close(estimate.grads, back_propagation(skipping, skip_params, batch))
+
+
+def test_on_a_network_errors_travel_through_the_feedback_weights(skip_params) -> None:
+    """By hand: the matrices of the way back are others, its scale and its slopes are those of the forward pass."""
+    _, _, (x, y) = mlp()
+    rule = neurai.algorithm("feedback-alignment")
+    state = rule.init(skipping, skip_params, key=jax.random.key(3))
+    found, _ = rule.estimate(skipping, skip_params, state, (x, y))
+    w, back = skip_params, state.own
+    a = x @ w["a"]
+    b = w["scale"] * jnp.tanh(a) @ w["b"]
+    top = jnp.tanh(a + b)
+    e = (jax.nn.softmax(top @ w["out"]) - jax.nn.one_hot(y, 4)) / len(x)
+    at_b = (e @ back["out"].T) * (1 - top**2)
+    at_a = at_b + (at_b @ back["b"].T) * w["scale"] * (1 - jnp.tanh(a) ** 2)
+    seen = jnp.tanh(a) * (at_b @ w["b"].T)  # a scale learns beside the matrix that is its prediction's own
+    by_hand = {
+        "a": x.T @ at_a,
+        "b": (w["scale"] * jnp.tanh(a)).T @ at_b,
+        "out": top.T @ e,
+        "scale": seen.sum(0),
+    }
+    assert_close(found.grads, by_hand)
+
+
+def test_a_module_with_a_forward_pass_of_its_own_learns() -> None:
+    nn = pytest.importorskip("flax.linen")
+
+    class Own(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            h = nn.relu(nn.Dense(32)(x.reshape(len(x), -1)))
+            return nn.Dense(10)(h + nn.relu(nn.Dense(32)(h)))
+
+    data = neurai.dataset("digits")
+    adapted = neurai.adapt(neurai.named(Own(), "auto"), needs="network")
+    params, _ = adapted.split(Own().init(jax.random.key(0), data.x_train[:1]))
+    rule = neurai.algorithm("feedback-alignment")
+    state = rule.init(adapted.model, params, key=jax.random.key(3))
+    step, losses = jax.jit(rule.estimate, static_argnums=0), []
+    for _ in range(60):
+        estimate, state = step(adapted.model, params, state, (data.x_train, data.y_train))
+        params = jax.tree.map(lambda p, g: p - 0.3 * g, params, estimate.grads)
+        losses.append(float(estimate.loss))
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_name_that_occurs_again_is_refused() -> None:
+    def twice(params: jax.Array, x: jax.Array) -> jax.Array:
+        return jnp.tanh(neurai.activity(neurai.activity(x @ params, "h") @ params, "h")) @ params
+
+    params, batch = jnp.ones((4, 4)), (jnp.ones((2, 4)), jnp.zeros(2, int))
+    rule = neurai.algorithm("feedback-alignment")
+    with pytest.raises(ModelError, match="'h' occurs 2 times"):
+        rule.estimate(twice, params, rule.init(twice, params, key=jax.random.key(0)), batch)
+
+
 def test_a_scale_of_zero_is_refused() -> None:
     with pytest.raises(SettingsError, match="scale"):
         neurai.algorithm("feedback-alignment", scale=0.0)

@@ -1,4 +1,4 @@
-"""Feedback alignment and direct feedback alignment in light words; the equations are in `rules`."""
+"""Feedback alignment and direct feedback alignment in light words; the equations are in `rules` and `on_networks`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ feedback_alignment = Plugin(
         name="feedback-alignment",
         summary="Feedback alignment: back-propagation through fixed random weights, layer by layer.",
         config=FeedbackAlignmentConfig,
-        needs="layered",
+        needs="network",
         claims=("stateful",),
         references=(LILLICRAP_2016,),
     ),

@@ -8,6 +8,8 @@ back-propagation            delta_l = (delta_{l+1} W_{l+1}^T) * f'(u_l)
 feedback alignment          delta_l = (delta_{l+1} B_{l+1}^T) * f'(u_l)      Lillicrap et al. 2016
 direct feedback alignment   delta_l = (e B_l) * f'(u_l)                      Nøkland 2016
 ```
+
+Feedback alignment on networks that are no chain is in `on_networks`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from neurai_core.errors import ModelError
 from neurai_core.layered import Layer, Layered
 from neurai_core.rule import Estimate, Rule, State, feedforward_predict, loss_aux, objective
 from neurai_feedback_alignment import DirectFeedbackAlignmentConfig, FeedbackAlignmentConfig
+from neurai_feedback_alignment.on_networks import estimate_on_network
 
 
 class Pass(NamedTuple):
@@ -52,7 +55,7 @@ def build_feedback_alignment(
     has_aux: bool = False,
     **context: Any,
 ) -> Rule:
-    """The rule "feedback alignment"; its state holds the ``B_l`` in the structure of the parameters.
+    """The rule "feedback alignment" on layers and networks; its state holds ``B`` in the structure of the parameters.
 
     Args:
         config: its settings.
@@ -62,8 +65,12 @@ def build_feedback_alignment(
         **context: not used.
     """
 
-    def init(model: Layered, params: PyTree, *, key: jax.Array, model_state: PyTree = ()) -> State:
-        _check_layers(model, params)
+    score = objective(loss, accuracy, has_aux)
+    on_layers = _estimator(score, _layer_by_layer)
+
+    def init(model: Any, params: PyTree, *, key: jax.Array, model_state: PyTree = ()) -> State:
+        if isinstance(model, Layered):
+            _check_layers(model, params)
         weights, structure = jax.tree.flatten(params)
         keys = jax.random.split(key, len(weights))
         drawn = [
@@ -72,7 +79,14 @@ def build_feedback_alignment(
         ]
         return State(model_state, jax.tree.unflatten(structure, drawn))
 
-    return Rule(init, _estimator(objective(loss, accuracy, has_aux), _layer_by_layer), feedforward_predict)
+    def estimate(
+        model: Any, params: PyTree, state: State, batch: PyTree, *, key: jax.Array | None = None
+    ) -> tuple[Estimate, State]:
+        if isinstance(model, Layered):
+            return on_layers(model, params, state, batch, key=key)
+        return estimate_on_network(score, model, params, state, batch, key)
+
+    return Rule(init, estimate, feedforward_predict)
 
 
 def build_direct_feedback_alignment(
@@ -187,7 +201,8 @@ def _check_layers(model: Layered, params: PyTree) -> None:
             raise ModelError(
                 f"Layer {index} ({layer.name}) has parameters and is not 'linear, then elementwise', so it "
                 "shows no weights that feedback weights could stand for.",
-                hint="Use dense and conv layers, with layers without parameters between them.",
+                hint="Use dense and conv layers, with layers without parameters between them; or name the products of "
+                'the model, neurai.named(model, "auto"), for feedback alignment on networks.',
             )
 
 
