@@ -92,6 +92,15 @@ def tree_scale(tree: PyTree, factor: Any) -> PyTree:
     return jax.tree.map(lambda leaf: leaf * jnp.asarray(factor, leaf.dtype), tree)
 
 
+def beside_batch(numbers: jax.Array, leaf: jax.Array) -> jax.Array:
+    """One number per example, shaped and typed to go with an array whose batch axis comes first.
+
+    >>> beside_batch(jnp.ones(4), jnp.ones((4, 3, 2))).shape
+    (4, 1, 1)
+    """
+    return jnp.reshape(numbers.astype(leaf.dtype), (-1,) + (1,) * (leaf.ndim - 1))
+
+
 def batch_size(x: PyTree) -> int:
     """Length of the leading axis of the first array of a batch.
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from neurai_core.arrays import Elementwise, PyTree, Scalar
+from neurai_core.arrays import Elementwise, PyTree, Scalar, beside_batch
 
 POWER_STEPS = 10  # products with a matrix and its transpose; what they miss of the largest eigenvalue is in SAFE
 SAFE = 1.8  # a step times the curvature, 2 being where the energy stops falling
@@ -168,14 +168,9 @@ def _directions(activities: PyTree) -> PyTree:
 
 def _unit_per_example(tree: PyTree) -> PyTree:
     norm = _norm_per_example(tree)
-    return jax.tree.map(lambda leaf: leaf / _beside(norm, leaf), tree)
+    return jax.tree.map(lambda leaf: leaf / beside_batch(norm, leaf), tree)
 
 
 def _norm_per_example(tree: PyTree) -> Scalar:
     squares = [jnp.sum(jnp.square(leaf), range(1, leaf.ndim)) for leaf in jax.tree.leaves(tree)]
     return jnp.maximum(jnp.sqrt(sum(squares)), jnp.finfo(squares[0].dtype).tiny)
-
-
-def _beside(numbers: Scalar, leaf: jax.Array) -> jax.Array:
-    """One number per example, shaped to go with a leaf."""
-    return jnp.reshape(numbers, (-1,) + (1,) * (leaf.ndim - 1))

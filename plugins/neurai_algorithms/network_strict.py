@@ -22,8 +22,8 @@ from neurai_algorithms.network_task import Errors, NetworkTask, errors_around, e
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.pc_task import Found, endless
 from neurai_algorithms.predictive_coding_spec import PCConfig
-from neurai_algorithms.stable_step import limited_steps, step_scale
-from neurai_core.arrays import PyTree, Scalar, tree_scale
+from neurai_algorithms.stable_step import Moves, first_moves, limited_steps, secant_steps, step_scale
+from neurai_core.arrays import PyTree, Scalar, beside_batch, tree_scale
 from neurai_core.changes import Around
 from neurai_core.network import Activities
 from neurai_core.relaxation import relax
@@ -52,11 +52,11 @@ def strict_on_network(task: NetworkTask) -> Found:
     here = Around(task.network.function, *task.arguments)
     outputs, model_state = here.outputs
     curvature = feedforward_curvature(task, outputs)
-    begin, move = mover(task.config, curvature)
+    begin, move, scale = _moves(task, curvature)
     sweep = _sweep(task, here, move)
     relaxed = _relaxed(task, here, sweep, begin)
     before = _look(task, here, relaxed.deltas)
-    deltas, _ = sweep(task.config.n - 1, (relaxed.deltas, relaxed.carry), ())
+    deltas, carry = sweep(task.config.n - 1, (relaxed.deltas, relaxed.carry), ())
     errors, top = _look(task, here, deltas) if task.config.fresh else before
     activities = {name: like(add(widened(here.at[name]), d), here.at[name]) for name, d in deltas.items()}
     energy = partial(_energy, task, here)
@@ -71,7 +71,7 @@ def strict_on_network(task: NetworkTask) -> Found:
         steps=relaxed.steps + 1,
         energy=trace,
         energy_change=task.energy(before[1], before[0]) - energy({}),
-        step_scale=step_scale(task.config.eta, task.config.n, curvature),
+        step_scale=scale(carry),
     )
 
 
@@ -110,6 +110,16 @@ def _sweep(task: NetworkTask, here: Around, move: Callable[..., Any]) -> Sweep:
     return jax.checkpoint(sweep, static_argnums=2) if task.config.remat else sweep
 
 
+def _moves(
+    task: NetworkTask, curvature: Scalar | None
+) -> tuple[Callable[[Deltas], PyTree], Callable[..., tuple[Deltas, PyTree]], Callable[[PyTree], Scalar]]:
+    """``(begin, move, scale)``: how distances move, and carry -> the smallest factor on a documented step."""
+    config = task.config
+    if curvature is not None and task.steps_are_watched:
+        return *_watching_mover(config, curvature), lambda moves: moves.scale
+    return *mover(config, curvature), lambda _: step_scale(config.eta, config.n, curvature)
+
+
 def mover(config: PCConfig, curvature: Scalar | None) -> tuple[Callable[..., PyTree], Callable[..., Any]]:
     """How coordinates move against the gradient of the energy.
 
@@ -138,6 +148,26 @@ def mover(config: PCConfig, curvature: Scalar | None) -> tuple[Callable[..., PyT
     return transformation.init, move
 
 
+def _watching_mover(
+    config: PCConfig, curvature: Scalar
+) -> tuple[Callable[[Deltas], Moves], Callable[..., tuple[Deltas, Moves]]]:
+    """As `mover`, with steps for every example and activity from what each move shows."""
+    eta = limited_steps(config.eta, None)
+    names: list[str] = []
+
+    def begin(at: Deltas) -> Moves:
+        names[:] = at
+        return first_moves(curvature, tuple(map(zeros, at.values())))
+
+    def move(t: Any, at: Deltas, uphill: Deltas, moves: Moves, origin: Any = None) -> tuple[Deltas, Moves]:
+        downhill = tuple(-uphill[name] if name in uphill else None for name in names)
+        steps, moves = secant_steps(eta(t), curvature, downhill, moves)
+        beside = dict(zip(names, steps, strict=True))
+        return {name: v - beside_batch(beside[name], v) * uphill[name] for name, v in at.items()}, moves
+
+    return begin, move
+
+
 def _relaxed(task: NetworkTask, here: Around, sweep: Sweep, begin: Callable[[PyTree], PyTree]) -> Settled:
     """n - 1 sweeps; `strict_on_network` makes the last one, whose errors are the ones that count."""
     config = task.config
@@ -149,7 +179,7 @@ def _relaxed(task: NetworkTask, here: Around, sweep: Sweep, begin: Callable[[PyT
         if stage.sweeps == 1:
             deltas, carry = sweep(done, (deltas, carry), stage.resting)
         else:
-            deltas, carry = relax(_from(done, sweep), (deltas, carry), stage.sweeps).state
+            deltas, carry = relax(_from(done, sweep), (deltas, carry), stage.sweeps, moving=_distances).state
         done += stage.sweeps
     relaxed = relax(
         _from(done, sweep),
@@ -157,7 +187,7 @@ def _relaxed(task: NetworkTask, here: Around, sweep: Sweep, begin: Callable[[PyT
         config.n - 1 - done,
         tol=task.tolerance(here.outputs[0]),
         observe=(lambda state: _energy(task, here, state[0])) if config.energy_trace else None,
-        moving=lambda state: state[0],
+        moving=_distances,
     )
     deltas, carry = relaxed.state
     return Settled(deltas, carry, relaxed.steps + done, relaxed.trace)
@@ -166,6 +196,10 @@ def _relaxed(task: NetworkTask, here: Around, sweep: Sweep, begin: Callable[[PyT
 def _filled(deltas: Deltas, at: Mapping[str, jax.Array]) -> Deltas:
     """Distances for all of these activities, zero where there was none."""
     return {name: deltas[name] if name in deltas else zeros(value) for name, value in at.items()}
+
+
+def _distances(state: tuple[Deltas, PyTree]) -> Deltas:
+    return state[0]
 
 
 def _from(first: int, sweep: Sweep) -> Sweep:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from neurai_algorithms.differences import like, subtract, widened, zeros
+from neurai_algorithms.network_bounds import slopes_are_bounded
 from neurai_algorithms.pc_task import first_rows, half_square, scale_of, tolerance, unscaled
 from neurai_algorithms.predictive_coding_spec import PCConfig
 from neurai_algorithms.stable_step import curvature_of, looked_at
@@ -75,6 +76,14 @@ class NetworkTask(NamedTuple):
         """Zeros for every activity, in the dtype of distances and errors."""
         _, predictions = jax.eval_shape(self.network, (self.params, self.model_state), self.x)
         return {name: zeros(found[0]) for name, found in predictions.items()}
+
+    @property
+    def steps_are_watched(self) -> bool:
+        """Whether curvature may change as activities move, and the moves of each example can be told apart."""
+        rows = batch_size(self.x)
+        if any(self.network.loops.values()) or any(shape[:1] != (rows,) for shape in self.network.shapes.values()):
+            return False
+        return not slopes_are_bounded(self.network, *self.arguments)
 
     def curvature(
         self, outputs: PyTree, energy_of: Callable[[NetworkTask], tuple[Callable[[PyTree], Scalar], PyTree]]

@@ -23,7 +23,7 @@ from neurai_algorithms.differences import Around, add, around, hidden_zero, like
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.pc_task import Found, Task, endless, half_square
 from neurai_algorithms.stable_step import curvature_of, first_moves, limited_steps, looked_at, secant_steps, step_scale
-from neurai_core.arrays import PyTree, Scalar, batch_size, tree_scale
+from neurai_core.arrays import PyTree, Scalar, batch_size, beside_batch, tree_scale
 from neurai_core.relaxation import relax
 
 UNROLLED_VISITS = 256  # visits to layers in the cone; beyond, stages of several sweeps share one compiled loop
@@ -225,7 +225,7 @@ def _scaled(tree: PyTree, step: Any) -> PyTree:
     """A tree times one number, or one per example."""
     if jnp.ndim(step) == 0:
         return tree_scale(tree, step)
-    return jax.tree.map(lambda leaf: leaf * step.astype(leaf.dtype).reshape(-1, *(1,) * (leaf.ndim - 1)), tree)
+    return jax.tree.map(lambda leaf: leaf * beside_batch(step, leaf), tree)
 
 
 # ---------------------------------------------------------------------------- all sweeps but the last

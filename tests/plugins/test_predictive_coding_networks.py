@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 import neurai_core as neurai
-from neurai_algorithms.network_task import network_task
+from neurai_algorithms.network_bounds import slopes_are_bounded
+from neurai_algorithms.network_task import NetworkTask, network_task
 from neurai_algorithms.predictive_coding_spec import PCConfig
 from neurai_core import losses
 from neurai_core.errors import ModelError
 from neurai_core.grads import PC
 from neurai_core.models import mlp
+from neurai_core.network import learning_network
 from neurai_core.programs import read_program
 from neurai_core.rule import objective
 from neurai_core.sources import sources_of
@@ -247,6 +249,56 @@ def test_layers_in_a_loop_relax(mode, batch):
     assert 0 < float(found.aux["step_scale"]) <= 1
     assert float(found.aux.get("energy_change", -1.0)) < 0
     assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(found.grads["layers"]))
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_steps_follow_the_moves_where_activities_bend_the_energy(watched, batch, monkeypatch):
+    def normalized(x):
+        x = x - x.mean(-1, keepdims=True)
+        return x / jnp.sqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-5)
+
+    def model(params, x):
+        for index, w in enumerate(params[:-1]):
+            x = neurai.activity(normalized(x) @ w, f"h{index}")
+        return normalized(x) @ params[-1]
+
+    keys = jax.random.split(jax.random.key(0), 4)
+    sizes = ((6, 8), 0.1), ((8, 8), 0.1), ((8, 8), 1.0), ((8, 3), 1.0)
+    params = [scale * jax.random.normal(key, size) for key, (size, scale) in zip(keys, sizes, strict=True)]
+    if not watched:
+        monkeypatch.setattr(NetworkTask, "steps_are_watched", False)
+    with neurai.unwatched():
+        found = estimate(model, params, batch, loss_scale="per_sample", energy_trace=True, n=30)
+    falls = np.all(np.diff(found.aux["energy"]) < 0)
+    assert falls == watched and found.aux["step_scale"] < 0.1
+
+
+def attention(x):
+    return jax.nn.softmax(x @ x.mT) @ x
+
+
+SLOPES = [
+    (jnp.tanh, True),
+    (jax.nn.gelu, True),
+    (jax.nn.relu, True),
+    (lambda x: x.mean(0, keepdims=True) / 4 + x, True),
+    (lambda x: x / jnp.linalg.norm(x), False),
+    (lambda x: x * jax.lax.rsqrt(jnp.sum(x * x) + 1e-5), False),
+    (attention, False),
+    (lambda x: jax.lax.scan(lambda c, _: (jnp.exp(-c), None), x, length=2)[0], False),
+]
+
+
+@pytest.mark.parametrize(("function", "bounded"), SLOPES)
+def test_what_has_no_bound_on_its_slope_is_seen_in_the_program(function, bounded):
+    def model(params, x):
+        return function(neurai.activity(x @ params, "h")) @ params
+
+    params, x = jnp.ones((4, 4)), jnp.ones((2, 4))
+    network = learning_network(model, params, x)
+    assert slopes_are_bounded(network, params, (), x) == bounded
+    before = learning_network(lambda w, x: neurai.activity(function(x) @ w, "h") @ w, params, x)
+    assert slopes_are_bounded(before, params, (), x)  # nothing moves there
 
 
 def test_a_parameter_learns_from_the_predictions_that_it_enters_alone(batch):
