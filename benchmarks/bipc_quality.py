@@ -21,7 +21,7 @@ from epochs import adam, epochs
 from timing import write
 
 import neurai_core as neurai
-from neurai_algorithms.bidirectional import BiPC, two_way
+from neurai_algorithms.bidirectional.api import BiPC, two_way
 from neurai_core.models import mlp
 from neurai_core.report.generation import figures_of, generation, made_by
 

@@ -23,7 +23,7 @@ from epochs import adam, epochs
 from timing import write
 
 import neurai_core as neurai
-from neurai_algorithms.equilibrium_spec import PRESETS
+from neurai_algorithms.equilibrium.spec import PRESETS
 from neurai_core.grads import BP, EP
 from neurai_core.models import cnn, mlp
 

@@ -23,8 +23,8 @@ import numpy as np
 import optax
 from timing import write
 
-from neurai_algorithms.predictive_coding import build
-from neurai_algorithms.predictive_coding_spec import PCConfig
+from neurai_algorithms.predictive_coding.rule import build
+from neurai_algorithms.predictive_coding.spec import PCConfig
 from neurai_core.losses import cross_entropy
 from neurai_core.models import mlp
 from neurai_core.registry import REGISTRY

@@ -30,8 +30,8 @@ from typing import Any  # noqa: E402
 import jax  # noqa: E402
 from timing import write  # noqa: E402
 
-from neurai_algorithms.predictive_coding import build  # noqa: E402
-from neurai_algorithms.predictive_coding_spec import PCConfig  # noqa: E402
+from neurai_algorithms.predictive_coding.rule import build  # noqa: E402
+from neurai_algorithms.predictive_coding.spec import PCConfig  # noqa: E402
 from neurai_core.losses import squared_error  # noqa: E402
 from neurai_core.models import mlp  # noqa: E402
 from neurai_core.rule import Rule, objective, true_gradient  # noqa: E402

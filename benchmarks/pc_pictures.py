@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neurai_algorithms.fixed_prediction import coefficients
-from neurai_algorithms.predictive_coding import build
-from neurai_algorithms.predictive_coding_spec import PCConfig
+from neurai_algorithms.predictive_coding.fixed_prediction import coefficients
+from neurai_algorithms.predictive_coding.rule import build
+from neurai_algorithms.predictive_coding.spec import PCConfig
 from neurai_core.losses import cross_entropy, sum_cross_entropy
 from neurai_core.models import mlp
 from neurai_core.report.canvas import BLUE, GREEN, INK, VERMILION, canvas

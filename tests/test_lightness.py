@@ -99,7 +99,7 @@ def test_listing_names_imports_neither_jax_nor_pydantic_nor_pluggy() -> None:
 
 def test_a_spec_imports_no_jax_and_no_other_plugin() -> None:
     code = "import neurai_core as neurai\nassert neurai.spec('algorithm', 'bp').name == 'bp'"
-    others = ("neurai_surrogates", "neurai_adapters", "neurai_datasets", "neurai_algorithms.backprop")
+    others = ("neurai_surrogates", "neurai_adapters", "neurai_datasets", "neurai_algorithms.backprop.rule")
     assert loaded_after(code, "jax", "numpy", "optax", "neurai_algorithms", *others) == {"neurai_algorithms"}
 
 

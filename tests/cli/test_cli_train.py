@@ -203,7 +203,7 @@ def test_a_rule_that_cannot_see_into_the_model_says_so(neurai: Run, tmp_path: Pa
         "def net(): return (lambda params, x: x.reshape(len(x), -1) @ params), jnp.zeros((64, 10))\n"
     )
     spec = neurai_core.AlgorithmSpec(name="needy", summary="A rule that needs layers", needs="layered")
-    with neurai_core.temporary(neurai_core.Plugin(spec, "neurai_algorithms.backprop:build")):
+    with neurai_core.temporary(neurai_core.Plugin(spec, "neurai_algorithms.backprop.rule:build")):
         ended = neurai("train", "--rule", "needy", "--model", f"{tmp_path / 'opaque_net.py'}:net", "--dry-run")
     assert ended.code == 2
     assert "needs a model in layers" in ended.err

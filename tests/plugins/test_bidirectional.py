@@ -11,12 +11,13 @@ import optax
 import pytest
 
 import neurai_core as neurai
-from neurai_algorithms.bidirectional import BiPC, build
-from neurai_algorithms.bidirectional_layers import reverse, two_way
-from neurai_algorithms.bidirectional_spec import BiPCConfig, EtaTrace
-from neurai_algorithms.pc_task import half_square
-from neurai_algorithms.predictive_coding import build as build_pc
-from neurai_algorithms.predictive_coding_spec import PCConfig, PCMode
+from neurai_algorithms.bidirectional.api import BiPC
+from neurai_algorithms.bidirectional.layers import reverse, two_way
+from neurai_algorithms.bidirectional.rule import build
+from neurai_algorithms.bidirectional.spec import BiPCConfig, EtaTrace
+from neurai_algorithms.predictive_coding.rule import build as build_pc
+from neurai_algorithms.predictive_coding.spec import PCConfig, PCMode
+from neurai_algorithms.predictive_coding.task import half_square
 from neurai_core.adapting import adapt
 from neurai_core.errors import DataError, ModelError, SettingsError, UsageError
 from neurai_core.layered import Layered, avg_pool, block, conv, dense, flatten, linear_layer, max_pool

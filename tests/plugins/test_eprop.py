@@ -11,8 +11,8 @@ import numpy as np
 import optax
 import pytest
 
-from neurai_algorithms.eprop import build
-from neurai_algorithms.eprop_spec import EPropConfig, eprop
+from neurai_algorithms.eprop.rule import build
+from neurai_algorithms.eprop.spec import EPropConfig, eprop
 from neurai_core.errors import ModelError
 from neurai_core.layered import dense
 from neurai_core.losses import accuracy, cross_entropy

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import neurai_core as neurai
-from neurai_algorithms.equilibrium import EP
-from neurai_algorithms.equilibrium_spec import EPConfig, EPMode
+from neurai_algorithms.equilibrium.api import EP
+from neurai_algorithms.equilibrium.spec import EPConfig, EPMode
 from neurai_core.energy import Energy, chain_of, half_squares
 from neurai_core.errors import (
     ModelError,

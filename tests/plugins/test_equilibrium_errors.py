@@ -9,7 +9,7 @@ import pytest
 from equilibrium_oracle import problem
 
 import neurai_core as neurai
-from neurai_algorithms.equilibrium import EP
+from neurai_algorithms.equilibrium.api import EP
 from neurai_core.errors import DataError, ModelError, SettingsError, TrainingError, UnknownName, UsageError
 from neurai_core.models import mlp
 

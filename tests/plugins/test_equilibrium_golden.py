@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neurai_algorithms.equilibrium import EP
-from neurai_algorithms.equilibrium_spec import EPMode
+from neurai_algorithms.equilibrium.api import EP
+from neurai_algorithms.equilibrium.spec import EPMode
 from neurai_core.energy import Coupled, dot
 from neurai_core.layered import Layered, dense, hard_sigmoid, identity
 from neurai_core.losses import loss_function

@@ -14,9 +14,9 @@ from equilibrium_oracle import distance, problem
 from jax.flatten_util import ravel_pytree
 
 import neurai_core as neurai
-from neurai_algorithms.equilibrium_network import network_dynamics
-from neurai_algorithms.equilibrium_rule import build
-from neurai_algorithms.equilibrium_spec import EPConfig
+from neurai_algorithms.equilibrium.network import network_dynamics
+from neurai_algorithms.equilibrium.rule import build
+from neurai_algorithms.equilibrium.spec import EPConfig
 from neurai_core.errors import ModelError, SettingsError, TrainingError
 from neurai_core.grads import EP
 from neurai_core.losses import loss_function, squared_error

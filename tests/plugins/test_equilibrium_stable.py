@@ -9,8 +9,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import neurai_core as neurai
-from neurai_algorithms.equilibrium import EP
-from neurai_algorithms.equilibrium_energies import ENERGIES, Gaussian
+from neurai_algorithms.equilibrium.api import EP
+from neurai_algorithms.equilibrium.energies import ENERGIES, Gaussian
 from neurai_core.curvature import SAFE, spectral_norm
 from neurai_core.energy import Energy, chain_of, half_squares
 from neurai_core.layered import Layered, dense, residual

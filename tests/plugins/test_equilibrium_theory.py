@@ -27,8 +27,8 @@ from equilibrium_oracle import (
 )
 from jax.flatten_util import ravel_pytree
 
-from neurai_algorithms.equilibrium import EP
-from neurai_algorithms.equilibrium_spec import EPMode
+from neurai_algorithms.equilibrium.api import EP
+from neurai_algorithms.equilibrium.spec import EPMode
 from neurai_core.grads import BP
 from neurai_core.layered import Layered, dense
 

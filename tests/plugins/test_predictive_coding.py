@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import neurai_core as neurai
-from neurai_algorithms import strict_relaxation
-from neurai_algorithms.fixed_prediction import coefficients
-from neurai_algorithms.predictive_coding import PC, ShortRelaxation, build
-from neurai_algorithms.predictive_coding_spec import PCConfig, PCMode, pc
+from neurai_algorithms.predictive_coding import strict as strict_relaxation
+from neurai_algorithms.predictive_coding.api import PC
+from neurai_algorithms.predictive_coding.fixed_prediction import coefficients
+from neurai_algorithms.predictive_coding.rule import ShortRelaxation, build
+from neurai_algorithms.predictive_coding.spec import PCConfig, PCMode, pc
 from neurai_core.layered import Layer, Layered, avg_pool, block, conv, dense, flatten, function, max_pool, residual
 from neurai_core.models import cnn, mlp
 from neurai_core.rule import model_state_of

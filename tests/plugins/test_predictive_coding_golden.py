@@ -11,8 +11,8 @@ import numpy as np
 import optax
 import pytest
 
-from neurai_algorithms.predictive_coding import build
-from neurai_algorithms.predictive_coding_spec import PCConfig
+from neurai_algorithms.predictive_coding.rule import build
+from neurai_algorithms.predictive_coding.spec import PCConfig
 from neurai_core.layered import Layered, avg_pool, block, conv, dense, linear_layer, no_params
 
 FILES = Path(__file__).parents[1] / "golden"

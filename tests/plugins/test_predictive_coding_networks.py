@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import neurai_core as neurai
-from neurai_algorithms.network_bounds import slopes_are_bounded
-from neurai_algorithms.network_task import NetworkTask, network_task
-from neurai_algorithms.predictive_coding_spec import PCConfig
+from neurai_algorithms.predictive_coding.network_bounds import slopes_are_bounded
+from neurai_algorithms.predictive_coding.network_task import NetworkTask, network_task
+from neurai_algorithms.predictive_coding.spec import PCConfig
 from neurai_core import losses
 from neurai_core.errors import ModelError
 from neurai_core.grads import PC

@@ -1,0 +1,407 @@
+"""The documented class ``EP`` around the rule of equilibrium propagation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, Self, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from neurai_algorithms.equilibrium.costs import check_elementwise
+from neurai_algorithms.equilibrium.energies import energy_of
+from neurai_algorithms.equilibrium.estimators import needed
+from neurai_algorithms.equilibrium.phases import BLOWN_UP
+from neurai_algorithms.equilibrium.rule import build, check_settings
+from neurai_algorithms.equilibrium.spec import PRESETS, EPConfig, EPMode
+from neurai_core.adapting import Adapted
+from neurai_core.arrays import PyTree, Scalar, whole_number
+from neurai_core.energy import Activities, Energy, chain_of
+from neurai_core.errors import TrainingError, UnknownName, UsageError
+from neurai_core.explain import is_traced, validate_settings
+from neurai_core.grads.base import LocalBase
+from neurai_core.layered import Layered
+from neurai_core.naming import did_you_mean
+from neurai_core.network import learning_network
+from neurai_core.rising import watched
+from neurai_core.rule import Estimate, Rule, State
+
+
+class EP(LocalBase):
+    """Equilibrium propagation: gradients from the difference between a free and a nudged equilibrium.
+
+    Args:
+        loss_f: loss by name or callable ``(outputs, targets) -> scalar``; it nudges the outputs. A callable is
+            taken as a mean over the batch, so that ``beta`` means the same for every batch size.
+        acc_f: accuracy by name or callable ``(outputs, targets) -> scalar``; None reports -1.
+        beta: strength of the nudge, not 0.
+        dt: step of a relaxation in units of ``tau``, or a schedule ``number of the step -> dt``.
+        n_relax: steps of a phase.
+        tau: time constant of the activities; only ``dt / tau`` matters.
+        tol: a phase ends once its residual (norm of the force per example, mean over the batch, summed over
+            layers) is below; 0 never looks.
+        mode: an `EPMode` or its name.
+        activation: name or elementwise callable in place of the model's own: in all layers with ``hopfield``, in
+            hidden ones with ``gaussian``.
+        fun_has_aux: whether ``loss_f`` returns a pair; its second part is not differentiated.
+        energy: ``gaussian``, ``hopfield``, ``module:attribute``, or an `Energy`; all but ``gaussian`` need layers.
+        init: where free phases start: ``zeros``, ``normal`` (needs a key), ``feedforward``, ``persistent`` (where
+            the last batch of the same shape ended, see ``activities``), or the activities ``(u_1, ..., u_L)``, on
+            a network those of its names and last of its outputs; None takes the energy's own.
+        order: ``synchronous`` or ``even_odd``.
+        n_points: number of nudges of mode HOLOMORPHIC.
+        linearised: contract the mixed second derivative of E at the free state with the change of activities.
+        n_nudged: steps of a nudged phase; None takes ``n_relax``.
+        check_every: hold the residual against ``tol`` every this many steps.
+        stable: take a smaller step than ``dt`` where the energy bends too sharply for it.
+
+    Attributes:
+        activities: with init ``persistent``, the free activities of the last batch; may be set, for instance to
+            rows that are kept for every example.
+
+    Raises:
+        UnknownName: no loss, accuracy, activation or energy has that name.
+        SettingsError: a setting is out of range, or cannot work with this loss and energy.
+        ModelError: the activation is not elementwise.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from neurai_core.models import mlp
+        >>> model = mlp((4, 8, 3), activation="tanh")
+        >>> params, _ = model.init(jax.random.key(0), (4,))
+        >>> batch = jnp.ones((16, 4)), jnp.zeros(16, int)
+        >>> ep = EP("cross_entropy", "accuracy", mode=EPMode.SYMMETRIC, beta=0.1)
+        >>> grads, accuracy, loss, energy = ep.get_grads(model, params, batch)
+        >>> grads[0]["w"].shape
+        (4, 8)
+    """
+
+    algorithm: ClassVar[str] = "ep"
+    needs: ClassVar[str] = "network"
+
+    def __init__(
+        self,
+        loss_f: str | Callable[..., Any],
+        acc_f: str | Callable[..., Any] | None = None,
+        beta: float = 1.0,
+        dt: float | Callable[[Scalar], Scalar] = 0.1,
+        n_relax: int = 20,
+        tau: float = 1,
+        tol: float = 0,
+        mode: EPMode | str = EPMode.TWO_PHASE,
+        activation: str | Callable[[jax.Array], jax.Array] | None = None,
+        fun_has_aux: bool = False,
+        *,
+        energy: str | Energy = "gaussian",
+        init: str | Sequence[jax.Array] | None = None,
+        order: str = "synchronous",
+        n_points: int = 2,
+        linearised: bool = False,
+        n_nudged: int | None = None,
+        check_every: int = 1,
+        stable: bool = True,
+    ) -> None:
+        super().__init__(loss_f, acc_f, fun_has_aux)
+        given: dict[str, Any] = {
+            "beta": beta,
+            "dt": dt,
+            "n_relax": n_relax,
+            "tau": tau,
+            "tol": tol,
+            "mode": mode,
+            "activation": activation,
+            "energy": energy,
+            "init": init,
+            "order": order,
+            "n_points": n_points,
+            "linearised": linearised,
+            "n_nudged": n_nudged,
+            "check_every": check_every,
+            "stable": stable,
+        }
+        objects = {name for name in ("dt", "activation", "energy", "init") if not _plain(given[name])}
+        self.activities: Activities | None = None
+        self._start = tuple(map(jnp.asarray, given["init"])) if "init" in objects else None
+        self._objects: dict[str, Any] = {_OBJECTS[name]: given[name] for name in sorted(objects - {"init"})}
+        named = {name: _known(value) for name, value in given.items() if name not in objects}
+        self._config = _validated(named)
+        self._settings = {name: getattr(self._config, name) for name in named}
+        self._check_objects()
+        self._fixed = _fixed(self)
+
+    def _check_objects(self) -> None:
+        energy = energy_of(self._objects.get("energy", self._settings.get("energy")))
+        activation = self._objects.get("activation")
+        if activation is not None:
+            check_elementwise(activation)
+        init = "given" if self._start is not None else self._config.init or energy.default_init
+        check_settings(self._config, self.loss_f, energy, init, self._objects.get("schedule"))
+
+    @classmethod
+    def preset(
+        cls, name: str, loss_f: Any = None, acc_f: str | Callable[..., Any] | None = "accuracy", **changes: Any
+    ) -> Self:
+        """Settings that are known to train, by name.
+
+        Args:
+            name: a key of ``equilibrium_spec.PRESETS``.
+            loss_f: None takes the preset's.
+            acc_f: as for the class.
+            **changes: settings in place of the preset's.
+
+        Raises:
+            UnknownName: no preset has that name.
+
+        >>> EP.preset("hopfield-digits", beta=0.2).settings["beta"]
+        0.2
+        """
+        if name not in PRESETS:
+            raise UnknownName(
+                f"No preset is named {name!r}.{did_you_mean(name, PRESETS)}", hint=f"Presets: {', '.join(PRESETS)}."
+            )
+        settings = dict(PRESETS[name])
+        loss = settings.pop("loss")
+        return cls(loss if loss_f is None else loss_f, acc_f, **(settings | changes))
+
+    @staticmethod
+    def normal_fun(shape: Any, dtype: Any = None) -> jax.Array:
+        """Make activities of init ``zeros``: a new array of given shape and type, filled with zeros.
+
+        >>> EP.normal_fun((2,)).tolist()
+        [0.0, 0.0]
+        """
+        return jnp.zeros(shape, dtype)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of the rule, by the names of its config."""
+        return dict(self._settings)
+
+    def rule(self, **loss_kwargs: Any) -> Rule:
+        """The learning rule, with ``loss_kwargs`` bound to the loss."""
+        return self._rule(loss_kwargs, {}, {})
+
+    def _rule(self, loss_kwargs: dict[str, Any], numbers: dict[str, Any], more: dict[str, Any]) -> Rule:
+        return build(
+            _validated(self._settings | numbers),
+            loss=self._loss(loss_kwargs),
+            accuracy=self.acc_f,
+            has_aux=self.fun_has_aux,
+            zeros=self.normal_fun,
+            **self._objects,
+            **more,
+        )
+
+    def get_grads(  # type: ignore[override]
+        self,
+        model: Any,
+        param: PyTree,
+        batch_data: tuple[PyTree, PyTree],
+        optim: Any = None,
+        opt_state: PyTree = None,
+        repeat: int = 1,
+        *,
+        key: jax.Array | None = None,
+        **kwargs: Any,
+    ) -> tuple[PyTree, Scalar, Scalar, Scalar]:
+        """Gradients, accuracy, loss and energy of one batch.
+
+        Compiles once per (model, shapes, settings that choose code); beta, dt, tau and tol may change freely.
+
+        Args:
+            model: a `Layered`, a model of a library with an adapter, or any function whose values have names.
+            param: its parameters, in the library's own structure.
+            batch_data: ``(x, y)``, batch axis first.
+            optim: optimizer of optax, for mode CONTINUAL: it moves the weights during the nudged phase, from
+                ``opt_state`` on. The gradients returned are the sum over its steps, so that one update by plain SGD
+                ends at the weights where the phase ended. Other modes do not look at it.
+            opt_state: its state.
+            repeat: number of independent estimates to average (new sign, new normal activities); one is computed
+                where nothing is drawn.
+            key: PRNG key for RANDOM_SIGN, init ``normal`` and stochastic layers.
+            **kwargs: numbers or arrays passed on to the loss.
+
+        Returns:
+            ``(grads, accuracy, loss, energy)``: grads of the structure of ``param``; accuracy and loss of the free
+            outputs; energy is the batch mean of F = E + beta C at the end of the (first) nudged phase.
+
+        Raises:
+            ModelError: model, parameters, inputs and loss do not fit each other, or a layer cannot serve.
+            DataError: empty batch, lengths that differ, labels outside the classes.
+            UsageError: CONTINUAL without an optimizer, something to draw without a key, repeat below 1.
+            TrainingError: activities blew up; names the layer and the step of the relaxation.
+        """
+        optim, opt_state = self._optimizer(optim, opt_state)
+        number = whole_number(repeat)
+        if number is None or number < 1:
+            raise UsageError(f"EP: repeat is {repeat!r}, expected a whole number of at least 1.", hint="repeat=1")
+        adapted, params, model_state = self._prepare(model, param, batch_data, kwargs)
+        draws = self._settings["mode"] == EPMode.RANDOM_SIGN or self._settings.get("init") == "normal"
+        repeat = number if draws or _draws(adapted.model, key) else 1
+        code = _Code(self, self._fixed, adapted if optim is not None else None, optim, repeat)
+        numbers = {name: self._settings[name] for name in _NUMBERS if not _absent(self._settings.get(name))}
+        carried = self.activities if opt_state is None else opt_state
+        values = _Values(params, model_state, carried, self._start, numbers, kwargs)
+        estimate, state = _estimate(code, adapted.model, values, batch_data, key)
+        self._look(estimate, adapted, values, batch_data, key)
+        estimate = watched(estimate)
+        if self._settings.get("init") == "persistent" and not isinstance(estimate.loss, jax.core.Tracer):
+            self.activities = state.own
+        grads = adapted.join(estimate.grads, jax.tree.map(np.zeros_like, model_state))
+        return grads, estimate.accuracy, estimate.loss, estimate.aux["energy"]
+
+    def _optimizer(self, optim: Any, opt_state: PyTree) -> tuple[Any, PyTree]:
+        if self._settings["mode"] != EPMode.CONTINUAL:
+            return None, None
+        if optim is None or opt_state is None:
+            raise UsageError(
+                "EP: mode continual moves the weights during the nudged phase and needs an optimizer and its state.",
+                hint="get_grads(model, param, batch, optim, opt_state) with optim = optax.sgd(0.01), for instance.",
+            )
+        return optim, opt_state
+
+    def _look(self, estimate: Estimate, adapted: Adapted, values: _Values, batch: Any, key: Any) -> None:
+        """Stop where activities blew up; says where. Not possible under an outer transformation."""
+        if isinstance(estimate.loss, jax.core.Tracer) or not estimate.aux["blown_up"]:
+            return
+        mode = EPMode.TWO_PHASE if self._settings["mode"] == EPMode.CONTINUAL else self._settings["mode"]
+        again = {"trace": True, "mode": mode, "tol": 0.0}
+        rule = self._rule(values.loss_kwargs, again, _given(values))
+        found, _ = rule.estimate(adapted.model, values.params, _state(values, self), batch, key=key)
+        phase, step, block = _first_blown(found.aux["trace"])
+        name = _names(adapted.model, values, batch[0], key)[block]
+        raise TrainingError(
+            f"EP: the activities of {name} blew up at step {step} of the {phase} phase; no gradients are returned.",
+            "Lower dt or beta; with energy 'hopfield', use a bounded activation such as sigmoid or hard_sigmoid.",
+        )
+
+    def _identity(self) -> tuple[Any, ...]:
+        return (*super()._identity(), tuple(self._objects.items()))
+
+
+_OBJECTS = {"dt": "schedule", "activation": "activation", "energy": "energy", "init": "activities"}
+
+
+_NUMBERS = ("beta", "dt", "tau", "tol")
+
+
+def _validated(settings: dict[str, Any]) -> EPConfig:
+    return cast(EPConfig, validate_settings(EPConfig, settings, name=EP.algorithm))
+
+
+def _known(value: Any) -> Any:
+    """A scalar of JAX as a number, unless it is traced: settings are hashed."""
+    return value.item() if getattr(value, "shape", None) == () and not is_traced(value) else value
+
+
+def _absent(number: Any) -> bool:
+    """Whether a setting is left to the rule: a schedule takes its place, or tol 0, which never looks."""
+    return number is None or (isinstance(number, (int, float)) and number == 0)
+
+
+def _plain(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float)) or getattr(value, "shape", None) == ()
+
+
+class _Values(NamedTuple):
+    """What a compiled step is given."""
+
+    params: PyTree
+    model_state: PyTree
+    carried: PyTree
+    start: Activities | None
+    numbers: dict[str, Any]
+    loss_kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Code:
+    """What compiled code depends on; the numbers of ``method`` are traced, so they do not count."""
+
+    method: EP = field(compare=False)
+    fixed: tuple[Any, ...]
+    adapted: Adapted | None = None
+    optim: Any = None
+    repeat: int = 1
+
+
+def _fixed(method: EP) -> tuple[Any, ...]:
+    settings = {name: value for name, value in method.settings.items() if name not in _NUMBERS}
+    looks = not _absent(method.settings["tol"])
+    functions = type(method), method.loss_f, method.acc_f, method.fun_has_aux, tuple(method._objects.items())
+    return (*functions, looks, *sorted(settings.items(), key=lambda item: item[0]))
+
+
+class _InStructureOfUser(NamedTuple):
+    """An optimizer whose state has the structure of the user's parameters."""
+
+    optim: Any
+    adapted: Adapted
+    model_state: PyTree
+
+    def update(self, grads: PyTree, opt_state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
+        still = jax.tree.map(jnp.zeros_like, self.model_state)
+        whole = self.adapted.join(params, self.model_state)
+        updates, opt_state = self.optim.update(self.adapted.join(grads, still), opt_state, whole)
+        return self.adapted.split(updates)[0], opt_state
+
+
+def _given(values: _Values) -> dict[str, Any]:
+    return {} if values.start is None else {"activities": values.start}
+
+
+def _state(values: _Values, method: EP) -> PyTree:
+    carries = method.settings.get("init") == "persistent" or method.settings["mode"] == EPMode.CONTINUAL
+    carried = () if values.carried is None else values.carried
+    return State(values.model_state, carried) if carries else values.model_state
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _estimate(code: _Code, model: Any, values: _Values, batch: Any, key: Any) -> tuple[Estimate, PyTree]:
+    more = _given(values)
+    if code.adapted is not None:
+        more["optimizer"] = _InStructureOfUser(code.optim, code.adapted, values.model_state)
+    rule = code.method._rule(values.loss_kwargs, values.numbers, more)
+
+    def once(key: Any) -> tuple[Estimate, PyTree]:
+        return rule.estimate(model, values.params, _state(values, code.method), batch, key=key)
+
+    if code.repeat == 1:
+        return once(key)
+    keys = jax.random.split(needed(key, "repeat draws anew"), code.repeat)
+    estimates, states = jax.lax.map(once, keys)
+    mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0, dtype=_mean_dtype(leaf)), estimates)
+    mean.aux["blown_up"] = jnp.any(estimates.aux["blown_up"])
+    return mean, jax.tree.map(lambda leaf: leaf[-1], states)
+
+
+def _draws(model: Any, key: Any) -> bool:
+    """Whether a model may draw; of a network only whoever gives it a key knows."""
+    return any(layer.stochastic for layer in model.layers) if isinstance(model, Layered) else key is not None
+
+
+def _names(model: Any, values: _Values, x: PyTree, key: Any) -> tuple[str, ...]:
+    """What the activities are called, in the order of their states."""
+    if isinstance(model, Layered):
+        return tuple(b.name for b in chain_of(model, values.params, x, model_state=values.model_state).blocks)
+    network = learning_network(model, values.params, x, model_state=values.model_state, key=key)
+    return (*map(repr, network.names), "the outputs")
+
+
+def _mean_dtype(leaf: jax.Array) -> Any:
+    return leaf.dtype if jnp.issubdtype(leaf.dtype, jnp.inexact) else None
+
+
+def _first_blown(traces: dict[str, dict[str, jax.Array]]) -> tuple[str, int, int]:
+    """Phase, step and block in which activities first left the range of sane states."""
+    for phase, trace in traces.items():
+        if "largest" in trace:
+            largest = np.asarray(trace["largest"])
+            blown = np.logical_not(np.all(largest.reshape(-1, *largest.shape[-2:]) < BLOWN_UP, axis=0))
+            if np.any(blown):
+                step = int(np.argmax(np.any(blown, axis=1)))
+                return phase, step, int(np.argmax(blown[step]))
+    return "nudged", -1, 0

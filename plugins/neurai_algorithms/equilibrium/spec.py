@@ -1,0 +1,210 @@
+"""Settings and description of equilibrium propagation, free of JAX."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from neurai_core.naming import did_you_mean
+from neurai_core.plugin import Plugin
+from neurai_core.specs import AlgorithmSpec, Config, Reference, Relaxes
+
+
+class EPMode(StrEnum):
+    """How phases are combined into a gradient estimate. b is ``beta``, g(b) the energy's gradient when nudged by b.
+
+    Attributes:
+        TWO_PHASE: [g(b) - g(0)] / b, either sign of b; bias O(b), 2 phases.
+        TWO_PHASE_MATCHED: the same, with g(0) relaxed on for as many steps as g(b); bias O(b), 3 phases.
+        RANDOM_SIGN: TWO_PHASE with a random sign of b for every batch; mean bias O(b^2), 2 phases.
+        SYMMETRIC: [g(b) - g(-b)] / 2b; bias O(b^2), 3 phases.
+        RICHARDSON: [4 D(b/2) - D(b)] / 3 with D symmetric; bias O(b^4), 5 phases.
+        HOLOMORPHIC: ``n_points`` nudges on a circle of radius b in the complex plane; bias O(b^n_points),
+            2 + n_points // 2 phases.
+        CONTINUAL: the weights move at every nudged step; bias O(b) + O(learning rate), 2 phases.
+        COUPLED: coupled learning, the output clamped at ``o -+ b dC/do``; 3 phases. Not a gradient of the loss.
+        CONTRASTIVE: contrastive learning, the output clamped at ``o`` and at ``o - dC/do``; 3 phases. Not a
+            gradient of the loss.
+
+    >>> EPMode("symmetric") is EPMode.SYMMETRIC
+    True
+    """
+
+    TWO_PHASE = "two_phase"
+    TWO_PHASE_MATCHED = "two_phase_matched"
+    RANDOM_SIGN = "random_sign"
+    SYMMETRIC = "symmetric"
+    RICHARDSON = "richardson"
+    HOLOMORPHIC = "holomorphic"
+    CONTINUAL = "continual"
+    COUPLED = "coupled"
+    CONTRASTIVE = "contrastive"
+
+
+ONE_SIDED = frozenset({EPMode.TWO_PHASE, EPMode.RANDOM_SIGN, EPMode.CONTINUAL})  # free phase is the reference
+ENERGY_NAMES = ("gaussian", "hopfield")
+
+
+class EPConfig(Config):
+    """Settings of equilibrium propagation."""
+
+    beta: float = Field(1.0, description="strength of the nudge, not 0; negative ones nudge away from the target")
+    dt: float = Field(0.1, gt=0, description="step of a relaxation, in units of tau")
+    n_relax: int = Field(20, ge=1, le=1_000_000, description="steps of a phase, the most when tol is above 0")
+    tau: float = Field(1.0, gt=0, description="time constant of the activities; only dt / tau matters")
+    tol: float = Field(
+        0.0, ge=0, description="a phase ends once the norm of the force, summed over layers, is below this; 0 never"
+    )
+    mode: EPMode = Field(EPMode.TWO_PHASE, description="how phases are combined into a gradient")
+    activation: str | None = Field(
+        None, description="rho by name: hopfield uses it in all layers, gaussian in hidden ones; none keeps the model's"
+    )
+    energy: str = Field(
+        "gaussian", description="gaussian, on any network; on layers also hopfield, or module:attribute of an Energy"
+    )
+    init: Literal["zeros", "normal", "feedforward", "persistent"] | None = Field(
+        None,
+        description="where a free phase starts; none: gaussian feedforward, hopfield zeros",
+    )
+    order: Literal["synchronous", "even_odd"] = Field(
+        "synchronous", description="all layers at once, or every other layer in turn"
+    )
+    n_points: int = Field(2, ge=1, le=64, description="number of nudges of mode holomorphic")
+    linearised: bool = Field(False, description="contract the mixed second derivative with the change of activities")
+    n_nudged: int | None = Field(None, ge=1, le=1_000_000, description="steps of a nudged phase; none takes n_relax")
+    check_every: int = Field(1, ge=1, le=1_000_000, description="hold the force against tol every this many steps")
+    stable: bool = Field(
+        True, description="take a smaller step than dt where the energy bends too sharply for it; step_scale reports it"
+    )
+    trace: bool = Field(False, description="report energy and force of every step; tol is then not used")
+
+    @field_validator("beta")
+    @classmethod
+    def _beta_is_not_zero(cls, beta: float) -> float:
+        if beta == 0:
+            raise ValueError("beta is 0, and the estimate divides by it; use for example 0.5 with mode symmetric")
+        return beta
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _mode_by_name(cls, mode: Any) -> Any:
+        if isinstance(mode, EPMode) or not isinstance(mode, str):
+            return mode
+        folded = mode.strip().lower().replace("-", "_")
+        if folded not in set(EPMode):
+            nearest = did_you_mean(folded, [mode.value for mode in EPMode])
+            raise ValueError(f"no mode is named {mode!r}.{nearest} Modes: {', '.join(EPMode)}")
+        return EPMode(folded)
+
+    @field_validator("energy")
+    @classmethod
+    def _energy_by_name(cls, energy: str) -> str:
+        if energy not in ENERGY_NAMES and not re.fullmatch(r"[\w.]+:[\w.]+", energy):
+            known = ", ".join(ENERGY_NAMES)
+            raise ValueError(f"no energy is named {energy!r}.{did_you_mean(energy, ENERGY_NAMES)} Energies: {known}")
+        return energy
+
+    def unused(self) -> dict[str, str]:
+        """``n_points``, which only mode holomorphic uses."""
+        return {} if self.mode == EPMode.HOLOMORPHIC else {"n_points": f"in mode {self.mode}"}
+
+    @model_validator(mode="after")
+    def _continual_updates_by_itself(self) -> Self:
+        if self.linearised and self.mode == EPMode.CONTINUAL:
+            raise ValueError("linearised needs two settled states, and mode continual updates at every step")
+        if self.init == "persistent" and self.mode == EPMode.CONTINUAL:
+            raise ValueError("init persistent and mode continual do not go together: weights move under the activities")
+        return self
+
+
+# Settings that train, measured by benchmarks/ep_learning.py; ``loss`` is not a setting of the rule.
+PRESETS: dict[str, dict[str, Any]] = {
+    "gaussian": {"loss": "cross_entropy"},
+    "gaussian-symmetric": {"loss": "cross_entropy", "mode": EPMode.SYMMETRIC, "beta": 0.1},
+    "hopfield-digits": {
+        "loss": "squared_error",
+        "energy": "hopfield",
+        "activation": "sigmoid",
+        "dt": 0.5,
+        "beta": 0.5,
+    },
+    "hopfield-symmetric": {
+        "loss": "cross_entropy",
+        "energy": "hopfield",
+        "activation": "sigmoid",
+        "mode": EPMode.SYMMETRIC,
+        "dt": 0.5,
+        "beta": 0.5,
+    },
+}
+
+ep = Plugin(
+    AlgorithmSpec(
+        name="ep",
+        summary="Equilibrium propagation: contrasts activities at rest with activities nudged toward the target.",
+        config=EPConfig,
+        needs="network",
+        claims=("local", "order_in_beta"),
+        relaxes=Relaxes(trace="trace", steps="n_relax", size="dt"),
+        offers={
+            "EP": "neurai_algorithms.equilibrium.api:EP",
+            "EPMode": "neurai_algorithms.equilibrium.spec:EPMode",
+        },
+        references=(
+            Reference(
+                title="Equilibrium Propagation: Bridging the Gap between Energy-Based Models and Backpropagation",
+                authors="Scellier, Benjamin and Bengio, Yoshua",
+                year=2017,
+                doi="10.3389/fncom.2017.00024",
+                arxiv="1602.05179",
+                bibtex=(
+                    "@article{scellier2017equilibrium,\n"
+                    "  title   = {Equilibrium Propagation: Bridging the Gap between Energy-Based Models and "
+                    "Backpropagation},\n"
+                    "  author  = {Scellier, Benjamin and Bengio, Yoshua},\n"
+                    "  journal = {Frontiers in Computational Neuroscience},\n  volume  = {11},\n  pages   = {24},\n"
+                    "  year    = {2017},\n  doi     = {10.3389/fncom.2017.00024}\n}"
+                ),
+            ),
+            Reference(
+                title=(
+                    "Scaling Equilibrium Propagation to Deep ConvNets by Drastically Reducing Its Gradient "
+                    "Estimator Bias"
+                ),
+                authors=(
+                    "Laborieux, Axel and Ernoult, Maxence and Scellier, Benjamin and Bengio, Yoshua and "
+                    "Grollier, Julie and Querlioz, Damien"
+                ),
+                year=2021,
+                doi="10.3389/fnins.2021.633674",
+                bibtex=(
+                    "@article{laborieux2021scaling,\n"
+                    "  title   = {Scaling Equilibrium Propagation to Deep {ConvNets} by Drastically Reducing Its "
+                    "Gradient Estimator Bias},\n"
+                    "  author  = {Laborieux, Axel and Ernoult, Maxence and Scellier, Benjamin and Bengio, Yoshua and "
+                    "Grollier, Julie and Querlioz, Damien},\n"
+                    "  journal = {Frontiers in Neuroscience},\n  volume  = {15},\n  year    = {2021},\n"
+                    "  doi     = {10.3389/fnins.2021.633674}\n}"
+                ),
+            ),
+            Reference(
+                title="Holomorphic Equilibrium Propagation Computes Exact Gradients Through Finite Size Oscillations",
+                authors="Laborieux, Axel and Zenke, Friedemann",
+                year=2022,
+                arxiv="2209.00530",
+                bibtex=(
+                    "@inproceedings{laborieux2022holomorphic,\n"
+                    "  title     = {Holomorphic Equilibrium Propagation Computes Exact Gradients Through Finite Size "
+                    "Oscillations},\n"
+                    "  author    = {Laborieux, Axel and Zenke, Friedemann},\n"
+                    "  booktitle = {Advances in Neural Information Processing Systems},\n  year      = {2022},\n"
+                    "  eprint    = {2209.00530}\n}"
+                ),
+            ),
+        ),
+    ),
+    "neurai_algorithms.equilibrium.rule:build",
+)

@@ -1,0 +1,74 @@
+r"""Predictive coding in error coordinates: the energy of strict, well conditioned at any depth.
+
+    v_k = mu_k(v) + e_k ,   F = loss(mu_out) + 1/2 sum_k |e_k|^2 + 1/2 sum_k sum_{i>0} |mu_ki - v_k|^2
+    e <- e - eta dF/de ,    e starts at 0
+
+A change of one error reaches the output at once, so a sweep is one back-propagation and depth costs no sweeps. At the
+minimum ``e_k = -d loss/d v_k``, the same activities and gradients as those of strict predictive coding.
+
+Goemaere et al. 2025, arXiv:2505.20137.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+
+from neurai_algorithms.differences import widened
+from neurai_algorithms.predictive_coding.network_strict import mover
+from neurai_algorithms.predictive_coding.network_task import Errors, NetworkTask, errors_of, listed
+from neurai_algorithms.predictive_coding.task import Found
+from neurai_algorithms.stable_step import step_scale
+from neurai_core.arrays import PyTree, Scalar
+from neurai_core.relaxation import relax
+
+Coordinates = dict[str, jax.Array]
+
+
+def error_coordinates(task: NetworkTask) -> Found:
+    """Relax errors, then learn: the gradients of strict predictive coding at its equilibrium."""
+    config, energy, start = task.config, partial(_energy, task), task.at_rest()
+    (outputs, model_state), _, _ = task.displaced(start)
+    curvature = task.curvature(outputs, lambda few: (partial(_energy, few), few.at_rest()))
+    begin, move = mover(config, curvature)
+
+    def sweep(t: Any, state: tuple[Coordinates, PyTree]) -> tuple[Coordinates, PyTree]:
+        errors, carry = state
+        return move(t, errors, jax.grad(energy)(errors), carry)
+
+    relaxed = relax(
+        jax.checkpoint(sweep) if config.remat else sweep,
+        (start, begin(start)),
+        config.n,
+        tol=task.tolerance(outputs),
+        observe=(lambda state: energy(state[0])) if config.energy_trace else None,
+        moving=lambda state: state[0],
+    )
+    errors, _ = relaxed.state
+    (said, _), predictions, activities = task.displaced(errors)
+    top_error = jax.grad(task.scaled_loss)(widened(said))
+    found = _prediction_errors(errors, predictions, activities)
+    return Found(
+        grads=task.gradients(activities, found, top_error),
+        outputs=outputs,
+        states=model_state,
+        errors=listed(found, top_error),
+        beliefs=activities,
+        steps=relaxed.steps,
+        energy=relaxed.trace if config.energy_trace else None,
+        energy_change=task.energy(widened(said), found) - energy(start),
+        step_scale=step_scale(config.eta, config.n, curvature),
+    )
+
+
+def _energy(task: NetworkTask, errors: Coordinates) -> Scalar:
+    (outputs, _), predictions, activities = task.displaced(errors)
+    return task.energy(widened(outputs), _prediction_errors(errors, predictions, activities))
+
+
+def _prediction_errors(errors: Coordinates, predictions: Any, activities: Any) -> Errors:
+    """Prediction minus activity: minus the coordinate for the first, what it is for those that follow."""
+    plain = errors_of(predictions, activities)
+    return {name: (-errors[name], *found[1:]) for name, found in plain.items()}

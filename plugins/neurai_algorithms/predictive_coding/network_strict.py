@@ -1,0 +1,230 @@
+r"""Strict predictive coding on any network: descent of all named values at once, exact to rounding at any depth.
+
+    F = loss(mu_out(v), y) + 1/2 sum_k sum_i |mu_ki(v) - v_k|^2 ,   v starts at the feed-forward pass
+    v <- v - eta dF/dv                                              for all names k at once
+
+``mu_ki`` is the i-th prediction of activity ``v_k``: a name that occurs again is predicted again. On a chain this is
+`strict`, and as there the state is the distance from the feed-forward pass, and what a sweep cannot have
+reached is not computed; `neurai_core.changes` carries these distances through any function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from neurai_algorithms.differences import add, like, widened, zeros
+from neurai_algorithms.optax_texts import made
+from neurai_algorithms.predictive_coding.network_task import Errors, NetworkTask, errors_around, errors_of, listed
+from neurai_algorithms.predictive_coding.spec import PCConfig
+from neurai_algorithms.predictive_coding.task import Found, endless
+from neurai_algorithms.stable_step import Moves, first_moves, limited_steps, secant_steps, step_scale
+from neurai_core.arrays import PyTree, Scalar, beside_batch, tree_scale
+from neurai_core.changes import Around
+from neurai_core.network import Activities
+from neurai_core.relaxation import relax
+
+Deltas = dict[str, jax.Array]
+
+
+class Settled(NamedTuple):
+    """Where the sweeps before the last one ended.
+
+    Attributes:
+        deltas: distances from the feed-forward pass, by name.
+        carry: what a corrector carries.
+        steps: sweeps taken.
+        trace: the energy before each of them and after; () unless asked for.
+    """
+
+    deltas: Deltas
+    carry: PyTree
+    steps: Any
+    trace: Any
+
+
+def strict_on_network(task: NetworkTask) -> Found:
+    """Relax, then learn: the gradients of strict predictive coding."""
+    here = Around(task.network.function, *task.arguments)
+    outputs, model_state = here.outputs
+    curvature = feedforward_curvature(task, outputs)
+    begin, move, scale = _moves(task, curvature)
+    sweep = _sweep(task, here, move)
+    relaxed = _relaxed(task, here, sweep, begin)
+    before = _look(task, here, relaxed.deltas)
+    deltas, carry = sweep(task.config.n - 1, (relaxed.deltas, relaxed.carry), ())
+    errors, top = _look(task, here, deltas) if task.config.fresh else before
+    activities = {name: like(add(widened(here.at[name]), d), here.at[name]) for name, d in deltas.items()}
+    energy = partial(_energy, task, here)
+    top_error = jax.grad(task.scaled_loss)(top)
+    trace = jnp.append(relaxed.trace, energy(deltas)) if task.config.energy_trace else None
+    return Found(
+        grads=task.gradients(activities, errors, top_error),
+        outputs=outputs,
+        states=model_state,
+        errors=listed(errors, top_error),
+        beliefs=activities,
+        steps=relaxed.steps + 1,
+        energy=trace,
+        energy_change=task.energy(before[1], before[0]) - energy({}),
+        step_scale=scale(carry),
+    )
+
+
+def _look(task: NetworkTask, here: Around, deltas: Deltas, resting: Collection[str] = ()) -> tuple[Errors, PyTree]:
+    """Every prediction minus its activity, and the outputs; names that have not moved may be left out."""
+    (change, _), predictions = here.changes(deltas, resting=resting)
+    errors = errors_around(here, predictions, deltas)
+    outputs = jax.tree.map(
+        lambda at, c: widened(at) if c is None else widened(at) + c,
+        here.outputs[0],
+        change,
+        is_leaf=lambda leaf: leaf is None,
+    )
+    return errors, outputs
+
+
+def _energy(task: NetworkTask, here: Around, deltas: Deltas, resting: Collection[str] = ()) -> Scalar:
+    errors, outputs = _look(task, here, deltas, resting)
+    return task.energy(outputs, errors)
+
+
+# ---------------------------------------------------------------------------- sweeps
+
+Sweep = Callable[..., tuple[Deltas, PyTree]]
+
+
+def _sweep(task: NetworkTask, here: Around, move: Callable[..., Any]) -> Sweep:
+    """``(t, (deltas, carry), resting) -> (deltas, carry)``: one step of every name that has a delta."""
+    origin = {name: widened(at) for name, at in here.at.items()}
+
+    def sweep(t: Any, state: tuple[Deltas, PyTree], resting: Collection[str]) -> tuple[Deltas, PyTree]:
+        deltas, carry = state
+        uphill = jax.grad(lambda deltas: _energy(task, here, deltas, resting))(deltas)
+        return move(t, deltas, uphill, carry, {name: origin[name] for name in deltas})
+
+    return jax.checkpoint(sweep, static_argnums=2) if task.config.remat else sweep
+
+
+def _moves(
+    task: NetworkTask, curvature: Scalar | None
+) -> tuple[Callable[[Deltas], PyTree], Callable[..., tuple[Deltas, PyTree]], Callable[[PyTree], Scalar]]:
+    """``(begin, move, scale)``: how distances move, and carry -> the smallest factor on a documented step."""
+    config = task.config
+    if curvature is not None and task.steps_are_watched:
+        return *_watching_mover(config, curvature), lambda moves: moves.scale
+    return *mover(config, curvature), lambda _: step_scale(config.eta, config.n, curvature)
+
+
+def mover(config: PCConfig, curvature: Scalar | None) -> tuple[Callable[..., PyTree], Callable[..., Any]]:
+    """How coordinates move against the gradient of the energy.
+
+    Args:
+        config: settings.
+        curvature: that limits the step; None for no limit.
+
+    Returns:
+        ``(begin, move)``: ``begin(coordinates) -> carry`` and ``move(t, coordinates, uphill, carry, origin=None) ->
+        (coordinates, carry)``, with the origin from which coordinates are counted.
+    """
+    corrector = config.corrector
+    if corrector is None:
+        step = limited_steps(config.eta, curvature)
+
+        def plain(t: Any, at: PyTree, uphill: PyTree, carry: PyTree, origin: PyTree = None) -> tuple[PyTree, PyTree]:
+            return add(at, tree_scale(uphill, -step(t))), carry
+
+        return lambda at: (), plain
+    transformation = made(corrector) if isinstance(corrector, str) else corrector
+
+    def move(t: Any, at: PyTree, uphill: PyTree, carry: PyTree, origin: PyTree = None) -> tuple[PyTree, PyTree]:
+        updates, carry = transformation.update(uphill, carry, at if origin is None else add(origin, at))
+        return add(at, updates), carry
+
+    return transformation.init, move
+
+
+def _watching_mover(
+    config: PCConfig, curvature: Scalar
+) -> tuple[Callable[[Deltas], Moves], Callable[..., tuple[Deltas, Moves]]]:
+    """As `mover`, with steps for every example and activity from what each move shows."""
+    eta = limited_steps(config.eta, None)
+    names: list[str] = []
+
+    def begin(at: Deltas) -> Moves:
+        names[:] = at
+        return first_moves(curvature, tuple(map(zeros, at.values())))
+
+    def move(t: Any, at: Deltas, uphill: Deltas, moves: Moves, origin: Any = None) -> tuple[Deltas, Moves]:
+        downhill = tuple(-uphill[name] if name in uphill else None for name in names)
+        steps, moves = secant_steps(eta(t), curvature, downhill, moves)
+        beside = dict(zip(names, steps, strict=True))
+        return {name: v - beside_batch(beside[name], v) * uphill[name] for name, v in at.items()}, moves
+
+    return begin, move
+
+
+def _relaxed(task: NetworkTask, here: Around, sweep: Sweep, begin: Callable[[PyTree], PyTree]) -> Settled:
+    """n - 1 sweeps; `strict_on_network` makes the last one, whose errors are the ones that count."""
+    config = task.config
+    cone = config.light_cone and config.corrector is None and not config.energy_trace and endless(config)
+    deltas: Deltas = {}
+    carry, done = begin({name: widened(at) for name, at in here.at.items()}), 0
+    for stage in here.cone(config.n - 1) if cone else ():
+        deltas = _filled(deltas, {name: here.at[name] for name in stage.names})
+        if stage.sweeps == 1:
+            deltas, carry = sweep(done, (deltas, carry), stage.resting)
+        else:
+            deltas, carry = relax(_from(done, sweep), (deltas, carry), stage.sweeps, moving=_distances).state
+        done += stage.sweeps
+    relaxed = relax(
+        _from(done, sweep),
+        (_filled(deltas, here.at), carry),
+        config.n - 1 - done,
+        tol=task.tolerance(here.outputs[0]),
+        observe=(lambda state: _energy(task, here, state[0])) if config.energy_trace else None,
+        moving=_distances,
+    )
+    deltas, carry = relaxed.state
+    return Settled(deltas, carry, relaxed.steps + done, relaxed.trace)
+
+
+def _filled(deltas: Deltas, at: Mapping[str, jax.Array]) -> Deltas:
+    """Distances for all of these activities, zero where there was none."""
+    return {name: deltas[name] if name in deltas else zeros(value) for name, value in at.items()}
+
+
+def _distances(state: tuple[Deltas, PyTree]) -> Deltas:
+    return state[0]
+
+
+def _from(first: int, sweep: Sweep) -> Sweep:
+    return lambda t, state: sweep(t + first, state, ())
+
+
+def feedforward_curvature(task: NetworkTask, outputs: PyTree) -> Scalar | None:
+    """Of the energy at the feed-forward pass of a few examples; None where nobody asks."""
+    return task.curvature(outputs, energy_of_activities)
+
+
+def energy_of_activities(task: NetworkTask) -> tuple[Callable[[Activities], Scalar], Activities]:
+    """F as it is written, and the activities of the feed-forward pass: enough for a curvature, and a small program."""
+    arguments = (task.params, task.model_state), task.x
+    at = {name: found[0] for name, found in task.network(*arguments)[1].items()}
+
+    def energy(activities: Activities) -> Scalar:
+        (outputs, _), predictions = task.network(
+            *arguments, {name: like(v, at[name]) for name, v in activities.items()}
+        )
+        return task.energy(widened(outputs), errors_of(predictions, activities))
+
+    return energy, {name: widened(v) for name, v in at.items()}
+
+
+def energy_from_rest(task: NetworkTask) -> Callable[[Deltas], Scalar]:
+    """F, from the distances of all activities from the feed-forward pass."""
+    return partial(_energy, task, Around(task.network.function, *task.arguments))

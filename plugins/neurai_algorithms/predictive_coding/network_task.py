@@ -1,0 +1,200 @@
+"""One batch for one network of named values: what the modes of predictive coding on networks work on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from neurai_algorithms.differences import like, subtract, widened, zeros
+from neurai_algorithms.predictive_coding.network_bounds import slopes_are_bounded
+from neurai_algorithms.predictive_coding.spec import PCConfig
+from neurai_algorithms.predictive_coding.task import first_rows, half_square, scale_of, tolerance, unscaled
+from neurai_algorithms.stable_step import curvature_of, looked_at
+from neurai_core.arrays import PyTree, Scalar, batch_size
+from neurai_core.changes import Around
+from neurai_core.network import Activities, Network, learning_network
+from neurai_core.programs import primitives_of
+from neurai_core.rule import Objective, check_objective
+
+Errors = dict[str, tuple[PyTree, ...]]
+
+
+class NetworkTask(NamedTuple):
+    """One batch for one network.
+
+    Attributes:
+        network: ``((params, model_state), x) -> (outputs, model_state)``, its named values free.
+        params: parameters.
+        model_state: collections, as they were before this batch.
+        x: inputs.
+        y: targets.
+        score: loss and accuracy.
+        config: settings.
+    """
+
+    network: Network
+    params: PyTree
+    model_state: PyTree
+    x: PyTree
+    y: PyTree
+    score: Objective
+    config: PCConfig
+
+    def displaced(self, errors: Activities) -> tuple[tuple[PyTree, PyTree], Any, Any]:
+        """``((outputs, model_state), predictions, activities)``, every activity its prediction plus an error."""
+        return self.network.displaced((self.params, self.model_state), self.x, errors)
+
+    @property
+    def arguments(self) -> tuple[PyTree, PyTree, PyTree]:
+        """What the function of the network takes."""
+        return self.params, self.model_state, self.x
+
+    @property
+    def scale(self) -> Any:
+        """The factor on the loss while relaxing."""
+        return scale_of(self.config, self.x)
+
+    def unscaled(self, errors: PyTree) -> PyTree:
+        """Errors, or gradients, in the scale of the user's loss."""
+        return unscaled(errors, self.scale)
+
+    def scaled_loss(self, outputs: PyTree) -> Scalar:
+        """The loss as it enters the energy."""
+        return self.scale * self.score.loss(outputs, self.y)[0]
+
+    def tolerance(self, outputs: PyTree) -> Any:
+        """What the change per element and sweep is held against."""
+        return tolerance(self.config, self.scaled_loss, outputs)
+
+    def energy(self, outputs: PyTree, errors: Errors) -> Scalar:
+        """F = loss + 1/2 sum over predictions of |eps|^2."""
+        return self.scaled_loss(outputs) + sum(half_square(e) for found in errors.values() for e in found)
+
+    def at_rest(self) -> dict[str, jax.Array]:
+        """Zeros for every activity, in the dtype of distances and errors."""
+        _, predictions = jax.eval_shape(self.network, (self.params, self.model_state), self.x)
+        return {name: zeros(found[0]) for name, found in predictions.items()}
+
+    @property
+    def steps_are_watched(self) -> bool:
+        """Whether curvature may change as activities move, and the moves of each example can be told apart."""
+        rows = batch_size(self.x)
+        if any(self.network.loops.values()) or any(shape[:1] != (rows,) for shape in self.network.shapes.values()):
+            return False
+        return not slopes_are_bounded(self.network, *self.arguments)
+
+    def curvature(
+        self, outputs: PyTree, energy_of: Callable[[NetworkTask], tuple[Callable[[PyTree], Scalar], PyTree]]
+    ) -> Scalar | None:
+        """Of an energy at the feed-forward pass, for a few examples; None where nobody asks.
+
+        Args:
+            outputs: of the feed-forward pass.
+            energy_of: a batch -> its energy, and the coordinates of the feed-forward pass.
+        """
+        if not self.config.stable or self.config.corrector is not None:
+            return None
+        rows = looked_at(batch_size(self.x))
+        few = self._replace(**first_rows(self, rows, widened(outputs)))
+        reverse = in_reverse_only(few.network, few.params, few.model_state, few.x)
+        energy, at = energy_of(few)
+        return curvature_of(jax.grad(energy), at, rows, reverse=reverse)
+
+    def gradients(self, activities: Activities, errors: Errors, top_error: PyTree) -> PyTree:
+        """Every parameter's from the predictions that it enters: ``sum_k (d mu_k / d theta)^T eps_k`` at activities.
+
+        Args:
+            activities: by name.
+            errors: of every prediction, prediction minus activity, in the scale of the relaxation.
+            top_error: the derivative of the scaled loss by the outputs.
+        """
+        scaled = self.unscaled((widened(top_error), errors))
+        return gradients_at(self.network, *self.arguments, activities, *scaled[::-1])
+
+
+def gradients_at(
+    network: Network,
+    params: PyTree,
+    model_state: PyTree,
+    x: PyTree,
+    activities: Activities,
+    errors: Errors,
+    top_error: PyTree,
+) -> PyTree:
+    """Every parameter's from the predictions that it enters: ``sum_k (d mu_k / d theta)^T eps_k`` at activities.
+
+    Args:
+        network: from `learning_network`.
+        params: its parameters.
+        model_state: its collections.
+        x: inputs.
+        activities: by name.
+        errors: of every prediction.
+        top_error: of the outputs.
+    """
+
+    def predicted(params: PyTree) -> tuple[PyTree, PyTree]:
+        (outputs, _), predictions = network((params, model_state), x, activities)
+        return outputs, predictions
+
+    said, pull = jax.vjp(predicted, params)
+    return pull(like((top_error, errors), said))[0]
+
+
+def in_reverse_only(network: Network, params: PyTree, model_state: PyTree, x: PyTree) -> bool:
+    """Whether something in the network has no forward-mode derivative."""
+    return "custom_vjp_call" in primitives_of(jax.make_jaxpr(network)((params, model_state), x))
+
+
+def errors_around(here: Around, predictions: Mapping[str, Sequence[Any]], deltas: Mapping[str, Any]) -> Errors:
+    """Every prediction minus its activity, from changes: without cancellation however small these are.
+
+    Args:
+        here: the network around the feed-forward pass.
+        predictions: their changes, from ``here.changes(deltas)``.
+        deltas: changes of activities; names that have not moved may be left out.
+    """
+    return {
+        name: tuple(
+            _error(base, mu, deltas.get(name), here.at[name]) for base, mu in zip(here.base[name], found, strict=True)
+        )
+        for name, found in predictions.items()
+    }
+
+
+def _error(base: Any, change: Any, delta: Any, at: jax.Array) -> Any:
+    """eps = prediction at the start - activity at the start + change of the prediction - change of the activity."""
+    parts = [part for part in (base, change, None if delta is None else -delta) if part is not None]
+    return sum(parts[1:], start=parts[0]) if parts else zeros(at)
+
+
+def errors_of(predictions: Mapping[str, Sequence[PyTree]], activities: Activities) -> Errors:
+    """Every prediction minus its activity."""
+    return {
+        name: tuple(subtract(widened(mu), widened(activities[name])) for mu in found)
+        for name, found in predictions.items()
+    }
+
+
+def listed(errors: Errors, top_error: PyTree) -> tuple[PyTree, ...]:
+    """The errors of all predictions in order, that of the outputs last."""
+    return (*(e for found in errors.values() for e in found), top_error)
+
+
+def network_task(
+    config: PCConfig,
+    score: Objective,
+    model: Any,
+    params: PyTree,
+    model_state: PyTree,
+    batch: tuple[PyTree, PyTree],
+    key: Any,
+) -> NetworkTask:
+    """The batch as the solvers see it; what can be wrong with it is found without computing."""
+    x, y = batch
+    network = learning_network(model, params, x, model_state=model_state, key=key)
+    outputs, _ = jax.eval_shape(network.function, params, model_state, x)
+    check_objective(score, outputs, y)
+    return NetworkTask(network, params, model_state, x, y, score, config)

@@ -1,0 +1,239 @@
+r"""Predictive coding: every layer keeps a belief about its activity, and learns from its own prediction error.
+
+    eps_l = f_l(v_{l-1}) - v_l        prediction minus belief, so that it has the sign of the back-propagated error
+    grad(theta_l) = (df_l/dtheta_l)^T eps_l
+
+The modes differ in how the errors are found: `strict`, `fixed_prediction` (which holds ``EXACT`` too)
+and `incremental`. The loss reported is always that of the feed-forward pass.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from neurai_algorithms.optax_texts import made
+from neurai_algorithms.predictive_coding.fixed_prediction import coefficients, exact, fixed_prediction, updates_needed
+from neurai_algorithms.predictive_coding.incremental import incremental, optimizer_of
+from neurai_algorithms.predictive_coding.network_error import error_coordinates
+from neurai_algorithms.predictive_coding.network_fixed import exact_on_network, fixed_on_network
+from neurai_algorithms.predictive_coding.network_incremental import incremental_on_network
+from neurai_algorithms.predictive_coding.network_strict import strict_on_network
+from neurai_algorithms.predictive_coding.network_task import NetworkTask, network_task
+from neurai_algorithms.predictive_coding.nudging import nudged
+from neurai_algorithms.predictive_coding.spec import PCConfig, PCMode
+from neurai_algorithms.predictive_coding.strict import strict
+from neurai_algorithms.predictive_coding.task import Found, Task
+from neurai_core.adapting import adapt
+from neurai_core.arrays import PyTree, tree_norm
+from neurai_core.errors import ModelError, UsageError
+from neurai_core.layered import Layered, check_forward
+from neurai_core.naming_values import named
+from neurai_core.rule import (
+    Estimate,
+    Objective,
+    Rule,
+    State,
+    check_objective,
+    feedforward_predict,
+    loss_aux,
+    model_state_of,
+    objective,
+    split_batch,
+)
+
+SMALL_SHARE = 0.01  # of the back-propagated error that the first layer gets; below, a warning
+FULL_SHARE = 0.99
+
+
+class ShortRelaxation(UserWarning):
+    """The relaxation is too short for the errors to reach the first layers."""
+
+
+def build(
+    config: PCConfig,
+    *,
+    loss: Callable[..., Any],
+    accuracy: Callable[..., Any] | None = None,
+    has_aux: bool = False,
+    **context: Any,
+) -> Rule:
+    """The rule "predictive coding".
+
+    Args:
+        config: settings.
+        loss: ``(outputs, targets) -> scalar``, or a pair when ``has_aux``.
+        accuracy: ``(outputs, targets) -> scalar`` or None.
+        has_aux: whether the loss returns a pair.
+        **context: not used.
+    """
+    score = objective(loss, accuracy, has_aux)
+    config = with_schedule(config)
+
+    def init(model: Any, params: PyTree, *, key: Any = None, model_state: PyTree = ()) -> PyTree:
+        seen = seen_model(model)
+        if isinstance(seen, Layered):
+            warn_if_short(config, len(seen))
+        if config.mode != PCMode.INCREMENTAL:
+            return model_state
+        moved = tuple(params) if isinstance(seen, Layered) else params
+        return State(model_state, optimizer_of(config).init(moved))
+
+    def estimate(
+        model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
+    ) -> tuple[Estimate, PyTree]:
+        seen = seen_model(model)
+        if not isinstance(seen, Layered) or (config.mode == PCMode.ERROR and len(seen) > 1):
+            return _on_network(config, score, seen, params, state, batch, key)
+        task = _task(config, score, seen, params, state, batch, key)
+        if config.mode != PCMode.INCREMENTAL:
+            found = nudged(task, _SOLVERS[config.mode])
+            return _report(task, found, params), _updated(state, found)
+        found, carry = incremental(task, _carried(state))
+        return _report(task, found, params), State(_updated(model_state_of(state), found), carry)
+
+    return Rule(init, estimate, feedforward_predict)
+
+
+_SOLVERS: dict[str, Callable[[Task], Found]] = {
+    PCMode.STRICT: strict,
+    PCMode.ERROR: strict,  # of one layer, which has no activities that could relax
+    PCMode.FIXED_PRED: fixed_prediction,
+    PCMode.EXACT: exact,
+}
+
+
+# ---------------------------------------------------------------------------- before training
+
+
+def warn_if_short(config: PCConfig, depth: int) -> None:
+    """Warn when n sweeps leave the first layers without a gradient, or with hardly any.
+
+    Args:
+        config: settings.
+        depth: number of layers L.
+
+    >>> warn_if_short(PCConfig(), 3)
+    """
+    if config.mode in (PCMode.EXACT, PCMode.ERROR):
+        return
+    stale = config.mode != PCMode.INCREMENTAL and not config.fresh
+    updates = config.n - 1 if stale or config.mode == PCMode.INCREMENTAL else config.n
+    if updates < depth - 1:
+        _warn(
+            f"n={config.n} sweeps leave {depth - 1 - updates} of {depth} layers with gradients of exactly zero",
+            config,
+            depth,
+        )
+    elif isinstance(config.eta, float) and config.corrector is None:
+        share = coefficients(config.eta, updates, depth)[-1]
+        if share < SMALL_SHARE and config.mode != PCMode.INCREMENTAL:
+            _warn(f"n={config.n} sweeps bring {share:.1g} of the error to the first of {depth} layers", config, depth)
+
+
+def _warn(what: str, config: PCConfig, depth: int) -> None:
+    warnings.warn(f"PC: {what}. {_advice(config, depth)}", ShortRelaxation, stacklevel=3)
+
+
+def _advice(config: PCConfig, depth: int) -> str:
+    extra = 0 if config.fresh else 1
+    if not isinstance(config.eta, float) or config.corrector is not None:
+        return f"It takes n={depth - 1 + extra} for the error to reach the first layer at all."
+    least, most = (updates_needed(config.eta, depth - 1, share) for share in (SMALL_SHARE, FULL_SHARE))
+    if least is None or most is None:
+        return f"At eta={config.eta:g} no n will do; take 0 < eta < 2."
+    low, high = f"n={least + extra} brings {SMALL_SHARE:.0%} of it", f"n={most + extra} {FULL_SHARE:.0%}"
+    return f"At eta={config.eta:g}, {low} and {high}."
+
+
+def with_schedule(config: PCConfig) -> PCConfig:
+    """Settings with a schedule made from its text."""
+    return config.model_copy(update={"eta": made(config.eta)}) if isinstance(config.eta, str) else config
+
+
+def seen_model(model: Any) -> Any:
+    """The model as this rule sees it: layers where it has them, else a callable whose values have names."""
+    return adapt(model, needs="network").model
+
+
+def as_network(model: Any) -> Any:
+    """A network of named values; the layers of a `Layered` are its names."""
+    return adapt(named(model, "modules")).model if isinstance(model, Layered) else model
+
+
+def _on_network(
+    config: PCConfig, score: Objective, model: Any, params: PyTree, state: PyTree, batch: PyTree, key: Any
+) -> tuple[Estimate, PyTree]:
+    """The estimate on a network of named values."""
+    network = as_network(model)
+    task = network_task(config, score, network, params, model_state_of(state), split_batch(batch), key)
+    if config.mode != PCMode.INCREMENTAL:
+        found = nudged(task, _ON_NETWORKS[config.mode])
+        return _report(task, found, params), found.states
+    found, carry = incremental_on_network(task, _carried(state))
+    return _report(task, found, params), State(found.states, carry)
+
+
+_ON_NETWORKS: dict[str, Callable[[NetworkTask], Found]] = {
+    PCMode.STRICT: strict_on_network,
+    PCMode.ERROR: error_coordinates,
+    PCMode.FIXED_PRED: fixed_on_network,
+    PCMode.EXACT: exact_on_network,
+}
+
+
+def _task(
+    config: PCConfig, score: Objective, layered: Layered, params: PyTree, state: PyTree, batch: PyTree, key: Any
+) -> Task:
+    """The batch as the solvers see it, all that can be wrong with it found without computing."""
+    (x, y), model_state = split_batch(batch), model_state_of(state)
+    outputs = check_forward(layered, params, x, model_state=model_state)
+    check_objective(score, outputs, y)
+    for index, layer in enumerate(layered.layers):
+        if layer.stochastic and key is None:
+            raise ModelError(
+                f"Layer {index} ({layer.name}) draws from a key and none was given.",
+                hint="Pass one per batch, key=jax.random.key(0); the draw is held during the relaxation.",
+            )
+    x = layered.inputs(params, x)
+    return Task(layered, tuple(params), layered.layer_states(model_state), x, y, key, score, config)
+
+
+def _carried(state: PyTree) -> PyTree:
+    if not isinstance(state, State):
+        raise UsageError(
+            "Incremental predictive coding carries the state of its optimizer, and none was given.",
+            hint="Start with state = rule.init(model, params, key=key) and pass on what estimate returns.",
+        )
+    return state.own
+
+
+# ---------------------------------------------------------------------------- after a batch
+
+
+def _updated(state: PyTree, found: Found) -> PyTree:
+    """The model's collections after one feed-forward pass, ``()`` when there are none."""
+    return state if state == () else found.states
+
+
+def _report(task: Task | NetworkTask, found: Found, params: PyTree) -> Estimate:
+    loss, extra = task.score.loss(found.outputs, task.y)
+    aux = {
+        **loss_aux(extra),
+        "steps": jnp.asarray(found.steps, jnp.int32),
+        "error_norms": jnp.stack([tree_norm(e) for e in found.errors]),
+    }
+    if found.energy_change is not None:
+        aux["energy_change"] = found.energy_change
+    if found.step_scale is not None:
+        aux["step_scale"] = found.step_scale
+    if task.config.energy_trace:
+        aux |= {"energy": found.energy, "trace": {"inference": {"energy": found.energy}}}
+    if task.config.keep_activities:
+        aux |= {"beliefs": found.beliefs, "errors": found.errors}
+    grads = jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(found.grads))
+    return Estimate(grads, loss, task.score.accuracy(found.outputs, task.y), aux)

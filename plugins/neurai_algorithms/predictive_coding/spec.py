@@ -1,0 +1,262 @@
+"""Predictive coding's name, settings and facts, without JAX; its mathematics is in `predictive_coding`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, Literal, Self
+
+from pydantic import ConfigDict, Field, field_serializer, field_validator, model_validator
+
+from neurai_algorithms.optax_texts import Transformation, parse, written
+from neurai_core.naming import canonical
+from neurai_core.plugin import Plugin
+from neurai_core.specs import AlgorithmSpec, Config, Reference, Relaxes
+
+
+class PCMode(StrEnum):
+    """How a predictive coding rule finds its errors; the last two are those of the bidirectional rule.
+
+    Attributes:
+        STRICT: descent on the energy, predictions recomputed in every sweep.
+        FIXED_PRED: predictions held at their feed-forward values, in closed form.
+        EXACT: the errors of back-propagation.
+        ERROR: descent on the energy of strict in the coordinates of its errors.
+        INCREMENTAL: a parameter step in every sweep.
+        SWEIGHT_BISTRICT: bidirectional, one set of weights for both directions.
+        BISTRICT: bidirectional, separate weights up and down.
+
+    >>> PCMode.STRICT == "strict"
+    True
+    """
+
+    STRICT = "strict"
+    FIXED_PRED = "fixed_pred"
+    EXACT = "exact"
+    INCREMENTAL = "incremental"
+    ERROR = "error"
+    SWEIGHT_BISTRICT = "sweight_bistrict"
+    BISTRICT = "bistrict"
+
+
+def finite_and_positive(value: Any) -> Any:
+    """The value, refused when it is a number that is not finite and greater than 0.
+
+    >>> finite_and_positive("per_sample")
+    'per_sample'
+    """
+    if isinstance(value, int | float) and (isinstance(value, bool) or not (math.isfinite(value) and value > 0)):
+        raise ValueError("input should be a finite number greater than 0")
+    return value
+
+
+def mode_name(value: Any) -> Any:
+    """The name of a mode however it is written; anything else as it is.
+
+    >>> mode_name("FIXED-PRED")
+    'fixed_pred'
+    """
+    known = {canonical(mode): mode.value for mode in PCMode}
+    return known.get(canonical(str(value)), value)
+
+
+_NO_RELAXATION = ("loss_scale", "corrector", "optimizer", "tol", "stable", "light_cone", "energy_trace")
+_UNUSED: dict[str, tuple[str, ...]] = {
+    PCMode.STRICT: ("optimizer",),
+    PCMode.FIXED_PRED: (*_NO_RELAXATION, "nudge", "beta"),
+    PCMode.EXACT: (*_NO_RELAXATION, "nudge", "beta", "eta", "n", "fresh"),
+    PCMode.INCREMENTAL: ("nudge", "beta", "fresh", "light_cone"),
+    PCMode.ERROR: ("optimizer", "fresh", "light_cone"),
+}
+
+
+class PCConfig(Config):
+    """Settings of predictive coding.
+
+    >>> PCConfig(mode="fixed-pred", eta=0.5).mode
+    'fixed_pred'
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    eta: float | str | Callable[..., Any] = Field(
+        0.1,
+        description="step of one sweep, a number > 0 (usually below 1), or a schedule: a callable sweep -> step, "
+        "or text such as 'cosine_decay_schedule(0.2, 20)'",
+    )
+    n: int = Field(20, ge=1, le=1_000_000, description="sweeps over the layers")
+    mode: Literal["strict", "fixed_pred", "exact", "incremental", "error"] = Field(
+        "strict", description="how the errors are found; see PCMode"
+    )
+    loss_scale: float | Literal["per_sample"] = Field(
+        1.0,
+        description="factor > 0 on the loss while relaxing, divided out of the gradients again; per_sample is the "
+        "batch size, for losses that are means over the batch",
+    )
+    nudge: Literal["clamped", "positive", "negative", "centered"] = Field(
+        "clamped",
+        description="strict and error: how the loss acts on the outputs. clamped pulls them with the whole loss, "
+        "positive with a fraction beta of it, negative pushes them away as hard, centered averages positive and "
+        "negative at twice the cost",
+    )
+    beta: float = Field(0.1, description="fraction of the way to the targets that a nudge goes, > 0; not for clamped")
+    corrector: str | Transformation | None = Field(
+        None,
+        description="an optax transformation that moves the beliefs instead of eta times the gradient, "
+        "such as 'sgd(0.1, momentum=0.5)'",
+    )
+    optimizer: str | Transformation = Field(
+        "adam(1e-3)", description="incremental: the optax optimizer of the parameter step in every sweep"
+    )
+    tol: float = Field(
+        0.0,
+        ge=0,
+        description="stop once the beliefs' root mean square change per element and sweep is below tol times that "
+        "of the output error; 0 never",
+    )
+    fresh: bool = Field(False, description="gradients from the errors after the last move, not before it")
+    stable: bool = Field(
+        True,
+        description="strict, incremental and error: smaller steps where the energy is too curved for those asked for",
+    )
+    light_cone: bool = Field(True, description="skip what a sweep cannot have reached yet; changes no number")
+    energy_trace: bool = Field(False, description="report the energy before every sweep and at the end")
+    keep_activities: bool = Field(False, description="report the beliefs and errors of every layer")
+    remat: bool = Field(False, description="compute layers again instead of keeping their insides: less memory")
+
+    @field_validator("eta", mode="before")
+    @classmethod
+    def _number_or_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return float(value)
+        except ValueError:
+            parse(value)
+            return value
+
+    @field_validator("eta", "loss_scale", "beta", mode="before")
+    @classmethod
+    def _positive(cls, value: Any) -> Any:
+        return finite_and_positive(value)
+
+    @field_validator("corrector", "optimizer")
+    @classmethod
+    def _readable(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            parse(value)
+        return value
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _folded(cls, value: Any) -> Any:
+        return mode_name(value)
+
+    def unused(self) -> dict[str, str]:
+        """The settings that the mode does not use, and those of the step beside a corrector."""
+        by_mode = dict.fromkeys(_UNUSED[self.mode], f"in mode {self.mode}")
+        if self.nudge == "clamped" and "beta" not in by_mode:
+            by_mode["beta"] = "with nudge='clamped'"
+        return by_mode | ({} if self.corrector is None else dict.fromkeys(("eta", "stable"), "beside a corrector"))
+
+    @model_validator(mode="after")
+    def _traces_have_a_fixed_length(self) -> Self:
+        if self.tol and self.energy_trace:
+            raise ValueError("energy_trace has a fixed length, so it needs tol=0")
+        return self
+
+    @field_serializer("eta", "corrector", "optimizer", when_used="json")
+    def _as_text(self, value: Any) -> Any:
+        return written(value)
+
+
+pc = Plugin(
+    AlgorithmSpec(
+        name="pc",
+        summary="Predictive coding: beliefs relax on local prediction errors, then each layer learns from its own.",
+        config=PCConfig,
+        needs="network",
+        claims=("local", "stateful"),
+        relaxes=Relaxes(trace="energy_trace", steps="n", size="eta"),
+        offers={
+            "PC": "neurai_algorithms.predictive_coding.api:PC",
+            "PCMode": "neurai_algorithms.predictive_coding.spec:PCMode",
+        },
+        references=(
+            Reference(
+                title="An Approximation of the Error Backpropagation Algorithm in a Predictive Coding Network with "
+                "Local Hebbian Synaptic Plasticity",
+                authors="Whittington, James C. R. and Bogacz, Rafal",
+                year=2017,
+                doi="10.1162/NECO_a_00949",
+                bibtex=(
+                    "@article{whittington2017approximation,\n"
+                    "  title   = {An Approximation of the Error Backpropagation Algorithm in a Predictive Coding "
+                    "Network with Local Hebbian Synaptic Plasticity},\n"
+                    "  author  = {Whittington, James C. R. and Bogacz, Rafal},\n"
+                    "  journal = {Neural Computation},\n  volume  = {29},\n  number  = {5},\n"
+                    "  pages   = {1229--1262},\n  year    = {2017},\n  doi     = {10.1162/NECO_a_00949}\n}"
+                ),
+            ),
+            Reference(
+                title="Predictive Coding Approximates Backprop Along Arbitrary Computation Graphs",
+                authors="Millidge, Beren and Tschantz, Alexander and Buckley, Christopher L.",
+                year=2022,
+                doi="10.1162/neco_a_01497",
+                arxiv="2006.04182",
+                bibtex=(
+                    "@article{millidge2022predictive,\n"
+                    "  title   = {Predictive Coding Approximates Backprop Along Arbitrary Computation Graphs},\n"
+                    "  author  = {Millidge, Beren and Tschantz, Alexander and Buckley, Christopher L.},\n"
+                    "  journal = {Neural Computation},\n  volume  = {34},\n  number  = {6},\n"
+                    "  pages   = {1329--1368},\n  year    = {2022},\n  doi     = {10.1162/neco_a_01497}\n}"
+                ),
+            ),
+            Reference(
+                title="On the relationship between predictive coding and backpropagation",
+                authors="Rosenbaum, Robert",
+                year=2022,
+                doi="10.1371/journal.pone.0266102",
+                arxiv="2106.13082",
+                bibtex=(
+                    "@article{rosenbaum2022relationship,\n"
+                    "  title   = {On the relationship between predictive coding and backpropagation},\n"
+                    "  author  = {Rosenbaum, Robert},\n  journal = {PLOS ONE},\n  volume  = {17},\n"
+                    "  number  = {3},\n  pages   = {e0266102},\n  year    = {2022},\n"
+                    "  doi     = {10.1371/journal.pone.0266102}\n}"
+                ),
+            ),
+            Reference(
+                title="A Stable, Fast, and Fully Automatic Learning Algorithm for Predictive Coding Networks",
+                authors="Salvatori, Tommaso and Song, Yuhang and Yordanov, Yordan and Millidge, Beren and Xu, Zhenghua "
+                "and Sha, Lei and Emde, Cornelius and Bogacz, Rafal and Lukasiewicz, Thomas",
+                year=2024,
+                arxiv="2212.00720",
+                bibtex=(
+                    "@inproceedings{salvatori2024stable,\n"
+                    "  title     = {A Stable, Fast, and Fully Automatic Learning Algorithm for Predictive Coding "
+                    "Networks},\n"
+                    "  author    = {Salvatori, Tommaso and Song, Yuhang and Yordanov, Yordan and Millidge, Beren and "
+                    "Xu, Zhenghua and Sha, Lei and Emde, Cornelius and Bogacz, Rafal and Lukasiewicz, Thomas},\n"
+                    "  booktitle = {International Conference on Learning Representations},\n  year      = {2024}\n}"
+                ),
+            ),
+            Reference(
+                title="Error Optimization: Overcoming Exponential Signal Decay in Deep Predictive Coding Networks",
+                authors="Goemaere, Cédric and Oliviers, Gaspard and Bogacz, Rafal and Demeester, Thomas",
+                year=2025,
+                arxiv="2505.20137",
+                bibtex=(
+                    "@misc{goemaere2025error,\n"
+                    "  title         = {Error Optimization: Overcoming Exponential Signal Decay in Deep Predictive "
+                    "Coding Networks},\n"
+                    "  author        = {Goemaere, C{\\'e}dric and Oliviers, Gaspard and Bogacz, Rafal and Demeester, "
+                    "Thomas},\n"
+                    "  year          = {2025},\n  eprint        = {2505.20137},\n  archivePrefix = {arXiv}\n}"
+                ),
+            ),
+        ),
+    ),
+    "neurai_algorithms.predictive_coding.rule:build",
+)

@@ -1,0 +1,322 @@
+r"""Strict predictive coding: synchronous descent on the energy, accurate to rounding at any depth.
+
+    F = loss(f_L(v_{L-1}), y) + 1/2 sum_{l<L} |f_l(v_{l-1}) - v_l|^2 ,   v_0 = x, v starts at the feed-forward pass
+    eps_l = f_l(v_{l-1}) - v_l ,   eps_L = dloss ,   v_l <- v_l + eta (eps_l - J_{l+1}^T eps_{l+1})   for all l at once
+
+Whittington and Bogacz 2017, doi:10.1162/NECO_a_00949, with the order of Rosenbaum 2022: gradients take their inputs
+after the last move and their errors before it.
+
+The state is not v but its distance from the feed-forward pass, ``delta``: errors come from changes instead of
+from differences of nearly equal numbers. In sweep t nothing below layer L - t can have moved: what is still
+exactly zero (``None`` here) is not computed, the light cone. Layer 1 predicts a constant and takes no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from neurai_algorithms.differences import Around, add, around, hidden_zero, like, subtract, widened, zeros
+from neurai_algorithms.optax_texts import made
+from neurai_algorithms.predictive_coding.task import Found, Task, endless, half_square
+from neurai_algorithms.stable_step import curvature_of, first_moves, limited_steps, looked_at, secant_steps, step_scale
+from neurai_core.arrays import PyTree, Scalar, batch_size, beside_batch, tree_scale
+from neurai_core.relaxation import relax
+
+UNROLLED_VISITS = 256  # visits to layers in the cone; beyond, stages of several sweeps share one compiled loop
+
+Deltas = tuple[PyTree, ...]
+Sweep = Callable[[Any, tuple[Deltas, PyTree]], tuple[Deltas, PyTree]]
+
+
+class Look(NamedTuple):
+    """What is seen at some beliefs; None for exact zeros.
+
+    Attributes:
+        errors: eps_1..eps_L.
+        descent: the descent direction of v_1..v_{L-1}.
+        output: f_L(v_{L-1}).
+    """
+
+    errors: tuple[PyTree, ...]
+    descent: tuple[PyTree, ...]
+    output: PyTree
+
+
+def strict(task: Task) -> Found:
+    """Relax, then learn: the gradients of strict predictive coding."""
+    sites = _feedforward(task, task.x)
+    curvature = feedforward_curvature(task, sites[0].output, sites[-1].output)
+    mover = _mover(task, sites, curvature)
+    relaxed = _relaxed(task, sites, mover)
+    before = _look(task, sites, relaxed.deltas)
+    deltas, carry = mover.move(task.config.n - 1, relaxed.deltas, before.descent, relaxed.carry)
+    errors = _look(task, sites, deltas).errors if task.config.fresh else before.errors
+    energy = relaxed.energy
+    if energy is not None:
+        energy = jnp.append(energy, _energy(task, sites, deltas))
+    return Found(
+        grads=_gradients(task, sites, deltas, errors),
+        outputs=sites[-1].output,
+        states=tuple(site.model_state for site in sites),
+        errors=tuple(_filled(e, site.output) for e, site in zip(errors, sites, strict=True)),
+        beliefs=tuple(_filled(_belief(site, d), site.output) for site, d in zip(sites, deltas, strict=False)),
+        steps=relaxed.steps + 1,
+        energy=energy,
+        energy_change=_energy_at(task, before) - task.scaled_loss(widened(sites[-1].output)),
+        step_scale=mover.scale(carry),
+    )
+
+
+def _feedforward(task: Task, below: PyTree, first: int = 0) -> tuple[Around, ...]:
+    """The layers from one on, each around what the one before it predicts."""
+    sites = []
+    layers = list(enumerate(zip(task.model.layers, task.params, task.states, strict=True)))
+    for index, (layer, params, state) in layers[first:]:
+        sites.append(around(layer, params, state, below, key=task.layer_key(index), remat=task.config.remat))
+        below = sites[-1].output
+    return tuple(sites)
+
+
+# ---------------------------------------------------------------------------- one sweep
+
+
+def _look(task: Task, sites: tuple[Around, ...], deltas: Deltas) -> Look:
+    """Errors and descent direction; every layer's share touches only its neighbors."""
+    zero = hidden_zero(sites[-1].output)
+    changes, pulls = [None], []
+    reached = [d is not None for d in (*deltas, "the output")[1:]]
+    for site, below, is_reached in zip(sites[1:], deltas, reached, strict=True):
+        if not is_reached:
+            change, pull = None, None
+        else:
+            change, pull = site.rest(zero) if below is None else site.pull(below)
+        changes.append(change)
+        pulls.append(pull)
+    output = _belief_of(sites[-1].output, changes[-1])
+    errors = (*_hidden_errors(deltas, changes), _top_error(task, output))
+    back = [None if pull is None else pull(e) for pull, e in zip(pulls, errors[1:], strict=True)]
+    return Look(errors, tuple(_minus(e, b) for e, b in zip(errors[:-1], back, strict=True)), output)
+
+
+def _hidden_errors(deltas: Deltas, changes: list[PyTree]) -> list[PyTree]:
+    """eps_l = change of the prediction - change of the belief."""
+    return [_minus(change, d) for change, d in zip(changes[:-1], deltas, strict=True)]
+
+
+def _top_error(task: Task, output: PyTree) -> PyTree:
+    """eps_L: the derivative of the loss at the prediction f_L(v_{L-1})."""
+    return jax.grad(task.scaled_loss)(output)
+
+
+def _minus(a: PyTree, b: PyTree) -> PyTree:
+    """a - b where None is an exact zero."""
+    if b is None:
+        return a
+    return jax.tree.map(jnp.negative, b) if a is None else subtract(a, b)
+
+
+def _belief_of(output: PyTree, delta: PyTree) -> PyTree:
+    return widened(output) if delta is None else add(widened(output), delta)
+
+
+def _belief(site: Around, delta: PyTree) -> PyTree:
+    return _belief_of(site.output, delta)
+
+
+def _filled(tree: PyTree, output: PyTree, zero: Any = 0) -> PyTree:
+    return zeros(output, zero) if tree is None else tree
+
+
+def _energy(task: Task, sites: tuple[Around, ...], deltas: Deltas) -> Scalar:
+    """F at some beliefs, the loss as it is scaled while relaxing."""
+    changes = [None, *(site.change(d) for site, d in zip(sites[1:], deltas, strict=True))]
+    hidden = sum(map(half_square, _hidden_errors(deltas, changes)))
+    return task.scaled_loss(_belief_of(sites[-1].output, changes[-1])) + hidden
+
+
+def _energy_at(task: Task, look: Look) -> Scalar:
+    """F where one has looked."""
+    return task.scaled_loss(look.output) + sum(half_square(e) for e in look.errors[:-1] if e is not None)
+
+
+# ---------------------------------------------------------------------------- the move
+
+
+def feedforward_curvature(task: Task, first: PyTree, outputs: PyTree) -> Scalar | None:
+    """Of the energy at the feed-forward pass of a few examples; None where nobody asks.
+
+    Args:
+        task: the batch.
+        first: its activities of layer 1.
+        outputs: its outputs.
+    """
+    if not task.config.stable or task.config.corrector is not None or len(task.model) == 1:
+        return None
+    rows = looked_at(batch_size(task.x))
+    few = task.first(rows, widened(outputs))
+    below = jax.tree.map(lambda leaf: leaf[:rows], first)
+    bottom = Around(below, (), lambda d: d, lambda zero: (below, lambda e: e))  # its input is held: never asked
+    seen = (bottom, *_feedforward(few, below, 1))
+    start = tuple(zeros(site.output) for site in seen[:-1])
+    return curvature_of(lambda deltas: _look(few, seen, deltas).descent, start)
+
+
+class Mover(NamedTuple):
+    """How beliefs move.
+
+    Attributes:
+        carry: what a corrector carries, at the start.
+        move: ``(t, deltas, descent, carry) -> (deltas, carry)``.
+        scale: carry -> the smallest factor on the documented step.
+    """
+
+    carry: PyTree
+    move: Callable[..., tuple[Deltas, PyTree]]
+    scale: Callable[[PyTree], Scalar]
+
+
+def _mover(task: Task, sites: tuple[Around, ...], curvature: Scalar | None) -> Mover:
+    corrector = task.config.corrector
+    if corrector is None:
+        if curvature is not None and not all(site.bounded for site in sites):
+            return _watching_mover(task, sites, curvature)
+        step = limited_steps(task.config.eta, curvature)
+
+        def plain(t: Any, deltas: Deltas, descent: Deltas, carry: PyTree) -> tuple[Deltas, PyTree]:
+            return _plain_move((step(t),) * len(deltas), sites, deltas, descent), carry
+
+        return Mover((), plain, lambda carry: step_scale(task.config.eta, task.config.n, curvature))
+    transformation = made(corrector) if isinstance(corrector, str) else corrector
+    start = tuple(widened(site.output) for site in sites[:-1])
+
+    def move(t: Any, deltas: Deltas, descent: Deltas, carry: PyTree) -> tuple[Deltas, PyTree]:
+        uphill = jax.tree.map(jnp.negative, descent)
+        updates, carry = transformation.update(uphill, carry, add(start, deltas))
+        return add(deltas, updates), carry
+
+    return Mover(transformation.init(start), move, lambda carry: jnp.ones(()))
+
+
+def _watching_mover(task: Task, sites: tuple[Around, ...], curvature: Scalar) -> Mover:
+    """Steps from what each move shows, where a layer may bend more steeply than at the feed-forward pass."""
+    eta = limited_steps(task.config.eta, None)
+    start = first_moves(curvature, tuple(zeros(site.output) for site in sites[:-1]))
+
+    def move(t: Any, deltas: Deltas, descent: Deltas, carry: PyTree) -> tuple[Deltas, PyTree]:
+        steps, carry = secant_steps(eta(t), curvature, descent, carry)
+        return _plain_move(steps, sites, deltas, descent), carry
+
+    return Mover(start, move, lambda moves: moves.scale)
+
+
+def _plain_move(steps: tuple[Any, ...], sites: tuple[Around, ...], deltas: Deltas, descent: Deltas) -> Deltas:
+    zero = hidden_zero(sites[-1].output)
+    return tuple(
+        d if g is None else add(_filled(d, site.output, zero), _scaled(g, step))
+        for step, site, d, g in zip(steps, sites, deltas, descent, strict=False)
+    )
+
+
+def _scaled(tree: PyTree, step: Any) -> PyTree:
+    """A tree times one number, or one per example."""
+    if jnp.ndim(step) == 0:
+        return tree_scale(tree, step)
+    return jax.tree.map(lambda leaf: leaf * beside_batch(step, leaf), tree)
+
+
+# ---------------------------------------------------------------------------- all sweeps but the last
+
+
+class _Relaxed(NamedTuple):
+    deltas: Deltas
+    carry: PyTree
+    steps: Any
+    energy: Any = None
+
+
+def _relaxed(task: Task, sites: tuple[Around, ...], mover: Mover) -> _Relaxed:
+    """n - 1 sweeps; `strict` makes the last one, whose errors are the ones that count."""
+
+    def sweep(t: Any, state: tuple[Deltas, PyTree]) -> tuple[Deltas, PyTree]:
+        deltas, carry = state
+        return mover.move(t, deltas, _look(task, sites, deltas).descent, carry)
+
+    sweep = jax.checkpoint(sweep) if task.config.remat else sweep
+    return _settled(task, sites, sweep, _spread(task, sites, sweep, mover.carry))
+
+
+def _spread(task: Task, sites: tuple[Around, ...], sweep: Sweep, carry: PyTree) -> _Relaxed:
+    """The sweeps in which the signal travels from the output to the first layer, where these are to be told apart."""
+    config = task.config
+    cone = config.light_cone and config.corrector is None and not config.energy_trace
+    zero = hidden_zero(sites[-1].output)
+    deltas: Deltas = tuple(None if cone else zeros(site.output, zero) for site in sites[:-1])
+    state, reach = (deltas, carry), min(config.n - 1, len(deltas))
+    stages = _stages(reach) if cone else [] if endless(config) else [(0, reach)]
+    for start, stop in stages:
+        state = _stage(sweep, state, sites, start, stop)
+    return _Relaxed(*state, steps=reach if stages else 0)
+
+
+def _settled(task: Task, sites: tuple[Around, ...], sweep: Sweep, spread: _Relaxed) -> _Relaxed:
+    """The sweeps that are left. tol counts here only: before the signal has arrived a small change means nothing."""
+    config, left = task.config, task.config.n - 1 - spread.steps
+    if not left and not config.energy_trace:
+        return spread
+    relaxed = relax(
+        lambda t, state: sweep(t + spread.steps, state),
+        (spread.deltas, spread.carry),
+        left,
+        tol=task.tolerance(sites[-1].output),
+        observe=(lambda state: _energy(task, sites, state[0])) if config.energy_trace else None,
+        moving=lambda state: state[0],
+    )
+    deltas, carry = relaxed.state
+    return _Relaxed(deltas, carry, relaxed.steps + spread.steps, relaxed.trace if config.energy_trace else None)
+
+
+def _stages(reach: int) -> list[tuple[int, int]]:
+    """Sweeps of the cone in stages: one sweep each, longer ones where unrolling would make too large a program."""
+    length = max(1, -(-reach * (reach + 1) // 2 // UNROLLED_VISITS))
+    return [(start, min(start + length, reach)) for start in range(0, reach, length)]
+
+
+def _stage(sweep: Callable[..., Any], state: Any, sites: tuple[Around, ...], start: int, stop: int) -> Any:
+    """Sweeps start..stop-1; a longer stage computes in each what its last one can reach."""
+    deltas, carry = state
+    if stop - start == 1 or not deltas:
+        return sweep(start, state)
+    lowest = 0 if deltas[0] is not None else len(deltas) - stop
+    zero = hidden_zero(sites[-1].output)
+    reached = [_filled(d, site.output, zero) for site, d in zip(sites[lowest:-1], deltas[lowest:], strict=True)]
+
+    def step(t: Any, state: Any) -> Any:
+        moved, carry = sweep(t + start, ((None,) * lowest + tuple(state[0]), state[1]))
+        return list(moved[lowest:]), carry
+
+    reached, carry = relax(step, (reached, carry), stop - start).state
+    return (None,) * lowest + tuple(reached), carry
+
+
+# ---------------------------------------------------------------------------- learning
+
+
+def _gradients(task: Task, sites: tuple[Around, ...], deltas: Deltas, errors: tuple[PyTree, ...]) -> PyTree:
+    """Each layer's own: (df_l/dtheta_l at v_{l-1})^T eps_l; exact zeros where no error has arrived."""
+    inputs = [task.x] + [like(_belief(site, d), site.output) for site, d in zip(sites, deltas, strict=False)]
+    return tuple(
+        _layer_gradient(task, index, v, site.output, e)
+        for index, (v, site, e) in enumerate(zip(inputs, sites, errors, strict=True))
+    )
+
+
+def _layer_gradient(task: Task, index: int, v: PyTree, output: PyTree, error: PyTree) -> PyTree:
+    if error is None:
+        return jax.tree.map(jnp.zeros_like, task.params[index])
+    function = task.layer_function(index)
+    pull = jax.vjp(lambda params: function(params, v)[0], task.params[index])[1]
+    return pull(like(task.unscaled(error), output))[0]
