@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-BLOCKS, WIDTH, HEADS = 2, 48, 4
+BLOCKS, WIDTH, HEADS = 2, 32, 4
 
 
 class Block(nnx.Module):

@@ -63,7 +63,7 @@ def floor(config: TextConfig | None = None) -> float:
 
     Example:
         >>> round(floor(), 4)
-        0.3433
+        0.3496
     """
     return float(_examples(config or TextConfig(), "test")[1].mean())
 
