@@ -385,7 +385,7 @@ def _check_labels(x: Array, y: Array, n_classes: int, name: str, rows: _Rows) ->
         )
     bad = (y < 0) | (y >= n_classes)
     if bad.any():
-        row, where = rows.first(bad.reshape(len(y), -1).any(axis=1))
+        row, where = rows.first(np.asarray(bad.reshape(len(y), -1).any(axis=1)))
         at = tuple(int(i) for i in np.argwhere(bad[row])[0])
         place = f"{where} at {at}" if at else where
         raise DataError(

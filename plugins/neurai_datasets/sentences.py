@@ -65,7 +65,7 @@ def floor(config: TextConfig | None = None) -> float:
         >>> round(floor(), 4)
         0.3496
     """
-    return float(_examples(config or TextConfig(), "test")[1].mean())
+    return float(_examples(config or TextConfig.model_validate({}), "test")[1].mean())
 
 
 def read(codes: Array) -> str:
