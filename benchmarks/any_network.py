@@ -133,7 +133,7 @@ def train(network: str, data: Dataset, rule_name: str, steps: int, seeds: int, m
     name, settings = RULES[rule_name]
     rule = neurai.algorithm(name, loss="cross_entropy", **settings, **({} if name == "bp" else more))
     training = compiled(rule, start(network, data, name, 0), data, steps)
-    result: dict[str, Any] = {"loss": [], "accuracy": [], "step_ms": []}
+    result: dict[str, Any] = {"loss": [], "accuracy": [], "train_loss": [], "step_ms": []}
     said = []
     for seed in range(seeds):
         carry, rows = training.begin(start(network, data, name, seed), seed), batches(data, seed, steps)
@@ -143,6 +143,7 @@ def train(network: str, data: Dataset, rule_name: str, steps: int, seeds: int, m
         loss, accuracy = training.test(carry)
         result["loss"].append(loss)
         result["accuracy"].append(accuracy)
+        result["train_loss"].append(float(each["loss"][-20:].mean()))
         said.append(each)
     if "step_scale" in said[0]:
         result["step_scale"] = float(min(each["step_scale"].min() for each in said))

@@ -7,6 +7,7 @@ He et al. 2016, https://arxiv.org/abs/1512.03385, with one block per stage.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -23,10 +24,11 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         strides = (self.stride, self.stride)
+        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9)
         y = nn.Conv(self.channels, (3, 3), strides, use_bias=False)(x)
-        y = nn.relu(nn.BatchNorm(use_running_average=not train)(y))
+        y = nn.relu(norm()(y))
         y = nn.Conv(self.channels, (3, 3), use_bias=False)(y)
-        y = nn.BatchNorm(use_running_average=not train)(y)
+        y = norm()(y)
         if x.shape != y.shape:
             x = nn.Conv(self.channels, (1, 1), strides, use_bias=False)(x)
         return nn.relu(x + y)
