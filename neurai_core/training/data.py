@@ -31,9 +31,11 @@ class Dataset:
 
     Args:
         name: the name that tables and run folders show.
-        x_train: training inputs, (N, ...), floating point; images are (N, H, W, C).
+        x_train: training inputs, (N, ...), floating point, or integers where these are codes, such as of characters;
+            images are (N, H, W, C).
         y_train: training targets: integer labels (N,), class probabilities (N, n_classes), or floating-point
-            targets (N, ...) of a regression.
+            targets (N, ...) of a regression. Labels and probabilities may also be given for every position of the
+            inputs: labels (N, T) for inputs (N, T) or (N, T, D).
         x_test: test inputs, (M, ...), with the feature shape of `x_train`.
         y_test: test targets, of the same kind.
         classes: what labels 0, 1, ... stand for; None for a regression.
@@ -125,7 +127,7 @@ def check_batch(
         x: inputs, (B, ...).
         y: targets, (B, ...).
         n_classes: if given, `y` must be integer labels (B,) in 0..n_classes-1, or class probabilities
-            (B, n_classes).
+            (B, n_classes), or one of them for every position of `x`: (B, T) or (B, T, n_classes).
         input_shape: what the shape of one example must be.
         where: words for the batch in an error, e.g. "batch 12 of epoch 0".
 
@@ -337,11 +339,16 @@ def _check_lengths(x: Array, y: Array, names: tuple[str, str]) -> None:
 
 def _check_values(x: Array, y: Array, n_classes: int | None, names: tuple[str, str], rows: _Rows) -> None:
     _check_finite(x, names[0], rows)
-    probabilities = np.issubdtype(y.dtype, np.floating) and y.shape[1:] == (n_classes,)
-    if n_classes is None or probabilities:
+    if n_classes is None or _are_probabilities(x, y, n_classes):
         _check_finite(y, names[1], rows)
     else:
-        _check_labels(y, n_classes, names[1], rows)
+        _check_labels(x, y, n_classes, names[1], rows)
+
+
+def _are_probabilities(x: Array, y: Array, n_classes: int) -> bool:
+    """Whether targets are class probabilities, of each example or of each position of the inputs."""
+    fit = y.ndim > 1 and y.shape[-1] == n_classes and y.shape[:-1] == x.shape[: y.ndim - 1]
+    return fit and np.issubdtype(y.dtype, np.floating)
 
 
 def _check_finite(array: Array, name: str, rows: _Rows) -> None:
@@ -364,11 +371,12 @@ def _finite(array: Array, name: str) -> NDArray[np.bool_]:
         raise DataError(f"{name} has dtype {array.dtype}, expected numbers.", "Convert it to float32.") from None
 
 
-def _check_labels(y: Array, n_classes: int, name: str, rows: _Rows) -> None:
-    if y.ndim != 1:
+def _check_labels(x: Array, y: Array, n_classes: int, name: str, rows: _Rows) -> None:
+    if y.shape != x.shape[: y.ndim]:
         raise DataError(
             f"{name} has shape {y.shape}, expected labels of shape ({len(y)},).",
-            f"Use one label per example, or class probabilities as floats of shape ({len(y)}, {n_classes}).",
+            f"Use one label per example, or per position of the inputs {x.shape}, or class probabilities as floats of "
+            f"shape ({len(y)}, {n_classes}).",
         )
     if not np.issubdtype(y.dtype, np.integer):
         raise DataError(
@@ -377,9 +385,11 @@ def _check_labels(y: Array, n_classes: int, name: str, rows: _Rows) -> None:
         )
     bad = (y < 0) | (y >= n_classes)
     if bad.any():
-        row, where = rows.first(bad)
+        row, where = rows.first(np.asarray(bad.reshape(len(y), -1).any(axis=1)))
+        at = tuple(int(i) for i in np.argwhere(bad[row])[0])
+        place = f"{where} at {at}" if at else where
         raise DataError(
-            f"{name} holds label {y[row]} in {where}, outside the classes 0..{n_classes - 1}.",
+            f"{name} holds label {y[row][at]} in {place}, outside the classes 0..{n_classes - 1}.",
             _label_hint(y, n_classes),
         )
 

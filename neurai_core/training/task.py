@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 import neurai_core as neurai
-from neurai_core.arrays import PyTree, shape_text
+from neurai_core.arrays import PyTree, Shape, shape_text
 from neurai_core.errors import DataError, ModelError, SettingsError
 from neurai_core.layered import check_forward
 from neurai_core.losses import accuracy_function, cross_entropy, loss_function, sum_cross_entropy
@@ -166,11 +166,7 @@ def _fitting(task: Task) -> Task:
 def _targets_like(data: Dataset, outputs: Any) -> Dataset:
     shape = tuple(getattr(outputs, "shape", ()))
     if data.n_classes is not None:
-        if len(shape) != 2 or shape[1] < data.n_classes:
-            raise ModelError(
-                f"The model gives {shape_text(outputs)}, and {data.name} has {data.n_classes} classes.",
-                f"Give its last layer {data.n_classes} outputs.",
-            )
+        _check_classes(data, outputs, shape)
         return data
     targets = data.y_train.shape[1:]
     if math.prod(shape[1:]) != math.prod(targets):
@@ -179,6 +175,19 @@ def _targets_like(data: Dataset, outputs: Any) -> Dataset:
             f"Give its last layer {math.prod(targets)} outputs.",
         )
     return _reshaped(data, "y", shape[1:])  # (B,) against (B, 1) would broadcast to (B, B)
+
+
+def _check_classes(data: Dataset, outputs: Any, shape: Shape) -> None:
+    """Whether the model gives a score to every class, at every position that has a label."""
+    labels = np.issubdtype(data.y_train.dtype, np.integer)
+    positions = data.y_train.shape[1:] if labels else data.y_train.shape[1:-1]
+    if len(shape) < 2 or shape[1:-1] != positions or shape[-1] < (data.n_classes or 0):
+        where = f" at each of {math.prod(positions)} positions" if positions else ""
+        wanted = ", ".join(map(str, ("B", *positions, data.n_classes)))
+        raise ModelError(
+            f"The model gives {shape_text(outputs)}, and {data.name} has {data.n_classes} classes{where}.",
+            f"Give its last layer {data.n_classes} outputs" + (f", of shape ({wanted})." if positions else "."),
+        )
 
 
 def _reshaped(data: Dataset, name: str, shape: tuple[int, ...]) -> Dataset:

@@ -43,6 +43,13 @@ def naming():
         return (h + k) @ params["v"]
     return model, WEIGHTS
 
+def characters(n_outputs):
+    def model(params, x):  # (B, T) -> (B, T, C)
+        h = neurai.activity(jnp.tanh(params["e"][x] @ params["u"]), "h")
+        return h @ params["v"]
+    e = jax.random.normal(KEYS[0], (n_outputs, 6))
+    return model, {"e": e, "u": WEIGHTS["u"], "v": jnp.zeros((6, n_outputs))}
+
 KEYS = jax.random.split(jax.random.key(0), 3)
 SHAPES = {"w": (64, 6), "u": (6, 6), "v": (6, 10)}
 WEIGHTS = {name: 0.2 * jax.random.normal(key, shape) for key, (name, shape) in zip(KEYS, SHAPES.items())}
@@ -88,6 +95,39 @@ def test_a_built_in_model_trains_with_every_choice(neurai: Run, tmp_path: Path, 
     assert ended.json["train_loss"] == pytest.approx(plain.json["train_loss"], abs=1e-4)
     assert tomllib.loads((tmp_path / how / "config.toml").read_text())["activities"] == how
     assert "activities" not in tomllib.loads((tmp_path / "plain" / "config.toml").read_text())
+
+
+def test_a_network_of_a_tutorial_trains_unchanged(neurai: Run, tmp_path: Path) -> None:
+    model = Path(__file__).parents[2] / "benchmarks" / "networks" / "equinox_cnn.py"
+    mode = (
+        "--set",
+        "mode=fixed_pred",
+        "--set",
+        "n=8",
+    )  # the fastest to compile; the error has four activities to cross
+    words = (*mode, "--lr", "0.02", "--epochs", "2", "--batch-size", "50", "--quiet", "--json")
+    ended = neurai("train", "--model", f"{model}:make", "--activities", "auto", *words, "--out", tmp_path / "run")
+    assert ended.code == 0, ended.err
+    assert ended.json["test_accuracy"] > 0.2  # chance is 0.1
+
+
+TEXT = ("--data", "text", "--set", "data.length=8", "--set", "data.train=1000", "--set", "data.test=100")
+
+
+def test_every_position_of_a_sequence_may_have_a_label(neurai: Run, own: str, tmp_path: Path) -> None:
+    words = ("--model", f"{own}:characters", *TEXT, *SMALL[4:], "--batch-size", "50", "--lr", "0.1", "--epochs", "2")
+    ended = neurai("train", *words, "--out", tmp_path / "run")
+    assert ended.code == 0, ended.err
+    # Nats per character: 2.7 for a network that knows how frequent each is, 1.15 for one that knows pairs.
+    assert 1.1 < ended.json["test_loss"] < 2.0
+    found = neurai("activities", "--model", f"{own}:characters", *TEXT[:2], "--json").json
+    assert found["activities"][0]["shape"] == [64, 32, 6] and found["outputs"]["shapes"] == [[64, 32, 28]]
+
+
+def test_labels_of_positions_want_outputs_at_positions(neurai: Run, tmp_path: Path) -> None:
+    ended = neurai("train", *TEXT, "--model", "mlp:4", "--out", tmp_path / "run")
+    assert ended.code == 2 and "text has 28 classes at each of 8 positions" in ended.err
+    assert "(B, 8, 28)" in ended.err
 
 
 def test_convolutions_and_names_of_the_users_own_fit(neurai: Run, own: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import math
+import re
 import struct
 import subprocess
 import sys
@@ -18,10 +20,19 @@ import neurai_datasets
 from neurai_core.errors import DataError, MissingExtra
 from neurai_core.specs import Config, DatasetSpec
 from neurai_core.training.data import Dataset
-from neurai_datasets import FASHION_CLASSES, FashionMnistConfig, IdxConfig, NpzConfig, fashion, uci_digits
+from neurai_datasets import (
+    FASHION_CLASSES,
+    FashionMnistConfig,
+    IdxConfig,
+    NpzConfig,
+    TextConfig,
+    fashion,
+    sentences,
+    uci_digits,
+)
 from neurai_datasets.idx_files import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 
-PLUGINS = {name: getattr(neurai_datasets, name) for name in ("digits", "fashion_mnist", "idx", "npz")}
+PLUGINS = {name: getattr(neurai_datasets, name) for name in ("digits", "fashion_mnist", "idx", "npz", "text")}
 
 
 def build(name: str, config: Config) -> Dataset:
@@ -47,7 +58,7 @@ def test_the_spec_survives_json(plugin: Any):
 def test_describing_data_sets_imports_neither_numpy_nor_jax():
     code = (
         "import sys, json, neurai_datasets as d;"
-        "[getattr(d, n).neurai_spec() for n in ('digits', 'fashion_mnist', 'idx', 'npz')];"
+        "[getattr(d, n).neurai_spec() for n in ('digits', 'fashion_mnist', 'idx', 'npz', 'text')];"
         "print(json.dumps(sorted({'numpy', 'jax', 'optax', 'pooch'} & set(sys.modules))))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -560,3 +571,63 @@ def test_a_flipped_bit_in_an_npz_file_is_noticed(tmp_path: Path):
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"x_train in .* is damaged: Bad CRC-32"):
         load_npz(path)
+
+
+# text
+
+
+@pytest.fixture(scope="module")
+def text() -> Dataset:
+    return build("text", TextConfig())
+
+
+def test_sentences_are_what_their_spec_says(text: Dataset):
+    spec = PLUGINS["text"].neurai_spec()
+    assert text.x_train.shape == text.y_train.shape == (spec.train, *spec.shape)
+    assert text.x_test.shape == text.y_test.shape == (spec.test, *spec.shape)
+    assert text.x_train.dtype == text.y_train.dtype == spec.dtype
+    assert text.classes == spec.classes
+
+
+def test_targets_are_the_characters_that_follow(text: Dataset):
+    assert (text.x_train[:, 1:] == text.y_train[:, :-1]).all()
+
+
+def test_sentences_are_english_and_verbs_agree_with_their_subjects():
+    adjective, thing = "(?:big |small |red |quick |young )?", "(?:ball|tree|box|house|door)"
+    one, many = "(?:dog|cat|bird|child|farmer)", "(?:dogs|cats|birds|children|farmers)"
+    sees, see = "(?:sees|finds|watches|follows|likes)", "(?:see|find|watch|follow|like)"
+    subject = f"(?:(?:the|a) {adjective}{one} {sees}|the {adjective}{many} {see})"
+    sentence = re.compile(f"{subject} (?:the|a) {adjective}{thing}")
+    data = build("text", TextConfig(length=300, train=20, test=1))
+    for row in data.y_train:
+        *whole, _ = sentences.read(row).split(". ")
+        assert len(whole) > 5 and all(map(sentence.fullmatch, whole))
+
+
+def test_settings_decide_the_sentences(text: Dataset):
+    again, other = (build("text", TextConfig(seed=seed, train=50)) for seed in (0, 1))
+    assert (again.x_train == text.x_train[:50]).all() and again.sha256 != other.sha256
+    assert (again.y_test == text.y_test).all()  # however many there are to train on
+
+
+def test_the_floor_of_the_loss_is_the_cross_entropy_of_the_distribution():
+    # Enumerated: every first sentence with its probability, every prefix with the sum of those that begin with it.
+    mass: dict[str, float] = {}
+    ends: list[tuple[str, str, float]] = [("sentence", "", 1.0)]
+    length = 12  # shorter than any sentence
+    while ends:
+        state, written, chance = ends.pop()
+        row = sentences.GRAMMAR[state]
+        for word, following in row.items():
+            more = written + word
+            if len(more) < length:
+                ends.append((following, more, chance / len(row)))
+                continue
+            for end in range(length + 1):
+                mass[more[:end]] = mass.get(more[:end], 0.0) + chance / len(row)
+    config = TextConfig(length=length, test=200)
+    texts = [sentences.read(row) for row in build("text", config).y_test]
+    surprise = [math.log(mass[text[:t]] / mass[text[: t + 1]]) for text in texts for t in range(length)]
+    assert sentences.floor(config) == pytest.approx(sum(surprise) / len(surprise), rel=1e-9)
+    assert f"{sentences.floor():.4f} nats" in PLUGINS["text"].neurai_spec().source

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import neurai_core as neurai
+from neurai_algorithms.predictive_coding import network_fixed
 from neurai_algorithms.predictive_coding.network_bounds import slopes_are_bounded
 from neurai_algorithms.predictive_coding.network_task import NetworkTask, network_task
 from neurai_algorithms.predictive_coding.spec import PCConfig
@@ -77,6 +78,52 @@ def test_a_chain_of_names_is_a_chain_of_layers(settings, params, batch):
         for name in ("energy_change", "step_scale", "error_norms", "steps"):
             if name in chain.aux:
                 assert_close(network.aux[name], chain.aux[name])
+
+
+def skipping(params, x):
+    """Paths of one to four steps from the outputs to h1."""
+    hidden = []
+    for index, w in enumerate(params["w"]):
+        x = neurai.activity(jnp.tanh((x + sum(hidden[:-1])) @ w), f"h{index + 1}")
+        hidden.append(x)
+    return sum(hidden) @ params["out"]
+
+
+def test_fixed_predictions_are_summed_path_by_path(monkeypatch):
+    settings = {
+        "mode": "fixed_pred",
+        "n": 9,
+        "fresh": True,
+        "eta": "cosine_decay_schedule(0.5, 9)",
+        "keep_activities": True,
+    }
+    with jax.enable_x64(True):
+        weights = jax.random.normal(jax.random.key(0), (5, 6, 6)) / 2
+        params = {"w": list(weights[:4]), "out": weights[4][:, :3]}
+        batch = jax.random.normal(jax.random.key(1), (10, 6)), jnp.arange(10) % 3
+        summed = estimate(skipping, params, batch, **settings)
+        monkeypatch.setattr(network_fixed, "longest_path", lambda facts: None)
+        swept = estimate(skipping, params, batch, **settings)
+        assert_close(summed.grads, swept.grads)
+        assert_close(summed.aux["beliefs"], swept.aux["beliefs"])
+        assert_close(summed.aux["errors"], swept.aux["errors"])
+
+
+def test_the_longest_path_is_counted_where_paths_end():
+    x, w = jnp.ones((2, 6)), jnp.ones((6, 6))
+    facts = neurai.network_of(skipping, {"w": [w] * 4, "out": w}, x).facts({"w": [w] * 4, "out": w}, x)
+    assert network_fixed.longest_path(facts) == 4
+
+    def looped(params, x):
+        return jax.lax.scan(lambda x, w: (neurai.activity(x @ w, "h"), None), x, params)[0]
+
+    def again(params, x):
+        h = neurai.activity(x @ params[0], "h")
+        return neurai.activity(h @ params[1], "h")
+
+    for model in (looped, again):
+        facts = neurai.network_of(model, jnp.stack([w] * 2), x).facts(jnp.stack([w] * 2), x)
+        assert network_fixed.longest_path(facts) is None
 
 
 def test_the_trace_of_the_energy_is_that_of_the_chain(params, batch):

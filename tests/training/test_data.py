@@ -146,6 +146,10 @@ BAD = {
         {"y_train": make().y_train[:, None]},
         r"y_train of toy has shape \(12, 1\), expected labels of shape \(12,\)",
     ),
+    "a label outside the classes at a position": (
+        {"y_train": with_entry(np.zeros((12, 2), int), (4, 1), 3), "y_test": np.zeros((6, 2), int)},
+        r"y_train of toy holds label 3 in row 4 at \(1,\), outside the classes 0\.\.2",
+    ),
     "other features in the test set": (
         {"x_test": np.zeros((6, 6), np.float32)},
         r"examples of toy have shape \(2, 3\) in x_train and \(6,\) in x_test",
@@ -162,6 +166,13 @@ def test_bad_data_are_refused_by_field_and_row(changed: dict[str, Any], message:
     with pytest.raises(DataError, match=message) as caught:
         check(make(**changed))
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("more", [(), (3,)], ids=["labels", "probabilities"])
+def test_every_position_of_the_inputs_may_have_a_target(more: tuple[int, ...]):
+    y_train, y_test = (np.full((n, 2, *more), 1 / 3 if more else 2) for n in (12, 6))
+    data = make(y_train=y_train, y_test=y_test)
+    assert check(data) is data
 
 
 def test_a_bad_row_is_named_with_its_batch():

@@ -2,24 +2,34 @@ r"""Predictive coding with predictions held at the feed-forward pass, and back-p
 
     eps_ki = mu_ki - v_k ,   v_k <- v_k + eta (sum_i eps_ki - sum_j (d mu_j / d v_k)^T eps_j) ,   mu and d mu held
 
-On a chain this is `fixed_prediction`, whose closed form needs that all paths to the output are of one length. In mode
-exact the errors are those of back-propagation, ``eps_k = d loss / d v_k``.
+On a chain this is `fixed_prediction`. Its closed form holds path by path: with q_d the error that comes back over all
+paths of d steps, q_1 that of the outputs and q_d = sum_j (d mu_j / d v)^T q_(d-1), errors after n sweeps are
+
+    eps_k = sum_d c_d q_d,k ,   c_d = P[Binomial(n - 1, eta) >= d]
+
+so that as many back-propagations will do as the longest path has steps. Where activities are predicted more than once,
+or in a loop, paths may have no end, and the sweeps are made. In mode exact the errors are those of back-propagation,
+``eps_k = d loss / d v_k``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from neurai_algorithms.differences import add, like, subtract, widened, zeros
+from neurai_algorithms.predictive_coding.fixed_prediction import coefficients
 from neurai_algorithms.predictive_coding.network_task import Errors, NetworkTask, errors_of, listed
 from neurai_algorithms.predictive_coding.task import Found
 from neurai_algorithms.stable_step import limited_steps
 from neurai_core.arrays import PyTree, tree_scale
+from neurai_core.network import ActivityFacts
 from neurai_core.relaxation import relax
+
+Deltas = dict[str, jax.Array]
 
 
 def exact_on_network(task: NetworkTask) -> Found:
@@ -42,26 +52,78 @@ def exact_on_network(task: NetworkTask) -> Found:
 
 def fixed_on_network(task: NetworkTask) -> Found:
     """Gradients and errors after n sweeps with everything held at the feed-forward pass but the activities."""
-    config, here = task.config, _feedforward(task)
-    step = limited_steps(config.eta, None)
+    here, steps = _feedforward(task), longest_path(task.network.facts((task.params, task.model_state), task.x))
     top_error = jax.grad(lambda outputs: task.score.loss(outputs, task.y)[0])(widened(here.outputs))
+    errors, deltas = swept(task, here, top_error) if steps is None else summed(task, here, top_error, steps)
+    moved = {name: like(add(widened(here.at[name]), deltas[name]), here.at[name]) for name in here.at}
+    grads = task.gradients(here.at, *tree_scale((errors, top_error), task.scale))
+    return Found(grads, here.outputs, here.model_state, listed(errors, top_error), moved, task.config.n)
 
-    def errors_at(deltas: PyTree) -> Errors:
+
+def longest_path(facts: Sequence[ActivityFacts]) -> int | None:
+    """Steps of the longest path from the outputs down to an activity; None where paths may have no end.
+
+    Args:
+        facts: of all activities, in order of computation.
+    """
+    above: dict[str, int] = {}
+    for fact in facts:
+        if fact.loops or len(fact.predictions) > 1 or not above.keys() >= set(fact.predictions[0].activities):
+            return None
+        above[fact.name] = 1 + max((above[name] for name in fact.predictions[0].activities), default=0)
+    return max(above.values())
+
+
+def summed(task: NetworkTask, here: FeedForward, top_error: PyTree, steps: int) -> tuple[Errors, Deltas]:
+    """The errors and deltas of `swept`, path by path.
+
+    Args:
+        task: the batch; every activity has one prediction.
+        here: its feed-forward pass.
+        top_error: the derivative of the loss by the outputs.
+        steps: of the longest path.
+    """
+    config = task.config
+    steps = min(steps, config.n)  # what is farther away has not been reached
+    shares = (
+        coefficients(config.eta, n, steps + 1)[1:] for n in (config.n if config.fresh else config.n - 1, config.n)
+    )
+    first = jnp.arange(steps) == 0
+
+    def longer(carry: Any, at: Any) -> Any:
+        path, last, after = carry
+        of_last, of_after, is_first = at
+        path = here.pull({name: (e,) for name, e in path.items()}, tree_scale(top_error, is_first))
+        return (path, add(last, tree_scale(path, of_last)), add(after, tree_scale(path, of_after))), None
+
+    start = {name: zeros(at) for name, at in here.at.items()}
+    (_, last, after), _ = jax.lax.scan(longer, (start, start, start), (*map(jnp.asarray, shares), first))
+    return {name: (e,) for name, e in last.items()}, {name: -e for name, e in after.items()}
+
+
+def swept(task: NetworkTask, here: FeedForward, top_error: PyTree) -> tuple[Errors, Deltas]:
+    """Errors, and distances of activities from the feed-forward pass, after n sweeps.
+
+    Args:
+        task: the batch.
+        here: its feed-forward pass.
+        top_error: the derivative of the loss by the outputs.
+    """
+    config, step = task.config, limited_steps(task.config.eta, None)
+
+    def errors_at(deltas: Deltas) -> Errors:
         return {name: tuple(subtract(base, deltas[name]) for base in found) for name, found in here.base.items()}
 
-    def sweep(t: Any, deltas: PyTree) -> PyTree:
+    def sweep(t: Any, deltas: Deltas) -> Deltas:
         errors = errors_at(deltas)
         back = here.pull(errors, top_error)
         descent = {name: subtract(sum(found), back[name]) for name, found in errors.items()}
-        return add(deltas, tree_scale(descent, step(t)))
+        return add(deltas, tree_scale(descent, step(t)))  # type: ignore[no-any-return]
 
     start = {name: zeros(at) for name, at in here.at.items()}
     last = relax(sweep, start, config.n - 1).state
     deltas = sweep(config.n - 1, last)
-    errors = errors_at(deltas if config.fresh else last)
-    moved = {name: like(add(widened(here.at[name]), deltas[name]), here.at[name]) for name in here.at}
-    grads = task.gradients(here.at, *tree_scale((errors, top_error), task.scale))
-    return Found(grads, here.outputs, here.model_state, listed(errors, top_error), moved, config.n)
+    return errors_at(deltas if config.fresh else last), deltas
 
 
 class FeedForward(NamedTuple):
