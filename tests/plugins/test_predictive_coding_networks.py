@@ -15,6 +15,7 @@ import neurai_core as neurai
 from neurai_algorithms.predictive_coding import network_fixed
 from neurai_algorithms.predictive_coding.network_bounds import slopes_are_bounded
 from neurai_algorithms.predictive_coding.network_task import NetworkTask, network_task
+from neurai_algorithms.predictive_coding.rule import ShortRelaxation
 from neurai_algorithms.predictive_coding.spec import PCConfig
 from neurai_core import losses
 from neurai_core.errors import ModelError
@@ -318,6 +319,21 @@ def test_steps_follow_the_moves_where_activities_bend_the_energy(watched, batch,
         found = estimate(model, params, batch, loss_scale="per_sample", energy_trace=True, n=30)
     falls = np.all(np.diff(found.aux["energy"]) < 0)
     assert falls == watched and found.aux["step_scale"] < 0.1
+
+
+@pytest.mark.parametrize("mode", ["strict", "fixed_pred", "incremental"])
+def test_activities_that_no_error_reaches_are_counted(mode):
+    def model(params, x):
+        for index, w in enumerate(params[:-1]):
+            x = neurai.activity(jnp.tanh(x @ w), f"h{index}")
+        return x @ params[-1]
+
+    params = [jax.random.normal(key, (3, 3)) for key in jax.random.split(jax.random.key(0), 5)]
+    batch = jnp.ones((2, 3)), jnp.zeros(2, int)
+    with pytest.warns(ShortRelaxation, match=r"no error to 2 of 4 activities, among them 'h0'.* It takes n=5"):
+        found = estimate(model, params, batch, mode=mode, n=3)
+    assert [bool(jnp.any(grad)) for grad in found.grads] == [False, False, True, True, True]
+    assert all(bool(jnp.any(grad)) for grad in estimate(model, params, batch, mode=mode, n=5).grads)
 
 
 def attention(x):

@@ -14,7 +14,7 @@ from neurai_algorithms.predictive_coding.task import first_rows, half_square, sc
 from neurai_algorithms.stable_step import curvature_of, looked_at
 from neurai_core.arrays import PyTree, Scalar, batch_size
 from neurai_core.changes import Around
-from neurai_core.network import Activities, Network, learning_network
+from neurai_core.network import Activities, Network, PredictedFrom, learning_network
 from neurai_core.programs import primitives_of
 from neurai_core.rule import Objective, check_objective
 
@@ -102,6 +102,19 @@ class NetworkTask(NamedTuple):
         energy, at = energy_of(few)
         return curvature_of(jax.grad(energy), at, rows, reverse=reverse)
 
+    def unreached(self, sweeps: int) -> tuple[str, ...]:
+        """The activities at which no error has arrived after some sweeps; none where an activity lies in a loop."""
+        if sweeps >= len(self.network.names) or any(self.network.loops.values()):
+            return ()
+        facts = self.network.facts((self.params, self.model_state), self.x)
+        outputs, _ = self.network.outputs_from((self.params, self.model_state), self.x)
+        reached = {name for one in jax.tree.leaves(outputs, is_leaf=_is_source) for name in one.activities}
+        reached |= {fact.name for fact in facts if len(fact.predictions) > 1}
+        for _ in range(sweeps - 1):
+            feeling = [one.activities for fact in facts if fact.name in reached for one in fact.predictions]
+            reached = reached.union(*feeling)
+        return tuple(name for name in self.network.names if name not in reached)
+
     def gradients(self, activities: Activities, errors: Errors, top_error: PyTree) -> PyTree:
         """Every parameter's from the predictions that it enters: ``sum_k (d mu_k / d theta)^T eps_k`` at activities.
 
@@ -168,6 +181,10 @@ def _error(base: Any, change: Any, delta: Any, at: jax.Array) -> Any:
     """eps = prediction at the start - activity at the start + change of the prediction - change of the activity."""
     parts = [part for part in (base, change, None if delta is None else -delta) if part is not None]
     return sum(parts[1:], start=parts[0]) if parts else zeros(at)
+
+
+def _is_source(leaf: Any) -> bool:
+    return isinstance(leaf, PredictedFrom)
 
 
 def errors_of(predictions: Mapping[str, Sequence[PyTree]], activities: Activities) -> Errors:

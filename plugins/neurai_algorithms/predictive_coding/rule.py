@@ -9,6 +9,7 @@ and `incremental`. The loss reported is always that of the feed-forward pass.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -135,6 +136,22 @@ def warn_if_short(config: PCConfig, depth: int) -> None:
             _warn(f"n={config.n} sweeps bring {share:.1g} of the error to the first of {depth} layers", config, depth)
 
 
+def warn_if_unreached(task: NetworkTask) -> None:
+    """Warn when n sweeps leave activities of a network without an error."""
+    config = task.config
+    if config.mode in (PCMode.EXACT, PCMode.ERROR):
+        return
+    updates = config.n if config.fresh and config.mode != PCMode.INCREMENTAL else config.n - 1
+    if missed := task.unreached(updates):
+        more = next(more for more in itertools.count(1) if not task.unreached(updates + more))
+        warnings.warn(
+            f"PC: n={config.n} sweeps bring no error to {len(missed)} of {len(task.network.names)} activities, among "
+            f"them {missed[0]!r}, and what predicts these learns nothing. It takes n={config.n + more}.",
+            ShortRelaxation,
+            stacklevel=3,
+        )
+
+
 def _warn(what: str, config: PCConfig, depth: int) -> None:
     warnings.warn(f"PC: {what}. {_advice(config, depth)}", ShortRelaxation, stacklevel=3)
 
@@ -171,6 +188,7 @@ def _on_network(
     """The estimate on a network of named values."""
     network = as_network(model)
     task = network_task(config, score, network, params, model_state_of(state), split_batch(batch), key)
+    warn_if_unreached(task)
     if config.mode != PCMode.INCREMENTAL:
         found = nudged(task, _ON_NETWORKS[config.mode])
         return _report(task, found, params), found.states
