@@ -195,12 +195,15 @@ def resnet_params(blocks, d=6):
 
 
 NETWORKS = {
-    "transformer": (transformer, lambda: transformer_params(12), (3, 5, 12), 28),
+    "transformer of twelve blocks": (transformer, lambda: transformer_params(12), (3, 5, 12), 28),
+    "transformer of three blocks": (transformer, lambda: transformer_params(3), (3, 5, 12), 10),
     "resnet": (resnet, lambda: resnet_params(3), (3, 8, 8, 2), 12),
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if "twelve" in name else []) for name in NETWORKS]
+)
 def test_gradients_in_float32_are_those_in_float64(name, x64):
     function, params, shape, n = NETWORKS[name]
     params, x, y = params(), jax.random.normal(jax.random.key(1), shape, jnp.float32), jnp.arange(shape[0])

@@ -120,7 +120,7 @@ def test_gradients_have_the_structure_of_the_library(case: Case) -> None:
 
     network = network_of(named(case.model, "auto"), case.params, X)
     last = network.names[-1]
-    relaxed = relax(network, case.params, X, start={last: jnp.ones((4, 3))}, held={last: True}, n=5)
+    relaxed = relax(network, case.params, X, start={last: jnp.ones((4, 3))}, held={last: True}, eta=0.01, n=5)
 
     def energy(params: Any) -> jax.Array:
         predictions = network(params, X, relaxed.activities)[1]

@@ -124,7 +124,7 @@ def ten_steps(library, **settings):
     return map(jnp.stack, zip(*seen, strict=True))
 
 
-@pytest.mark.parametrize("library", MODELS)
+@pytest.mark.parametrize("library", ["flax", pytest.param("equinox", marks=pytest.mark.slow)])
 def test_the_energy_never_rises_in_ten_steps_of_training_in_error_coordinates(library):
     changes, _ = ten_steps(library, mode="error")
     assert changes.max() < 0
@@ -137,7 +137,7 @@ def test_the_energy_never_rises_where_normalization_bends_it_more_as_activities_
     assert scales.min() < 0.2
 
 
-@pytest.mark.parametrize("eta", [0.01, "linear_schedule(0.01, 0.001, 20)"])
+@pytest.mark.parametrize("eta", [pytest.param(0.01, marks=pytest.mark.slow), "linear_schedule(0.01, 0.001, 20)"])
 def test_a_normalized_network_keeps_a_small_step_to_the_bit(eta):
     model, params, _ = neurai.as_layered(flax_model())
 
