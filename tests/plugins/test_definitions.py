@@ -56,8 +56,10 @@ def settings_of(spec: AlgorithmSpec) -> list[dict[str, Any]]:
     """The defaults, what there is more, and every mode that is not among them."""
     found = [{}, *MORE.get(spec.name, ())]
     field = spec.config.model_fields.get("mode")
-    values = () if field is None else get_args(field.annotation) or tuple(field.annotation)
-    tried = {one.get("mode", None if field is None else field.default) for one in found}
+    if field is None:
+        return found
+    values = get_args(field.annotation) or getattr(field.annotation, "__members__", {}).values()
+    tried = {one.get("mode", field.default) for one in found}
     return found + [{"mode": str(value)} for value in values if value not in tried]
 
 

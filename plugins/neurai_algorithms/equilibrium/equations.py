@@ -7,8 +7,8 @@ r"""Equilibrium propagation on layers that are linear, then elementwise: energy,
 
 Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024: section 2 has Hopfield's energy, there of any symmetric weights,
 and the phases; section 3 the contrast, for any energy. Mode symmetric, (dE/dtheta (beta) - dE/dtheta (-beta)) / 2 beta,
-is that of Laborieux et al. 2021, and richardson extrapolates it. C, the loss, is a mean over examples, and so is E
-here; every example moves by its own gradient.
+is that of Laborieux et al. 2021, doi:10.3389/fnins.2021.633674, and richardson extrapolates it; the other modes are not
+defined here. C, the loss, is a mean over examples, and so is E; an example moves by its own gradient.
 """
 
 from __future__ import annotations
@@ -41,11 +41,15 @@ def definition(config: Any, loss: Any, model: Any, params: Any, state: Any, batc
             return sum(jnp.sum(v**2) / 2 - jnp.sum(r(v) * i) for r, v, i in pairs) / len(x)
         return sum(jnp.sum((v - i) ** 2) for v, i in zip(u, inputs(theta, u), strict=True)) / len(x)
 
+    def F(u, beta):
+        return E(params, u) + beta * loss(u[-1] if hopfield else rho[-1](u[-1]), y)
+
     def phase(u, beta, steps):
-        C = lambda u: loss(u[-1] if hopfield else rho[-1](u[-1]), y)  # noqa: E731
-        dF = jax.grad(lambda u: len(x) * (E(params, u) + beta * C(u)))
-        descend = lambda _, u: [v - config.dt / config.tau * g for v, g in zip(u, dF(u), strict=True)]  # noqa: E731
-        return jax.lax.fori_loop(0, steps, descend, u)
+        def step(_, u):
+            slope = jax.grad(F)(u, beta)
+            return [v - config.dt / config.tau * len(x) * g for v, g in zip(u, slope, strict=True)]
+
+        return jax.lax.fori_loop(0, steps, step, u)
 
     u: list[Any] = []
     for _ in model.layers:  # the feed-forward pass

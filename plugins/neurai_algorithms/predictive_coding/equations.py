@@ -1,16 +1,16 @@
 r"""Predictive coding on a chain of layers, as its papers write it: energy, sweep, gradient.
 
     eps_l = f_l(v_{l-1}) - v_l,  l < L               prediction errors, v_0 = x; some papers have the other sign
-    F = L(f_L(v_{L-1}), y) + 1/2 sum_l |eps_l|^2     the energy; eps_L = dL/df_L
+    F = loss(f_L(v_{L-1}), y) + 1/2 sum_l |eps_l|^2  the energy; eps_L = dloss/df_L
     v_l <- v_l - eta dF/dv_l                         a sweep: all l at once, beginning at the feed-forward pass
     dtheta_l = (df_l/dtheta_l)^T eps_l               the gradient
 
-strict        Whittington and Bogacz 2017, section 2; v_{l-1} after the last sweep and eps_l before it, as in the code
-              of Rosenbaum 2022
+strict        Whittington and Bogacz 2017, doi:10.1162/NECO_a_00949, section 2; dtheta_l from v_{l-1} after the last
+              sweep and eps_l before it, as in the code of Rosenbaum 2022, doi:10.1371/journal.pone.0266102
 fixed_pred    eps_l <- eps_l + eta (J_{l+1}^T eps_{l+1} - eps_l): the fixed prediction assumption of Rosenbaum 2022
 exact         the same with eta = 1 until it rests, which is back-propagation
-error         v_l = f_l(v_{l-1}) + e_l and e <- e - eta dF/de: Goemaere et al. 2025
-incremental   v and theta move in the same sweep: Salvatori et al. 2024
+error         v_l = f_l(v_{l-1}) + e_l and e <- e - eta dF/de: Goemaere et al. 2025, arXiv:2505.20137
+incremental   v and theta move in the same sweep: Salvatori et al. 2024, arXiv:2212.00720
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from neurai_algorithms.optax_texts import made
 
 
 def definition(config: Any, loss: Any, model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
-    """The gradients; the loss counts s times while v relaxes, a nudge a part beta of it (Pinchetti et al. 2025)."""
+    """The gradients; the loss counts s times while v relaxes, a nudge a part beta of it (arXiv:2407.01163)."""
     if config.corrector is not None or config.tol:
         raise NotImplementedError("The definition takes n plain steps: no corrector, and tol=0.")
     (x, y), b = batch, config.beta
     s = len(x) if config.loss_scale == "per_sample" else config.loss_scale
-    slope = jax.grad(loss)(climb(model, params, x)[-1], y)  # dL/dmu at the outputs of the feed-forward pass
+    slope = jax.grad(loss)(climb(model, params, x)[-1], y)  # dloss/dmu at the outputs of the feed-forward pass
     found = []
     for beta in {"clamped": (1.0,), "positive": (b,), "negative": (-b,), "centered": (b, -b)}[config.nudge]:
         nudged = partial(lambda beta, mu: s * (loss(mu, y) - (1 - beta) * jnp.vdot(slope, mu)), beta)
@@ -52,9 +52,9 @@ def climb(model, theta, x, e=None):
     return v[1:]
 
 
-def energy(L, f, v):
+def energy(loss, f, v):
     """F of the predictions f and of v = [v_1, ..., v_{L-1}]; dF/df_l = eps_l."""
-    return L(f[-1]) + sum(jnp.sum((a - b) ** 2) for a, b in zip(f[:-1], v, strict=True)) / 2
+    return loss(f[-1]) + sum(jnp.sum((a - b) ** 2) for a, b in zip(f[:-1], v, strict=True)) / 2
 
 
 def learn(scale, model, theta, x, v, eps):
@@ -74,16 +74,16 @@ def sweeps(eta, n, slope, v):
     return jax.lax.fori_loop(0, n, sweep, (v, v))
 
 
-def strict(config, L, scale, model, theta, state, x):
+def strict(config, loss, scale, model, theta, state, x):
     """Predictions and errors anew in every sweep."""
     f = partial(predictions, model, theta, x)
-    slope = jax.grad(lambda v: energy(L, f(v), v))
+    slope = jax.grad(lambda v: energy(loss, f(v), v))
     before, v = sweeps(config.eta, config.n, slope, climb(model, theta, x)[:-1])
     seen = v if config.fresh else before
-    return learn(scale, model, theta, x, v, jax.grad(energy, 1)(L, f(seen), seen))
+    return learn(scale, model, theta, x, v, jax.grad(energy, 1)(loss, f(seen), seen))
 
 
-def fixed_pred(config, L, scale, model, theta, state, x):
+def fixed_pred(config, loss, scale, model, theta, state, x):
     """Predictions and Jacobians held at the feed-forward pass, where the errors begin at zero."""
     *v, mu = climb(model, theta, x)
     J = jax.vjp(lambda v: predictions(model, theta, x, v), v)[1]
@@ -92,25 +92,25 @@ def fixed_pred(config, L, scale, model, theta, state, x):
         return [e - back for e, back in zip(eps, J(eps)[0], strict=False)] + [0 * eps[-1]]
 
     eta, n = (1.0, len(model)) if config.mode == "exact" else (config.eta, config.n)
-    before, eps = sweeps(eta, n, slope, [0 * a for a in v] + [jax.grad(L)(mu)])
+    before, eps = sweeps(eta, n, slope, [0 * a for a in v] + [jax.grad(loss)(mu)])
     return learn(scale, model, theta, x, v, eps if config.fresh else before)
 
 
-def error(config, L, scale, model, theta, state, x):
+def error(config, loss, scale, model, theta, state, x):
     """The energy in the coordinates e_l, where v_l - f_l(v_{l-1}) = e_l."""
-    slope = jax.grad(lambda e: L(climb(model, theta, x, e)[-1]) + sum(jnp.sum(a**2) for a in e) / 2)
+    slope = jax.grad(lambda e: loss(climb(model, theta, x, e)[-1]) + sum(jnp.sum(a**2) for a in e) / 2)
     _, e = sweeps(config.eta, config.n, slope, [0 * a for a in climb(model, theta, x)[:-1]])
     *v, mu = climb(model, theta, x, e)
-    return learn(scale, model, theta, x, v, [-a for a in e] + [jax.grad(L)(mu)])
+    return learn(scale, model, theta, x, v, [-a for a in e] + [jax.grad(loss)(mu)])
 
 
-def incremental(config, L, scale, model, theta, state, x):
+def incremental(config, loss, scale, model, theta, state, x):
     """The way that theta went: before the batch minus after it."""
     optimizer, eta = (made(one) if isinstance(one, str) else one for one in (config.optimizer, config.eta))
 
     def sweep(t, now):
         v, own, carry = now
-        dtheta, dv = jax.grad(lambda own, v: energy(L, predictions(model, own, x, v), v), (0, 1))(own, v)
+        dtheta, dv = jax.grad(lambda own, v: energy(loss, predictions(model, own, x, v), v), (0, 1))(own, v)
         step = eta(t) if callable(eta) else eta
         updates, carry = optimizer.update(jax.tree.map(lambda g: g / scale, dtheta), carry, own)
         return [a - step * g for a, g in zip(v, dv, strict=True)], jax.tree.map(jnp.add, own, updates), carry
