@@ -340,7 +340,7 @@ def incremental_by_hand(model, params, batch, optimizer, carry, eta, n, momentum
     return jax.lax.fori_loop(0, n, sweep, (beliefs, [0 * v for v in beliefs], params, carry))[2:]
 
 
-@pytest.mark.parametrize(("name", "momentum"), [("tanh", 0.5), ("cnn", 0.0), ("residual", 0.0)])
+@pytest.mark.parametrize(("name", "momentum"), [("tanh", 0.5), ("cnn", 0.0)])
 def test_incremental_gradients_are_the_way_the_parameters_went(name, momentum, x64):
     model, shape = MODELS[name]
     params, batch = problem(model, shape)
@@ -381,7 +381,6 @@ def test_eta_may_be_a_schedule_over_the_sweeps(x64):
     schedule = optax.exponential_decay(0.3, 1, 0.8)
     true = jax.jit(lambda p: definition(PCConfig(eta=schedule, n=9), sum_squares, model, p, (), batch))(params)
     close(gradients(model, params, batch, eta=schedule, n=9), true)
-    close(gradients(model, params, batch, eta="exponential_decay(0.3, 1, 0.8)", n=9), true)
 
 
 def test_a_corrector_replaces_the_plain_step(x64):
