@@ -67,7 +67,7 @@ def gradients(model, params, batch, loss=sum_squares, **settings):
     return estimate(model, params, batch, loss, **settings).grads
 
 
-@partial(jax.jit, static_argnums=0, static_argnames="mode")
+@partial(jax.jit, static_argnames=("model", "mode"))
 def defined(model, params, batch, mode, eta, n):
     """What the definition says; eta and n are traced, so that many of them are one program."""
     config = PCConfig(mode=mode).model_copy(update={"eta": eta, "n": n})
