@@ -45,7 +45,13 @@ def rules() -> Lines:
     yield "*layered* a [model in layers](../models.md)."
     yield "A claim is a property that tests verify."
     for spec in specs:
-        yield from section(spec)
+        yield from section(spec, defined(spec))
+
+
+def defined(spec: Any) -> Lines:
+    """Where a rule is written as its paper writes it."""
+    if spec.definition:
+        yield f"`neurai describe {spec.name} --equations` prints its definition, `{spec.definition}`.\n"
 
 
 def names(spec: PluginSpec) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from functools import reduce
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from typing import Any
 
+from neurai_core.errors import UsageError
 from neurai_core.hookspecs import hookimpl
 from neurai_core.specs import Config, PluginSpec
 
@@ -55,3 +58,27 @@ def resolve(target: str | Callable[..., Any]) -> Any:
         return target
     module, _, attribute = target.partition(":")
     return reduce(getattr, filter(None, attribute.split(".")), importlib.import_module(module))
+
+
+def source_of(target: str) -> str:
+    """The text of the module that ``"module:attribute"`` names; neither it nor a package around it is run.
+
+    Raises:
+        UsageError: there is no such module, or it has no source.
+
+    >>> "def source_of" in source_of("neurai_core.plugin:source_of")
+    True
+    """
+    module = target.partition(":")[0]
+    top, *inner = module.split(".")
+    found = find_spec(top)
+    for name in inner:
+        if found is not None:
+            found = PathFinder.find_spec(f"{found.name}.{name}", found.submodule_search_locations or [])
+    if found is None:
+        raise UsageError(f"No module is named {module!r}.", f"It is looked for because a spec names {target!r}.")
+    source = getattr(found.loader, "get_source", lambda name: None)(module)
+    if source is None:
+        raise UsageError(f"The module {module!r} has no source that could be shown.")
+    text: str = source
+    return text

@@ -150,6 +150,11 @@ class AlgorithmSpec(PluginSpec):
         defaults: run settings that suit the rule, such as ``{"loss": "sum_squared_error"}``; a run takes them where
             nobody says otherwise.
         relaxes: how its relaxation is watched; None for a rule that has none.
+        definition: the rule as its paper writes it, ``"package.equations:function"``; None for a rule that shows none.
+            The function is ``(config, loss, model, params, state, batch, *, key=None) -> grads``: of the arguments of
+            the rule's ``estimate`` the gradients that it must give, in plain JAX, at the documented step. It raises
+            NotImplementedError for settings that it does not cover. Nothing but tests imports its module, and
+            ``neurai describe NAME --equations`` prints it.
     """
 
     kind: Literal["algorithm"] = "algorithm"
@@ -157,6 +162,7 @@ class AlgorithmSpec(PluginSpec):
     claims: tuple[Name, ...] = ()
     defaults: dict[str, Any] = {}
     relaxes: Relaxes | None = None
+    definition: Target | None = None
 
 
 class SurrogateSpec(PluginSpec):

@@ -45,6 +45,8 @@ JAX_FLOORS = (
     ("training", "report", "testing"),
     ("cli", "__main__"),
 )
+# What the definition of a rule may use: what applies a layer, and what reads the names and texts of settings.
+DEFINING = {"jax", "jax.numpy", "neurai_core.layered", "neurai_core.losses", "neurai_algorithms.optax_texts"}
 # What third parties are offered, and so what the built-in plugins may use.
 OFFERED = {
     "activations",
@@ -225,3 +227,17 @@ def test_the_specs_of_a_plugin_package_import_no_jax(path: Path) -> None:
         name for name in imported(path, anywhere=False) if not name.startswith(("neurai_core", path.parent.name))
     }
     assert {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) <= {"pydantic"}
+
+
+@pytest.mark.parametrize("path", sorted(PLUGINS.rglob("equations.py")), ids=lambda path: path.parent.name)
+def test_a_definition_uses_nothing_of_a_solver(path: Path) -> None:
+    modules = imported(path, anywhere=True)
+    assert {name for name in modules if name.partition(".")[0] not in sys.stdlib_module_names} <= DEFINING
+
+
+def test_nothing_imports_a_definition() -> None:
+    for path in (*CORE.rglob("*.py"), *PLUGINS.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.rpartition(".")[2] == "equations" for name in names), path

@@ -149,6 +149,7 @@ def test_its_settings_are_checked_by_its_own_bounds(installed: Installation) -> 
 def test_it_is_listed_described_and_cited_like_a_built_in_one(installed: Installation) -> None:
     assert states(installed) == dict.fromkeys(RULES, "ok")
     assert "spread of the feedback weights" in installed.neurai("describe", "feedback-alignment").stdout
+    assert "def definition(config" in installed.neurai("describe", "feedback-alignment", "--equations").stdout
     assert "@article{lillicrap2016random" in installed.neurai("cite", "feedback-alignment").stdout
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,10 +22,16 @@ _SHOWN_ELSEWHERE = {"kind", "name", "summary", "config", "references"}
 
 def describe(
     name: Annotated[str, typer.Argument(help="A rule, surrogate, data set or adapter.", autocompletion=complete_name)],
+    equations: Annotated[
+        bool, typer.Option("--equations", help="Print a rule as its paper writes it: the file of its definition.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Describe a rule, surrogate, data set or adapter: settings with bounds and meaning, facts, sources."""
     found = _find(name)
+    if equations:
+        _print_equations(found, as_json)
+        return
     if as_json:
         described = [_as_json(spec) for spec in found]
         print_json(described[0] if len(described) == 1 else described)
@@ -75,6 +82,23 @@ def _find(name: str) -> list[PluginSpec]:
         f"Nothing is named {name!r}.{did_you_mean(split_qualified(name)[0], known)}",
         "List them with `neurai rules`, `neurai surrogates`, `neurai datasets` and `neurai adapters`.",
     )
+
+
+def _print_equations(found: list[PluginSpec], as_json: bool) -> None:
+    from neurai_core.errors import UsageError
+    from neurai_core.plugin import source_of
+
+    targets = {spec.name: target for spec in found if (target := getattr(spec, "definition", None))}
+    if not targets:
+        raise UsageError(
+            f"The {found[0].kind} {found[0].name!r} names no definition, so there are no equations to print.",
+            'The spec of a rule names one: AlgorithmSpec(..., definition="package.equations:function").',
+        )
+    for name, target in targets.items():
+        if as_json:
+            print_json({"name": name, "definition": target, "source": source_of(target)})
+        else:
+            sys.stdout.write(source_of(target))
 
 
 def _as_json(spec: PluginSpec) -> dict[str, Any]:

@@ -38,6 +38,7 @@ WORDS = [
     ["plugins"],
     ["plugins", "--static"],
     ["describe", "bp"],
+    ["describe", "pc", "--equations"],
     ["cite", "bp"],
     ["cite", "neurai"],
     ["config", "show"],
@@ -102,6 +103,32 @@ def test_describe_shows_settings_with_default_bounds_and_meaning(neurai: Run) ->
         assert part in shown
     described = neurai("describe", "TOY", "--json").json
     assert described["settings"][0]["range"] == "> 0, <= 1"
+
+
+def test_describe_prints_the_equations_of_a_rule_as_they_stand_in_their_file(neurai: Run) -> None:
+    file = Path(__file__).parents[2] / "plugins" / "neurai_algorithms" / "predictive_coding" / "equations.py"
+    assert neurai("describe", "pc", "--equations").out == file.read_text(encoding="utf-8")
+    described = neurai("describe", "pc", "--equations", "--json").json
+    assert described["definition"] == neurai("describe", "pc", "--json").json["definition"]
+    assert described["name"] == "pc" and described["source"] == file.read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("toy")
+@pytest.mark.parametrize(("name", "kind"), [("toy", "algorithm"), ("superspike", "surrogate")])
+def test_where_no_definition_is_named_it_says_how_to_name_one(neurai: Run, name: str, kind: str) -> None:
+    ended = neurai("describe", name, "--equations")
+    assert ended.code == 2 and ended.out == ""
+    assert f"The {kind} '{name}' names no definition" in ended.err
+    assert 'definition="package.equations:function"' in ended.err
+
+
+@pytest.mark.parametrize("target", ["no_such_package.equations:f", "neurai_algorithms.no_such_module:f"])
+def test_a_definition_that_is_not_there_is_named(neurai: Run, target: str) -> None:
+    spec = neurai_core.AlgorithmSpec(name="toy", summary="A toy", definition=target)
+    with neurai_core.temporary(neurai_core.Plugin(spec, "nowhere:build")):
+        ended = neurai("describe", "toy", "--equations")
+    assert ended.code == 2 and ended.out == ""
+    assert f"No module is named '{target.partition(':')[0]}'" in ended.err
 
 
 @pytest.mark.usefixtures("toy")

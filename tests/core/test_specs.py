@@ -33,7 +33,7 @@ FULL = {
     "requires": {"equinox": "neurai[equinox]"},
 }
 SPECS: list[PluginSpec] = [
-    AlgorithmSpec(name="bp", summary="Back propagation", needs="layered", claims=("exact",), **FULL),
+    AlgorithmSpec(name="bp", summary="Backpropagation", claims=("exact",), definition="package.equations:bp", **FULL),
     SurrogateSpec(name="superspike", summary="SuperSpike", derivative=r"1/(1+\alpha|u|)^2", **FULL),
     AdapterSpec(name="equinox", summary="Equinox", library="Equinox", models=("eqx.nn.MLP",), **FULL),
     DatasetSpec(name="digits", summary="Digits", shape=(8, 8), classes=("0", "1"), train=2, test=1, **FULL),
@@ -74,6 +74,7 @@ def test_specs_are_frozen(spec: PluginSpec) -> None:
         {"colour": "red"},
         {"config": int},
         {"offers": {"BP": "no_colon"}},
+        {"definition": "no_colon"},
         {"kind": "surrogate"},
     ],
 )

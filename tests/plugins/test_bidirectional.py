@@ -102,7 +102,7 @@ def descended(model, params, batch, n, eta=0.1, alpha_f=1.0, alpha_b=0.1, precis
 # ---------------------------------------------------------------------------- what it descends on
 
 
-@pytest.mark.parametrize(("mode", "name"), [(MODES[0], "cnn"), (MODES[1], "cnn"), (MODES[1], "mlp")])
+@pytest.mark.parametrize(("mode", "name"), [(MODES[0], "cnn"), (MODES[1], "cnn")])
 def test_the_gradients_are_those_of_the_energy_after_descent_on_it(x64, name, mode):
     model, params, batch = problem(NETWORKS[name], mode)
     ours = estimate(model, params, batch, mode=mode, n=4, eta=0.02, alpha_b=0.3, fresh=True, energy_trace=True)
@@ -111,7 +111,7 @@ def test_the_gradients_are_those_of_the_energy_after_descent_on_it(x64, name, mo
     np.testing.assert_allclose(ours.aux["energy"][-1], energy, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("mode", "name"), [(MODES[0], "cnn"), (MODES[1], "cnn"), (MODES[0], "mlp")])
+@pytest.mark.parametrize(("mode", "name"), [(MODES[0], "cnn"), (MODES[1], "cnn")])
 def test_hidden_layers_keep_to_the_way_up_by_the_precision(x64, name, mode):
     model, params, batch = problem(NETWORKS[name], mode)
     given = {"alpha_b": 0.3, "precision": 5.0, "eta": 0.02}
@@ -152,16 +152,6 @@ def test_precision_takes_away_the_reward_for_mere_growth_of_the_weights(x64):
     one, hundred, thousand = (reward(p) for p in (1.0, 100.0, 1000.0))
     assert one > 2 * hundred
     np.testing.assert_allclose(thousand, hundred / 10, rtol=0.2)
-
-
-def test_inputs_are_from_after_the_last_move_and_errors_from_before_it(x64):
-    model, params, batch = problem(MLP)
-    stale, fresh = (estimate(model, params, batch, n=3, fresh=f).grads for f in (False, True))
-    before = estimate(model, params, batch, n=2, fresh=True).grads
-    # The biases of both linear ends get their error summed over the batch, whatever the input was.
-    close((stale[-1]["up"]["b"], stale[0]["down"]["b"]), (before[-1]["up"]["b"], before[0]["down"]["b"]))
-    assert not np.allclose(stale[-1]["up"]["w"], before[-1]["up"]["w"], rtol=1e-6)
-    assert not np.allclose(stale[0]["down"]["b"], fresh[0]["down"]["b"], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,7 @@ def far(a, b):
     return float(jnp.sqrt(sum(jnp.sum((u - v) ** 2) for u, v in pairs) / sum(jnp.sum(v**2) for _, v in pairs)))
 
 
-@pytest.mark.parametrize("mode", ["strict", "error"])
-@pytest.mark.parametrize(("nudge", "beta"), [("positive", 0.3), ("negative", -0.3)])
+@pytest.mark.parametrize(("mode", "nudge", "beta"), [("strict", "positive", 0.3), ("error", "negative", -0.3)])
 def test_with_squared_errors_the_targets_are_part_of_the_way(mode, nudge, beta):
     params, x, y = problem()
     start = MODEL(params, x)
@@ -47,15 +46,6 @@ def test_with_squared_errors_the_targets_are_part_of_the_way(mode, nudge, beta):
     assert far(ours.grads, jax.tree.map(lambda g: g / beta, moved.grads)) < 1e-12
     assert ours.loss == pytest.approx(float(squares(start, there)))
     assert ours.aux["energy_change"] < 0
-
-
-@pytest.mark.parametrize("mode", ["strict", "error"])
-def test_all_of_the_way_is_clamped(mode):
-    params, x, y = problem()
-    whole, clamped = (
-        grads((x, y), params, mode=mode, **more).grads for more in ({"nudge": "positive", "beta": 1.0}, {})
-    )
-    assert far(whole, clamped) < 1e-12
 
 
 @pytest.mark.parametrize(("nudge", "order"), [("positive", 1), ("negative", 1), ("centered", 2)])

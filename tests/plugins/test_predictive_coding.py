@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import predictive_coding_oracles as oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 import neurai_core as neurai
 from neurai_algorithms.predictive_coding import strict as strict_relaxation
 from neurai_algorithms.predictive_coding.api import PC
+from neurai_algorithms.predictive_coding.equations import climb, definition, energy, predictions
 from neurai_algorithms.predictive_coding.fixed_prediction import coefficients
 from neurai_algorithms.predictive_coding.rule import ShortRelaxation, build
 from neurai_algorithms.predictive_coding.spec import PCConfig, PCMode, pc
@@ -67,6 +67,19 @@ def gradients(model, params, batch, loss=sum_squares, **settings):
     return estimate(model, params, batch, loss, **settings).grads
 
 
+@partial(jax.jit, static_argnames=("model", "mode"))
+def defined(model, params, batch, mode, eta, n):
+    """What the definition says; eta and n are traced, so that many of them are one program."""
+    config = PCConfig(mode=mode).model_copy(update={"eta": eta, "n": n})
+    return definition(config, sum_squares, model, params, (), batch)
+
+
+@partial(jax.jit, static_argnums=0)
+def energy_at(model, params, batch, beliefs):
+    x, y = batch
+    return energy(lambda outputs: sum_squares(outputs, y), predictions(model, params, x, beliefs), beliefs)
+
+
 @partial(jax.jit, static_argnums=0)
 def back_propagated(model, params, batch):
     x, y = batch
@@ -107,23 +120,12 @@ MODELS = {
 # ---------------------------------------------------------------------------- strict
 
 
-@pytest.mark.parametrize(
-    ("name", "n", "eta", "fresh"),
-    [*((name, 5, 0.2, False) for name in MODELS), ("tanh", 1, 0.1, False), ("residual", 3, 0.2, True)],
-)
-def test_strict_is_descent_on_the_energy_by_automatic_differentiation(name, n, eta, fresh, x64):
+@pytest.mark.parametrize(("name", "n"), [*((name, 5) for name in MODELS if name != "tanh"), ("tanh", 1)])
+def test_strict_is_its_definition_on_any_layers(name, n, x64):
     model, shape = MODELS[name]
-    params, (x, y) = problem(model, shape)
-    ours = gradients(model, params, (x, y), eta=eta, n=n, fresh=fresh, stable=False)
-    close(ours, oracle.strict(model, params, x, y, sum_squares, [eta] * n, fresh))
-
-
-def test_fresh_gradients_are_those_of_the_energy_at_the_final_beliefs(x64):
-    model, shape = MODELS["tanh"]
-    params, (x, y) = problem(model, shape)
-    found = estimate(model, params, (x, y), n=7, fresh=True, keep_activities=True)
-    slope = jax.grad(lambda p: oracle.energy(model, p, x, y, sum_squares, found.aux["beliefs"]))(params)
-    close(found.grads, slope)
+    params, batch = problem(model, shape)
+    ours = gradients(model, params, batch, eta=0.2, n=n, stable=False)
+    close(ours, defined(model, params, batch, "strict", 0.2, n))
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
@@ -269,16 +271,16 @@ def test_a_mean_loss_as_it_is_depends_on_the_batch_size(x64):
     [
         *(
             ("tanh", eta, n)
-            for eta, n in [(0.001, 50), (0.05, 200), (0.5, 1), (0.5, 6), (1.0, 3), (1.3, 40), (1.9, 7), (1.99, 200)]
+            for eta, n in [(0.001, 50), (0.05, 200), (0.5, 1), (1.0, 3), (1.3, 40), (1.9, 7), (1.99, 200)]
         ),
         *((name, 0.5, 6) for name in ("cnn", "residual", "max pooling")),
     ],
 )
 def test_the_closed_form_is_the_recursion(name, eta, n, x64):
     model, shape = MODELS[name]
-    params, (x, y) = problem(model, shape)
-    ours = gradients(model, params, (x, y), mode="fixed_pred", eta=eta, n=n)
-    close(ours, oracle.fixed_prediction(model, params, x, y, sum_squares, eta, n), rtol=1e-8)
+    params, batch = problem(model, shape)
+    ours = gradients(model, params, batch, mode="fixed_pred", eta=eta, n=n)
+    close(ours, defined(model, params, batch, "fixed_pred", eta, n), rtol=1e-8)
 
 
 def test_the_closed_form_takes_a_traced_eta_and_a_schedule(x64):
@@ -317,7 +319,7 @@ def test_errors_and_beliefs_of_fixed_prediction_belong_together(x64):
     model, shape = MODELS["tanh"]
     params, (x, y) = problem(model, shape)
     found = estimate(model, params, (x, y), mode="fixed_pred", n=6, fresh=True, keep_activities=True)
-    predicted = oracle.activities(model, params, x)[:-1]
+    predicted = climb(model, params, x)[:-1]
     close([v - e for v, e in zip(predicted, found.aux["errors"][:-1], strict=True)], list(found.aux["beliefs"]))
 
 
@@ -326,21 +328,19 @@ def test_errors_and_beliefs_of_fixed_prediction_belong_together(x64):
 
 @partial(jax.jit, static_argnums=(0, 3))
 def incremental_by_hand(model, params, batch, optimizer, carry, eta, n, momentum=0.0):
-    x, y = batch
-
     def sweep(_, moved):
         beliefs, speed, params, carry = moved
-        slopes = jax.grad(lambda v, p: oracle.energy(model, p, x, y, sum_squares, v), (0, 1))(beliefs, params)
+        slopes = jax.grad(lambda v, p: energy_at(model, p, batch, v), (0, 1))(beliefs, params)
         speed = [momentum * s + g for s, g in zip(speed, slopes[0], strict=True)]
         beliefs = [v - eta * s for v, s in zip(beliefs, speed, strict=True)]
         updates, carry = optimizer.update(slopes[1], carry, params)
         return beliefs, speed, optax.apply_updates(params, updates), carry
 
-    beliefs = oracle.activities(model, params, x)[:-1]
+    beliefs = climb(model, params, batch[0])[:-1]
     return jax.lax.fori_loop(0, n, sweep, (beliefs, [0 * v for v in beliefs], params, carry))[2:]
 
 
-@pytest.mark.parametrize(("name", "momentum"), [("tanh", 0.0), ("tanh", 0.5), ("cnn", 0.0), ("residual", 0.0)])
+@pytest.mark.parametrize(("name", "momentum"), [("tanh", 0.5), ("cnn", 0.0)])
 def test_incremental_gradients_are_the_way_the_parameters_went(name, momentum, x64):
     model, shape = MODELS[name]
     params, batch = problem(model, shape)
@@ -377,11 +377,10 @@ def test_no_incremental_step_is_made_of_rounding():
 
 def test_eta_may_be_a_schedule_over_the_sweeps(x64):
     model, shape = MODELS["tanh"]
-    params, (x, y) = problem(model, shape)
+    params, batch = problem(model, shape)
     schedule = optax.exponential_decay(0.3, 1, 0.8)
-    true = oracle.strict(model, params, x, y, sum_squares, [float(schedule(t)) for t in range(9)])
-    close(gradients(model, params, (x, y), eta=schedule, n=9), true)
-    close(gradients(model, params, (x, y), eta="exponential_decay(0.3, 1, 0.8)", n=9), true)
+    true = jax.jit(lambda p: definition(PCConfig(eta=schedule, n=9), sum_squares, model, p, (), batch))(params)
+    close(gradients(model, params, batch, eta=schedule, n=9), true)
 
 
 def test_a_corrector_replaces_the_plain_step(x64):
@@ -449,11 +448,10 @@ def test_the_energy_trace_falls_and_costs_nothing_when_off(x64):
 
 def test_the_energy_trace_ends_at_the_energy_of_the_final_beliefs(x64):
     model, shape = MODELS["max pooling"]
-    params, (x, y) = problem(model, shape)
-    found = estimate(model, params, (x, y), n=3, energy_trace=True, keep_activities=True)
-    final = oracle.energy(model, params, x, y, sum_squares, found.aux["beliefs"])
-    np.testing.assert_allclose(found.aux["energy"][-1], final)
-    assert estimate(model, params, (x, y), n=1, energy_trace=True).aux["energy"].shape == (2,)
+    params, batch = problem(model, shape)
+    found = estimate(model, params, batch, n=3, energy_trace=True, keep_activities=True)
+    np.testing.assert_allclose(found.aux["energy"][-1], energy_at(model, params, batch, found.aux["beliefs"]))
+    assert estimate(model, params, batch, n=1, energy_trace=True).aux["energy"].shape == (2,)
 
 
 @pytest.mark.parametrize("light_cone", [True, False])
@@ -683,16 +681,14 @@ def fits(layers):
     eta=st.floats(0.05, 0.5),
     seed=st.integers(0, 9),
 )
-def test_any_stack_of_layers_without_jit_is_descent_and_recursion(layers, batch, n, eta, seed):
+def test_any_stack_of_layers_without_jit_is_its_definition(layers, batch, n, eta, seed):
     with jax.enable_x64(True):
         model = Layered(layers)
-        params, (x, y) = problem(model, (4,), batch, seed)
-        for mode, true in (
-            ("strict", oracle.strict(model, params, x, y, sum_squares, [eta] * n)),
-            ("fixed_pred", oracle.fixed_prediction(model, params, x, y, sum_squares, eta, n)),
-        ):
+        params, batch = problem(model, (4,), batch, seed)
+        for mode in ("strict", "fixed_pred"):
             rule = build(PCConfig(mode=mode, n=n, eta=eta).model_copy(update={"stable": False}), loss=sum_squares)
-            close(rule.estimate(model, params, (), (x, y))[0].grads, true, rtol=1e-7)
+            true = defined(model, params, batch, mode, eta, n)
+            close(rule.estimate(model, params, (), batch)[0].grads, true, rtol=1e-7)
 
 
 @settings(max_examples=3, deadline=None)

@@ -17,6 +17,7 @@ bp = Plugin(
         config=BackpropConfig,
         needs="callable",
         claims=("exact",),
+        definition="neurai_algorithms.backprop.equations:definition",
         offers={"BP": "neurai_algorithms.backprop.api:BP"},
         references=(
             Reference(

@@ -202,6 +202,7 @@ bipc = Plugin(
         needs="layered",
         claims=("local", "generative"),
         relaxes=Relaxes(trace="energy_trace", steps="n", size="eta"),
+        definition="neurai_algorithms.bidirectional.equations:definition",
         defaults={
             "loss": "sum_squared_error",
             "model": "mlp:128,64,tanh",

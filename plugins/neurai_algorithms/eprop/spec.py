@@ -26,6 +26,7 @@ eprop = Plugin(
         config=EPropConfig,
         needs="callable",
         claims=("local", "spiking"),
+        definition="neurai_algorithms.eprop.equations:definition",
         offers={"EProp": "neurai_algorithms.eprop.api:EProp"},
         references=(
             Reference(

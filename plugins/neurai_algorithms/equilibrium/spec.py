@@ -149,6 +149,7 @@ ep = Plugin(
         needs="network",
         claims=("local", "order_in_beta"),
         relaxes=Relaxes(trace="trace", steps="n_relax", size="dt"),
+        definition="neurai_algorithms.equilibrium.equations:definition",
         offers={
             "EP": "neurai_algorithms.equilibrium.api:EP",
             "EPMode": "neurai_algorithms.equilibrium.spec:EPMode",

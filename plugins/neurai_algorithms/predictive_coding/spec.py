@@ -179,6 +179,7 @@ pc = Plugin(
         needs="network",
         claims=("local", "stateful"),
         relaxes=Relaxes(trace="energy_trace", steps="n", size="eta"),
+        definition="neurai_algorithms.predictive_coding.equations:definition",
         offers={
             "PC": "neurai_algorithms.predictive_coding.api:PC",
             "PCMode": "neurai_algorithms.predictive_coding.spec:PCMode",

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from neurai_feedback_alignment import direct_feedback_alignment, feedback_alignment
+from neurai_feedback_alignment.equations import definition
 
 import neurai_core as neurai
 from neurai_core.errors import ModelError, SettingsError
@@ -68,6 +69,14 @@ def test_feedback_through_the_true_weights_is_back_propagation(float64, make) ->
     rule = neurai.algorithm("feedback-alignment")
     estimate, _ = rule.estimate(model, params, State((), own=params), batch)
     assert_close(estimate.grads, back_propagation(model, params, batch))
+
+
+def test_it_is_its_definition(float64) -> None:
+    model, params, batch = mlp()
+    rule = neurai.algorithm("feedback-alignment")
+    state = rule.init(model, params, key=jax.random.key(3))
+    estimate, _ = rule.estimate(model, params, state, batch)
+    assert_close(estimate.grads, definition(None, loss_function("cross_entropy"), model, params, state, batch))
 
 
 def test_direct_feedback_through_the_true_weights_of_a_linear_network_is_back_propagation(float64) -> None:

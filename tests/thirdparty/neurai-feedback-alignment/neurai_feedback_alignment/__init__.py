@@ -62,6 +62,7 @@ feedback_alignment = Plugin(
         config=FeedbackAlignmentConfig,
         needs="network",
         claims=("stateful",),
+        definition="neurai_feedback_alignment.equations:definition",
         references=(LILLICRAP_2016,),
     ),
     "neurai_feedback_alignment.rules:build_feedback_alignment",
