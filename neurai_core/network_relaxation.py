@@ -29,8 +29,9 @@ class Relaxed(NamedTuple):
             ended, the share at the end is repeated.
         steps: number of steps taken, an int32 scalar.
         change: root mean square change per element of the last step; nan where ``tol`` is 0.
-        dead: of every activity that is free in part or whole, the share of entries that are equal in all examples at
-            the end: a latent that nothing moves, or a rectified unit that never opens.
+        dead: of every activity that is free in part or whole, the share of its free entries that are equal in all
+            examples at the end: a latent that nothing moves, or a rectified unit that never opens. The examples are
+            taken to lie along the first axis, after those of loops; of a single example everything is equal.
     """
 
     activities: dict[str, jax.Array]
@@ -83,8 +84,9 @@ def relax(
             given.
 
     Raises:
-        DataError: a start or a mask of a name or shape that the network does not have, or everything is held.
-        SettingsError: n is no whole number.
+        DataError: a start or a mask of a name or shape that the network does not have, or everything is held; ``start``
+            or ``held`` is no dictionary.
+        SettingsError: n is no whole number, eta or the corrector is of another type, or tol is negative.
 
     Example:
         >>> from neurai_core.network import activity, network_of
@@ -99,9 +101,10 @@ def relax(
     """
     energy = NetworkEnergy() if energy is None else energy
     n = _checked_steps(n)
-    activities, counts = _start(network, params, x, start or {})
+    _check_mover(eta, corrector, tol)
+    activities, counts = _start(network, params, x, {} if start is None else start)
     energy.check(counts)
-    masks = _masks(held or {}, activities)
+    masks = _masks({} if held is None else held, activities)
     free = {name: value for name, value in activities.items() if masks.get(name) is not True}
     fixed = {name: value for name, value in activities.items() if name not in free}
     mover = optax.with_extra_args_support(optax.sgd(eta) if corrector is None else corrector)
@@ -124,7 +127,9 @@ def relax(
     last = shares(ended.state.free)[1]
     rest = jnp.arange(n + 1) >= ended.steps
     trace = jax.tree.map(lambda all, one: jnp.where(rest, one, all), ended.state.trace, last)
-    relaxed = Relaxed({**activities, **ended.state.free}, trace, ended.steps, ended.change, _dead(ended.state.free))
+    relaxed = Relaxed(
+        {**activities, **ended.state.free}, trace, ended.steps, ended.change, _dead(network, ended.state.free, masks)
+    )
     if key is not None:
         return relaxed
     total = sum(trace.values(), start=jnp.zeros(n + 1))
@@ -132,9 +137,17 @@ def relax(
     return Relaxed(*watched_descent(climb, total[0], relaxed))
 
 
-def _dead(free: Activities) -> dict[str, Scalar]:
-    """The share of entries that are equal in all examples."""
-    return {name: jnp.mean(jnp.all(value == value[:1], axis=0), dtype=float) for name, value in free.items()}
+def _dead(network: Network, free: Activities, masks: Mapping[str, Any]) -> dict[str, Scalar]:
+    """The share of entries that are equal in all examples, among those that are free in any."""
+
+    def share(name: str, value: jax.Array) -> Scalar:
+        batch = network.loops[name]
+        first = value[(slice(None),) * batch + (slice(1),)]
+        equal = jnp.all(value == first, batch)
+        held = jnp.broadcast_to(masks.get(name, False), value.shape)
+        return jnp.mean(equal, dtype=float, where=~jnp.all(held, batch))
+
+    return {name: share(name, value) for name, value in free.items()}
 
 
 class _State(NamedTuple):
@@ -147,6 +160,7 @@ class _State(NamedTuple):
 
 def _start(network: Network, params: PyTree, x: PyTree, start: Activities) -> tuple[Activities, dict[str, int]]:
     """All activities where they start, in float32 at least, and how often each is predicted."""
+    _check_by_name("start", start, "start={'y': targets}")
     start = {name: jnp.asarray(value) for name, value in start.items()}
     for name, value in start.items():
         if not jnp.issubdtype(value.dtype, jnp.floating):
@@ -165,6 +179,7 @@ def _masks(held: Mapping[str, Any], activities: Activities) -> dict[str, Any]:
     Raises:
         DataError: a mask does not fit, or nothing is free.
     """
+    _check_by_name("held", held, "held={'y': True}")
     check_names(held, activities, "The masks of `held`")
     masks = {name: _mask(name, mask, activities[name]) for name, mask in held.items()}
     if all(masks.get(name) is True for name in activities):
@@ -203,6 +218,30 @@ def _checked_steps(n: Any) -> int:
     return steps
 
 
+def _check_mover(eta: Any, corrector: Any, tol: Any) -> None:
+    if isinstance(eta, str):
+        raise SettingsError(
+            f"eta={eta!r} is text, expected a number or a schedule such as optax.cosine_decay_schedule."
+        )
+    if corrector is not None and not hasattr(corrector, "update"):
+        raise SettingsError(f"corrector={corrector!r}, expected an optax transformation such as optax.adam(0.05).")
+    _check_at_least_zero(tol=tol)
+
+
+def _check_at_least_zero(**settings: Any) -> None:
+    """Numbers only: what is traced, or a schedule, is not looked at."""
+    for name, value in settings.items():
+        if isinstance(value, int | float) and not value >= 0:
+            raise SettingsError(f"{name}={value}, expected a number, 0 or more.")
+
+
+def _check_by_name(what: str, given: Any, example: str) -> None:
+    if not isinstance(given, Mapping):
+        raise DataError(
+            f"`{what}` is a {type(given).__name__}, expected a dictionary by name.", hint=f"For instance {example}."
+        )
+
+
 # ---------------------------------------------------------------------------- sampling
 
 
@@ -225,6 +264,7 @@ def langevin(eta: Any, temperature: Any = 1.0) -> optax.GradientTransformationEx
         temperature: a number or an optax schedule; 0 is plain descent.
 
     Raises:
+        SettingsError: eta or the temperature is negative.
         UsageError: on use, no key is given.
 
     Example:
@@ -235,6 +275,8 @@ def langevin(eta: Any, temperature: Any = 1.0) -> optax.GradientTransformationEx
         >>> round(float(samples.var()), 1)
         1.1
     """
+
+    _check_at_least_zero(eta=eta, temperature=temperature)
 
     def at(value: Any, steps: Scalar) -> Any:
         return value(steps) if callable(value) else value

@@ -17,7 +17,7 @@ _FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 _LARGEST = 2**32  # of whole numbers: what sizes, counts and seeds of JAX can be
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Target = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")]
+Target = Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+(\.\w+)*$")]
 
 
 class Config(BaseModel):

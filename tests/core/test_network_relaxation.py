@@ -87,6 +87,41 @@ def test_latents_that_nothing_moves_are_reported() -> None:
     assert dead == [{"z": 1.0}, {"z": 0.0}]
 
 
+def test_what_is_dead_is_seen_over_examples_and_free_entries() -> None:
+    def scanned(w: Any, x: jax.Array) -> jax.Array:
+        return jax.lax.scan(lambda x, w: (activity(x * w, "h"), None), x, w)[0]
+
+    alike, w = jnp.ones((5, 4)), jnp.arange(1.0, 4.0)
+    network = network_of(scanned, w, alike)
+    assert relax(network, w, alike, n=1).dead == {"h": 1.0}  # layers differ, examples do not
+    known = jnp.arange(4) < 3
+    x = jnp.where(known, alike, normal(0, 5, 4))
+    network = network_of(lambda w, x: activity(x * w, "x"), 1.0, x)
+    assert relax(network, 1.0, x, held={"x": known}, n=1).dead == {"x": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eta": "linear(1)"}, "eta='linear\\(1\\)' is text, expected a number or a schedule"),
+        ({"corrector": "adam(0.1)"}, "corrector='adam\\(0.1\\)', expected an optax transformation"),
+        ({"tol": -1.0}, "tol=-1.0, expected a number, 0 or more"),
+        ({"held": ["h1"]}, "`held` is a list, expected a dictionary by name"),
+        ({"start": 0.0}, "`start` is a float, expected a dictionary by name"),
+    ],
+)
+def test_wrong_settings_of_a_relaxation_are_one_sentence(settings: Any, message: str, batch: Any) -> None:
+    params, x, _ = batch
+    with pytest.raises(UsageError, match=message):
+        relax(network_of(mlp, params, x), params, x, **settings)
+
+
+@pytest.mark.parametrize("settings", [{"eta": -0.1}, {"eta": 0.1, "temperature": -1.0}])
+def test_langevin_refuses_what_has_no_root(settings: Any) -> None:
+    with pytest.raises(SettingsError, match="expected a number, 0 or more"):
+        langevin(**settings)
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_relaxation_that_runs_away_warns(compiled: bool) -> None:
     network = network_of(lambda w, x: activity(activity(x * w, "h") * w, "y"), 3.0, jnp.ones((4, 1)))

@@ -75,6 +75,8 @@ def test_specs_are_frozen(spec: PluginSpec) -> None:
         {"config": int},
         {"offers": {"BP": "no_colon"}},
         {"definition": "no_colon"},
+        {"definition": "package..equations:bp"},
+        {"definition": ".equations:bp"},
         {"kind": "surrogate"},
     ],
 )

@@ -40,9 +40,10 @@ MODES = (
 
 
 def named_mlp(params, x):
+    """Names in the reverse order of the alphabet, in which JAX sorts dictionaries."""
     for index, layer in enumerate(params):
         x = x @ layer["w"] + layer["b"]
-        x = neurai.activity(x if index == len(params) - 1 else jnp.tanh(x), f"v{index + 1}")
+        x = neurai.activity(x if index == len(params) - 1 else jnp.tanh(x), f"v{9 - index}")
     return x
 
 
@@ -334,6 +335,10 @@ def test_activities_that_no_error_reaches_are_counted(mode):
         found = estimate(model, params, batch, mode=mode, n=3)
     assert [bool(jnp.any(grad)) for grad in found.grads] == [False, False, True, True, True]
     assert all(bool(jnp.any(grad)) for grad in estimate(model, params, batch, mode=mode, n=5).grads)
+    rule = neurai.algorithm("pc", loss="cross_entropy", mode=mode, n=1)
+    state = rule.init(model, params, key=jax.random.key(0))
+    with pytest.warns(ShortRelaxation, match=r"no error to 4 of 4 activities, among them 'h0'.* It takes n=5"):
+        jax.eval_shape(lambda params: rule.estimate(model, params, state, batch)[0], params)
 
 
 def attention(x):

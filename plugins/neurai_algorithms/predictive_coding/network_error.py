@@ -18,7 +18,7 @@ import jax
 
 from neurai_algorithms.differences import widened
 from neurai_algorithms.predictive_coding.network_strict import mover
-from neurai_algorithms.predictive_coding.network_task import Errors, NetworkTask, errors_of, listed
+from neurai_algorithms.predictive_coding.network_task import Errors, NetworkTask, errors_of
 from neurai_algorithms.predictive_coding.task import Found
 from neurai_algorithms.stable_step import step_scale
 from neurai_core.arrays import PyTree, Scalar
@@ -54,7 +54,7 @@ def error_coordinates(task: NetworkTask) -> Found:
         grads=task.gradients(activities, found, top_error),
         outputs=outputs,
         states=model_state,
-        errors=listed(found, top_error),
+        errors=task.listed(found, top_error),
         beliefs=activities,
         steps=relaxed.steps,
         energy=relaxed.trace if config.energy_trace else None,

@@ -44,7 +44,8 @@ def incremental_on_network(task: NetworkTask, carry: PyTree) -> tuple[Found, PyT
             around = [moved[one] for one in (name, *first[name].activities)]
             around += [learned[one] for one in first[name].parameters]
             found[name] = (masked(error, reduce(jnp.logical_or, around)), *more)
-        return [e for ones in found.values() for e in ones], widened(top)
+        *hidden, top = task.listed(found, widened(top))
+        return hidden, top
 
     curvature = feedforward_curvature(task, outputs)
     return together(task, errors, Moving(start, task.params, carry), curvature, outputs, model_state)

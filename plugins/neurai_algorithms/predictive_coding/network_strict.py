@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from neurai_algorithms.differences import add, like, widened, zeros
 from neurai_algorithms.optax_texts import made
-from neurai_algorithms.predictive_coding.network_task import Errors, NetworkTask, errors_around, errors_of, listed
+from neurai_algorithms.predictive_coding.network_task import Errors, NetworkTask, errors_around, errors_of
 from neurai_algorithms.predictive_coding.spec import PCConfig
 from neurai_algorithms.predictive_coding.task import Found, endless
 from neurai_algorithms.stable_step import Moves, first_moves, limited_steps, secant_steps, step_scale
@@ -66,7 +66,7 @@ def strict_on_network(task: NetworkTask) -> Found:
         grads=task.gradients(activities, errors, top_error),
         outputs=outputs,
         states=model_state,
-        errors=listed(errors, top_error),
+        errors=task.listed(errors, top_error),
         beliefs=activities,
         steps=relaxed.steps + 1,
         energy=trace,

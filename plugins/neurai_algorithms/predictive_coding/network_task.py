@@ -102,13 +102,21 @@ class NetworkTask(NamedTuple):
         energy, at = energy_of(few)
         return curvature_of(jax.grad(energy), at, rows, reverse=reverse)
 
+    def listed(self, errors: Errors, top_error: PyTree) -> tuple[PyTree, ...]:
+        """The errors of all predictions in order of computation, that of the outputs last.
+
+        A dictionary that went through a transformation of JAX has its names in the order of the alphabet.
+        """
+        return (*(e for name in self.network.names for e in errors[name]), top_error)
+
     def unreached(self, sweeps: int) -> tuple[str, ...]:
         """The activities at which no error has arrived after some sweeps; none where an activity lies in a loop."""
         if sweeps >= len(self.network.names) or any(self.network.loops.values()):
             return ()
         facts = self.network.facts((self.params, self.model_state), self.x)
         outputs, _ = self.network.outputs_from((self.params, self.model_state), self.x)
-        reached = {name for one in jax.tree.leaves(outputs, is_leaf=_is_source) for name in one.activities}
+        below = jax.tree.leaves(outputs, is_leaf=_is_source) if sweeps > 0 else ()
+        reached = {name for one in below for name in one.activities}
         reached |= {fact.name for fact in facts if len(fact.predictions) > 1}
         for _ in range(sweeps - 1):
             feeling = [one.activities for fact in facts if fact.name in reached for one in fact.predictions]
@@ -193,11 +201,6 @@ def errors_of(predictions: Mapping[str, Sequence[PyTree]], activities: Activitie
         name: tuple(subtract(widened(mu), widened(activities[name])) for mu in found)
         for name, found in predictions.items()
     }
-
-
-def listed(errors: Errors, top_error: PyTree) -> tuple[PyTree, ...]:
-    """The errors of all predictions in order, that of the outputs last."""
-    return (*(e for found in errors.values() for e in found), top_error)
 
 
 def network_task(
