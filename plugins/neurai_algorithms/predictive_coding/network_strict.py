@@ -116,7 +116,7 @@ def _moves(
     """``(begin, move, scale)``: how distances move, and carry -> the smallest factor on a documented step."""
     config = task.config
     if curvature is not None and task.steps_are_watched:
-        return *_watching_mover(config, curvature), lambda moves: moves.scale
+        return *_watching_mover(config, curvature, task.network.names), lambda moves: moves.scale
     return *mover(config, curvature), lambda _: step_scale(config.eta, config.n, curvature)
 
 
@@ -149,15 +149,13 @@ def mover(config: PCConfig, curvature: Scalar | None) -> tuple[Callable[..., PyT
 
 
 def _watching_mover(
-    config: PCConfig, curvature: Scalar
+    config: PCConfig, curvature: Scalar, names: tuple[str, ...]
 ) -> tuple[Callable[[Deltas], Moves], Callable[..., tuple[Deltas, Moves]]]:
     """As `mover`, with steps for every example and activity from what each move shows."""
     eta = limited_steps(config.eta, None)
-    names: list[str] = []
 
     def begin(at: Deltas) -> Moves:
-        names[:] = at
-        return first_moves(curvature, tuple(map(zeros, at.values())))
+        return first_moves(curvature, tuple(zeros(at[name]) for name in names))
 
     def move(t: Any, at: Deltas, uphill: Deltas, moves: Moves, origin: Any = None) -> tuple[Deltas, Moves]:
         downhill = tuple(-uphill[name] if name in uphill else None for name in names)
