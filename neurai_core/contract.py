@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree, shape_text
 from neurai_core.discovery import Entry
-from neurai_core.errors import NeurAIError, PluginError
+from neurai_core.errors import ModelError, NeurAIError, PluginError
 from neurai_core.layered import check_forward, forward
 from neurai_core.rising import unwatched, watched
 from neurai_core.rule import Estimate, State, check_objective, model_state_of, objective
@@ -175,6 +175,7 @@ class _Checked:
         self, error: BaseException, model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
     ) -> None:
         x, y = batch
+        _check_params(params)
         outputs = _check_model(error, model, params, x, state, key=key, train=True)
         self.check_score(outputs, y)
 
@@ -265,6 +266,7 @@ def _check_model_and_score(checked: _Checked, model: Any, params: PyTree, state:
 def _check_grads(checked: _Checked, grads: PyTree, params: PyTree) -> None:
     if _form(grads) == _form(params):
         return
+    _check_params(params)
     got, expected = _text(grads), _text(params)
     if _form(grads)[0] == _form(params)[0]:
         pairs = zip(jax.tree_util.tree_leaves_with_path(grads), jax.tree.leaves(params), strict=True)
@@ -274,6 +276,16 @@ def _check_grads(checked: _Checked, grads: PyTree, params: PyTree) -> None:
     checked.refuse(
         f"grads = {got}", f"{expected} as in params", "Gradients have the structure, shapes and dtypes of params."
     )
+
+
+def _check_params(params: PyTree) -> None:
+    """Raise a ModelError where a parameter is of a type that has no derivative: gradients of it fit no rule."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            raise ModelError(
+                f"params{jax.tree_util.keystr(path)} is {_text(leaf)}, which has no gradient; parameters are floats.",
+                hint="Convert it, param.astype(jnp.float32), or keep it out of params: in the model, or in its state.",
+            )
 
 
 def _check_leaves(checked: _Checked, tree: PyTree, where: str) -> None:

@@ -20,6 +20,8 @@ RisingEnergy(RuntimeWarning)            .change; a warning, not an error
 
 from __future__ import annotations
 
+import math
+
 
 class NeurAIError(Exception):
     """Base of every error of NeurAI.
@@ -116,18 +118,27 @@ class RisingEnergy(RuntimeWarning):
     """The energy rose while activities relaxed, and what was relaxed means nothing.
 
     Args:
-        change: by how much; NaN or infinite where the relaxation ran away. Not in the text, because Python gives a
-            text once per line of code.
+        change: by how much; NaN or infinite where the relaxation ran away, or where it was given numbers that are not
+            finite. Not in the text, because Python gives a text once per line of code.
 
     >>> RisingEnergy(0.5).change
     0.5
     """
 
     def __init__(self, change: float) -> None:
+        if math.isfinite(change):
+            what = (
+                'The energy rises while relaxing (aux["energy_change"] of a rule): the steps are too large for these '
+                "weights, and the gradients mean nothing."
+            )
+        else:
+            what = (
+                'The energy is not finite (aux["energy_change"] of a rule), and the gradients mean nothing: the '
+                "inputs, targets or parameters hold NaN or infinity, or the steps are too large for these weights."
+            )
         super().__init__(
-            'The energy rises while relaxing (aux["energy_change"] of a rule): the steps are too large for these '
-            "weights, and the gradients mean nothing. Take smaller steps and more of them, by eta or dt and n; "
-            "stable=True, where a rule has it, takes smaller ones by itself. A lower learning rate keeps weights small."
+            f"{what} Take smaller steps and more of them, by eta or dt and n; stable=True, where a rule has it, takes "
+            "smaller ones by itself. A lower learning rate keeps weights small."
         )
         self.change = change
 

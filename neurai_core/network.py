@@ -134,7 +134,7 @@ class Network:
             ``(outputs, predictions)``: what the function computes for each activity, as many as the name occurs.
 
         Raises:
-            DataError: an activity of a name or shape that the network does not have.
+            DataError: an activity of a name or shape that the network does not have, or one that is no float.
         """
         program, arguments = self._read(params, x)
         places = list(named_values(program))
@@ -360,6 +360,12 @@ def check_names(given: Iterable[str], known: Collection[str], what: str) -> None
 def _check_given(activities: Activities, shapes: Mapping[str, Shape]) -> None:
     check_names(activities, shapes, "The activities given")
     for name, value in activities.items():
+        dtype = jnp.result_type(value)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise DataError(
+                f"The activity {name!r} was given as {dtype}, expected floats.",
+                hint="For labels: jax.nn.one_hot(labels, classes).",
+            )
         if jnp.shape(value) != shapes[name]:
             raise DataError(f"The activity {name!r} was given with shape {jnp.shape(value)}, expected {shapes[name]}.")
 

@@ -51,7 +51,7 @@ def relax(
     energy: NetworkEnergy | None = None,
     corrector: optax.GradientTransformation | None = None,
     key: jax.Array | None = None,
-    eta: Any = 0.1,
+    eta: Any = None,
     n: int = 20,
     tol: Any = 0.0,
 ) -> Relaxed:
@@ -70,7 +70,8 @@ def relax(
         corrector: an optax transformation in place of plain descent, such as ``optax.adam(0.05)`` or `langevin`. It
             is handed the activities, and a key for each step as ``key``.
         key: PRNG key, for a corrector that draws.
-        eta: step of plain descent, a number or an optax schedule over the steps; a corrector has its own.
+        eta: step of plain descent, a number or an optax schedule over the steps; 0.1 where None. A corrector has its
+            own.
         n: number of steps.
         tol: stop once the root mean square change per element is below this; 0 takes all steps, and only then can the
             relaxation be differentiated in reverse.
@@ -86,7 +87,8 @@ def relax(
     Raises:
         DataError: a start or a mask of a name or shape that the network does not have, or everything is held; ``start``
             or ``held`` is no dictionary.
-        SettingsError: n is no whole number, eta or the corrector is of another type, or tol is negative.
+        SettingsError: n is no whole number, eta or the corrector is of another type or both are given, or tol is
+            negative.
 
     Example:
         >>> from neurai_core.network import activity, network_of
@@ -107,7 +109,7 @@ def relax(
     masks = _masks({} if held is None else held, activities)
     free = {name: value for name, value in activities.items() if masks.get(name) is not True}
     fixed = {name: value for name, value in activities.items() if name not in free}
-    mover = optax.with_extra_args_support(optax.sgd(eta) if corrector is None else corrector)
+    mover = optax.with_extra_args_support(optax.sgd(0.1 if eta is None else eta) if corrector is None else corrector)
 
     def shares(free: Activities) -> tuple[Scalar, dict[str, Scalar]]:
         everything = {**fixed, **free}
@@ -162,12 +164,6 @@ def _start(network: Network, params: PyTree, x: PyTree, start: Activities) -> tu
     """All activities where they start, in float32 at least, and how often each is predicted."""
     _check_by_name("start", start, "start={'y': targets}")
     start = {name: jnp.asarray(value) for name, value in start.items()}
-    for name, value in start.items():
-        if not jnp.issubdtype(value.dtype, jnp.floating):
-            raise DataError(
-                f"The activity {name!r} was given as {value.dtype}, expected floats.",
-                hint="For labels: jax.nn.one_hot(labels, classes).",
-            )
     _, predictions = network(params, x, start)
     begun = {name: start.get(name, found[0]).astype(wide_float(found[0].dtype)) for name, found in predictions.items()}
     return begun, {name: len(found) for name, found in predictions.items()}
@@ -225,6 +221,11 @@ def _check_mover(eta: Any, corrector: Any, tol: Any) -> None:
         )
     if corrector is not None and not hasattr(corrector, "update"):
         raise SettingsError(f"corrector={corrector!r}, expected an optax transformation such as optax.adam(0.05).")
+    if corrector is not None and eta is not None:
+        raise SettingsError(
+            f"eta={eta!r} is the step of plain descent, and a corrector has its own: only one of them can be given.",
+            "For instance corrector=optax.adam(0.05) or corrector=neurai.langevin(0.01), without eta.",
+        )
     _check_at_least_zero(tol=tol)
 
 

@@ -14,9 +14,10 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from neurai_core.arrays import Scalar, wide_float
-from neurai_core.errors import DataError
+from neurai_core.errors import DataError, SettingsError
 from neurai_core.naming import did_you_mean
 
 Term: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
@@ -29,11 +30,17 @@ class Squared:
     Attributes:
         precision: inverse variance, a number or an array that broadcasts against the activity.
 
+    Raises:
+        SettingsError: the precision is not 0 or more.
+
     >>> float(Squared(precision=4.0)(jnp.asarray(1.0), jnp.asarray(3.0)))
     8.0
     """
 
     precision: Any = 1.0
+
+    def __post_init__(self) -> None:
+        _check_at_least_zero("Squared", precision=self.precision)
 
     def __call__(self, prediction: jax.Array, activity: jax.Array) -> jax.Array:
         """The cost of every entry."""
@@ -47,11 +54,17 @@ class Laplace:
     Attributes:
         scale: mean absolute deviation, a number or an array that broadcasts against the activity.
 
+    Raises:
+        SettingsError: the scale is not above 0.
+
     >>> float(Laplace(scale=0.5)(jnp.asarray(1.0), jnp.asarray(3.0)))
     4.0
     """
 
     scale: Any = 1.0
+
+    def __post_init__(self) -> None:
+        _check_above_zero("Laplace", scale=self.scale)
 
     def __call__(self, prediction: jax.Array, activity: jax.Array) -> jax.Array:
         """The cost of every entry."""
@@ -65,11 +78,17 @@ class Cauchy:
     Attributes:
         scale: half width at half maximum, a number or an array that broadcasts against the activity.
 
+    Raises:
+        SettingsError: the scale is not above 0.
+
     >>> round(float(Cauchy(scale=2.0)(jnp.asarray(1.0), jnp.asarray(3.0))), 4)
     0.6931
     """
 
     scale: Any = 1.0
+
+    def __post_init__(self) -> None:
+        _check_above_zero("Cauchy", scale=self.scale)
 
     def __call__(self, prediction: jax.Array, activity: jax.Array) -> jax.Array:
         """The cost of every entry."""
@@ -160,6 +179,7 @@ class NetworkEnergy:
 
         Raises:
             DataError: a term or weight for a name that is none, or not one weight for each prediction.
+            SettingsError: a weight while relaxing is below 0, so that the energy has no minimum.
         """
         for name in (*self.terms, *self.weights, *self.learning):
             if name not in counts:
@@ -174,6 +194,9 @@ class NetworkEnergy:
                     f"The energy has {len(weight)} weights for {name!r}, which is predicted {counts[name]} times.",
                     hint="Give one number for all of its predictions, or one for each.",
                 )
+        for name, weight in self.weights.items():
+            for one in _weights(weight, 1):
+                _check_at_least_zero("The energy", **{f"weights[{name!r}]": one})
 
 
 def _weights(weight: Any, count: int) -> Sequence[Any]:
@@ -183,3 +206,20 @@ def _weights(weight: Any, count: int) -> Sequence[Any]:
 def _is_zero(weight: Any) -> bool:
     """A traced weight is no zero: its term stays."""
     return isinstance(weight, int | float) and weight == 0
+
+
+def _check_at_least_zero(what: str, **numbers: Any) -> None:
+    for name, number in numbers.items():
+        if not _all(number, lambda value: value >= 0):
+            raise SettingsError(f"{what}: {name}={number}, expected numbers, 0 or more.")
+
+
+def _check_above_zero(what: str, **numbers: Any) -> None:
+    for name, number in numbers.items():
+        if not _all(number, lambda value: value > 0):
+            raise SettingsError(f"{what}: {name}={number}, expected numbers above 0.")
+
+
+def _all(number: Any, holds: Callable[[Any], Any]) -> bool:
+    """Whether it holds for all of these numbers; what is traced is not looked at."""
+    return isinstance(number, jax.core.Tracer) or bool(np.all(holds(np.asarray(number))))

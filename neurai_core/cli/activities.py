@@ -14,6 +14,7 @@ from neurai_core.cli.options import (
     DataFlag,
     JsonFlag,
     ModelFlag,
+    SetFlags,
     StepsFlag,
     SurrogateFlag,
 )
@@ -34,6 +35,7 @@ def activities(
     data: DataFlag = None,
     surrogate: SurrogateFlag = None,
     steps: StepsFlag = None,
+    sets: SetFlags = None,
     config: ConfigFlag = None,
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the graph as well: .png, .svg or .pdf.")
@@ -47,7 +49,7 @@ def activities(
     """
     network_rule = RunSettings.model_fields["rule"].default  # what is listed is what such a rule sees
     given = {"model": model, "activities": activities, "data": data, "surrogate": surrogate, "steps": steps}
-    chosen = choose(given | {"rule": network_rule}, (), None if config is None else Path(config), os.environ)
+    chosen = choose(given | {"rule": network_rule}, sets or (), None if config is None else Path(config), os.environ)
 
     found, settings = _listed(chosen), chosen.settings
     if picture is not None:

@@ -203,6 +203,11 @@ def test_the_run_in_a_file_is_listed_whatever_its_rule(neurai: Run, tmp_path: Pa
     assert [one["name"] for one in found["activities"]] == ["layers.0"]
 
 
+def test_settings_of_the_data_are_taken(neurai: Run) -> None:
+    ended = neurai("activities", "--data", "spiking-digits", "--set", "data.widow=1.4")
+    assert ended.code == 2 and "widow" in ended.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -269,6 +269,8 @@ def test_another_batch_is_another_trace_of_the_same_network() -> None:
     assert network(params, X[:3], {"h1": jnp.ones((3, 7))})[0].shape == (3, 3)
     with pytest.raises(DataError, match=r"'h1' was given with shape \(4, 7\), expected \(3, 7\)"):
         network(params, X[:3], {"h1": jnp.ones((4, 7))})
+    with pytest.raises(DataError, match=r"'h1' was given as int64, expected floats"):
+        network(params, X[:3], {"h1": np.ones((3, 7), int)})
 
 
 def test_a_batch_is_traced_once() -> None:

@@ -404,9 +404,32 @@ def test_activities_of_half_precision_networks_relax_in_float32() -> None:
         ({"n": 2.5}, SettingsError, "n=2.5, expected a whole number"),
         ({"energy": NetworkEnergy({"h4": terms.Laplace()})}, DataError, "term or weight for 'h4'.* Did you mean"),
         ({"energy": NetworkEnergy(weights={"y": (1, 2)})}, DataError, "2 weights for 'y', which is predicted 1 times"),
+        ({"energy": NetworkEnergy(weights={"y": -1.0})}, SettingsError, r"weights\['y'\]=-1.0, expected numbers, 0 or"),
+        ({"eta": 0.2, "corrector": optax.adam(0.1)}, SettingsError, "eta=0.2 is the step of plain descent, and a corr"),
     ],
 )
 def test_bad_input_is_one_clear_error(batch: Any, settings: Any, error: Any, message: str) -> None:
     params, x, _ = batch
     with pytest.raises(error, match=message):
         relax(network_of(mlp, params, x), params, x, **settings)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: terms.Squared(-1.0), "Squared: precision=-1.0, expected numbers, 0 or more"),
+        (lambda: terms.Squared(np.array([1.0, np.nan])), "Squared: precision=.*expected numbers, 0 or more"),
+        (lambda: terms.Laplace(0.0), "Laplace: scale=0.0, expected numbers above 0"),
+        (lambda: terms.Cauchy(jnp.array([1.0, 0.0])), "Cauchy: scale=.*expected numbers above 0"),
+    ],
+)
+def test_a_term_without_a_density_is_refused(make: Any, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        make()
+
+
+def test_scales_may_be_learned() -> None:
+    def cost(scale: jax.Array) -> jax.Array:
+        return jnp.sum(terms.Laplace(scale)(jnp.ones(3), jnp.zeros(3)))
+
+    np.testing.assert_allclose(jax.grad(cost)(jnp.asarray(2.0)), -3 / 4)

@@ -253,6 +253,14 @@ def test_the_field_counts_and_not_the_rule(
     np.testing.assert_allclose([one.message.change for one in seen], times * [change], rtol=1e-6)
 
 
+@pytest.mark.parametrize("change", [math.nan, math.inf])
+def test_numbers_that_are_not_finite_have_a_text_of_their_own(
+    somebody_elses: Callable[[float], Rule], change: float
+) -> None:
+    (one,) = caught(lambda: eagerly(somebody_elses(change)))
+    assert "not finite" in str(one.message) and "inputs, targets or parameters hold NaN" in str(one.message)
+
+
 def test_double_precision_inside_a_program_is_warned_of_as_well(x64: None) -> None:
     """Also where it is switched on for one thread alone."""
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), PARAMS)

@@ -277,6 +277,14 @@ class TestWhoseFault:
         with pytest.raises(ModelError, match=r"The loss returned float32\[4\]"):
             rule.estimate(lambda p, x: x @ p, jnp.ones((3, 2)), (), self.batch)
 
+    @pytest.mark.parametrize("name", ["bp", "pc"])
+    def test_parameters_without_a_gradient_are_the_models(self, name: str) -> None:
+        model = neurai.models.mlp((3, 4, 2))
+        params, _ = model.init(jax.random.key(0), (3,))
+        params = ({**params[0], "b": jnp.zeros(4, int)}, *params[1:])
+        with pytest.raises(ModelError, match=r"params\[0\]\['b'\] is int32\[4\], which has no gradient"):
+            neurai.algorithm(name, loss="mse").estimate(model, params, (), self.batch)
+
     def test_a_call_with_the_wrong_arguments_is_the_callers(self) -> None:
         with pytest.raises(TypeError, match="missing 1 required positional argument"):
             neurai.algorithm("bp").estimate(len, (), ())
