@@ -124,8 +124,8 @@ def test_hidden_layers_keep_to_the_way_up_by_the_precision(x64, name, mode):
 def test_by_default_larger_inputs_and_maps_are_brought_to_the_scale_of_the_small_ones(x64):
     model, params, batch = problem(CNN)
     ours = estimate(model, params, batch, n=3, eta=0.02, fresh=True)
-    # 128 inputs, twice as many as need no correction, and no hidden map has more.
-    given = {"alpha_b": 0.05, "precision": 2.0, "eta": 0.02, "over_positions": True}
+    # 128 inputs are twice as many as alpha_b takes without a correction, and eight times as many as the precision does.
+    given = {"alpha_b": 0.05, "precision": 8.0, "eta": 0.02, "over_positions": True}
     close(ours.grads, descended(model, params, batch, n=3, **given)[1])
 
 

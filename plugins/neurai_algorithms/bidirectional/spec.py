@@ -17,7 +17,8 @@ from neurai_core.plugin import Plugin
 from neurai_core.specs import AlgorithmSpec, Config, Reference, Relaxes
 
 ALPHA_B = {PCMode.SWEIGHT_BISTRICT: 0.1, PCMode.BISTRICT: 0.01}
-MANY = 64  # inputs, or activities of a map, from which on the defaults of alpha_b and precision make up for them
+MANY = 64  # inputs from which on the default of alpha_b makes up for their number
+WIDE = 16  # inputs, or activities of a map, from which on the default of precision does
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class BiPCConfig(Config):
         None,
         gt=0,
         description="weight of the upward predictions of hidden layers beside the losses; by default 1, and beside an "
-        "alpha_b by default more in proportion where the inputs or a hidden map have more than 64 numbers",
+        "alpha_b by default more in proportion where the inputs or a hidden map have more than 16 numbers",
     )
     loss_scale: float | Literal["per_sample"] = Field(
         1.0,
@@ -180,13 +181,13 @@ class BiPCConfig(Config):
             count: number of inputs.
             largest: of activities in any hidden map, such as that of a convolution.
 
-        >>> full = [BiPCConfig().for_inputs(*counts) for counts in ((64,), (640,), (64, 512))]
+        >>> full = [BiPCConfig().for_inputs(*counts) for counts in ((4,), (64,), (640,), (64, 512))]
         >>> [(config.alpha_b, config.precision) for config in full]
-        [(0.1, 1.0), (0.01, 10.0), (0.1, 8.0)]
+        [(0.1, 1.0), (0.1, 4.0), (0.01, 40.0), (0.1, 32.0)]
         """
         own = self.alpha_b is not None
         alpha_b = self.weights[1] / (1.0 if own else max(1.0, count / MANY))
-        usual = 1.0 if own else max(1.0, max(count, largest) / MANY)
+        usual = 1.0 if own else max(1.0, max(count, largest) / WIDE)
         return self.model_copy(
             update={"alpha_b": alpha_b, "precision": usual if self.precision is None else self.precision}
         )
@@ -206,7 +207,7 @@ bipc = Plugin(
         defaults={
             "loss": "sum_squared_error",
             "model": "mlp:128,64,tanh",
-            "lr": 3e-3,
+            "lr": 1e-3,
             "epochs": 60,
             "batch_size": 32,
         },
