@@ -107,7 +107,7 @@ class PCConfig(Config):
         "such as 'sgd(0.1, momentum=0.5)'",
     )
     optimizer: str | Transformation = Field(
-        "adam(1e-3)", description="incremental: the optax optimizer of the parameter step in every sweep"
+        "adam(1e-4)", description="incremental: the optax optimizer of the parameter step in every sweep"
     )
     tol: float = Field(
         0.0,
