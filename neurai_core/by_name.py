@@ -7,8 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from neurai_core.errors import UsageError
-from neurai_core.overview import PluginStatus
-from neurai_core.registry import REGISTRY
+from neurai_core.registry import REGISTRY, PluginStatus
 
 if TYPE_CHECKING:
     from neurai_core.adapting import Adapter

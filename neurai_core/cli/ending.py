@@ -14,8 +14,8 @@ import typer
 
 from neurai_core.cli.output import stderr
 from neurai_core.cli.streams import watched_streams
-from neurai_core.discovery import damaged_by
 from neurai_core.errors import NeurAIError
+from neurai_core.registry.scan import damaged_by
 
 FAILED, MISUSED, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 # Newer typer carries its own click, older ones import it; either way this is the base of usage errors.

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from neurai_core.errors import OutputError
-from neurai_core.observing import Observers
 from neurai_core.registry import REGISTRY
+from neurai_core.registry.observing import Observers
 from neurai_core.rule import model_state_of
 from neurai_core.training import checkpoint
 from neurai_core.training.fit import Fitted, NotFinite, Row, Watch, fit
