@@ -36,7 +36,7 @@ ALLOWED = {
 }
 # The JAX side, in the same order; a package counts as one, except for modules named here.
 JAX_FLOORS = (
-    ("arrays", "training.data", "curvature", "programs", "sources", "named_values"),
+    ("arrays", "data", "curvature", "programs", "sources", "named_values"),
     ("activations", "changes", "layered", "losses", "surrogates", "surrogate_makers", "energy", "terms"),
     ("rule", "adapting", "relaxation", "rising"),
     ("transforms", "grads", "contract", "network", "network_relaxation", "naming_values"),
@@ -76,7 +76,7 @@ OFFERED = {
     "naming_values",
     "terms",
     "grads.base",
-    "training.data",
+    "data",
     "models.spiking",
 }
 

@@ -40,7 +40,7 @@ OFFERED = (
     "neurai_core.surrogates",
     "neurai_core.surrogate_makers",
     "neurai_core.adapting",
-    "neurai_core.training.data",
+    "neurai_core.data",
     "neurai_core.grads",
 )
 

@@ -47,9 +47,7 @@ KINDS = (
         "neurai_core.surrogates:Surrogate",
     ),
     Kind("adapter", "adapters", "neurai.adapters", "neurai_core.specs:AdapterSpec", "neurai_core.adapting:Adapter"),
-    Kind(
-        "dataset", "datasets", "neurai.datasets", "neurai_core.specs:DatasetSpec", "neurai_core.training.data:Dataset"
-    ),
+    Kind("dataset", "datasets", "neurai.datasets", "neurai_core.specs:DatasetSpec", "neurai_core.data:Dataset"),
 )
 OBSERVER = Kind("observer", "observers", "neurai.observers", "")
 

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from neurai_core.data import order
 from neurai_core.errors import RisingEnergy, TrainingError
 from neurai_core.rising import ENERGY_CHANGE, rises
-from neurai_core.training.data import order
 from neurai_core.training.evaluation import evaluator
 from neurai_core.training.step import Good, Progress, begin, compiled, rows_used
 from neurai_core.training.task import Task

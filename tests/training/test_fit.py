@@ -12,9 +12,9 @@ import numpy as np
 import optax
 import pytest
 
+from neurai_core.data import batches, order
 from neurai_core.errors import DataError, PluginError, RisingEnergy
 from neurai_core.rule import State
-from neurai_core.training.data import batches, order
 from neurai_core.training.evaluation import evaluate
 from neurai_core.training.fit import Fitted, NotFinite, Watch, fit
 from neurai_core.training.settings import choose
