@@ -37,7 +37,7 @@ ALLOWED = {
 # The JAX side, in the same order; a package counts as one, except for modules named here.
 JAX_FLOORS = (
     ("arrays", "data", "curvature", "programs", "sources", "named_values"),
-    ("activations", "changes", "layered", "losses", "surrogates", "surrogate_makers", "energy", "terms"),
+    ("changes", "layered", "losses", "surrogates", "surrogate_makers", "energy", "terms"),
     ("rule", "adapting", "relaxation", "rising"),
     ("transforms", "grads", "contract", "network", "network_relaxation", "naming_values"),
     ("models",),
@@ -48,8 +48,8 @@ JAX_FLOORS = (
 DEFINING = {"jax", "jax.numpy", "neurai_core.layered", "neurai_core.losses", "neurai_algorithms.optax_texts"}
 # What third parties are offered, and so what the built-in plugins may use.
 OFFERED = {
-    "activations",
     "changes",
+    "changes.activations",
     "explain",
     "naming",
     "specs",
@@ -60,7 +60,6 @@ OFFERED = {
     "losses",
     "rising",
     "rule",
-    "surrogate_makers",
     "surrogates",
     "arrays",
     "transforms",

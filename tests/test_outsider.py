@@ -38,7 +38,6 @@ OFFERED = (
     "neurai_core.network",
     "neurai_core.arrays",
     "neurai_core.surrogates",
-    "neurai_core.surrogate_makers",
     "neurai_core.adapting",
     "neurai_core.data",
     "neurai_core.grads",
