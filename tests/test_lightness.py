@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import neurai_core
+from neurai_core.offered import offered_modules
 
 CORE = Path(neurai_core.__file__).parent
 PLUGINS = Path(__file__).resolve().parent.parent / "plugins"
@@ -20,7 +21,7 @@ HEAVY = ("jax", "numpy", "optax", "pydantic", "pluggy", "importlib_metadata")
 # those for type checkers do not.
 FLOORS = (
     ("errors", "naming"),
-    ("specs", "hookspecs", "explain"),
+    ("specs", "hookspecs", "explain", "offered"),
     ("plugin",),
     ("registry",),
     ("arrays", "data", "surrogates", "overview"),
@@ -36,42 +37,10 @@ FLOORS = (
 )
 FLOOR = {room: level for level, floor in enumerate(FLOORS) for room in floor}
 # Rooms that can be imported without JAX: at their top they import each other, and these two.
-LIGHT = ("errors", "naming", "specs", "hookspecs", "explain", "plugin", "registry", "overview", "by_name", "__init__")
+LIGHT = {*FLOORS[0], *FLOORS[1], *FLOORS[2], *FLOORS[3], "overview", "by_name", "__init__"}
 LIGHT_LIBRARIES = {"pydantic", "pluggy"}
 # What the definition of a rule may use: what applies a layer, and what reads the names and texts of settings.
 DEFINING = {"jax", "jax.numpy", "neurai_core.layered", "neurai_core.losses", "neurai_algorithms.optax_texts"}
-# What third parties are offered, and so what the built-in plugins may use.
-OFFERED = {
-    "changes",
-    "changes.activations",
-    "explain",
-    "naming",
-    "specs",
-    "plugin",
-    "errors",
-    "hookspecs",
-    "layered",
-    "losses",
-    "rising",
-    "rule",
-    "surrogates",
-    "arrays",
-    "transforms",
-    "adapting",
-    "energy",
-    "relaxation",
-    "curvature",
-    "programs",
-    "sources",
-    "named_values",
-    "network",
-    "network_relaxation",
-    "naming_values",
-    "terms",
-    "grads.base",
-    "data",
-    "models.spiking",
-}
 
 
 def loaded_after(code: str, *modules: str) -> set[str]:
@@ -199,7 +168,7 @@ def test_no_modules_import_each_other() -> None:
 @pytest.mark.parametrize("module", [name for name in MODULES if room(name) in LIGHT])
 def test_a_light_module_imports_nothing_heavy(module: str) -> None:
     modules = imported(MODULES[module], anywhere=False)
-    assert {*map(room, within_core(modules))} <= {*LIGHT}
+    assert {*map(room, within_core(modules))} <= LIGHT
     outside = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) - {"neurai_core"}
     assert outside <= LIGHT_LIBRARIES
 
@@ -213,7 +182,12 @@ def test_the_core_names_no_plugin_package() -> None:
 
 @pytest.mark.parametrize("path", sorted(PLUGINS.rglob("*.py")), ids=lambda path: str(path.relative_to(PLUGINS)))
 def test_a_built_in_plugin_uses_only_what_third_parties_are_offered(path: Path) -> None:
-    assert within_core(imported(path, anywhere=True)) <= OFFERED
+    assert {f"neurai_core.{name}" for name in within_core(imported(path, anywhere=True))} <= {*offered_modules()}
+
+
+def test_what_is_offered_stands_below_reports_and_training() -> None:
+    for module in offered_modules():
+        assert FLOOR[room(module.removeprefix("neurai_core.")) if "." in module else "__init__"] < FLOOR["report"]
 
 
 @pytest.mark.parametrize("path", sorted(PLUGINS.glob("*/__init__.py")), ids=lambda path: path.parent.name)
