@@ -8,7 +8,7 @@ from __future__ import annotations
 
 # Names inside neurai_core, which is offered itself.
 OFFERED = {
-    "plugin specs hookspecs errors": "describing a plugin; no JAX",
+    "plugin specs references hookspecs errors": "describing a plugin; no JAX",
     "naming explain": "names compared and suggested, settings checked and in words; no JAX",
     "rule transforms rising": "rules, their wrappers, and the warning that an energy rises",
     "layered losses arrays": "layers, losses, trees of arrays",

@@ -22,7 +22,7 @@ HEAVY = ("jax", "numpy", "optax", "pydantic", "pluggy", "importlib_metadata")
 FLOORS = (
     ("errors", "naming"),
     ("specs", "hookspecs", "explain", "offered"),
-    ("plugin",),
+    ("plugin", "references"),
     ("registry",),
     ("arrays", "data", "surrogates", "overview"),
     ("programs", "curvature", "layered", "losses", "terms", "relaxation", "surrogate_makers"),
