@@ -356,10 +356,10 @@ class Registry:
     def _guarded(self, entry: Entry, action: Callable[[], Any]) -> Any:
         """Do something with a plugin and keep its failure; doing it well clears an earlier one."""
         from neurai_core.registry.failures import again
-        from neurai_core.registry.jax_configuration import watched
+        from neurai_core.registry.jax_configuration import configuration_changes
 
         try:
-            with watched() as changes:
+            with configuration_changes() as changes:
                 result = action()
             self._remark(entry, changes)
         except PluginError as error:

@@ -11,7 +11,7 @@ import pytest
 
 from neurai_core.cli.metadata import damages
 from neurai_core.registry import Registry, isolation
-from neurai_core.registry.jax_configuration import watched
+from neurai_core.registry.jax_configuration import configuration_changes
 
 CRASHES = {
     "leaves": ("import os; os._exit(5)", "Its process ended with exit status 5."),
@@ -128,16 +128,16 @@ def test_a_plugin_that_changes_jax_is_reported(body: str, said: str, site: Any, 
 def test_what_changes_while_jax_is_imported_is_no_change(python: Callable[..., str]) -> None:
     printed = python(
         """
-        from neurai_core.registry.jax_configuration import watched
-        with watched() as changes:
+        from neurai_core.registry.jax_configuration import configuration_changes
+        with configuration_changes() as changes:
             import jax
-        with watched() as more:
+        with configuration_changes() as more:
             jax.config.update("jax_debug_infs", True)
         print(changes, more)
         """
     )
     assert printed.strip() == "[] ['jax_debug_infs: False -> True']"
-    with watched() as changes:
+    with configuration_changes() as changes:
         pass
     assert changes == []
 
