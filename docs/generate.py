@@ -1,4 +1,4 @@
-"""Writes the pages that are computed: tables from the registry, help texts from the commands, tables within pages.
+"""Writes what is computed of the pages: tables and classes from the registry, help texts from the commands.
 
 ```
 python docs/generate.py           write docs/generated/*.md, and what stands between marks on other pages
@@ -14,6 +14,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +304,12 @@ def offered() -> Lines:
     yield from table(("module", "what for"), [(code("neurai_core"), "the front door"), *rows])
 
 
+def classes_of(kind: str) -> Lines:
+    """Every class that plugins of a kind offer, for the reference."""
+    for spec in all_specs(kind):
+        yield from (f"::: {target.replace(':', '.')}\n" for target in spec.offers.values())
+
+
 def check_variables(described: set[str]) -> None:
     """Every variable that the code names must be described.
 
@@ -373,9 +380,13 @@ PAGES: dict[str, tuple[str, Callable[[], Lines]]] = {
     "neurai_core": ("neurai_core", front_door),
     "environment": ("Environment", environment),
 }
-# Page that is written by hand -> what computes the table between its marks.
-TABLES: dict[str, Callable[[], Lines]] = {"writing-a-rule": offered}
-BEGIN, END = "<!-- This table is written by docs/generate.py; do not edit. -->\n", "<!-- Here it ends. -->\n"
+# Page that is written by hand -> what computes the part between its marks.
+PARTS: dict[str, Callable[[], Lines]] = {
+    "writing-a-rule": offered,
+    "reference/grads": partial(classes_of, "algorithm"),
+    "reference/surrogates": partial(classes_of, "surrogate"),
+}
+BEGIN, END = "<!-- What follows is written by docs/generate.py; do not edit. -->\n", "<!-- Here it ends. -->\n"
 
 
 def page(name: str) -> str:
@@ -384,8 +395,8 @@ def page(name: str) -> str:
     return f"# {title}\n\n<!-- Written by docs/generate.py; do not edit. -->\n\n" + "\n".join(lines()).strip() + "\n"
 
 
-def with_table(path: Path, lines: Callable[[], Lines]) -> str:
-    """The text of a page that is written by hand, with its table as it should be."""
+def with_part(path: Path, lines: Callable[[], Lines]) -> str:
+    """The text of a page that is written by hand, with its computed part as it should be."""
     before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     return before + begin + "\n" + "\n".join(lines()) + "\n" + end + after
@@ -394,7 +405,7 @@ def with_table(path: Path, lines: Callable[[], Lines]) -> str:
 def computed() -> dict[Path, str]:
     """Every page that is computed, in whole or in part."""
     pages = {FOLDER / f"{name}.md": page(name) for name in PAGES}
-    return pages | {(path := DOCS / f"{name}.md"): with_table(path, lines) for name, lines in TABLES.items()}
+    return pages | {(path := DOCS / f"{name}.md"): with_part(path, lines) for name, lines in PARTS.items()}
 
 
 def stale(path: Path, text: str) -> list[str]:
