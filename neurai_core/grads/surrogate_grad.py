@@ -12,7 +12,7 @@ Example:
 
 from __future__ import annotations
 
-from neurai_core.grads.offered import attributes_of
+from neurai_core.grads.classes import attributes_of
 from neurai_core.surrogates import Facts as Facts
 from neurai_core.surrogates import Surrogate as SurrogateFunctionBase
 from neurai_core.surrogates import custom as custom
