@@ -1,4 +1,6 @@
-"""Where `custom` and `normalized` can be imported from as well; they live in `neurai_core.surrogates`."""
+"""Where the makers of surrogates can be imported from as well; they live in `neurai_core.surrogates`."""
 
-from neurai_core.surrogates import custom as custom
-from neurai_core.surrogates import normalized as normalized
+from neurai_core.surrogates.makers import Custom as Custom
+from neurai_core.surrogates.makers import Normalized as Normalized
+from neurai_core.surrogates.makers import custom as custom
+from neurai_core.surrogates.makers import normalized as normalized
