@@ -77,6 +77,7 @@ class Surrogate:
         UsageError: ``spiking=False`` without a primitive.
 
     Example:
+        >>> import jax, jax.numpy as jnp
         >>> class Tent(Surrogate):
         ...     def __init__(self, width=1.0, spiking=True):
         ...         super().__init__(width=width, spiking=spiking)
@@ -151,6 +152,7 @@ class Surrogate:
     def spikes(self, u: ArrayLike, *, key: jax.Array | None = None) -> jax.Array:
         """The spikes as booleans: a quarter of the memory of float32, and no derivative.
 
+        >>> import jax.numpy as jnp
         >>> import neurai_core as neurai
         >>> neurai.surrogate("sigmoid").spikes(jnp.array([-0.5, 0.5])).tolist()
         [False, True]
