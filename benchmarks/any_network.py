@@ -33,7 +33,7 @@ import optax
 from timing import interleaved, ratios, report, write
 
 import neurai_core as neurai
-from neurai_core.training.data import Dataset, order
+from neurai_core.data import Dataset, order
 
 RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "bp": ("bp", {}),

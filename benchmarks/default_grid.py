@@ -33,7 +33,8 @@ import numpy as np
 from timing import write
 
 import neurai_core as neurai
-from neurai_core.training.fit import NotFinite, Watch, fit
+from neurai_core.training.callbacks import Callbacks
+from neurai_core.training.fit import NotFinite, fit
 from neurai_core.training.settings import choose
 from neurai_core.training.task import prepare
 
@@ -102,7 +103,7 @@ def run(cell: Cell, epochs: int, idx: Path) -> dict[str, Any]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            fit(prepare(choose(flags, sets, environ={})), watch=Watch(epoch=lambda row, _: rows.append(row)))
+            fit(prepare(choose(flags, sets, environ={})), callbacks=Callbacks(epoch=lambda row, _: rows.append(row)))
             finite = True
         except NotFinite:
             finite = False

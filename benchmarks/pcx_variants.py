@@ -20,8 +20,8 @@ import optax
 from timing import write
 
 import neurai_core as neurai
+from neurai_core.data import order
 from neurai_core.models import mlp
-from neurai_core.training.data import order
 
 SIZES, BATCH, RATE = (784, 128, 128, 128, 10), 128, 1e-3
 SQUARES, CLASSES = "sum_squared_error", "cross_entropy"

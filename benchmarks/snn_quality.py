@@ -25,11 +25,11 @@ import optax
 from timing import write
 
 import neurai_core as neurai
+from neurai_core.data import Dataset, order
 from neurai_core.losses import accuracy
 from neurai_core.models.spiking import LIF, SpikingNetwork, exact_decay, snn
 from neurai_core.report.canvas import BLUE, COLORS, MARKERS, VERMILION, canvas
-from neurai_core.surrogate_makers import custom
-from neurai_core.training.data import Dataset, order
+from neurai_core.surrogates import custom
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from flax import nnx
 from timing import write
 
 import neurai_core as neurai
-from neurai_core.training.data import Dataset, order
+from neurai_core.data import Dataset, order
 
 RULES: dict[str, dict[str, Any]] = {
     "bp": {},

@@ -1,7 +1,7 @@
-"""Writes the pages that are computed: tables from the registry, help texts from the commands.
+"""Writes what is computed of the pages: tables and classes from the registry, help texts from the commands.
 
 ```
-python docs/generate.py           write docs/generated/*.md
+python docs/generate.py           write docs/generated/*.md, and what stands between marks on other pages
 python docs/generate.py --check   exit with 1, and show the difference, when a page is stale
 ```
 Only what the distribution ``neurai`` offers is listed, whatever else is installed.
@@ -14,6 +14,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ os.environ.update(NEURAI_DISABLE_PLUGIN_AUTOLOAD="1", NEURAI_BLOCK="", JAX_PLATF
 
 import neurai_core as neurai  # the environment decides what the registry lists
 from neurai_core.explain import describe_settings
+from neurai_core.offered import OFFERED
 from neurai_core.specs import PluginSpec, Reference
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDER = ROOT / "docs" / "generated"
+DOCS = ROOT / "docs"
+FOLDER = DOCS / "generated"
 
 Lines = Iterator[str]
 
@@ -295,6 +298,18 @@ def environment() -> Lines:
     yield from table(("variable", "meaning"), ((code(name), text) for name, text in OTHER_VARIABLES.items()))
 
 
+def offered() -> Lines:
+    """What plugins may import; in a row, `.specs` is short for `neurai_core.specs`."""
+    rows = ((codes(f"neurai_core.{row}".replace(" ", " .").split()), purpose) for row, purpose in OFFERED.items())
+    yield from table(("module", "what for"), [(code("neurai_core"), "the front door"), *rows])
+
+
+def classes_of(kind: str) -> Lines:
+    """Every class that plugins of a kind offer, for the reference."""
+    for spec in all_specs(kind):
+        yield from (f"::: {target.replace(':', '.')}\n" for target in spec.offers.values())
+
+
 def check_variables(described: set[str]) -> None:
     """Every variable that the code names must be described.
 
@@ -365,6 +380,13 @@ PAGES: dict[str, tuple[str, Callable[[], Lines]]] = {
     "neurai_core": ("neurai_core", front_door),
     "environment": ("Environment", environment),
 }
+# Page that is written by hand -> what computes the part between its marks.
+PARTS: dict[str, Callable[[], Lines]] = {
+    "writing-a-rule": offered,
+    "reference/grads": partial(classes_of, "algorithm"),
+    "reference/surrogates": partial(classes_of, "surrogate"),
+}
+BEGIN, END = "<!-- What follows is written by docs/generate.py; do not edit. -->\n", "<!-- Here it ends. -->\n"
 
 
 def page(name: str) -> str:
@@ -373,9 +395,21 @@ def page(name: str) -> str:
     return f"# {title}\n\n<!-- Written by docs/generate.py; do not edit. -->\n\n" + "\n".join(lines()).strip() + "\n"
 
 
-def stale(name: str, text: str) -> list[str]:
+def with_part(path: Path, lines: Callable[[], Lines]) -> str:
+    """The text of a page that is written by hand, with its computed part as it should be."""
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return before + begin + "\n" + "\n".join(lines()) + "\n" + end + after
+
+
+def computed() -> dict[Path, str]:
+    """Every page that is computed, in whole or in part."""
+    pages = {FOLDER / f"{name}.md": page(name) for name in PAGES}
+    return pages | {(path := DOCS / f"{name}.md"): with_part(path, lines) for name, lines in PARTS.items()}
+
+
+def stale(path: Path, text: str) -> list[str]:
     """The difference between a page as it is and as it should be."""
-    path = FOLDER / f"{name}.md"
     now = path.read_text(encoding="utf-8") if path.exists() else ""
     where = path.relative_to(ROOT).as_posix()
     return list(difflib.unified_diff(now.splitlines(), text.splitlines(), where, f"{where} (computed)", lineterm=""))
@@ -383,16 +417,16 @@ def stale(name: str, text: str) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Write the pages, or compare them."""
-    texts = {name: page(name) for name in PAGES}
-    differences = [line for name, text in texts.items() for line in stale(name, text)]
+    texts = computed()
+    differences = [line for path, text in texts.items() for line in stale(path, text)]
     if arguments == ["--check"]:
         print("\n".join(differences))
         if differences:
-            print("docs/generated is stale: run `python docs/generate.py`.", file=sys.stderr)
+            print("The pages are stale: run `python docs/generate.py`.", file=sys.stderr)
         return 1 if differences else 0
     FOLDER.mkdir(exist_ok=True)
-    for name, text in texts.items():
-        (FOLDER / f"{name}.md").write_text(text, encoding="utf-8")
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 

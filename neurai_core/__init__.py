@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from neurai_core.network_relaxation import Relaxed as Relaxed
     from neurai_core.network_relaxation import langevin as langevin
     from neurai_core.network_relaxation import relax as relax
-    from neurai_core.overview import PluginStatus as PluginStatus
     from neurai_core.plugin import Plugin as Plugin
+    from neurai_core.registry import PluginStatus as PluginStatus
     from neurai_core.registry import Registry as Registry
     from neurai_core.rising import unwatched as unwatched
     from neurai_core.rule import Estimate as Estimate
@@ -118,9 +118,8 @@ _HOME = {
     "naming_values": ("named",),
     "network": ("Network", "activity", "network_of"),
     "network_relaxation": ("Relaxed", "langevin", "relax"),
-    "overview": ("PluginStatus",),
     "plugin": ("Plugin",),
-    "registry": ("Registry",),
+    "registry": ("PluginStatus", "Registry"),
     "rising": ("unwatched",),
     "rule": ("Estimate", "Rule"),
     "surrogates": ("Surrogate",),

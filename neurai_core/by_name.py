@@ -7,15 +7,14 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from neurai_core.errors import UsageError
-from neurai_core.overview import PluginStatus
-from neurai_core.registry import REGISTRY
+from neurai_core.registry import REGISTRY, PluginStatus
 
 if TYPE_CHECKING:
     from neurai_core.adapting import Adapter
+    from neurai_core.data import Dataset
     from neurai_core.rule import Rule
     from neurai_core.specs import Origin, PluginSpec
     from neurai_core.surrogates import Surrogate
-    from neurai_core.training.data import Dataset
 
 
 def names(kind: str, supports: str | None = None) -> tuple[str, ...]:

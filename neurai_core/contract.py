@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree, shape_text
-from neurai_core.discovery import Entry
 from neurai_core.errors import ModelError, NeurAIError, PluginError
 from neurai_core.layered import check_forward, forward
+from neurai_core.registry.entries import Entry
 from neurai_core.rising import unwatched, watched
 from neurai_core.rule import Estimate, State, check_objective, model_state_of, objective
 

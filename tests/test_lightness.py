@@ -11,75 +11,36 @@ from pathlib import Path
 import pytest
 
 import neurai_core
+from neurai_core.offered import offered_modules
 
 CORE = Path(neurai_core.__file__).parent
 PLUGINS = Path(__file__).resolve().parent.parent / "plugins"
 HEAVY = ("jax", "numpy", "optax", "pydantic", "pluggy", "importlib_metadata")
 
-# The light side: a module imports only from floors below its own.
+# A module imports only from floors below, or from its own room; a package is one room. Imports inside functions count,
+# those for type checkers do not.
 FLOORS = (
     ("errors", "naming"),
-    ("specs", "hookspecs", "explain"),
-    ("discovery", "plugin", "jax_configuration"),
-    ("finding", "loading"),
-    ("observing", "isolation", "overview"),
+    ("specs", "hookspecs", "explain", "offered"),
+    ("plugin", "references"),
     ("registry",),
-    ("by_name",),
-    ("__init__",),
+    ("arrays", "data", "surrogates", "overview"),
+    ("programs", "curvature", "layered", "losses", "terms", "relaxation", "surrogate_makers"),
+    ("by_name", "sources", "changes", "energy", "rule", "adapting", "models"),
+    ("__init__", "named_values", "naming_values", "rising", "transforms", "grads"),
+    ("network", "contract"),
+    ("network_relaxation",),
+    ("report",),
+    ("training",),
+    ("cli",),
+    ("__main__",),
 )
-LIGHT = {module: level for level, floor in enumerate(FLOORS) for module in floor}
-# What a light module may import at its top besides the standard library and lower floors.
-ALLOWED = {
-    "specs": {"pydantic"},
-    "hookspecs": {"pluggy"},
-    "loading": {"pydantic", "pluggy"},
-    "observing": {"pluggy"},
-}
-# The JAX side, in the same order; a package counts as one, except for modules named here.
-JAX_FLOORS = (
-    ("arrays", "training.data", "curvature", "programs", "sources", "named_values"),
-    ("activations", "changes", "layered", "losses", "surrogates", "surrogate_makers", "energy", "terms"),
-    ("rule", "adapting", "relaxation", "rising"),
-    ("transforms", "grads", "contract", "network", "network_relaxation", "naming_values"),
-    ("models",),
-    ("training", "report", "testing"),
-    ("cli", "__main__"),
-)
+FLOOR = {room: level for level, floor in enumerate(FLOORS) for room in floor}
+# Rooms that can be imported without JAX: at their top they import each other, and these two.
+LIGHT = {*FLOORS[0], *FLOORS[1], *FLOORS[2], *FLOORS[3], "overview", "by_name", "__init__"}
+LIGHT_LIBRARIES = {"pydantic", "pluggy"}
 # What the definition of a rule may use: what applies a layer, and what reads the names and texts of settings.
 DEFINING = {"jax", "jax.numpy", "neurai_core.layered", "neurai_core.losses", "neurai_algorithms.optax_texts"}
-# What third parties are offered, and so what the built-in plugins may use.
-OFFERED = {
-    "activations",
-    "changes",
-    "explain",
-    "naming",
-    "specs",
-    "plugin",
-    "errors",
-    "hookspecs",
-    "layered",
-    "losses",
-    "rising",
-    "rule",
-    "surrogate_makers",
-    "surrogates",
-    "arrays",
-    "transforms",
-    "adapting",
-    "energy",
-    "relaxation",
-    "curvature",
-    "programs",
-    "sources",
-    "named_values",
-    "network",
-    "network_relaxation",
-    "naming_values",
-    "terms",
-    "grads.base",
-    "training.data",
-    "models.spiking",
-}
 
 
 def loaded_after(code: str, *modules: str) -> set[str]:
@@ -140,6 +101,13 @@ def core_files() -> Iterator[tuple[str, Path]]:
         yield ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts), path
 
 
+MODULES = dict(core_files())
+
+
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
 def imported(path: Path, *, anywhere: bool) -> set[str]:
     """Modules that a file imports, at its top level or anywhere; blocks for type checkers do not count."""
     tree = ast.parse(path.read_text())
@@ -149,7 +117,7 @@ def imported(path: Path, *, anywhere: bool) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            found |= _targets(node)
+            found |= {_target(node.module or "", alias.name) for alias in node.names}
     return found
 
 
@@ -163,13 +131,10 @@ def _statements(node: ast.AST, anywhere: bool) -> Iterator[ast.AST]:
         yield from _statements(child, anywhere)
 
 
-def _targets(node: ast.ImportFrom) -> set[str]:
+def _target(module: str, name: str) -> str:
     """``from neurai_core import rule`` is the module, ``from neurai_core import Rule`` the front door."""
-    assert node.module is not None
-    submodules = {alias.name for alias in node.names if (CORE / f"{alias.name}.py").exists()}
-    if node.module == "neurai_core" and submodules:
-        return {f"neurai_core.{name}" for name in submodules}
-    return {node.module}
+    inner = f"{module}.{name}".removeprefix("neurai_core.")
+    return f"neurai_core.{inner}" if module.startswith("neurai_core") and inner in MODULES else module
 
 
 def within_core(modules: set[str]) -> set[str]:
@@ -181,32 +146,31 @@ def within_core(modules: set[str]) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("module", LIGHT)
-def test_a_light_module_imports_only_lower_floors(module: str) -> None:
-    path = CORE / f"{module}.py"
-    modules = imported(path, anywhere=False)
-    for name in within_core(modules):
-        assert LIGHT.get(name, 99) < LIGHT[module], f"{module} imports {name}"
+def test_every_room_stands_on_a_floor() -> None:
+    assert {*map(room, MODULES)} == {*FLOOR}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_floors_below_or_its_own_room(module: str) -> None:
+    for used in within_core(imported(MODULES[module], anywhere=True)):
+        assert room(used) == room(module) or FLOOR[room(used)] < FLOOR[room(module)], f"{module} imports {used}"
+
+
+def test_no_modules_import_each_other() -> None:
+    uses = {module: within_core(imported(path, anywhere=True)) for module, path in MODULES.items()}
+    left = dict(uses)
+    while ready := [module for module, used in left.items() if not used & left.keys()]:
+        for module in ready:
+            del left[module]
+    assert not left, f"among these are modules that import each other: {', '.join(left)}"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if room(name) in LIGHT])
+def test_a_light_module_imports_nothing_heavy(module: str) -> None:
+    modules = imported(MODULES[module], anywhere=False)
+    assert {*map(room, within_core(modules))} <= LIGHT
     outside = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) - {"neurai_core"}
-    assert outside <= ALLOWED.get(module, set())
-
-
-def test_every_module_stands_on_a_floor() -> None:
-    known = {*LIGHT, *(name for floor in JAX_FLOORS for name in floor)}
-    assert {name.partition(".")[0] for name, _ in core_files()} <= known
-
-
-def floor_of(module: str) -> int:
-    """The floor of a module; all light ones lie below."""
-    levels = {name: level for level, floor in enumerate(JAX_FLOORS) for name in floor}
-    top = module.partition(".")[0]
-    return -1 if module in LIGHT else levels.get(module, levels[top])
-
-
-@pytest.mark.parametrize(("module", "path"), [one for one in core_files() if one[0] not in LIGHT])
-def test_a_jax_module_imports_no_higher_floor(module: str, path: Path) -> None:
-    for used in within_core(imported(path, anywhere=False)):
-        assert floor_of(used) <= floor_of(module), f"{module} imports {used}"
+    assert outside <= LIGHT_LIBRARIES
 
 
 def test_the_core_names_no_plugin_package() -> None:
@@ -218,7 +182,12 @@ def test_the_core_names_no_plugin_package() -> None:
 
 @pytest.mark.parametrize("path", sorted(PLUGINS.rglob("*.py")), ids=lambda path: str(path.relative_to(PLUGINS)))
 def test_a_built_in_plugin_uses_only_what_third_parties_are_offered(path: Path) -> None:
-    assert within_core(imported(path, anywhere=True)) <= OFFERED
+    assert {f"neurai_core.{name}" for name in within_core(imported(path, anywhere=True))} <= {*offered_modules()}
+
+
+def test_what_is_offered_stands_below_reports_and_training() -> None:
+    for module in offered_modules():
+        assert FLOOR[room(module.removeprefix("neurai_core.")) if "." in module else "__init__"] < FLOOR["report"]
 
 
 @pytest.mark.parametrize("path", sorted(PLUGINS.glob("*/__init__.py")), ids=lambda path: path.parent.name)

@@ -24,7 +24,7 @@ from neurai_core.training.settings import Chosen, RunSettings, choose
 if TYPE_CHECKING:
     from neurai_core.network import PredictedFrom
     from neurai_core.report.graph import Box
-    from neurai_core.training.activities import Listed
+    from neurai_core.training.activities import ActivityList
 
 INPUT, OUTPUTS = "the input", "the outputs"
 
@@ -63,7 +63,7 @@ def activities(
         stdout().print(f"Drawn in {picture}")
 
 
-def _listed(chosen: Chosen) -> Listed:
+def _listed(chosen: Chosen) -> ActivityList:
     """What a run with these settings would relax."""
     import jax
 
@@ -75,7 +75,7 @@ def _listed(chosen: Chosen) -> Listed:
     return listed(task.model, task.params, x, model_state=task.model_state)
 
 
-def _as_json(found: Listed) -> dict[str, Any]:
+def _as_json(found: ActivityList) -> dict[str, Any]:
     return {
         "activities": [
             {"name": one.name, "shape": one.shape, "predictions": [each._asdict() for each in one.predictions]}
@@ -85,7 +85,7 @@ def _as_json(found: Listed) -> dict[str, Any]:
     }
 
 
-def _print(found: Listed, batch_size: int) -> None:
+def _print(found: ActivityList, batch_size: int) -> None:
     from neurai_core.report.tables import table
 
     rows = [
@@ -103,11 +103,11 @@ def _sources(prediction: PredictedFrom) -> str:
     return ", ".join([INPUT] * prediction.inputs + list(prediction.activities))
 
 
-def _shapes(found: Listed) -> str:
+def _shapes(found: ActivityList) -> str:
     return ", ".join(map(str, found.output_shapes))
 
 
-def _draw(found: Listed, path: Path, title: str) -> None:
+def _draw(found: ActivityList, path: Path, title: str) -> None:
     from neurai_core.report.canvas import GREEN, VERMILION
     from neurai_core.report.graph import Box, graph
 

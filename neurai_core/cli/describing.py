@@ -62,10 +62,10 @@ def cite(
 
 def _find(name: str) -> list[PluginSpec]:
     """The specs of that name, of whatever kind; with one name usually one."""
-    from neurai_core.discovery import KINDS
     from neurai_core.errors import BlockedName, UnknownName
     from neurai_core.naming import did_you_mean, split_qualified
     from neurai_core.registry import REGISTRY
+    from neurai_core.registry.kinds import KINDS
 
     found = []
     for kind in KINDS:

@@ -103,7 +103,7 @@ def _known_variables() -> set[str]:
 
 
 def _devices() -> Iterator[Finding]:
-    from neurai_core.discovery import damaged_by
+    from neurai_core.registry.scan import damaged_by
 
     try:
         import jax

@@ -13,9 +13,9 @@ from typing import Any
 import typer
 
 from neurai_core.cli.output import stderr
-from neurai_core.cli.streams import watched_streams
-from neurai_core.discovery import damaged_by
+from neurai_core.cli.streams import guarded_streams
 from neurai_core.errors import NeurAIError
+from neurai_core.registry.scan import damaged_by
 
 FAILED, MISUSED, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 # Newer typer carries its own click, older ones import it; either way this is the base of usage errors.
@@ -29,7 +29,7 @@ def ended(command: Callable[[], Any], *, debug: bool = False) -> int:
         command: returns None, or an exit code.
         debug: show the traceback as well.
     """
-    with watched_streams() as answers:
+    with guarded_streams() as answers:
         code = _code_of(command, debug)
         answers.flush()
         return code if answers.lost is None else _say_lost(answers.lost)

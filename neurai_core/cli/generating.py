@@ -27,9 +27,10 @@ def generate(
     from the upper one, without and with its label. For runs of rules that generate, such as bipc.
     """
     from neurai_core.report.generation import figures_of, generation, made_by  # JAX from here on
-    from neurai_core.training.run import Viewer, finished
+    from neurai_core.training.callbacks import Callbacks
+    from neurai_core.training.run import finished
 
-    task, kept = finished(run, Viewer(note=note))
+    task, kept = finished(run, Callbacks(note=note))
     _check_generates(task.rule)
     made = made_by(task.rule, task.model, kept.params, task.data)
     title = f"{task.rule.origin.name} on {task.data.name}"

@@ -14,7 +14,7 @@ from neurai_core.report.formulas import plain
 from neurai_core.report.tables import table
 
 if TYPE_CHECKING:
-    from neurai_core.overview import PluginStatus
+    from neurai_core.registry import PluginStatus
 
 Columns = dict[str, Callable[[Any], Any]]
 

@@ -25,7 +25,9 @@ def damages() -> Iterator[Damage]:
 
 def _without_plugins() -> Iterator[Damage]:
     """The core brings plugins of every kind; where it seems to bring none, its own metadata are at fault."""
-    from neurai_core.discovery import CORE, KINDS, Index
+    from neurai_core.registry.entries import CORE
+    from neurai_core.registry.kinds import KINDS
+    from neurai_core.registry.scan import Index
 
     index = Index(KINDS)
     if any(one.distribution == CORE for one in index.unreadable):
@@ -87,7 +89,7 @@ def _declared(distribution: Any) -> set[tuple[str, str]]:
 
 
 def _groups() -> set[str]:
-    from neurai_core.discovery import KINDS, OBSERVER
+    from neurai_core.registry.kinds import KINDS, OBSERVER
 
     return {kind.group for kind in (*KINDS, OBSERVER)}
 

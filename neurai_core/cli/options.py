@@ -35,7 +35,7 @@ def complete_activities(incomplete: str) -> list[str]:
 
 def complete_name(incomplete: str) -> list[str]:
     """Names of any kind that begin so."""
-    from neurai_core.discovery import KINDS
+    from neurai_core.registry.kinds import KINDS
 
     return sorted({name for kind in KINDS for name in _complete(kind.name, incomplete)})
 

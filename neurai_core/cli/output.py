@@ -14,7 +14,7 @@ from typing import Any, TextIO, cast
 
 from rich.console import Console
 
-from neurai_core.cli.streams import Watched
+from neurai_core.cli.streams import GuardedStream
 
 _answers: TextIO | None = None  # where JSON goes while stdout is kept for it
 _WIDE = 160  # columns when nobody's terminal says
@@ -51,16 +51,16 @@ def only_json_on_stdout() -> Iterator[None]:
             _give_back(kept, python)
 
 
-def _give_back(kept: Watched, python: Any) -> None:
+def _give_back(kept: GuardedStream, python: Any) -> None:
     """Let stdout go where it went before, and the watch over it know what could not be written meanwhile."""
     kept.flush()
     os.dup2(kept.fileno(), 1)
     kept.close()
-    if isinstance(python, Watched):
+    if isinstance(python, GuardedStream):
         python.lost = python.lost or kept.lost
 
 
-def _copy_of_stdout() -> Watched | None:
+def _copy_of_stdout() -> GuardedStream | None:
     """A stream to where stdout goes, which from now on goes to stderr; None where it is no stream of the system."""
     try:
         if sys.stdout.fileno() != 1:
@@ -70,7 +70,7 @@ def _copy_of_stdout() -> Watched | None:
     sys.stdout.flush()
     copy = open(os.dup(1), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)  # noqa: SIM115
     os.dup2(2, 1)
-    return Watched(copy)
+    return GuardedStream(copy)
 
 
 def print_json(value: Any) -> None:

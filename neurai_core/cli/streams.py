@@ -15,11 +15,11 @@ from typing import Any, TextIO, cast
 NARROWEST = 20  # columns; a terminal that claims fewer is not believed
 
 
-class Watched:
+class GuardedStream:
     """A stream that remembers the first error of writing to it, and from then on is sent nowhere.
 
-    >>> watched = Watched(sys.stdout)
-    >>> watched.isatty() == sys.stdout.isatty(), watched.lost
+    >>> stream = GuardedStream(sys.stdout)
+    >>> stream.isatty() == sys.stdout.isatty(), stream.lost
     (True, None)
     """
 
@@ -52,12 +52,12 @@ class Watched:
 
 
 @contextmanager
-def watched_streams() -> Iterator[Watched]:
+def guarded_streams() -> Iterator[GuardedStream]:
     """Inside, the streams are open and never raise; what stdout could not take, its ``lost`` says afterwards."""
     _open_closed()
     if not _is_width(os.environ.get("COLUMNS", "80")):
         del os.environ["COLUMNS"]
-    before, answers, words = (sys.stdout, sys.stderr), Watched(sys.stdout), Watched(sys.stderr)
+    before, answers, words = (sys.stdout, sys.stderr), GuardedStream(sys.stdout), GuardedStream(sys.stderr)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # what the encoding lacks
     sys.stdout, sys.stderr = cast(TextIO, answers), cast(TextIO, words)

@@ -35,7 +35,7 @@ from neurai_core.cli.output import note, print_json, stderr, stdout
 from neurai_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from neurai_core.training.run import Viewer
+    from neurai_core.training.callbacks import Callbacks, Row
     from neurai_core.training.task import Task
 
 
@@ -84,11 +84,11 @@ def train(
     view = _View(quiet=quiet)
     with view:
         if resume is not None:
-            result = run.resume(resume, view.viewer)
+            result = run.resume(resume, view.callbacks)
         elif dry_run and chosen is not None:
-            result = run.dry_run(chosen, view.viewer)
+            result = run.dry_run(chosen, view.callbacks)
         elif chosen is not None:
-            result = run.train(chosen, out, view.viewer)
+            result = run.train(chosen, out, view.callbacks)
     _print_result(result, as_json=as_json, quiet=quiet)
 
 
@@ -144,15 +144,15 @@ class _View:
         self.show_warning = warnings.showwarning
 
     @property
-    def viewer(self) -> Viewer:
-        """The callbacks of a run."""
-        from neurai_core.training.run import Viewer
+    def callbacks(self) -> Callbacks:
+        """What a run calls."""
+        from neurai_core.training.callbacks import Callbacks
 
         if self.quiet:
-            return Viewer(note=note)
+            return Callbacks(note=note)
         if not self.console.is_terminal:
-            return Viewer(compiling=lambda: self.console.print("compiling..."), epoch=self._line, note=note)
-        return Viewer(self._compiling, self._begin, self._steps, self._epoch, note)
+            return Callbacks(compiling=lambda: self.console.print("compiling..."), epoch=self._line, note=note)
+        return Callbacks(self._compiling, self._begin, self._steps, self._epoch, note)
 
     def __enter__(self) -> _View:
         warnings.showwarning = lambda message, *_, **__: note(str(message))
@@ -174,7 +174,7 @@ class _View:
         self.bar.add_task("compiling...", total=None)
         self.bar.start()
 
-    def _begin(self, task: Task, done: int, folder: Path) -> None:
+    def _begin(self, task: Task, done: int) -> None:
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], description="training", total=task.steps, completed=done)
 
@@ -182,18 +182,14 @@ class _View:
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=done)
 
-    def _epoch(self, row: dict[str, Any]) -> None:
+    def _epoch(self, row: Row, progress: Any) -> None:
         if self.bar is not None:
-            score = "test_accuracy" if "test_accuracy" in row else "test_loss"
-            said = f"epoch {row['epoch']}: {score.replace('_', ' ')} {row[score]:.4g}"
+            score = "test_accuracy" if "test_accuracy" in row.values else "test_loss"
+            said = f"epoch {row.epoch}: {score.replace('_', ' ')} {row.values[score]:.4g}"
             self.bar.update(self.bar.task_ids[0], description=said)
 
-    def _line(self, row: dict[str, Any]) -> None:
-        self.console.print(_words(row))
-
-
-def _words(row: dict[str, Any]) -> str:
-    parts = [f"train loss {row['train_loss']:.4g}", f"test loss {row['test_loss']:.4g}"]
-    if "test_accuracy" in row:
-        parts.append(f"accuracy {row['test_accuracy']:.4f}")
-    return f"epoch {row['epoch']}: {', '.join(parts)}"
+    def _line(self, row: Row, progress: Any) -> None:
+        parts = [f"train loss {row.values['train_loss']:.4g}", f"test loss {row.values['test_loss']:.4g}"]
+        if "test_accuracy" in row.values:
+            parts.append(f"accuracy {row.values['test_accuracy']:.4f}")
+        self.console.print(f"epoch {row.epoch}: {', '.join(parts)}")

@@ -16,11 +16,11 @@ import numpy as np
 
 from neurai_core.adapting import Adapted, adapt
 from neurai_core.arrays import PyTree, Scalar
+from neurai_core.data import check_batch
 from neurai_core.errors import UsageError
 from neurai_core.layered import check_forward
 from neurai_core.losses import accuracy_function, loss_function
 from neurai_core.rule import Estimate, Rule, check_objective, model_state_of, objective, split_batch
-from neurai_core.training.data import check_batch
 
 
 class GradeBase:

@@ -12,11 +12,11 @@ Example:
 
 from __future__ import annotations
 
-from neurai_core.grads.offered import attributes_of
-from neurai_core.surrogate_makers import custom as custom
-from neurai_core.surrogate_makers import normalized as normalized
+from neurai_core.grads.classes import attributes_of
 from neurai_core.surrogates import Facts as Facts
 from neurai_core.surrogates import Surrogate as SurrogateFunctionBase
+from neurai_core.surrogates import custom as custom
+from neurai_core.surrogates import normalized as normalized
 
 __all__ = ["Facts", "SurrogateFunctionBase", "custom", "normalized"]
 __getattr__ = attributes_of(__name__, "surrogate")

@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from neurai_core.arrays import PyTree
+from neurai_core.data import Dataset
 from neurai_core.errors import DataError
 from neurai_core.report.canvas import VERMILION, canvas
-from neurai_core.training.data import Dataset
 
 FILLED = 1000  # test examples that have one half filled in
 _PANEL, _DPI = 0.62, 150  # inches of one image

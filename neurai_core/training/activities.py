@@ -54,7 +54,7 @@ def _naming_layers(model: Any) -> Any:
     return named(model, "modules") if isinstance(model, Layered) else model
 
 
-class Listed(NamedTuple):
+class ActivityList(NamedTuple):
     """The activities of a model.
 
     Attributes:
@@ -68,7 +68,7 @@ class Listed(NamedTuple):
     outputs: PredictedFrom
 
 
-def listed(model: Any, params: PyTree, x: PyTree, *, model_state: PyTree = ()) -> Listed:
+def listed(model: Any, params: PyTree, x: PyTree, *, model_state: PyTree = ()) -> ActivityList:
     """List the activities that a rule finds in a model, without computing.
 
     Args:
@@ -99,4 +99,4 @@ def listed(model: Any, params: PyTree, x: PyTree, *, model_state: PyTree = ()) -
     program = read_program(outputs, params, model_state, x)
     sources = sources_of(program, argument_labels(params, model_state, x)).outputs
     shapes = tuple(leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(outputs, params, model_state, x)))
-    return Listed(network.facts((params, model_state), x), shapes, predicted_from(frozenset().union(*sources)))
+    return ActivityList(network.facts((params, model_state), x), shapes, predicted_from(frozenset().union(*sources)))

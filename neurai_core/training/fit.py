@@ -8,18 +8,19 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from neurai_core.data import order
 from neurai_core.errors import RisingEnergy, TrainingError
 from neurai_core.rising import ENERGY_CHANGE, rises
-from neurai_core.training.data import order
+from neurai_core.training.callbacks import Callbacks, Row
 from neurai_core.training.evaluation import evaluator
-from neurai_core.training.step import Good, Progress, begin, compiled, rows_used
+from neurai_core.training.step import Progress, Snapshot, begin, compiled, rows_used
 from neurai_core.training.task import Task
 
 LOOK_EVERY = 0.2  # seconds between two looks of the host
@@ -32,33 +33,16 @@ class NotFinite(TrainingError):
     Args:
         which: whose loss: ``training`` or ``test``.
         step: the step, counted from 0.
-        good: what was kept.
+        last_finite: what was kept.
     """
 
-    def __init__(self, which: str, step: int, good: Good) -> None:
+    def __init__(self, which: str, step: int, last_finite: Snapshot) -> None:
         super().__init__(
             f"The {which} loss was not finite at step {step}; the last parameters with a finite loss are kept.",
             "Lower --lr, or look at the settings of the rule and at the data: NaN, or labels outside the classes.",
             step=step,
         )
-        self.good = good
-
-
-class Row(NamedTuple):
-    """The metrics of one epoch.
-
-    Attributes:
-        epoch: counted from 1.
-        step: number of steps done.
-        values: train_loss and train_accuracy (means over the epoch's batches, each before its update), test_loss
-            and test_accuracy (after the epoch), and means of what the rule reports. No accuracy without classes.
-        step_ms: mean wall time of a step of this epoch, in milliseconds, without compiling and testing.
-    """
-
-    epoch: int
-    step: int
-    values: dict[str, float]
-    step_ms: float
+        self.last_finite = last_finite
 
 
 class Fitted(NamedTuple):
@@ -77,33 +61,13 @@ class Fitted(NamedTuple):
     stopped: bool
 
 
-@dataclass(frozen=True)
-class Watch:
-    """What is told while training goes on; every one may be left out.
-
-    Attributes:
-        begin: ``(progress)``: everything is compiled, the first step follows.
-        steps: ``(steps done)``, several times a second.
-        epoch: ``(row, progress)`` after every epoch.
-        stop: asked between stretches of steps; True ends training there.
-        notify: ``(hook, **arguments)`` of observers; given only when there are any, for then every step is
-            brought back to the host.
-    """
-
-    begin: Callable[[Progress], None] = lambda progress: None
-    steps: Callable[[int], None] = lambda step: None
-    epoch: Callable[[Row, Progress], None] = lambda row, progress: None
-    stop: Callable[[], bool] = lambda: False
-    notify: Callable[..., None] | None = None
-
-
-def fit(task: Task, progress: Progress | None = None, watch: Watch | None = None) -> Fitted:
+def fit(task: Task, progress: Progress | None = None, callbacks: Callbacks | None = None) -> Fitted:
     """Train.
 
     Args:
         task: what to train, on what, and how.
         progress: where to go on from; None for the beginning. Its arrays are given up.
-        watch: whom to tell.
+        callbacks: what to call meanwhile.
 
     Raises:
         NotFinite: a loss was NaN or infinite.
@@ -116,16 +80,16 @@ def fit(task: Task, progress: Progress | None = None, watch: Watch | None = None
         >>> [row.step for row in fitted.rows], fitted.stopped
         ([22, 44], False)
     """
-    watch = watch or Watch()
-    run = _Run(task, begin(task) if progress is None else progress, watch)
-    watch.begin(run.progress)
-    while run.done < task.steps and not run.stopped:
-        run.epoch()
-    run.warn_if_worse()
-    return Fitted(run.progress, run.rows, run.clock.step_ms, run.stopped)
+    callbacks = callbacks or Callbacks()
+    loop = _Loop(task, begin(task) if progress is None else progress, callbacks)
+    callbacks.begin(task, loop.done)
+    while loop.done < task.steps and not loop.stopped:
+        loop.epoch()
+    loop.warn_if_worse()
+    return Fitted(loop.progress, loop.rows, loop.clock.step_ms, loop.stopped)
 
 
-# ---------------------------------------------------------------------------- one run
+# ---------------------------------------------------------------------------- the loop
 
 
 class _Clock:
@@ -145,12 +109,12 @@ class _Clock:
 
 
 @dataclass
-class _Run:
+class _Loop:
     """One call of `fit`."""
 
     task: Task
     progress: Progress
-    watch: Watch
+    callbacks: Callbacks
     rows: list[Row] = field(default_factory=list)
     clock: _Clock = field(default_factory=_Clock)
     stopped: bool = False
@@ -172,14 +136,14 @@ class _Run:
         clock = _Clock()
         clock.stretch = self.clock.stretch
         while self.done < (epoch + 1) * steps:
-            if self.watch.stop():
+            if self.callbacks.stop():
                 self.stopped = True
                 return
             self._stretch(rows, min(clock.stretch, (epoch + 1) * steps - self.done), clock)
         self._finish(epoch, clock)
 
     def _stretch(self, rows: jax.Array, steps: int, clock: _Clock) -> None:
-        steps = 1 if self.watch.notify else steps
+        steps = 1 if self.callbacks.notify else steps
         self._notify("neurai_before_step", step=self.done, epoch=self.done // self.task.epoch_steps)
         start = time.perf_counter()
         for _ in range(steps):
@@ -188,15 +152,15 @@ class _Run:
         seconds = time.perf_counter() - start
         if bad >= 0:
             self._warn_if_rising(self.progress.totals)
-            raise NotFinite("training", bad, self.progress.good)
+            raise NotFinite("training", bad, self.progress.last_finite)
         for one in (clock, self.clock):
             one.count(steps, seconds)
         self.done += steps
         self._after_step()
-        self.watch.steps(self.done)
+        self.callbacks.steps(self.done)
 
     def _after_step(self) -> None:
-        if self.watch.notify:
+        if self.callbacks.notify:
             loss, accuracy = map(float, self.progress.last)
             step = self.done - 1
             self._notify(
@@ -214,12 +178,12 @@ class _Run:
         values |= means
         self._warn_if_rising(values)
         if not math.isfinite(values["test_loss"]):
-            raise NotFinite("test", self.done, self.progress.good)
+            raise NotFinite("test", self.done, self.progress.last_finite)
         if self.task.data.n_classes is None:
             values = {name: value for name, value in values.items() if not name.endswith("_accuracy")}
         row = Row(epoch + 1, self.done, values, clock.step_ms)
         self.rows.append(row)
-        self.watch.epoch(row, self.progress)
+        self.callbacks.epoch(row, self.progress)
         self._notify("neurai_after_epoch", epoch=epoch, metrics=values)
 
     def _warn_if_rising(self, reported: Mapping[str, Any]) -> None:
@@ -244,5 +208,5 @@ class _Run:
             )
 
     def _notify(self, hook: str, **arguments: Any) -> None:
-        if self.watch.notify:
-            self.watch.notify(hook, **arguments)
+        if self.callbacks.notify:
+            self.callbacks.notify(hook, **arguments)

@@ -42,7 +42,7 @@ WIDEST, DEEPEST, MOST = 1_000_000, 1000, 2**31 - 1  # of a layer; layers; of all
 _FORMS = "Write mlp:128,64, resmlp:128x8, cnn:8,16, snn:128, module:attribute or file.py:attribute."
 
 
-class Network(NamedTuple):
+class Untrained(NamedTuple):
     """A network to train.
 
     Attributes:
@@ -66,7 +66,7 @@ def network(
     *,
     surrogate: Any = None,
     steps: int | None = None,
-) -> Network:
+) -> Untrained:
     """The network that a text names, for these data.
 
     Args:
@@ -116,13 +116,13 @@ def absolute(text: str) -> str:
 # ---------------------------------------------------------------------------- built-in ones
 
 
-def _mlp(text: str, rest: str, n_inputs: int, n_outputs: int, key: jax.Array) -> Network:
+def _mlp(text: str, rest: str, n_inputs: int, n_outputs: int, key: jax.Array) -> Untrained:
     widths, activation = _widths(text, rest)
     model = mlp((n_inputs, *widths, n_outputs), activation)
-    return Network(model, _initial(text, model, key, (n_inputs,)), flat=True)
+    return Untrained(model, _initial(text, model, key, (n_inputs,)), flat=True)
 
 
-def _resmlp(text: str, rest: str, n_inputs: int, n_outputs: int, key: jax.Array) -> Network:
+def _resmlp(text: str, rest: str, n_inputs: int, n_outputs: int, key: jax.Array) -> Untrained:
     size, *words = (part.strip() for part in rest.split(","))
     known = (*ACTIVATIONS, *PARAMETRIZATIONS)
     wrong = next((word for word in words if word not in known), None)
@@ -139,10 +139,10 @@ def _resmlp(text: str, rest: str, n_inputs: int, n_outputs: int, key: jax.Array)
         raise ModelError(f"--model got a depth of {depth}; at most {DEEPEST} layers are made.", "Write resmlp:128x30.")
     chosen = {"parametrization" if word in PARAMETRIZATIONS else "activation": word for word in words}
     model = resmlp(width, depth, n_outputs, **chosen)  # type: ignore[arg-type]
-    return Network(model, _initial(text, model, key, (n_inputs,)), flat=True)
+    return Untrained(model, _initial(text, model, key, (n_inputs,)), flat=True)
 
 
-def _cnn(text: str, rest: str, input_shape: Shape, n_outputs: int, key: jax.Array) -> Network:
+def _cnn(text: str, rest: str, input_shape: Shape, n_outputs: int, key: jax.Array) -> Untrained:
     if len(input_shape) != 3:
         raise ModelError(
             f"--model {text} takes images (H, W, C), and the data have examples of shape {input_shape}.",
@@ -156,7 +156,7 @@ def _cnn(text: str, rest: str, input_shape: Shape, n_outputs: int, key: jax.Arra
             "Name fewer channels, such as --model cnn:8.",
         )
     model = cnn(channels, n_outputs, activation)
-    return Network(model, _initial(text, model, key, input_shape))
+    return Untrained(model, _initial(text, model, key, input_shape))
 
 
 def _initial(text: str, model: Any, key: jax.Array, shape: Shape) -> PyTree:
@@ -195,7 +195,7 @@ def _numbers(text: str, parts: list[str], words: Iterable[str] = ()) -> list[int
 
 def _snn(
     text: str, rest: str, input_shape: Shape, n_outputs: int, key: jax.Array, surrogate: Any, steps: int | None
-) -> Network:
+) -> Untrained:
     parts = [part.strip() for part in rest.split(",")]
     words = [part for part in parts if part in (RECURRENT, *ENCODERS)]
     widths = _numbers(text, [part for part in parts if part not in words], (RECURRENT, *ENCODERS))
@@ -210,7 +210,7 @@ def _snn(
         encode=codes[0] if codes else "constant",
         recurrent=RECURRENT in words,
     )
-    return Network(model, _initial(text, model, key, shape), flat=not timed)
+    return Untrained(model, _initial(text, model, key, shape), flat=not timed)
 
 
 def _check_snn(text: str, widths: list[int], codes: list[str], shape: Shape, surrogate: Any, steps: int | None) -> None:
@@ -233,7 +233,7 @@ def _check_snn(text: str, widths: list[int], codes: list[str], shape: Shape, sur
 # ---------------------------------------------------------------------------- the user's own
 
 
-def _own(text: str, offered: dict[str, Any], asked: dict[str, Any]) -> Network:
+def _own(text: str, offered: dict[str, Any], asked: dict[str, Any]) -> Untrained:
     place, _, attribute = text.rpartition(":")
     module = _module(text, place)
     found = _attribute(text, module, attribute)
@@ -244,7 +244,7 @@ def _own(text: str, offered: dict[str, Any], asked: dict[str, Any]) -> Network:
     model, params = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
     if params is None:
         params = _params(text, model, offered["input_shape"], offered["key"])
-    return Network(model, params, sha256=_source_hash(module))
+    return Untrained(model, params, sha256=_source_hash(module))
 
 
 def _is_maker(found: Any) -> bool:

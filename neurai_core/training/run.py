@@ -19,51 +19,33 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from neurai_core.errors import OutputError
-from neurai_core.observing import Observers
 from neurai_core.registry import REGISTRY
+from neurai_core.registry.observing import Observers
 from neurai_core.rule import model_state_of
 from neurai_core.training import checkpoint
-from neurai_core.training.fit import Fitted, NotFinite, Row, Watch, fit
+from neurai_core.training.callbacks import Callbacks, Row
+from neurai_core.training.fit import Fitted, NotFinite, fit
 from neurai_core.training.record import CONFIG, append_metrics, compare, read_metrics, write_config
 from neurai_core.training.settings import Chosen, choose
-from neurai_core.training.step import Good, Progress, begin, compiled, restored, saved
+from neurai_core.training.step import Progress, Snapshot, begin, compiled, restored, saved
 from neurai_core.training.stopping import Stopped, stop_on_signals
 from neurai_core.training.task import Task, prepare
 
 PARAMS, PICTURE, CHECKPOINTS = "params.safetensors", "learning_curve.png", "checkpoints"
 
 
-@dataclass(frozen=True)
-class Viewer:
-    """Whom a run tells how it goes; every one may be left out.
-
-    Attributes:
-        compiling: ``()``: the step is compiled now, which takes seconds.
-        begin: ``(task, steps done, folder)``: everything is compiled.
-        steps: ``(steps done)``.
-        epoch: ``(row of metrics)``.
-        note: ``(sentence)``: something to know that is no error.
-    """
-
-    compiling: Callable[[], None] = lambda: None
-    begin: Callable[[Task, int, Path], None] = lambda task, done, folder: None
-    steps: Callable[[int], None] = lambda step: None
-    epoch: Callable[[dict[str, Any]], None] = lambda row: None
-    note: Callable[[str], None] = lambda sentence: None
-
-
-def train(chosen: Chosen, out: Path | None = None, viewer: Viewer | None = None) -> dict[str, Any]:
+def train(chosen: Chosen, out: Path | None = None, callbacks: Callbacks | None = None) -> dict[str, Any]:
     """Train as chosen, from the beginning.
 
     Args:
         chosen: the settings, from `choose`.
         out: the folder; None for ``runs/<time>-<rule>-<data>``.
-        viewer: whom to tell.
+        callbacks: what to call meanwhile.
 
     Returns:
         ``rule, data, train_loss, train_accuracy, test_loss, test_accuracy, steps, step_ms, run``; the
@@ -75,54 +57,54 @@ def train(chosen: Chosen, out: Path | None = None, viewer: Viewer | None = None)
         TrainingError: a loss was not finite, or a signal asked to stop; what stood is saved.
         UsageError: the settings, the data and the model do not fit each other.
     """
-    viewer = viewer or Viewer()
+    callbacks = callbacks or Callbacks()
     folder = _default_folder(chosen) if out is None else _new_folder(out)
     try:
-        task = _prepared(chosen, viewer)
+        task = _prepared(chosen, callbacks)
         start = begin(task)
         write_config(folder, chosen, task)
     except BaseException:
         _remove_if_empty(folder)
         raise
-    return _Run(task, folder, viewer).go(start)
+    return _Run(task, folder, callbacks).go(start)
 
 
-def resume(folder: Path, viewer: Viewer | None = None) -> dict[str, Any]:
+def resume(folder: Path, callbacks: Callbacks | None = None) -> dict[str, Any]:
     """Continue a run from its newest undamaged checkpoint, to the same bits as if it had never stopped.
 
     Raises:
         OutputError: the folder holds no run.
         TrainingError: as for `train`.
     """
-    viewer = viewer or Viewer()
-    task = _prepared(_settings_of(folder), viewer)
-    progress = _restored(folder, begin(task), viewer)
-    return _Run(task, folder, viewer).go(progress)
+    callbacks = callbacks or Callbacks()
+    task = _prepared(_settings_of(folder), callbacks)
+    progress = _restored(folder, begin(task), callbacks)
+    return _Run(task, folder, callbacks).go(progress)
 
 
-def finished(folder: Path, viewer: Viewer | None = None) -> tuple[Task, Good]:
+def finished(folder: Path, callbacks: Callbacks | None = None) -> tuple[Task, Snapshot]:
     """What a run trained, and the parameters and state that it ended with.
 
     Raises:
         OutputError: the folder holds no run, or one that kept no parameters yet.
         DataError: the file of the parameters is damaged.
     """
-    task = _prepared(_settings_of(folder), viewer or Viewer())
+    task = _prepared(_settings_of(folder), callbacks or Callbacks())
     if not (folder / PARAMS).is_file():
         raise OutputError(f"{folder} holds a run without {PARAMS}.", f"Finish it: neurai train --resume {folder}")
     start = begin(task)
     like = {"params": start.params, "model_state": model_state_of(start.state)}
     kept, _ = checkpoint.load(folder / PARAMS, like)
-    return task, Good(kept["params"], kept["model_state"])
+    return task, Snapshot(kept["params"], kept["model_state"])
 
 
-def dry_run(chosen: Chosen, viewer: Viewer | None = None) -> dict[str, Any]:
+def dry_run(chosen: Chosen, callbacks: Callbacks | None = None) -> dict[str, Any]:
     """Compile a step and check all shapes, without training and without writing anything.
 
     Returns:
         ``rule, data, model, parameters, steps, compile_s, dry_run``.
     """
-    task = _prepared(chosen, viewer or Viewer())
+    task = _prepared(chosen, callbacks or Callbacks())
     start = time.perf_counter()
     compiled(task, begin(task))
     return {
@@ -192,21 +174,21 @@ def _remove_if_empty(folder: Path) -> None:
 # ---------------------------------------------------------------------------- one run
 
 
-def _prepared(chosen: Chosen, viewer: Viewer) -> Task:
+def _prepared(chosen: Chosen, callbacks: Callbacks) -> Task:
     task = prepare(chosen)
     for difference in compare(chosen, task):
-        viewer.note(f"The numbers may differ from those of the configuration: {difference}.")
-    viewer.compiling()
+        callbacks.note(f"The numbers may differ from those of the configuration: {difference}.")
+    callbacks.compiling()
     return task
 
 
-def _restored(folder: Path, like: Progress, viewer: Viewer) -> Progress:
+def _restored(folder: Path, like: Progress, callbacks: Callbacks) -> Progress:
     """Where the run stands; its beginning when it was stopped before the first checkpoint."""
     if not checkpoint.any_in(folder / CHECKPOINTS):
         return like
     kept, _, damaged = checkpoint.newest(folder / CHECKPOINTS, saved(like))
     for error in damaged:
-        viewer.note(f"{error.message} The checkpoint before it is used.")
+        callbacks.note(f"{error.message} The checkpoint before it is used.")
     return restored(kept)
 
 
@@ -216,7 +198,7 @@ class _Run:
 
     task: Task
     folder: Path
-    viewer: Viewer
+    callbacks: Callbacks
     observers: Observers = field(default_factory=REGISTRY.observers)
 
     def go(self, progress: Progress) -> dict[str, Any]:
@@ -226,24 +208,19 @@ class _Run:
             fitted = self._fit(progress, asked)
             if fitted.stopped:
                 self._save(fitted.progress)
-            self._keep(Good(fitted.progress.params, fitted.progress.state))
+            self._keep(Snapshot(fitted.progress.params, fitted.progress.state))
         self._draw()
         if asked.signum is not None and fitted.stopped:
             raise Stopped(asked.signum, int(fitted.progress.step), self.folder)
         return self._result(fitted.step_ms)
 
     def _fit(self, progress: Progress, asked: Callable[[], bool]) -> Fitted:
-        watch = Watch(
-            begin=lambda progress: self.viewer.begin(self.task, int(progress.step), self.folder),
-            steps=self.viewer.steps,
-            epoch=self._after_epoch,
-            stop=asked,
-            notify=self.observers.notify if len(self.observers) else None,
-        )
+        notify = self.observers.notify if len(self.observers) else None
+        own = replace(self.callbacks, epoch=self._after_epoch, stop=asked, notify=notify)
         try:
-            return fit(self.task, progress, watch)
+            return fit(self.task, progress, own)
         except NotFinite as error:
-            self._keep(error.good)
+            self._keep(error.last_finite)
             self._draw()
             error.message += f" They are in {self.folder / PARAMS}."
             raise
@@ -252,7 +229,7 @@ class _Run:
         values = {"epoch": row.epoch, "step": row.step, **row.values, "step_ms": round(row.step_ms, 4)}
         append_metrics(self.folder, values)
         self._save(progress)
-        self.viewer.epoch(values)
+        self.callbacks.epoch(row, progress)
 
     def _save(self, progress: Progress) -> None:
         step = int(progress.step)
@@ -260,8 +237,8 @@ class _Run:
         if len(self.observers):
             self.observers.notify("neurai_checkpoint", step=step, path=path)
 
-    def _keep(self, good: Good) -> None:
-        tree = {"params": good.params, "model_state": model_state_of(good.state)}
+    def _keep(self, trained: Snapshot) -> None:
+        tree = {"params": trained.params, "model_state": model_state_of(trained.state)}
         checkpoint.save(self.folder / PARAMS, tree)
 
     def _draw(self) -> None:

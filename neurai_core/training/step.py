@@ -22,8 +22,8 @@ from neurai_core.rule import Estimate
 from neurai_core.training.task import Task
 
 
-class Good(NamedTuple):
-    """The last parameters that had a finite loss, with the state that went with them."""
+class Snapshot(NamedTuple):
+    """Parameters with the state that goes with them: the last that had a finite loss, or those at the end."""
 
     params: PyTree
     state: PyTree
@@ -40,7 +40,7 @@ class Progress(NamedTuple):
         totals: sums over the epoch so far of loss, accuracy and whatever scalars the rule reports.
         last: loss and accuracy of the last step.
         bad: the first step whose loss was not finite; -1 while there was none.
-        good: what to keep when a loss is not finite.
+        last_finite: what to keep when a loss is not finite.
     """
 
     params: PyTree
@@ -50,7 +50,7 @@ class Progress(NamedTuple):
     totals: dict[str, Scalar]
     last: tuple[Scalar, Scalar]
     bad: Scalar
-    good: Good
+    last_finite: Snapshot
 
 
 def begin(task: Task) -> Progress:
@@ -75,7 +75,7 @@ def begin(task: Task) -> Progress:
         totals=dict.fromkeys(_reported(found), zero),
         last=(zero, zero),
         bad=jnp.int32(-1),
-        good=Good(task.params, state),
+        last_finite=Snapshot(task.params, state),
     )
     return own(start)
 
@@ -128,7 +128,7 @@ def step_function(task: Task) -> Callable[..., Progress]:
             },
             last=(reported["train_loss"], reported["train_accuracy"]),
             bad=jnp.where(finite | (progress.bad >= 0), progress.bad, progress.step),
-            good=_choose(finite, Good(progress.params, progress.state), progress.good),
+            last_finite=_choose(finite, Snapshot(progress.params, progress.state), progress.last_finite),
         )
 
     return step
@@ -136,12 +136,12 @@ def step_function(task: Task) -> Callable[..., Progress]:
 
 def saved(progress: Progress) -> PyTree:
     """What a checkpoint holds: everything but what to keep when a loss is not finite."""
-    return progress._asdict() | {"good": ()}
+    return progress._asdict() | {"last_finite": ()}
 
 
 def restored(tree: PyTree) -> Progress:
     """The progress that a checkpoint holds."""
-    return own(Progress(**tree | {"good": Good(tree["params"], tree["state"])}))
+    return own(Progress(**tree | {"last_finite": Snapshot(tree["params"], tree["state"])}))
 
 
 def rows_used(task: Task) -> int:

@@ -30,7 +30,7 @@ class Stopped(TrainingError):
         self.exit_code = 128 + signum
 
 
-class Request:
+class StopRequest:
     """Whether a signal has asked to stop, and which."""
 
     signum: int | None = None
@@ -41,12 +41,12 @@ class Request:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Request]:
+def stop_on_signals() -> Iterator[StopRequest]:
     """Note SIGINT and SIGTERM inside the block instead of dying; a second one acts at once.
 
     Outside the main thread, where Python allows no handlers, nothing is noted.
     """
-    request = Request()
+    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return

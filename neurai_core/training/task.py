@@ -15,12 +15,12 @@ import optax
 
 import neurai_core as neurai
 from neurai_core.arrays import PyTree, Shape, shape_text
+from neurai_core.data import Dataset, check, steps_per_epoch
 from neurai_core.errors import DataError, ModelError, SettingsError
 from neurai_core.layered import check_forward
 from neurai_core.losses import accuracy_function, cross_entropy, loss_function, sum_cross_entropy
 from neurai_core.rule import Objective, Rule, check_objective, objective
 from neurai_core.training.activities import seen
-from neurai_core.training.data import Dataset, check, steps_per_epoch
 from neurai_core.training.networks import network
 from neurai_core.training.optimizers import optimizer
 from neurai_core.training.settings import Chosen, RunSettings, needs_of

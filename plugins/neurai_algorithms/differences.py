@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from neurai_core.activations import difference
 from neurai_core.arrays import Elementwise, PyTree, Scalar
+from neurai_core.changes.activations import difference
 from neurai_core.layered import ChainApply, Layer
 
 Map = Callable[[PyTree], PyTree]

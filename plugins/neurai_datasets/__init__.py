@@ -8,7 +8,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from neurai_core.plugin import Plugin
-from neurai_core.specs import Config, DatasetSpec, Reference
+from neurai_core.references import cited
+from neurai_core.specs import Config, DatasetSpec
 
 FASHION_CLASSES = (
     "T-shirt/top",
@@ -24,20 +25,6 @@ FASHION_CLASSES = (
 )
 CHARACTERS = " .abcdefghijklmnopqrstuvwxyz"  # of the data set text, by code
 FIRST = "label of the first class, 1 for EMNIST's letters; None expects 0, and an example of it"
-UCI_DIGITS = Reference(
-    title="Optical Recognition of Handwritten Digits",
-    authors="E. Alpaydin and C. Kaynak",
-    year=1998,
-    doi="10.24432/C50P49",
-    url="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
-    bibtex="@misc{alpaydin1998optical,\n"
-    "  author = {Alpaydin, E. and Kaynak, C.},\n"
-    "  title = {Optical Recognition of Handwritten Digits},\n"
-    "  year = {1998},\n"
-    "  howpublished = {UCI Machine Learning Repository},\n"
-    "  doi = {10.24432/C50P49}\n"
-    "}",
-)
 
 
 class FashionMnistConfig(Config):
@@ -83,7 +70,7 @@ digits = Plugin(
         attribution="E. Alpaydin and C. Kaynak (1998): Optical Recognition of Handwritten Digits, UCI "
         "Machine Learning Repository",
         source="the UCI data set's test part, as in scikit-learn's load_digits; pixels 0..16 divided by 16",
-        references=(UCI_DIGITS,),
+        references=cited(__name__, "alpaydin1998optical"),
     ),
     "neurai_datasets.uci_digits:build",
 )
@@ -102,23 +89,7 @@ fashion_mnist = Plugin(
         attribution="Zalando SE, 2017",
         source="$NEURAI_DATA, Debian's package dataset-fashion-mnist, or a download from "
         "github.com/zalandoresearch/fashion-mnist; pixels 0..255 divided by 255",
-        references=(
-            Reference(
-                title="Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms",
-                authors="H. Xiao, K. Rasul and R. Vollgraf",
-                year=2017,
-                arxiv="1708.07747",
-                url="https://github.com/zalandoresearch/fashion-mnist",
-                bibtex="@misc{xiao2017fashion,\n"
-                "  author = {Xiao, Han and Rasul, Kashif and Vollgraf, Roland},\n"
-                "  title = {Fashion-{MNIST}: a Novel Image Dataset for Benchmarking Machine Learning\n"
-                "           Algorithms},\n"
-                "  year = {2017},\n"
-                "  eprint = {1708.07747},\n"
-                "  archivePrefix = {arXiv}\n"
-                "}",
-            ),
-        ),
+        references=cited(__name__, "xiao2017fashion"),
     ),
     "neurai_datasets.fashion:build",
 )

@@ -17,7 +17,7 @@ from neurai_datasets import FASHION_CLASSES, FashionMnistConfig
 from neurai_datasets.idx_files import FILES, Array, dataset, find, find_all, parse, read_stream
 
 if TYPE_CHECKING:
-    from neurai_core.training.data import Dataset
+    from neurai_core.data import Dataset
 
 FOLDER_VARIABLE = "NEURAI_DATA"
 SUBFOLDER = "fashion-mnist"

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neurai_core.data import Dataset, check
 from neurai_core.errors import DataError, missing_extra
-from neurai_core.training.data import Dataset, check
 from neurai_datasets.spike_files import count_spikes, refuse_spikes, refuse_times
 from neurai_datasets.spiking_specs import HEIDELBERG_UNITS, SHD_CLASSES, SHDConfig, SSCConfig
 

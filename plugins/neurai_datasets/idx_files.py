@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neurai_core.data import Dataset, check, numbered_classes, warn_of_empty_classes
 from neurai_core.errors import DataError
-from neurai_core.training.data import Dataset, check, numbered_classes, warn_of_empty_classes
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
@@ -133,7 +133,7 @@ def dataset(
         licence: the terms of the data.
 
     Raises:
-        DataError: see `neurai_core.training.data.check`; images and labels of different number.
+        DataError: see `neurai_core.data.check`; images and labels of different number.
     """
     for images, labels in ((TRAIN_IMAGES, TRAIN_LABELS), (TEST_IMAGES, TEST_LABELS)):
         _check_pair(arrays[images], arrays[labels], paths[images], paths[labels])

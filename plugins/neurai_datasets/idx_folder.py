@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from neurai_core.training.data import Dataset
+from neurai_core.data import Dataset
 from neurai_datasets import IdxConfig
 from neurai_datasets.idx_files import dataset, find_all, read
 

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from neurai_core.data import Dataset, check, numbered_classes, warn_of_empty_classes
 from neurai_core.errors import DataError
-from neurai_core.training.data import Dataset, check, numbered_classes, warn_of_empty_classes
 from neurai_datasets import NpzConfig
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from neurai_core.training.data import Dataset, check
+from neurai_core.data import Dataset, check
 from neurai_datasets.spiking_specs import RandmanConfig
 
 PRECISION, CUTOFF = 1e-3, 1000

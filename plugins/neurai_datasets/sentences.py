@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurai_core.training.data import Dataset, check
+from neurai_core.data import Dataset, check
 from neurai_datasets import CHARACTERS, TextConfig
 
 ADJECTIVES = ("big ", "small ", "red ", "quick ", "young ")

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neurai_core.data import Dataset, check
 from neurai_core.errors import DataError
-from neurai_core.training.data import Dataset, check
 from neurai_datasets.spiking_specs import SpikeFilesConfig
 
 HOW = "Write an example with np.savez(path, times=..., units=...), both of shape (K,)."

@@ -7,31 +7,14 @@ from typing import Literal
 from pydantic import Field
 
 from neurai_core.plugin import Plugin
-from neurai_core.specs import Config, DatasetSpec, Reference
-from neurai_datasets import UCI_DIGITS
+from neurai_core.references import cited
+from neurai_core.specs import Config, DatasetSpec
 
 YIN_YANG_CLASSES = ("yin", "yang", "dot")
 HEIDELBERG_UNITS = 700
 SHD_CLASSES = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     *("null", "eins", "zwei", "drei", "vier", "fuenf", "sechs", "sieben", "acht", "neun"),
-)
-CRAMER_2022 = Reference(
-    title="The Heidelberg Spiking Data Sets for the Systematic Evaluation of Spiking Neural Networks",
-    authors="B. Cramer, Y. Stradmann, J. Schemmel and F. Zenke",
-    year=2022,
-    doi="10.1109/TNNLS.2020.3044364",
-    arxiv="1910.07407",
-    url="https://zenkelab.org/resources/spiking-heidelberg-datasets-shd",
-    bibtex="@article{cramer2022heidelberg,\n"
-    "  author = {Cramer, Benjamin and Stradmann, Yannik and Schemmel, Johannes and Zenke, Friedemann},\n"
-    "  title = {The {H}eidelberg Spiking Data Sets for the Systematic Evaluation of Spiking Neural\n"
-    "           Networks},\n"
-    "  journal = {IEEE Transactions on Neural Networks and Learning Systems},\n"
-    "  volume = {33},\n  number = {7},\n  pages = {2744--2757},\n"
-    "  year = {2022},\n"
-    "  doi = {10.1109/TNNLS.2020.3044364}\n"
-    "}",
 )
 
 
@@ -143,7 +126,7 @@ spiking_digits = Plugin(
         attribution="E. Alpaydin and C. Kaynak (1998): Optical Recognition of Handwritten Digits, UCI "
         "Machine Learning Repository",
         source="the data set digits; time first, then the 64 pixels",
-        references=(UCI_DIGITS,),
+        references=cited(__name__, "alpaydin1998optical"),
     ),
     "neurai_datasets.spiking_digits:build",
 )
@@ -160,23 +143,7 @@ yin_yang = Plugin(
         split="drawn with different seeds, as published",
         source="drawn as by the authors' code, to the bit, then float32; class 1 is the set that their code "
         "calls yin, although they name class 0 so",
-        references=(
-            Reference(
-                title="The Yin-Yang dataset",
-                authors="L. Kriener, J. Göltz and M. A. Petrovici",
-                year=2022,
-                doi="10.1145/3517343.3517380",
-                arxiv="2102.08211",
-                url="https://github.com/lkriener/yin_yang_data_set",
-                bibtex="@inproceedings{kriener2022yin,\n"
-                '  author = {Kriener, Laura and G{\\"o}ltz, Julian and Petrovici, Mihai A.},\n'
-                "  title = {The {Y}in-{Y}ang dataset},\n"
-                "  booktitle = {Neuro-Inspired Computational Elements Conference},\n"
-                "  year = {2022},\n"
-                "  doi = {10.1145/3517343.3517380}\n"
-                "}",
-            ),
-        ),
+        references=cited(__name__, "kriener2022yin"),
     ),
     "neurai_datasets.yin_yang_points:build",
 )
@@ -192,25 +159,7 @@ randman = Plugin(
         test=2000,
         split="one fifth of all examples in random order is the test set",
         source="drawn as by the authors' code, in double precision; time first, then the units",
-        references=(
-            Reference(
-                title="The Remarkable Robustness of Surrogate Gradient Learning for Instilling Complex Function in "
-                "Spiking Neural Networks",
-                authors="F. Zenke and T. P. Vogels",
-                year=2021,
-                doi="10.1162/neco_a_01367",
-                url="https://github.com/fzenke/randman",
-                bibtex="@article{zenke2021remarkable,\n"
-                "  author = {Zenke, Friedemann and Vogels, Tim P.},\n"
-                "  title = {The Remarkable Robustness of Surrogate Gradient Learning for Instilling Complex\n"
-                "           Function in Spiking Neural Networks},\n"
-                "  journal = {Neural Computation},\n"
-                "  volume = {33},\n  number = {4},\n  pages = {899--925},\n"
-                "  year = {2021},\n"
-                "  doi = {10.1162/neco_a_01367}\n"
-                "}",
-            ),
-        ),
+        references=cited(__name__, "zenke2021remarkable"),
     ),
     "neurai_datasets.randman_spikes:build",
 )
@@ -241,7 +190,7 @@ shd = Plugin(
         attribution="B. Cramer, Y. Stradmann, J. Schemmel and F. Zenke",
         source="the published HDF5 files in a folder; an entry of an example is the number of spikes of one unit "
         "in one step; an array of 2.9 GB",
-        references=(CRAMER_2022,),
+        references=cited(__name__, "cramer2022heidelberg"),
         requires={"h5py": "neurai[hdf5]"},
     ),
     "neurai_datasets.heidelberg:build_shd",
@@ -259,7 +208,7 @@ ssc = Plugin(
         licence="CC-BY-4.0",
         attribution="B. Cramer, Y. Stradmann, J. Schemmel and F. Zenke",
         source="the published HDF5 files in a folder, read as those of shd; the classes are named in the file",
-        references=(CRAMER_2022,),
+        references=cited(__name__, "cramer2022heidelberg"),
         requires={"h5py": "neurai[hdf5]"},
     ),
     "neurai_datasets.heidelberg:build_ssc",

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from neurai_core.data import Dataset, check
 from neurai_core.errors import DataError
 from neurai_core.specs import Config
-from neurai_core.training.data import Dataset, check
 
 SHA256 = "69c98f84446916f683f5a29301f5c61cbde8c236d0822aa0b1870bc1dbd6c918"
 BRIGHTEST = 16  # a pixel counts the ink in a 4x4 block of the scanned 32x32 bitmap

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurai_core.training.data import Dataset, check
+from neurai_core.data import Dataset, check
 from neurai_datasets.spiking_specs import YIN_YANG_CLASSES, YinYangConfig
 
 BIG = 0.5

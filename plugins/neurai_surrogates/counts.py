@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from neurai_core.plugin import Plugin
+from neurai_core.references import cited
 from neurai_core.specs import Config, SurrogateSpec
-from neurai_surrogates.references import FANG_2023, GERSTNER_2014
 from neurai_surrogates.settings import Spiking
 
 
@@ -40,7 +40,7 @@ stochasticescape = Plugin(
         width="alpha",
         area="1",
         offers={"StochasticEscape": "neurai_surrogates.shapes.stochastic_escape:StochasticEscape"},
-        references=(GERSTNER_2014,),
+        references=cited(__name__, "gerstner2014neuronal"),
     ),
     "neurai_surrogates.shapes.stochastic_escape:StochasticEscape.build",
 )
@@ -62,7 +62,7 @@ multilevelcount = Plugin(
         support="-spacing / 2 < u < (levels - 1 / 2) * spacing",
         symmetry="none",
         offers={"MultiLevelCount": "neurai_surrogates.shapes.multi_level_count:MultiLevelCount"},
-        references=(FANG_2023,),
+        references=cited(__name__, "fang2023spikingjelly"),
     ),
     "neurai_surrogates.shapes.multi_level_count:MultiLevelCount.build",
 )

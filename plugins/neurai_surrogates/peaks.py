@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from neurai_core.plugin import Plugin
+from neurai_core.references import cited
 from neurai_core.specs import Config, SurrogateSpec
-from neurai_surrogates.references import FANG_2023, HERRANZ_2022, SHRESTHA_2018, WEIDEL_2021, ZENKE_2018
 from neurai_surrogates.settings import Spiking
 
 # ---- settings
@@ -99,7 +99,7 @@ superspike = Plugin(
         width="alpha",
         area="2 / alpha",
         offers={"SuperSpike": "neurai_surrogates.shapes.superspike:SuperSpike"},
-        references=(ZENKE_2018,),
+        references=cited(__name__, "zenke2018superspike"),
     ),
     "neurai_surrogates.shapes.superspike:SuperSpike.build",
 )
@@ -115,7 +115,7 @@ softsign = Plugin(
         width="alpha",
         area="1",
         offers={"SoftSign": "neurai_surrogates.shapes.soft_sign:SoftSign"},
-        references=(ZENKE_2018,),
+        references=cited(__name__, "zenke2018superspike"),
     ),
     "neurai_surrogates.shapes.soft_sign:SoftSign.build",
 )
@@ -135,7 +135,7 @@ qpseudospike = Plugin(
         width="alpha",
         area="1 if convention == 'minus' else (alpha + 1) / (alpha - 1)",
         offers={"QPseudoSpike": "neurai_surrogates.shapes.q_pseudo_spike:QPseudoSpike"},
-        references=(HERRANZ_2022,),
+        references=cited(__name__, "herranz2022surrogate"),
     ),
     "neurai_surrogates.shapes.q_pseudo_spike:QPseudoSpike.build",
 )
@@ -154,7 +154,7 @@ nonzerosignlog = Plugin(
         width="alpha",
         area="inf",
         offers={"NonzeroSignLog": "neurai_surrogates.shapes.nonzero_sign_log:NonzeroSignLog"},
-        references=(FANG_2023,),
+        references=cited(__name__, "fang2023spikingjelly"),
     ),
     "neurai_surrogates.shapes.nonzero_sign_log:NonzeroSignLog.build",
 )
@@ -174,7 +174,7 @@ singleexponential = Plugin(
         width="grad_width",
         area="2 * grad_scale",
         offers={"SingleExponential": "neurai_surrogates.shapes.single_exponential:SingleExponential"},
-        references=(SHRESTHA_2018,),
+        references=cited(__name__, "shrestha2018slayer"),
     ),
     "neurai_surrogates.shapes.single_exponential:SingleExponential.build",
 )
@@ -194,7 +194,7 @@ slayerpdf = Plugin(
         width="tau",
         area="scale",
         offers={"SlayerPdf": "neurai_surrogates.shapes.slayer_pdf:SlayerPdf"},
-        references=(SHRESTHA_2018,),
+        references=cited(__name__, "shrestha2018slayer"),
     ),
     "neurai_surrogates.shapes.slayer_pdf:SlayerPdf.build",
 )
@@ -221,7 +221,7 @@ periodicexponential = Plugin(
         area="inf",
         symmetry="none",
         offers={"PeriodicExponential": "neurai_surrogates.shapes.periodic_exponential:PeriodicExponential"},
-        references=(WEIDEL_2021,),
+        references=cited(__name__, "weidel2021wavesense"),
     ),
     "neurai_surrogates.shapes.periodic_exponential:PeriodicExponential.build",
 )

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from neurai_core.plugin import Plugin
+from neurai_core.references import cited
 from neurai_core.specs import Config, SurrogateSpec
-from neurai_surrogates.references import BENGIO_2013, CAI_2017, FANG_2023, SINABS, SUETAKE_2022
 from neurai_surrogates.settings import Spiking
 
 # ---- settings
@@ -72,7 +72,7 @@ straightthrough = Plugin(
         primitive="u",
         area="inf",
         offers={"StraightThrough": "neurai_surrogates.shapes.straight_through:StraightThrough"},
-        references=(BENGIO_2013,),
+        references=cited(__name__, "bengio2013estimating"),
     ),
     "neurai_surrogates.shapes.straight_through:StraightThrough.build",
 )
@@ -90,7 +90,7 @@ onesidedwindow = Plugin(
         support="u >= -window",
         symmetry="none",
         offers={"OneSidedWindow": "neurai_surrogates.shapes.one_sided_window:OneSidedWindow"},
-        references=(SINABS,),
+        references=cited(__name__, "sinabs"),
     ),
     "neurai_surrogates.shapes.one_sided_window:OneSidedWindow.build",
 )
@@ -107,7 +107,7 @@ leakyrelu = Plugin(
         support="u >= 0 or leak > 0",
         symmetry="none",
         offers={"LeakyReLU": "neurai_surrogates.shapes.leaky_relu:LeakyReLU"},
-        references=(FANG_2023,),
+        references=cited(__name__, "fang2023spikingjelly"),
     ),
     "neurai_surrogates.shapes.leaky_relu:LeakyReLU.build",
 )
@@ -128,7 +128,7 @@ piecewiseleakyrelu = Plugin(
         area="inf if leak > 0 else 1",
         support="abs(u) <= width or leak > 0",
         offers={"PiecewiseLeakyReLU": "neurai_surrogates.shapes.piecewise_leaky_relu:PiecewiseLeakyReLU"},
-        references=(FANG_2023,),
+        references=cited(__name__, "fang2023spikingjelly"),
     ),
     "neurai_surrogates.shapes.piecewise_leaky_relu:PiecewiseLeakyReLU.build",
 )
@@ -149,7 +149,7 @@ logtailedrelu = Plugin(
         support="u >= 0 or leak > 0",
         symmetry="none",
         offers={"LogTailedReLU": "neurai_surrogates.shapes.log_tailed_relu:LogTailedReLU"},
-        references=(CAI_2017,),
+        references=cited(__name__, "cai2017deep"),
     ),
     "neurai_surrogates.shapes.log_tailed_relu:LogTailedReLU.build",
 )
@@ -171,7 +171,7 @@ s2nn = Plugin(
         area="inf",
         symmetry="none",
         offers={"S2NN": "neurai_surrogates.shapes.s2nn:S2NN"},
-        references=(SUETAKE_2022,),
+        references=cited(__name__, "suetake2022s2nn"),
     ),
     "neurai_surrogates.shapes.s2nn:S2NN.build",
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from neurai_core.plugin import Plugin
+from neurai_core.references import cited
 from neurai_core.specs import Config, SurrogateSpec
-from neurai_surrogates.references import FANG_2021, FANG_2023, NEFTCI_2019, NORSE, WU_2018, YIN_2021
 from neurai_surrogates.settings import Spiking
 
 # ---- settings
@@ -95,7 +95,7 @@ gaussian = Plugin(
         width="alpha",
         area="1",
         offers={"Gaussian": "neurai_surrogates.shapes.gaussian:Gaussian"},
-        references=(WU_2018,),
+        references=cited(__name__, "wu2018spatiotemporal"),
     ),
     "neurai_surrogates.shapes.gaussian:Gaussian.build",
 )
@@ -111,7 +111,7 @@ erf = Plugin(
         width="alpha",
         area="1",
         offers={"Erf": "neurai_surrogates.shapes.erf:Erf"},
-        references=(FANG_2023,),
+        references=cited(__name__, "fang2023spikingjelly"),
     ),
     "neurai_surrogates.shapes.erf:Erf.build",
 )
@@ -128,7 +128,7 @@ sigmoid = Plugin(
         width="alpha",
         area="1",
         offers={"Sigmoid": "neurai_surrogates.shapes.sigmoid:Sigmoid"},
-        references=(WU_2018,),
+        references=cited(__name__, "wu2018spatiotemporal"),
     ),
     "neurai_surrogates.shapes.sigmoid:Sigmoid.build",
 )
@@ -144,7 +144,7 @@ tanh = Plugin(
         width="alpha",
         area="2 / alpha",
         offers={"Tanh": "neurai_surrogates.shapes.tanh:Tanh"},
-        references=(NEFTCI_2019,),
+        references=cited(__name__, "neftci2019surrogate"),
     ),
     "neurai_surrogates.shapes.tanh:Tanh.build",
 )
@@ -160,7 +160,7 @@ atan = Plugin(
         width="alpha",
         area="1",
         offers={"Atan": "neurai_surrogates.shapes.atan:Atan"},
-        references=(FANG_2021,),
+        references=cited(__name__, "fang2021incorporating"),
     ),
     "neurai_surrogates.shapes.atan:Atan.build",
 )
@@ -176,7 +176,7 @@ circ = Plugin(
         width="alpha",
         area="2 * alpha",
         offers={"Circ": "neurai_surrogates.shapes.circ:Circ"},
-        references=(NORSE,),
+        references=cited(__name__, "norse"),
     ),
     "neurai_surrogates.shapes.circ:Circ.build",
 )
@@ -196,7 +196,7 @@ multigaussian = Plugin(
         width="lens",
         area="1 - hight",
         offers={"MultiGaussian": "neurai_surrogates.shapes.multi_gaussian:MultiGaussian"},
-        references=(YIN_2021,),
+        references=cited(__name__, "yin2021accurate"),
     ),
     "neurai_surrogates.shapes.multi_gaussian:MultiGaussian.build",
 )
@@ -215,7 +215,7 @@ squarewavefourier = Plugin(
         letters={"T": "period", "n": "terms"},
         width="period",
         offers={"SquareWaveFourier": "neurai_surrogates.shapes.square_wave_fourier:SquareWaveFourier"},
-        references=(FANG_2023,),
+        references=cited(__name__, "fang2023spikingjelly"),
     ),
     "neurai_surrogates.shapes.square_wave_fourier:SquareWaveFourier.build",
 )

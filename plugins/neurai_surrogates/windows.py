@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from neurai_core.plugin import Plugin
+from neurai_core.references import cited
 from neurai_core.specs import Config, SurrogateSpec
-from neurai_surrogates.references import BELLEC_2018, ESSER_2016, PEREZ_NIEVES_2021, WU_2018
 from neurai_surrogates.settings import Spiking
 
 # ---- settings
@@ -64,7 +64,7 @@ polynomial = Plugin(
         area="1",
         support="abs(u) <= 2 / sqrt(alpha)",
         offers={"Polynomial": "neurai_surrogates.shapes.polynomial:Polynomial"},
-        references=(WU_2018,),
+        references=cited(__name__, "wu2018spatiotemporal"),
     ),
     "neurai_surrogates.shapes.polynomial:Polynomial.build",
 )
@@ -85,7 +85,7 @@ triangle = Plugin(
         area="peak * width",
         support="abs(u) <= width",
         offers={"Triangle": "neurai_surrogates.shapes.triangle:Triangle"},
-        references=(BELLEC_2018, ESSER_2016),
+        references=cited(__name__, "bellec2018long", "esser2016convolutional"),
     ),
     "neurai_surrogates.shapes.triangle:Triangle.build",
 )
@@ -103,7 +103,7 @@ rectangular = Plugin(
         area="1",
         support="abs(u) < alpha / 2",
         offers={"Rectangular": "neurai_surrogates.shapes.rectangular:Rectangular"},
-        references=(WU_2018,),
+        references=cited(__name__, "wu2018spatiotemporal"),
     ),
     "neurai_surrogates.shapes.rectangular:Rectangular.build",
 )
@@ -121,7 +121,7 @@ sparsefastsigmoid = Plugin(
         area="2 * window / (1 + alpha * window)",
         support="abs(u) < window",
         offers={"SparseFastSigmoid": "neurai_surrogates.shapes.sparse_fast_sigmoid:SparseFastSigmoid"},
-        references=(PEREZ_NIEVES_2021,),
+        references=cited(__name__, "perez2021sparse"),
     ),
     "neurai_surrogates.shapes.sparse_fast_sigmoid:SparseFastSigmoid.build",
 )

@@ -13,8 +13,8 @@ from textwrap import dedent
 import pytest
 
 import neurai_core
-from neurai_core.discovery import KINDS
 from neurai_core.registry import Registry
+from neurai_core.registry.kinds import KINDS
 
 SWITCHES = ("NEURAI_ONLY", "NEURAI_BLOCK", "NEURAI_PREFER", "NEURAI_DISABLE_PLUGIN_AUTOLOAD", "NEURAI_TRACE")
 

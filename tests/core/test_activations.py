@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neurai_core.activations import difference, is_exact
+from neurai_core.changes.activations import difference, is_exact
 from neurai_core.layered import ACTIVATIONS
 
 CHANGES = (1e-30, 1e-12, 1e-6, 1e-3, 0.3, 0.9, 1.5, 4.0)

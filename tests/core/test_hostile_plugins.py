@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from neurai_core import isolation
 from neurai_core.cli.metadata import damages
-from neurai_core.jax_configuration import watched
-from neurai_core.registry import Registry
+from neurai_core.registry import Registry, isolation
+from neurai_core.registry.jax_configuration import configuration_changes
 
 CRASHES = {
     "leaves": ("import os; os._exit(5)", "Its process ended with exit status 5."),
@@ -36,7 +35,7 @@ def install(site: Any, source: Callable[..., str]) -> None:
 
 COMMANDS = """
     import contextlib, io, json, os, sys
-    from neurai_core import isolation
+    from neurai_core.registry import isolation
     from neurai_core.cli import main
     isolation.TIMEOUT = 1.0
     assert not {"jax", "fine_dist"} & set(sys.modules)
@@ -102,7 +101,7 @@ def test_without_plugins_of_others_no_process_is_started(registry: Registry, mon
     others = {row.distribution for row in registry.plugins(static=True)} - {"neurai"}
     monkeypatch.setenv("NEURAI_BLOCK", ",".join(others))
     monkeypatch.setattr("os.fork", lambda: pytest.fail("forked"))
-    monkeypatch.setattr("neurai_core.isolation._run", lambda command: pytest.fail("started"))
+    monkeypatch.setattr("neurai_core.registry.isolation._run", lambda command: pytest.fail("started"))
     registry.vet()
 
 
@@ -129,16 +128,16 @@ def test_a_plugin_that_changes_jax_is_reported(body: str, said: str, site: Any, 
 def test_what_changes_while_jax_is_imported_is_no_change(python: Callable[..., str]) -> None:
     printed = python(
         """
-        from neurai_core.jax_configuration import watched
-        with watched() as changes:
+        from neurai_core.registry.jax_configuration import configuration_changes
+        with configuration_changes() as changes:
             import jax
-        with watched() as more:
+        with configuration_changes() as more:
             jax.config.update("jax_debug_infs", True)
         print(changes, more)
         """
     )
     assert printed.strip() == "[] ['jax_debug_infs: False -> True']"
-    with watched() as changes:
+    with configuration_changes() as changes:
         pass
     assert changes == []
 
@@ -154,7 +153,7 @@ class TestMetadata:
         assert list(damages()) == []
 
     def test_a_core_without_plugins_is_damaged(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("neurai_core.discovery._entry_points", lambda: ([], []))
+        monkeypatch.setattr("neurai_core.registry.scan._entry_points", lambda: ([], []))
         (problem,) = self.of("neurai")
         assert problem.startswith("They list no algorithms and no surrogates and no adapters and no datasets.")
 

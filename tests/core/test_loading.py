@@ -366,7 +366,7 @@ class TestIsolated:
     def test_blocked_and_clashing_plugins_are_not_started(
         self, site: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("neurai_core.isolation._run", lambda command: pytest.fail("started"))
+        monkeypatch.setattr("neurai_core.registry.isolation._run", lambda command: pytest.fail("started"))
         others = {row.distribution for row in registry.plugins(static=True)}
         monkeypatch.setenv("NEURAI_BLOCK", ",".join({*others, "dist-c"}))
         for name in "abc":

@@ -20,8 +20,7 @@ from neurai_core.grads.surrogate_grad import Sigmoid, SuperSpike, SurrogateFunct
 from neurai_core.models.spiking import snn
 from neurai_core.plugin import Plugin
 from neurai_core.specs import Config, SurrogateSpec
-from neurai_core.surrogate_makers import custom, normalized
-from neurai_core.surrogates import Facts, Surrogate
+from neurai_core.surrogates import Facts, Surrogate, custom, normalized
 
 U = np.linspace(-1.0, 1.0, 8)  # float32 for JAX, or float64 with x64
 

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 import neurai_datasets
+from neurai_core.data import Dataset
 from neurai_core.errors import DataError, MissingExtra
 from neurai_core.specs import Config, DatasetSpec
-from neurai_core.training.data import Dataset
 from neurai_datasets import (
     FASHION_CLASSES,
     FashionMnistConfig,

@@ -15,7 +15,7 @@ import neurai_core as neurai
 from neurai_core.errors import DataError, SettingsError, UsageError
 from neurai_core.explain import describe_settings
 from neurai_core.grads import surrogate_grad
-from neurai_core.surrogate_makers import normalized
+from neurai_core.surrogates import normalized
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 NAMES = neurai.names("surrogate")

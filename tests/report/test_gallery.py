@@ -11,7 +11,7 @@ from matplotlib.image import imread
 import neurai_core as neurai
 from neurai_core.errors import OutputError
 from neurai_core.report.gallery import surrogate_gallery
-from neurai_core.surrogate_makers import custom
+from neurai_core.surrogates import custom
 
 
 def colors(path: Path) -> set[tuple[int, ...]]:

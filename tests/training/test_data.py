@@ -9,9 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neurai_core.errors import DataError
-from neurai_core.specs import Origin
-from neurai_core.training.data import (
+from neurai_core.data import (
     Dataset,
     batches,
     check,
@@ -20,6 +18,8 @@ from neurai_core.training.data import (
     order,
     steps_per_epoch,
 )
+from neurai_core.errors import DataError
+from neurai_core.specs import Origin
 
 
 def make(**changed: Any) -> Dataset:

@@ -12,11 +12,12 @@ import numpy as np
 import optax
 import pytest
 
+from neurai_core.data import batches, order
 from neurai_core.errors import DataError, PluginError, RisingEnergy
 from neurai_core.rule import State
-from neurai_core.training.data import batches, order
+from neurai_core.training.callbacks import Callbacks
 from neurai_core.training.evaluation import evaluate
-from neurai_core.training.fit import Fitted, NotFinite, Watch, fit
+from neurai_core.training.fit import Fitted, NotFinite, fit
 from neurai_core.training.settings import choose
 from neurai_core.training.step import restored, saved
 from neurai_core.training.task import Task, prepare
@@ -75,17 +76,17 @@ def test_training_twice_gives_the_same_bits(task: Task, whole: Fitted) -> None:
 
 def test_stopping_anywhere_and_going_on_gives_the_same_bits(task: Task, whole: Fitted) -> None:
     asked = iter([False, False, False, True])
-    half = fit(task, watch=Watch(stop=lambda: next(asked)))
+    half = fit(task, callbacks=Callbacks(stop=lambda: next(asked)))
     assert half.stopped
     assert 0 < int(half.progress.step) < task.steps
     rest = fit(task, restored(saved(half.progress)))
-    assert_same_bits(rest.progress._replace(good=()), whole.progress._replace(good=()))
+    assert_same_bits(rest.progress._replace(last_finite=()), whole.progress._replace(last_finite=()))
     assert rest.rows[-1].values == whole.rows[-1].values
 
 
 def test_observers_see_every_step_and_change_no_bit(task: Task, whole: Fitted) -> None:
     told: list[tuple[str, dict[str, Any]]] = []
-    watched = fit(task, watch=Watch(notify=lambda hook, **arguments: told.append((hook, arguments))))
+    watched = fit(task, callbacks=Callbacks(notify=lambda hook, **arguments: told.append((hook, arguments))))
     assert_same_bits(watched.progress, whole.progress)
     after = [arguments for hook, arguments in told if hook == "neurai_after_step"]
     assert [one["step"] for one in after] == list(range(task.steps))
@@ -128,14 +129,14 @@ def test_a_loss_that_is_not_finite_stops_at_its_very_step_and_keeps_the_last_goo
     with pytest.raises(NotFinite, match="training loss was not finite at step 7") as caught:
         fit(bad)
     assert caught.value.step == 7
-    close(caught.value.good.params, by_hand(bad, 7)[6])  # those of step 6, the last with a finite loss
+    close(caught.value.last_finite.params, by_hand(bad, 7)[6])  # those of step 6, the last with a finite loss
 
 
 def test_parameters_that_explode_in_the_last_step_are_noticed_by_the_test_loss(task: Task) -> None:
     exploding = replace(task, optimizer=optax.sgd(1e38), epochs=1, batch_size=len(task.data.x_train))
     with pytest.raises(NotFinite, match="test loss") as caught:
         fit(exploding)
-    assert_same_bits(caught.value.good.params, task.params)
+    assert_same_bits(caught.value.last_finite.params, task.params)
 
 
 def test_a_rule_whose_state_changes_its_shape_is_named(task: Task) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from neurai_core.errors import ModelError, SettingsError, UnknownName
 from neurai_core.layered import Layered, Variables
-from neurai_core.training.networks import Network, network
+from neurai_core.training.networks import Untrained, network
 from neurai_core.training.optimizers import optimizer
 
 OWN = """
@@ -42,7 +42,7 @@ bare = 3
 """
 
 
-def build(text: str, shape: tuple[int, ...] = (8, 8, 1)) -> Network:
+def build(text: str, shape: tuple[int, ...] = (8, 8, 1)) -> Untrained:
     return network(text, shape, 10, jax.random.key(0))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from neurai_core.plugin import Plugin
-from neurai_core.specs import AlgorithmSpec, Config, Reference
+from neurai_core.references import cited
+from neurai_core.specs import AlgorithmSpec, Config
 
 
 class BackpropConfig(Config):
@@ -19,21 +20,7 @@ bp = Plugin(
         claims=("exact",),
         definition="neurai_algorithms.backprop.equations:definition",
         offers={"BP": "neurai_algorithms.backprop.api:BP"},
-        references=(
-            Reference(
-                title="Learning representations by back-propagating errors",
-                authors="Rumelhart, David E. and Hinton, Geoffrey E. and Williams, Ronald J.",
-                year=1986,
-                doi="10.1038/323533a0",
-                bibtex=(
-                    "@article{rumelhart1986learning,\n"
-                    "  title   = {Learning representations by back-propagating errors},\n"
-                    "  author  = {Rumelhart, David E. and Hinton, Geoffrey E. and Williams, Ronald J.},\n"
-                    "  journal = {Nature},\n  volume  = {323},\n  pages   = {533--536},\n  year    = {1986},\n"
-                    "  doi     = {10.1038/323533a0}\n}"
-                ),
-            ),
-        ),
+        references=cited(__name__, "rumelhart1986learning"),
     ),
     "neurai_algorithms.backprop.rule:build",
 )

@@ -14,7 +14,8 @@ from neurai_algorithms.predictive_coding.spec import PCMode, finite_and_positive
 from neurai_core.errors import SettingsError
 from neurai_core.naming import canonical
 from neurai_core.plugin import Plugin
-from neurai_core.specs import AlgorithmSpec, Config, Reference, Relaxes
+from neurai_core.references import cited
+from neurai_core.specs import AlgorithmSpec, Config, Relaxes
 
 ALPHA_B = {PCMode.SWEIGHT_BISTRICT: 0.1, PCMode.BISTRICT: 0.01}
 MANY = 64  # inputs from which on the default of alpha_b makes up for their number
@@ -215,34 +216,7 @@ bipc = Plugin(
             "BiPC": "neurai_algorithms.bidirectional.api:BiPC",
             "EtaTrace": "neurai_algorithms.bidirectional.spec:EtaTrace",
         },
-        references=(
-            Reference(
-                title="Deep predictive coding with bi-directional propagation for classification and reconstruction",
-                authors="Qiu, Senhui and Bhattacharyya, Saugat and Coyle, Damien and Dora, Shirin",
-                year=2025,
-                arxiv="2305.18472",
-                bibtex=(
-                    "@article{qiu2025deep,\n"
-                    "  title   = {Deep predictive coding with bi-directional propagation for classification and "
-                    "reconstruction},\n"
-                    "  author  = {Qiu, Senhui and Bhattacharyya, Saugat and Coyle, Damien and Dora, Shirin},\n"
-                    "  journal = {Neural Networks},\n  year    = {2025},\n  note    = {arXiv:2305.18472}\n}"
-                ),
-            ),
-            Reference(
-                title="Bidirectional predictive coding",
-                authors="Oliviers, Gaspard and Tang, Mufeng and Bogacz, Rafal",
-                year=2026,
-                arxiv="2505.23415",
-                bibtex=(
-                    "@inproceedings{oliviers2026bidirectional,\n"
-                    "  title     = {Bidirectional predictive coding},\n"
-                    "  author    = {Oliviers, Gaspard and Tang, Mufeng and Bogacz, Rafal},\n"
-                    "  booktitle = {International Conference on Learning Representations},\n  year      = {2026},\n"
-                    "  note      = {arXiv:2505.23415}\n}"
-                ),
-            ),
-        ),
+        references=cited(__name__, "qiu2025deep", "oliviers2026bidirectional"),
     ),
     "neurai_algorithms.bidirectional.rule:build",
 )

@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from neurai_core.plugin import Plugin
-from neurai_core.specs import AlgorithmSpec, Config, Reference
+from neurai_core.references import cited
+from neurai_core.specs import AlgorithmSpec, Config
 
 
 class EPropConfig(Config):
@@ -28,23 +29,7 @@ eprop = Plugin(
         claims=("local", "spiking"),
         definition="neurai_algorithms.eprop.equations:definition",
         offers={"EProp": "neurai_algorithms.eprop.api:EProp"},
-        references=(
-            Reference(
-                title="A solution to the learning dilemma for recurrent networks of spiking neurons",
-                authors="Bellec, Guillaume and Scherr, Franz and Subramoney, Anand and Hajek, Elias and Salaj, Darjan "
-                "and Legenstein, Robert and Maass, Wolfgang",
-                year=2020,
-                doi="10.1038/s41467-020-17236-y",
-                bibtex=(
-                    "@article{bellec2020solution,\n"
-                    "  title   = {A solution to the learning dilemma for recurrent networks of spiking neurons},\n"
-                    "  author  = {Bellec, Guillaume and Scherr, Franz and Subramoney, Anand and Hajek, Elias and\n"
-                    "             Salaj, Darjan and Legenstein, Robert and Maass, Wolfgang},\n"
-                    "  journal = {Nature Communications},\n  volume  = {11},\n  pages   = {3625},\n"
-                    "  year    = {2020},\n  doi     = {10.1038/s41467-020-17236-y}\n}"
-                ),
-            ),
-        ),
+        references=cited(__name__, "bellec2020solution"),
     ),
     "neurai_algorithms.eprop.rule:build",
 )

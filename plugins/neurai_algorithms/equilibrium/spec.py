@@ -10,7 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from neurai_core.naming import did_you_mean
 from neurai_core.plugin import Plugin
-from neurai_core.specs import AlgorithmSpec, Config, Reference, Relaxes
+from neurai_core.references import cited
+from neurai_core.specs import AlgorithmSpec, Config, Relaxes
 
 
 class EPMode(StrEnum):
@@ -154,58 +155,7 @@ ep = Plugin(
             "EP": "neurai_algorithms.equilibrium.api:EP",
             "EPMode": "neurai_algorithms.equilibrium.spec:EPMode",
         },
-        references=(
-            Reference(
-                title="Equilibrium Propagation: Bridging the Gap between Energy-Based Models and Backpropagation",
-                authors="Scellier, Benjamin and Bengio, Yoshua",
-                year=2017,
-                doi="10.3389/fncom.2017.00024",
-                arxiv="1602.05179",
-                bibtex=(
-                    "@article{scellier2017equilibrium,\n"
-                    "  title   = {Equilibrium Propagation: Bridging the Gap between Energy-Based Models and "
-                    "Backpropagation},\n"
-                    "  author  = {Scellier, Benjamin and Bengio, Yoshua},\n"
-                    "  journal = {Frontiers in Computational Neuroscience},\n  volume  = {11},\n  pages   = {24},\n"
-                    "  year    = {2017},\n  doi     = {10.3389/fncom.2017.00024}\n}"
-                ),
-            ),
-            Reference(
-                title=(
-                    "Scaling Equilibrium Propagation to Deep ConvNets by Drastically Reducing Its Gradient "
-                    "Estimator Bias"
-                ),
-                authors=(
-                    "Laborieux, Axel and Ernoult, Maxence and Scellier, Benjamin and Bengio, Yoshua and "
-                    "Grollier, Julie and Querlioz, Damien"
-                ),
-                year=2021,
-                doi="10.3389/fnins.2021.633674",
-                bibtex=(
-                    "@article{laborieux2021scaling,\n"
-                    "  title   = {Scaling Equilibrium Propagation to Deep {ConvNets} by Drastically Reducing Its "
-                    "Gradient Estimator Bias},\n"
-                    "  author  = {Laborieux, Axel and Ernoult, Maxence and Scellier, Benjamin and Bengio, Yoshua and "
-                    "Grollier, Julie and Querlioz, Damien},\n"
-                    "  journal = {Frontiers in Neuroscience},\n  volume  = {15},\n  year    = {2021},\n"
-                    "  doi     = {10.3389/fnins.2021.633674}\n}"
-                ),
-            ),
-            Reference(
-                title="Holomorphic Equilibrium Propagation Computes Exact Gradients Through Finite Size Oscillations",
-                authors="Laborieux, Axel and Zenke, Friedemann",
-                year=2022,
-                arxiv="2209.00530",
-                bibtex=(
-                    "@inproceedings{laborieux2022holomorphic,\n"
-                    "  title     = {Holomorphic Equilibrium Propagation Computes Exact Gradients Through Finite Size "
-                    "Oscillations},\n"
-                    "  author    = {Laborieux, Axel and Zenke, Friedemann},\n"
-                    "  booktitle = {Advances in Neural Information Processing Systems},\n  year      = {2022},\n"
-                    "  eprint    = {2209.00530}\n}"
-                ),
-            ),
-        ),
+        references=cited(__name__, "scellier2017equilibrium", "laborieux2021scaling", "laborieux2022holomorphic"),
     ),
     "neurai_algorithms.equilibrium.rule:build",
 )

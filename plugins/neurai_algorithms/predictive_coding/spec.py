@@ -12,7 +12,8 @@ from pydantic import ConfigDict, Field, field_serializer, field_validator, model
 from neurai_algorithms.optax_texts import Transformation, parse, written
 from neurai_core.naming import canonical
 from neurai_core.plugin import Plugin
-from neurai_core.specs import AlgorithmSpec, Config, Reference, Relaxes
+from neurai_core.references import cited
+from neurai_core.specs import AlgorithmSpec, Config, Relaxes
 
 
 class PCMode(StrEnum):
@@ -184,79 +185,13 @@ pc = Plugin(
             "PC": "neurai_algorithms.predictive_coding.api:PC",
             "PCMode": "neurai_algorithms.predictive_coding.spec:PCMode",
         },
-        references=(
-            Reference(
-                title="An Approximation of the Error Backpropagation Algorithm in a Predictive Coding Network with "
-                "Local Hebbian Synaptic Plasticity",
-                authors="Whittington, James C. R. and Bogacz, Rafal",
-                year=2017,
-                doi="10.1162/NECO_a_00949",
-                bibtex=(
-                    "@article{whittington2017approximation,\n"
-                    "  title   = {An Approximation of the Error Backpropagation Algorithm in a Predictive Coding "
-                    "Network with Local Hebbian Synaptic Plasticity},\n"
-                    "  author  = {Whittington, James C. R. and Bogacz, Rafal},\n"
-                    "  journal = {Neural Computation},\n  volume  = {29},\n  number  = {5},\n"
-                    "  pages   = {1229--1262},\n  year    = {2017},\n  doi     = {10.1162/NECO_a_00949}\n}"
-                ),
-            ),
-            Reference(
-                title="Predictive Coding Approximates Backprop Along Arbitrary Computation Graphs",
-                authors="Millidge, Beren and Tschantz, Alexander and Buckley, Christopher L.",
-                year=2022,
-                doi="10.1162/neco_a_01497",
-                arxiv="2006.04182",
-                bibtex=(
-                    "@article{millidge2022predictive,\n"
-                    "  title   = {Predictive Coding Approximates Backprop Along Arbitrary Computation Graphs},\n"
-                    "  author  = {Millidge, Beren and Tschantz, Alexander and Buckley, Christopher L.},\n"
-                    "  journal = {Neural Computation},\n  volume  = {34},\n  number  = {6},\n"
-                    "  pages   = {1329--1368},\n  year    = {2022},\n  doi     = {10.1162/neco_a_01497}\n}"
-                ),
-            ),
-            Reference(
-                title="On the relationship between predictive coding and backpropagation",
-                authors="Rosenbaum, Robert",
-                year=2022,
-                doi="10.1371/journal.pone.0266102",
-                arxiv="2106.13082",
-                bibtex=(
-                    "@article{rosenbaum2022relationship,\n"
-                    "  title   = {On the relationship between predictive coding and backpropagation},\n"
-                    "  author  = {Rosenbaum, Robert},\n  journal = {PLOS ONE},\n  volume  = {17},\n"
-                    "  number  = {3},\n  pages   = {e0266102},\n  year    = {2022},\n"
-                    "  doi     = {10.1371/journal.pone.0266102}\n}"
-                ),
-            ),
-            Reference(
-                title="A Stable, Fast, and Fully Automatic Learning Algorithm for Predictive Coding Networks",
-                authors="Salvatori, Tommaso and Song, Yuhang and Yordanov, Yordan and Millidge, Beren and Xu, Zhenghua "
-                "and Sha, Lei and Emde, Cornelius and Bogacz, Rafal and Lukasiewicz, Thomas",
-                year=2024,
-                arxiv="2212.00720",
-                bibtex=(
-                    "@inproceedings{salvatori2024stable,\n"
-                    "  title     = {A Stable, Fast, and Fully Automatic Learning Algorithm for Predictive Coding "
-                    "Networks},\n"
-                    "  author    = {Salvatori, Tommaso and Song, Yuhang and Yordanov, Yordan and Millidge, Beren and "
-                    "Xu, Zhenghua and Sha, Lei and Emde, Cornelius and Bogacz, Rafal and Lukasiewicz, Thomas},\n"
-                    "  booktitle = {International Conference on Learning Representations},\n  year      = {2024}\n}"
-                ),
-            ),
-            Reference(
-                title="Error Optimization: Overcoming Exponential Signal Decay in Deep Predictive Coding Networks",
-                authors="Goemaere, Cédric and Oliviers, Gaspard and Bogacz, Rafal and Demeester, Thomas",
-                year=2025,
-                arxiv="2505.20137",
-                bibtex=(
-                    "@misc{goemaere2025error,\n"
-                    "  title         = {Error Optimization: Overcoming Exponential Signal Decay in Deep Predictive "
-                    "Coding Networks},\n"
-                    "  author        = {Goemaere, C{\\'e}dric and Oliviers, Gaspard and Bogacz, Rafal and Demeester, "
-                    "Thomas},\n"
-                    "  year          = {2025},\n  eprint        = {2505.20137},\n  archivePrefix = {arXiv}\n}"
-                ),
-            ),
+        references=cited(
+            __name__,
+            "whittington2017approximation",
+            "millidge2022predictive",
+            "rosenbaum2022relationship",
+            "salvatori2024stable",
+            "goemaere2025error",
         ),
     ),
     "neurai_algorithms.predictive_coding.rule:build",

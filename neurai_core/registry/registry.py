@@ -1,11 +1,4 @@
-"""Find anything by name: learning rules, surrogates, adapters, data sets, and whatever kind comes next.
-
-```
-names(kind) ─▶ find(kind, name) ─▶ spec(kind, name) ─▶ create(kind, name)
-one scan       one entry           checked and kept    a Rule, a Surrogate, ... that knows its origin
-```
-A name costs one scan of metadata, a spec costs pydantic and that one plugin, a build costs JAX.
-"""
+"""The registry itself: what was loaded and what failed, and every question that is asked of it."""
 
 from __future__ import annotations
 
@@ -17,7 +10,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace as changed
 from typing import TYPE_CHECKING, Any
 
-from neurai_core.discovery import IN_PROCESS, KINDS, OBSERVER, Entry, Kind, Switches
 from neurai_core.errors import (
     BlockedName,
     DuplicateName,
@@ -26,13 +18,16 @@ from neurai_core.errors import (
     SettingsError,
     UnknownName,
 )
-from neurai_core.finding import Finder, blocked_by
 from neurai_core.naming import canonical, did_you_mean
-from neurai_core.overview import PluginStatus, Row, overview, unreadable_status
+from neurai_core.registry.entries import IN_PROCESS, Entry
+from neurai_core.registry.kinds import KINDS, OBSERVER, Kind
+from neurai_core.registry.lookup import Lookup
+from neurai_core.registry.status import PluginStatus, Row, statuses, unreadable_status
+from neurai_core.registry.switches import Switches
 
 if TYPE_CHECKING:
-    from neurai_core.loading import Loaded
-    from neurai_core.observing import Observers
+    from neurai_core.registry.loading import Loaded
+    from neurai_core.registry.observing import Observers
     from neurai_core.specs import Config, Origin, PluginSpec
 
 
@@ -45,7 +40,7 @@ class Registry:
 
     def __init__(self, kinds: Iterable[Kind] = KINDS) -> None:
         self._lock = threading.RLock()
-        self._finder = Finder(kinds, self._lock, self._forget_installed)
+        self._lookup = Lookup(kinds, self._lock, self._forget_installed)
         self._loaded: dict[Entry, Loaded] = {}
         self._failed: dict[Entry, PluginError] = {}
         self._changes_jax: dict[Entry, str] = {}
@@ -81,8 +76,8 @@ class Registry:
 
     def entries(self, kind: str) -> tuple[Entry, ...]:
         """The entries of a kind that the environment does not block, sorted by name; clashing ones too."""
-        self._finder.refresh()
-        return self._finder.usable(self._finder.kind(kind).name)
+        self._lookup.refresh()
+        return self._lookup.usable(self._lookup.kind(kind).name)
 
     def find(self, kind: str, name: str) -> Entry:
         """The one entry of a name; imports nothing.
@@ -95,7 +90,7 @@ class Registry:
             UnknownName: nothing has that name; `BlockedName` when the environment blocks what has.
             DuplicateName: several distributions offer it and none was chosen.
         """
-        return self._finder.find(kind, name)
+        return self._lookup.find(kind, name)
 
     # ---- specs: pydantic, no JAX
 
@@ -146,11 +141,11 @@ class Registry:
             SettingsError: a setting is wrong.
             MissingExtra: the plugin needs a library that is not installed.
         """
-        from neurai_core.loading import build
+        from neurai_core.registry.loading import build
 
         loaded = self._ready(kind, name)
         config = self._settings(loaded, settings or {})
-        context, of_kind = context or {}, self._finder.kinds[loaded.entry.kind]
+        context, of_kind = context or {}, self._lookup.kinds[loaded.entry.kind]
         built = self._guarded(loaded.entry, lambda: build(loaded, of_kind, config, context))
         self._warn_of_changes(loaded.entry)
         return _with_origin(built, _origin(loaded, config, context if recorded is None else recorded))
@@ -271,12 +266,12 @@ class Registry:
 
     def observers(self) -> Observers:
         """The observers that are on: installed ones, loaded now, and those of this process."""
-        from neurai_core.loading import load_observer
+        from neurai_core.registry.loading import load_observer
 
         with self._lock:
             shared = self._shared_observers()
-            for entry in self._finder.observers():
-                if entry not in self._failed and not blocked_by(entry, Switches.read()):
+            for entry in self._lookup.observers():
+                if entry not in self._failed and not Switches.read().blocked_by(entry):
                     found = self._contained(entry, lambda entry=entry: load_observer(entry))  # type: ignore[misc]
                     if found is not None:
                         shared.add(found, entry)
@@ -292,7 +287,7 @@ class Registry:
         Raises:
             PluginError: it has no hook, a misspelled one, or one that asks for unknown arguments.
         """
-        from neurai_core.loading import admit_observer
+        from neurai_core.registry.loading import admit_observer
 
         admit_observer(Entry(OBSERVER.name, type(observer).__name__), observer)
         with self._lock:
@@ -312,15 +307,15 @@ class Registry:
             static: import nothing; a plugin that was not loaded before is ``unloaded``.
             isolate: load each plugin in a process of its own, so that one that crashes is listed as well.
         """
-        self._finder.refresh()
+        self._lookup.refresh()
         passive = static or isolate
         rows: list[Row] = []
-        for kind in self._finder.kinds:
-            rows += overview(self._finder.entries(kind), self._rivals, self._known_state if passive else self._state)
-        for entry in self._finder.observers():  # any number may share a name
-            rows += overview([entry], lambda one: [one], self._known_state if passive else self._observer_state)
+        for kind in self._lookup.kinds:
+            rows += statuses(self._lookup.entries(kind), self._rivals, self._known_state if passive else self._state)
+        for entry in self._lookup.observers():  # any number may share a name
+            rows += statuses([entry], lambda one: [one], self._known_state if passive else self._observer_state)
         found = self._isolated(rows) if isolate else [self._remarked(*row) for row in rows]
-        return (*found, *map(unreadable_status, self._finder.unreadable))
+        return (*found, *map(unreadable_status, self._lookup.unreadable))
 
     def vet(self, kind: str | None = None) -> None:
         """Find out in another process which plugins of others crash or hang when loaded; these count as failed.
@@ -328,12 +323,12 @@ class Registry:
         Args:
             kind: only plugins of this kind; None for every one, observers too.
         """
-        from neurai_core.isolation import vet
+        from neurai_core.registry.isolation import vet
 
-        kinds = {**self._finder.kinds, OBSERVER.name: OBSERVER}
-        entries = [one for name in ([kind] if kind else self._finder.kinds) for one in self.entries(name)]
+        kinds = {**self._lookup.kinds, OBSERVER.name: OBSERVER}
+        entries = [one for name in ([kind] if kind else self._lookup.kinds) for one in self.entries(name)]
         if kind is None:
-            entries += [one for one in self._finder.observers() if not blocked_by(one, Switches.read())]
+            entries += [one for one in self._lookup.observers() if not Switches.read().blocked_by(one)]
         known = {*self._loaded, *self._failed}
         strangers = [one for one in entries if one.point and one not in known and not one.builtin]
         self._failed |= vet([(one, kinds[one.kind]) for one in strangers])
@@ -341,29 +336,30 @@ class Registry:
     # ---- loading and the ledger of failures
 
     def _ready(self, kind: str, name: str) -> Loaded:
-        entry = self._finder.find(kind, name)
-        if entry in self._failed and entry not in self._loaded and self._finder.refresh():
-            entry = self._finder.find(kind, name)  # what was missing may have been installed since
+        entry = self._lookup.find(kind, name)
+        if entry in self._failed and entry not in self._loaded and self._lookup.refresh():
+            entry = self._lookup.find(kind, name)  # what was missing may have been installed since
         return self._load(entry)
 
     def _load(self, entry: Entry) -> Loaded:
-        from neurai_core.loading import again, load
+        from neurai_core.registry.failures import again
+        from neurai_core.registry.loading import load
 
         with self._lock:
             if entry in self._loaded:
                 return self._loaded[entry]
             if entry in self._failed:
                 raise again(self._failed[entry])
-            self._loaded[entry] = self._guarded(entry, lambda: load(entry, self._finder.kinds[entry.kind]))
+            self._loaded[entry] = self._guarded(entry, lambda: load(entry, self._lookup.kinds[entry.kind]))
             return self._loaded[entry]
 
     def _guarded(self, entry: Entry, action: Callable[[], Any]) -> Any:
         """Do something with a plugin and keep its failure; doing it well clears an earlier one."""
-        from neurai_core.jax_configuration import watched
-        from neurai_core.loading import again
+        from neurai_core.registry.failures import again
+        from neurai_core.registry.jax_configuration import configuration_changes
 
         try:
-            with watched() as changes:
+            with configuration_changes() as changes:
                 result = action()
             self._remark(entry, changes)
         except PluginError as error:
@@ -401,7 +397,7 @@ class Registry:
 
     def _everything(self, kind: str | None) -> Iterator[Loaded]:
         """Whatever can be loaded; what cannot is in the ledger."""
-        for one in [kind] if kind else list(self._finder.kinds):
+        for one in [kind] if kind else list(self._lookup.kinds):
             for name in self.names(one):
                 try:
                     loaded = self._ready(one, name)
@@ -411,13 +407,13 @@ class Registry:
 
     def _likely(self, class_name: str, kind: str | None) -> Iterator[Loaded]:
         """Plugins named like the class, then all others."""
-        for one in [self._finder.kind(kind).name] if kind else list(self._finder.kinds):
+        for one in [self._lookup.kind(kind).name] if kind else list(self._lookup.kinds):
             if any(canonical(class_name) in entry.keys for entry in self.entries(one)):
                 yield self._ready(one, class_name)
         yield from self._everything(kind)
 
     def _offered_class(self, loaded: Loaded, class_name: str) -> Any:
-        from neurai_core.loading import offered_class
+        from neurai_core.registry.loading import offered_class
 
         return self._guarded(loaded.entry, lambda: offered_class(loaded, class_name))
 
@@ -427,7 +423,7 @@ class Registry:
         return None
 
     def _settings(self, loaded: Loaded, given: Mapping[str, Any]) -> Config:
-        from neurai_core.loading import fill_settings
+        from neurai_core.registry.loading import fill_settings
 
         config: Config = self._guarded(loaded.entry, lambda: fill_settings(loaded, given))
         return config
@@ -435,19 +431,19 @@ class Registry:
     # ---- plugins of this process
 
     def _admit(self, plugin: Any) -> dict[Entry, Loaded]:
-        from neurai_core.loading import admit_local
+        from neurai_core.registry.loading import admit_local
 
-        return admit_local(plugin, self._finder.kind)
+        return admit_local(plugin, self._lookup.kind)
 
     def _add(self, new: Mapping[Entry, Loaded], *, replaces: bool) -> None:
         self._changes += 1
         self._loaded.update(new)
-        self._finder.add(new, replaces=replaces)
+        self._lookup.add(new, replaces=replaces)
 
     def _remove(self, entries: Iterable[Entry]) -> None:
         self._changes += 1
         gone = list(entries)
-        self._finder.discard(gone)
+        self._lookup.discard(gone)
         for entry in gone:
             self._loaded.pop(entry, None)
             self._failed.pop(entry, None)
@@ -460,24 +456,24 @@ class Registry:
 
     def _rivals(self, entry: Entry) -> list[Entry]:
         """Whatever is found under the name of an entry, itself included."""
-        return self._finder.candidates(entry.kind, entry.key)
+        return self._lookup.candidates(entry.kind, entry.key)
 
     def _of_these_names(self, entry: Entry) -> list[Entry]:
         """Whatever has the name of an entry, or one of its aliases."""
-        return [one for key in entry.keys for one in self._finder.candidates(entry.kind, key)]
+        return [one for key in entry.keys for one in self._lookup.candidates(entry.kind, key)]
 
     def _refuse(self, new: Iterable[Entry], allowed: list[Entry]) -> None:
         switches = Switches.read()
         for entry in new:
             for one in self._of_these_names(entry):
-                if one not in allowed and not blocked_by(one, switches):
+                if one not in allowed and not switches.blocked_by(one):
                     raise DuplicateName(
                         f"{entry.kind.capitalize()} {entry.name!r} cannot be registered: {one} has the name.",
                         "Choose another name, or hide it in a with block: temporary(plugin, replace=True).",
                     )
 
     def _shared_observers(self) -> Observers:
-        from neurai_core.observing import Observers
+        from neurai_core.registry.observing import Observers
 
         if self._observers is None:
             self._observers = Observers(self._failed.__setitem__)
@@ -490,7 +486,7 @@ class Registry:
         return self._failed.get(entry) or ("ok" if observed or entry in self._loaded else "unloaded")
 
     def _state(self, entry: Entry) -> PluginError | MissingExtra | str:
-        from neurai_core.loading import check_extras
+        from neurai_core.registry.loading import check_extras
 
         try:
             spec = self._load(entry).spec
@@ -504,13 +500,13 @@ class Registry:
         return self._failed.get(entry) or "ok"
 
     def _isolated(self, rows: Iterable[Row]) -> list[PluginStatus]:
-        from neurai_core.isolation import load_isolated
+        from neurai_core.registry.isolation import load_isolated
 
         def settle(row: Row) -> PluginStatus:
             entry, status = row
             if entry.point is None or status.status in ("blocked", "duplicate"):
                 return status
-            return changed(status, **load_isolated(entry, {**self._finder.kinds, OBSERVER.name: OBSERVER}[entry.kind]))
+            return changed(status, **load_isolated(entry, {**self._lookup.kinds, OBSERVER.name: OBSERVER}[entry.kind]))
 
         with ThreadPoolExecutor() as pool:
             return list(pool.map(settle, rows))

@@ -7,12 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from neurai_core.discovery import OBSERVER, Entry, Index, Kind, Switches, Unreadable, find_kind, trace
 from neurai_core.errors import BlockedName, DuplicateName, UnknownName, UsageError
 from neurai_core.naming import a, canonical, split_qualified, suggest
+from neurai_core.registry.entries import Entry
+from neurai_core.registry.kinds import OBSERVER, Kind, find_kind
+from neurai_core.registry.scan import Index, Unreadable
+from neurai_core.registry.switches import Switches, trace
 
 
-class Finder:
+class Lookup:
     """The entries that are installed and those of this process.
 
     The scan is made at first use, and anew when a name is missing and ``sys.path`` or a folder on it changed.
@@ -71,7 +74,7 @@ class Finder:
     def usable(self, kind: str) -> tuple[Entry, ...]:
         """The entries of a kind that the environment does not block."""
         switches = Switches.read()
-        return tuple(entry for entry in self.entries(kind) if not blocked_by(entry, switches))
+        return tuple(entry for entry in self.entries(kind) if not switches.blocked_by(entry))
 
     def candidates(self, kind: str, key: str) -> list[Entry]:
         """Every entry under a canonical name, those of this process first."""
@@ -116,7 +119,7 @@ class Finder:
     def _choose(self, kind: str, name: str) -> Entry | None:
         bare, distribution = split_qualified(name)
         switches = Switches.read()
-        found = [one for one in self.candidates(kind, canonical(bare)) if not blocked_by(one, switches)]
+        found = [one for one in self.candidates(kind, canonical(bare)) if not switches.blocked_by(one)]
         if distribution:
             found = [entry for entry in found if entry.comes_from(distribution)]
         return preferred(found, switches) if len(found) > 1 else next(iter(found), None)
@@ -126,7 +129,7 @@ class Finder:
         offered = self.candidates(kind, canonical(bare))
         wanted = [entry for entry in offered if not distribution or entry.comes_from(distribution)]
         if wanted:
-            switch = blocked_by(wanted[0], Switches.read())
+            switch = Switches.read().blocked_by(wanted[0])
             return BlockedName(
                 f"{kind.capitalize()} {name!r} is installed but blocked by {switch}.", "Unset it to use it."
             )
@@ -160,11 +163,6 @@ class Finder:
     def _installed(self, kind: str) -> str:
         names = dict.fromkeys(entry.name for entry in self.usable(kind))
         return f"Installed {self.kinds[kind].plural}: {', '.join(names) or 'none'}."
-
-
-def blocked_by(entry: Entry, switches: Switches) -> str:
-    """The switch that blocks an entry, or nothing; plugins of this process are never blocked."""
-    return switches.blocked_by(entry) if entry.point else ""
 
 
 def preferred(entries: list[Entry], switches: Switches) -> Entry:

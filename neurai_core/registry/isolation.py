@@ -18,16 +18,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from neurai_core.discovery import OBSERVER, Entry, Index, Kind
 from neurai_core.errors import NeurAIError, PluginError
-from neurai_core.loading import load, load_observer
+from neurai_core.registry.entries import Entry
+from neurai_core.registry.kinds import OBSERVER, Kind
+from neurai_core.registry.loading import OnStep, load, load_observer
+from neurai_core.registry.scan import Index
 
 TIMEOUT = 10.0  # seconds for one plugin, which imports no JAX to be loaded
 _CHILD = """\
 import json, sys
 request = json.load(open(sys.argv[1]))
 sys.path[:] = request["path"]
-from neurai_core.isolation import answer
+from neurai_core.registry.isolation import answer
 answer(request, sys.argv[2])
 """
 
@@ -148,11 +150,11 @@ def answer(request: dict[str, Any], path: str) -> None:
         say(_answer("failed", error=error.message, hint=error.hint))
 
 
-def _load(entry: Entry, kind: Kind, watch: Any) -> None:
+def _load(entry: Entry, kind: Kind, on_step: OnStep) -> None:
     if kind.group == OBSERVER.group:
-        load_observer(entry, watch)
+        load_observer(entry, on_step)
     else:
-        load(entry, kind, watch)
+        load(entry, kind, on_step)
 
 
 def _same(asked: list[str], kind: Kind) -> Entry:

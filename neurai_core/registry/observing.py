@@ -12,10 +12,10 @@ from typing import Any
 
 import pluggy
 
-from neurai_core.discovery import Entry
 from neurai_core.errors import PluginError
 from neurai_core.hookspecs import PROJECT, ObserverHooks
-from neurai_core.loading import failure
+from neurai_core.registry.entries import Entry
+from neurai_core.registry.failures import failure
 
 
 class Observers:

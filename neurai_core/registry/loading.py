@@ -16,7 +16,6 @@ import importlib.util
 import re
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,19 +24,18 @@ from typing import Any
 import pluggy
 from pydantic import ValidationError
 
-from neurai_core.discovery import CORE, IN_PROCESS, Entry, Kind, Switches, core_version, damaged_by, trace
-from neurai_core.errors import BlockedName, PluginError, UsageError, missing_extra
-from neurai_core.explain import explain_errors, validate_settings
+from neurai_core.errors import BlockedName, UsageError, missing_extra
+from neurai_core.explain import validate_settings
 from neurai_core.hookspecs import PROJECT, ObserverHooks, PluginHooks
-from neurai_core.naming import a, canonical, did_you_mean, normalize_distribution, suggest
+from neurai_core.naming import a, canonical, normalize_distribution
 from neurai_core.plugin import resolve
+from neurai_core.registry.entries import CORE, Entry, core_version
+from neurai_core.registry.failures import Refused, failure, hook_names
+from neurai_core.registry.kinds import Kind
+from neurai_core.registry.switches import Switches, trace
 from neurai_core.specs import Config, PluginSpec
 
-Watch = Callable[[str], None]
-
-
-class _Refused(Exception):
-    """What a check of ours says; printed without the name of this class."""
+OnStep = Callable[[str], object]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,41 +47,41 @@ class Loaded:
     spec: PluginSpec
 
 
-def load(entry: Entry, kind: Kind, watch: Watch = lambda step: None) -> Loaded:
+def load(entry: Entry, kind: Kind, on_step: OnStep = lambda step: None) -> Loaded:
     """Import an installed plugin, check its hooks and ask for its spec.
 
     Args:
         entry: what to load.
         kind: the kind it must be of.
-        watch: called with the name of each step before it begins.
+        on_step: called with the name of each step before it begins.
 
     Raises:
         BlockedName: a switch in the environment blocks it; nothing was imported.
         PluginError: a step failed.
     """
-    return admit(entry, kind, _fetch(entry, watch), watch)
+    return admit(entry, kind, _fetch(entry, on_step), on_step)
 
 
-def load_observer(entry: Entry, watch: Watch = lambda step: None) -> Any:
+def load_observer(entry: Entry, on_step: OnStep = lambda step: None) -> Any:
     """Import an installed observer and check its hooks.
 
     Raises:
         BlockedName: a switch in the environment blocks it; nothing was imported.
         PluginError: a step failed.
     """
-    return admit_observer(entry, _fetch(entry, watch), watch)
+    return admit_observer(entry, _fetch(entry, on_step), on_step)
 
 
-def admit(entry: Entry, kind: Kind, plugin: Any, watch: Watch = lambda step: None) -> Loaded:
+def admit(entry: Entry, kind: Kind, plugin: Any, on_step: OnStep = lambda step: None) -> Loaded:
     """Check the hooks of a plugin object and ask it for its spec.
 
     Raises:
         PluginError: a step failed.
     """
-    with _step(entry, "register", watch):
+    with _step(entry, "register", on_step):
         manager = _scratch_manager(plugin, entry.name, PluginHooks)
         _check_complete(manager)
-    with _step(entry, "spec", watch):
+    with _step(entry, "spec", on_step):
         spec = manager.hook.neurai_spec()
         _check_spec(spec, entry, kind)
     return Loaded(entry, manager, spec)
@@ -112,13 +110,13 @@ def admit_local(plugin: Any, find_kind: Callable[[str], Kind]) -> dict[Entry, Lo
     return {entry: Loaded(entry, manager, spec)}
 
 
-def admit_observer(entry: Entry, plugin: Any, watch: Watch = lambda step: None) -> Any:
+def admit_observer(entry: Entry, plugin: Any, on_step: OnStep = lambda step: None) -> Any:
     """Check the hooks of an observer.
 
     Raises:
         PluginError: it implements no hook, or one that does not exist or takes unknown arguments.
     """
-    with _step(entry, "register", watch):
+    with _step(entry, "register", on_step):
         manager = _scratch_manager(plugin, entry.name, ObserverHooks)
         _check_observer(manager, plugin)
     return plugin
@@ -147,10 +145,10 @@ def build(loaded: Loaded, kind: Kind, config: Config, context: Mapping[str, Any]
     with _step(loaded.entry, "build"):
         built = loaded.manager.hook.neurai_build(config=config, context=dict(context))
         if built is None:
-            raise _Refused("neurai_build returned None, expected the object")
+            raise Refused("neurai_build returned None, expected the object")
         if kind.builds and not isinstance(built, resolve(kind.builds)):
             expected = a(kind.builds.rpartition(":")[2])
-            raise _Refused(f"neurai_build returned {built!r:.80}, expected {expected}")
+            raise Refused(f"neurai_build returned {built!r:.80}, expected {expected}")
     return resolve(kind.admit)(built, loaded.entry, context) if kind.admit else built
 
 
@@ -173,51 +171,22 @@ def check_extras(spec: PluginSpec) -> None:
             raise missing_extra(module, requirement, f"{spec.kind.capitalize()} {spec.name!r}")
 
 
-def again(error: PluginError) -> PluginError:
-    """A copy of a kept failure to raise, with its cause and without earlier tracebacks."""
-    copy = PluginError(error.message, error.hint, distribution=error.distribution, step=error.step)
-    copy.__cause__ = error.__cause__
-    return copy
-
-
-def failure(entry: Entry, step: str, error: BaseException) -> PluginError:
-    """The failure of a plugin in a step, in words; or that of another distribution, if it is to blame."""
-    culprit = damaged_by(error)
-    if culprit is not None:
-        message = f"Plugin {entry} cannot be used: {culprit}."
-        wrapped = PluginError(message, culprit.hint, distribution=culprit.distribution, step=step)
-    elif _imports_jax(error):
-        message = f"Plugin {entry} cannot be used, because JAX cannot be imported: {_words(error)}"
-        wrapped = PluginError(message, "Install JAX again.", distribution="jax", step=step)
-    else:
-        message = f"Plugin {entry} failed at step {step!r}: {_words(error)}"
-        wrapped = PluginError(message, _hint(entry, step, error), distribution=entry.distribution, step=step)
-    wrapped.__cause__ = error
-    return wrapped
-
-
-def _imports_jax(error: BaseException) -> bool:
-    """Whether JAX failed while it was being imported."""
-    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
-    return any(frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "jax" for frame in frames)
-
-
-def _fetch(entry: Entry, watch: Watch) -> Any:
+def _fetch(entry: Entry, on_step: OnStep) -> Any:
     """The one place where an installed plugin is imported, behind the switches and the requirement check."""
     blocked = Switches.read().blocked_by(entry)
     if blocked:
         raise BlockedName(f"{entry.kind.capitalize()} {entry.name!r} is blocked by {blocked}.", "Unset it to use it.")
     assert entry.point is not None
-    with _step(entry, "requirements", watch):
+    with _step(entry, "requirements", on_step):
         _check_core_requirement(entry)
-    with _step(entry, "import", watch):
+    with _step(entry, "import", on_step):
         return entry.point.load()
 
 
 @contextmanager
-def _step(entry: Entry, step: str, watch: Watch = lambda step: None) -> Iterator[None]:
+def _step(entry: Entry, step: str, on_step: OnStep = lambda step: None) -> Iterator[None]:
     """Contain whatever a plugin does in a step, ``sys.exit`` included."""
-    watch(step)
+    on_step(step)
     start = time.perf_counter()
     try:
         yield
@@ -241,7 +210,7 @@ def _check_core_requirement(entry: Entry) -> None:
         requirement, installed = Requirement(line), core_version()
         applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         if applies and not requirement.specifier.contains(installed, prereleases=True):
-            raise _Refused(f"it needs {CORE}{requirement.specifier}, and {CORE} {installed} is installed")
+            raise Refused(f"it needs {CORE}{requirement.specifier}, and {CORE} {installed} is installed")
 
 
 def _on_core(requirement: str) -> bool:
@@ -258,29 +227,29 @@ def _scratch_manager(plugin: Any, name: str, hooks: type) -> pluggy.PluginManage
 
 
 def _check_complete(manager: pluggy.PluginManager) -> None:
-    missing = [name for name in _hook_names(PluginHooks) if not getattr(manager.hook, name).get_hookimpls()]
+    missing = [name for name in hook_names(PluginHooks) if not getattr(manager.hook, name).get_hookimpls()]
     if missing:
-        raise _Refused(f"it implements no {' and no '.join(missing)}")
+        raise Refused(f"it implements no {' and no '.join(missing)}")
 
 
 def _check_observer(manager: pluggy.PluginManager, plugin: Any) -> None:
     callers = manager.get_hookcallers(plugin)
     if not callers:
-        raise _Refused(f"{plugin!r} implements no hook of observers: {', '.join(_hook_names(ObserverHooks))}")
+        raise Refused(f"{plugin!r} implements no hook of observers: {', '.join(hook_names(ObserverHooks))}")
     for caller in callers:
         if any(one.wrapper or one.hookwrapper for one in caller.get_hookimpls()):
-            raise _Refused(f"{caller.name} is a wrapper; observers are called one by one and cannot wrap each other")
+            raise Refused(f"{caller.name} is a wrapper; observers are called one by one and cannot wrap each other")
 
 
 def _check_spec(spec: Any, entry: Entry, kind: Kind) -> None:
     expected = resolve(kind.spec)
     if not isinstance(spec, expected):
-        raise _Refused(f"neurai_spec returned {spec!r:.80}, expected an instance of {expected.__name__}")
+        raise Refused(f"neurai_spec returned {spec!r:.80}, expected an instance of {expected.__name__}")
     if spec.kind != kind.name:
-        raise _Refused(f"its spec is of kind {spec.kind!r}, and the entry point of kind {kind.name!r}")
+        raise Refused(f"its spec is of kind {spec.kind!r}, and the entry point of kind {kind.name!r}")
     for name in (entry.name, *entry.aliases):
         if canonical(name) not in map(canonical, _names(spec)):
-            raise _Refused(f"its spec is named {spec.name!r}, and the entry point {name!r}")
+            raise Refused(f"its spec is named {spec.name!r}, and the entry point {name!r}")
 
 
 def _names(spec: Any) -> tuple[str, ...]:
@@ -294,50 +263,3 @@ def _importable(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ImportError:
         return False
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, ValidationError):
-        return "; ".join(explain_errors(error, PluginSpec.model_fields, error.title, "field")) + "."
-    text = " ".join(str(error).split())
-    if isinstance(error, _Refused):
-        return f"{text}."
-    return f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}."
-
-
-def _hint(entry: Entry, step: str, error: BaseException) -> str:
-    if entry.distribution == IN_PROCESS or entry.builtin:
-        return _remedy(entry, step, error)
-    return f"{_remedy(entry, step, error)} NEURAI_BLOCK={entry.distribution} hides it.".lstrip()
-
-
-def _remedy(entry: Entry, step: str, error: BaseException) -> str:
-    if step == "requirements":
-        return f"Install a version of {entry.distribution} made for this {CORE}, or the {CORE} it asks for."
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"Install what provides {error.name.partition('.')[0]!r}."
-    if isinstance(error, SystemExit):
-        return "Its code calls sys.exit; that belongs in a main function."
-    if isinstance(error, AttributeError) and step == "import" and entry.value:
-        return f"Its entry point says {entry.value!r}; check the part after the colon."
-    if isinstance(error, pluggy.PluginValidationError):
-        return _hook_remedy(str(error))
-    if step == "spec" and isinstance(error, ValidationError):
-        return "Correct the fields of its spec."
-    return "Report it to its authors."
-
-
-def _hook_remedy(text: str) -> str:
-    hooks = {**_hook_names(PluginHooks), **_hook_names(ObserverHooks)}
-    unknown = re.search(r"unknown hook '(\w+)'", text)
-    nearest = did_you_mean(unknown[1], hooks) if unknown else ""
-    named = re.search(r"for hook '(\w+)'", text)
-    shown = [named[1]] if named else [suggest(unknown[1], hooks) or ""] if unknown else []
-    return f"{nearest} {' '.join(f'The hook is {one}{hooks[one]}.' for one in shown if one in hooks)}".strip()
-
-
-def _hook_names(hooks: type) -> dict[str, str]:
-    """The hooks of a specification with their arguments, as an author writes them."""
-    functions = {name: value for name, value in vars(hooks).items() if name.startswith("neurai_")}
-    arguments = {name: value.__code__.co_varnames[1 : value.__code__.co_argcount] for name, value in functions.items()}
-    return {name: f"({', '.join(names)})" for name, names in arguments.items()}

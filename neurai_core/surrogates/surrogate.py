@@ -11,24 +11,22 @@ unless they are traced, it compares and hashes by their values, so one that is b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
-from functools import partial, wraps
+from functools import partial
 from math import inf
 from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
-from neurai_core.errors import DataError, NeurAIError, UsageError
+from neurai_core.errors import UsageError
 from neurai_core.explain import takes_float, validate_settings
-from neurai_core.registry import REGISTRY
 from neurai_core.specs import Config, Origin
+from neurai_core.surrogates.precision import as_array, formula, key_for, real
+from neurai_core.surrogates.step import fire, heaviside, no_primitive, slope
 
 Number: TypeAlias = float | jax.Array
 _FORMULAS = ("derivative", "primitive", "step")
@@ -79,6 +77,7 @@ class Surrogate:
         UsageError: ``spiking=False`` without a primitive.
 
     Example:
+        >>> import jax, jax.numpy as jnp
         >>> class Tent(Surrogate):
         ...     def __init__(self, width=1.0, spiking=True):
         ...         super().__init__(width=width, spiking=spiking)
@@ -101,7 +100,7 @@ class Surrogate:
         super().__init_subclass__(**kwargs)
         for name in _FORMULAS:
             if name in vars(cls):
-                setattr(cls, name, _formula(vars(cls)[name]))
+                setattr(cls, name, formula(vars(cls)[name]))
         jax.tree_util.register_pytree_with_keys(cls, _flatten_with_keys, partial(_unflatten, cls), _flatten)
 
     def __init__(self, *, spiking: bool = True, **settings: Any) -> None:
@@ -134,9 +133,8 @@ class Surrogate:
             DataError: u is not of a real floating dtype, or does not broadcast with an array among the numbers.
             UsageError: a key is needed.
         """
-        u = _real(u, self)
-        form, arrays = _split(self)
-        return _fire(form, arrays, _key(self, key) if self.spiking else None, u)
+        u = real(u, self)
+        return fire(self, u, key_for(self, key) if self.spiking else None)
 
     def step(self, u: Any, key: jax.Array | None) -> Any:
         """What the forward pass is while ``spiking`` is on: 1 where ``u >= 0``, else 0.
@@ -144,7 +142,7 @@ class Surrogate:
         A subclass that counts or draws its spikes overrides it, and `needs_key` if it draws. Its derivative is
         never taken. Shape and dtype of u; NaN stays NaN.
         """
-        return _step(u)
+        return heaviside(u)
 
     @property
     def needs_key(self) -> bool:
@@ -154,17 +152,18 @@ class Surrogate:
     def spikes(self, u: ArrayLike, *, key: jax.Array | None = None) -> jax.Array:
         """The spikes as booleans: a quarter of the memory of float32, and no derivative.
 
+        >>> import jax.numpy as jnp
         >>> import neurai_core as neurai
         >>> neurai.surrogate("sigmoid").spikes(jnp.array([-0.5, 0.5])).tolist()
         [False, True]
         """
-        u = _real(u, self)
+        u = real(u, self)
         plain = type(self).step is Surrogate.step
-        return u >= 0 if plain else self.step(u, _key(self, key)) > 0
+        return u >= 0 if plain else self.step(u, key_for(self, key)) > 0
 
     def derivative(self, u: Any) -> Any:
         """The surrogate derivative g(u): what the backward pass multiplies by. Shape and dtype of u."""
-        return _slope(self.primitive, _real(u, self))
+        return slope(self.primitive, real(u, self))
 
     def primitive(self, u: Any) -> Any:
         """P(u), the integral of the derivative up to u: the forward pass when ``spiking`` is off.
@@ -172,7 +171,7 @@ class Surrogate:
         Raises:
             UsageError: there is none.
         """
-        raise _no_primitive(self, "was asked for its primitive, which it does not have.")
+        raise no_primitive(self, "was asked for its primitive, which it does not have.")
 
     @property
     def has_primitive(self) -> bool:
@@ -248,7 +247,7 @@ class Surrogate:
             return dict(settings)
         filled = dict(validate_settings(self.config_class, settings, name=type(self).__name__, arrays=True))
         return {
-            name: _array(value) if takes_float(self.config_class, name) else value for name, value in filled.items()
+            name: as_array(value) if takes_float(self.config_class, name) else value for name, value in filled.items()
         }
 
     def _check(self) -> None:
@@ -258,7 +257,7 @@ class Surrogate:
                 "Write the method derivative(self, u), and primitive(self, u) where it has one.",
             )
         if not (self.spiking or self.has_primitive):
-            raise _no_primitive(self, "has no primitive, which spiking=False uses instead of the step.")
+            raise no_primitive(self, "has no primitive, which spiking=False uses instead of the step.")
 
     @property
     def _numbers(self) -> dict[str, Any]:
@@ -284,168 +283,7 @@ class Surrogate:
         return f"{type(self).__name__}({settings})"
 
 
-# ---- the step and its derivative
-
-
-class _Formula(NamedTuple):
-    """A surrogate without its arrays: static, and hashable where its other settings are."""
-
-    treedef: Any
-    constants: tuple[float | None, ...]
-
-    def surrogate(self, arrays: tuple[Any, ...]) -> Any:
-        left: Iterator[Any] = iter(arrays)
-        return self.treedef.unflatten([next(left) if one is None else one for one in self.constants])
-
-
-def _split(surrogate: Surrogate) -> tuple[_Formula, tuple[jax.Array, ...]]:
-    # Python numbers stay constants of the program: no promotion by their dtype, and nothing saved for them.
-    leaves, treedef = jax.tree.flatten(surrogate)
-    constants = tuple(leaf if isinstance(leaf, float | int) else None for leaf in leaves)
-    arrays = tuple(jnp.asarray(leaf) for leaf, one in zip(leaves, constants, strict=True) if one is None)
-    return _Formula(treedef, constants), arrays
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _fire(form: _Formula, arrays: tuple[jax.Array, ...], key: jax.Array | None, u: jax.Array) -> jax.Array:
-    surrogate = form.surrogate(arrays)
-    return surrogate.step(u, key) if surrogate.spiking else surrogate.primitive(u)
-
-
-@partial(_fire.defjvp, symbolic_zeros=True)
-def _fire_jvp(form: _Formula, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    (arrays, key, u), (d_arrays, _, du) = primals, tangents
-    moving = {i: d for i, d in enumerate(d_arrays) if not isinstance(d, SymbolicZero)}
-    tangent = jnp.zeros_like(u)
-    if not isinstance(du, SymbolicZero):
-        tangent = _input_tangent(form, arrays, u, du)
-    if moving:
-        tangent = tangent + _number_tangent(form, arrays, u, moving)
-    return _fire(form, arrays, key, u), tangent
-
-
-# Rematerialized: the backward pass keeps u, which the network keeps anyway, instead of a second array g(u).
-# The forward pass computes no part of g, so there is nothing that common subexpressions could undo.
-@partial(jax.checkpoint, prevent_cse=False, static_argnums=(0,))
-def _input_tangent(form: _Formula, arrays: tuple[jax.Array, ...], u: jax.Array, du: jax.Array) -> jax.Array:
-    g: jax.Array = form.surrogate(arrays).derivative(u)
-    return g * du
-
-
-@partial(jax.checkpoint, prevent_cse=False, static_argnums=(0,))
-def _number_tangent(
-    form: _Formula, arrays: tuple[jax.Array, ...], u: jax.Array, moving: dict[int, jax.Array]
-) -> jax.Array:
-    """dP/dalpha dalpha for the numbers that are differentiated."""
-    surrogate = form.surrogate(arrays)
-    if not surrogate.has_primitive:
-        raise _no_primitive(surrogate, "has no primitive, which the derivative by one of its numbers needs.")
-    # At u = inf every formula has a factor u that meets a zero; a number far out gives the limit, its square fits.
-    far = float(jnp.finfo(u.dtype).max) ** (1.0 if u.dtype == jnp.float16 else 0.5)  # type: ignore[no-untyped-call]
-    bounded = jnp.where(jnp.isinf(u), jnp.copysign(jnp.asarray(far, u.dtype), u), u)
-
-    def primitive(moved: dict[int, jax.Array]) -> jax.Array:
-        now = tuple(moved.get(i, one) for i, one in enumerate(arrays))
-        value: jax.Array = form.surrogate(now).primitive(bounded)
-        return value
-
-    return _tangent(primitive, {i: arrays[i] for i in moving}, moving)
-
-
-@partial(jax.jit, inline=True)
-def _step(u: jax.Array) -> jax.Array:
-    return jnp.where(jnp.isnan(u), u, (u >= 0).astype(u.dtype))
-
-
-def _slope(function: Callable[[jax.Array], jax.Array], u: jax.Array) -> jax.Array:
-    return _tangent(function, u, jnp.ones_like(u))
-
-
-def _tangent(function: Callable[[Any], jax.Array], at: Any, along: Any) -> jax.Array:
-    tangent: jax.Array = jax.jvp(function, (at,), (along,))[1]
-    return tangent
-
-
-# ---- precision and checks
-
-
-def _formula(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A formula that takes any real u: 16 bits are computed in 32 and rounded once, nothing is promoted."""
-
-    @wraps(method)
-    def evaluate(self: Surrogate, u: ArrayLike, *key: jax.Array | None) -> jax.Array:
-        u = _real(u, self)
-        wide = jnp.promote_types(u.dtype, jnp.float32)
-        numbers = jax.tree.map(partial(_in_precision, wide), self)
-        return jnp.asarray(method(numbers, u.astype(wide), *key)).astype(u.dtype)
-
-    return evaluate
-
-
-def _in_precision(wide: Any, number: Any) -> Any:
-    """A number of the surrogate in the precision of the computation; Python's own adapt by themselves."""
-    return number.astype(wide) if hasattr(number, "astype") else number
-
-
-def _array(value: Any) -> Any:
-    """An array, or a list of numbers, as floating-point numbers of JAX; anything else as it is."""
-    if isinstance(value, list | tuple) or hasattr(value, "dtype"):
-        array = jnp.asarray(value)
-        return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
-    return value
-
-
-def _broadcast(u: jax.Array, surrogate: Surrogate) -> jax.Array:
-    """U in the shape that it has together with those numbers that are arrays."""
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(surrogate)]
-    try:
-        return jnp.broadcast_to(u, jnp.broadcast_shapes(u.shape, *shapes))
-    except ValueError:
-        numbers = jax.tree_util.tree_leaves_with_path(surrogate)
-        shapes_text = ", ".join(f"{jax.tree_util.keystr(at)[1:]} {one.shape}" for at, one in numbers if jnp.ndim(one))
-        raise DataError(
-            f"{type(surrogate).__name__} got u of shape {u.shape}, which does not broadcast with {shapes_text}.",
-            "One number per neuron has the shape of the last axes of u.",
-        ) from None
-
-
-def _real(u: ArrayLike, surrogate: Surrogate) -> jax.Array:
-    try:
-        array = jnp.asarray(u)
-    except (TypeError, ValueError):
-        kind = type(u).__name__
-    else:
-        kind = f"{array.dtype} {list(array.shape)}"
-        if jnp.issubdtype(array.dtype, jnp.floating):
-            return _broadcast(array, surrogate)
-    raise DataError(
-        f"{type(surrogate).__name__} got u as {kind}, expected real floating-point numbers: membrane "
-        "potential minus threshold.",
-        "Convert it: jnp.asarray(u, float).",
-    )
-
-
-def _key(surrogate: Surrogate, key: jax.Array | None) -> jax.Array | None:
-    if not surrogate.needs_key:
-        return None
-    if key is None:
-        raise UsageError(
-            f"{type(surrogate).__name__} draws its spikes and got no key.",
-            "Give every call a key of its own: surrogate(u, key=jax.random.key(0)).",
-        )
-    return key
-
-
-def _no_primitive(surrogate: Surrogate, what: str) -> UsageError:
-    names = ", ".join(_names_with_primitive())
-    return UsageError(f"{type(surrogate).__name__} {what}", f"Surrogates with a primitive: {names}.")
-
-
-def _names_with_primitive() -> Iterator[str]:
-    for name in REGISTRY.names("surrogate"):
-        with suppress(NeurAIError):
-            if getattr(REGISTRY.spec("surrogate", name), "primitive", ""):
-                yield name
+# ---- comparison
 
 
 def _is_number(value: Any) -> bool:

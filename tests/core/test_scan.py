@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from neurai_core.discovery import KINDS, Index, Switches, find_kind
 from neurai_core.errors import BlockedName, DuplicateName, UnknownName, UsageError
 from neurai_core.registry import Registry
+from neurai_core.registry.kinds import KINDS, find_kind
+from neurai_core.registry.scan import Index
+from neurai_core.registry.switches import Switches
 
 
 def test_names_are_listed_without_importing_them(site: Any, registry: Registry) -> None:
@@ -106,7 +108,7 @@ def test_a_miss_does_not_rescan_when_nothing_changed(
     site: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert registry.names("algorithm")
-    monkeypatch.setattr("neurai_core.finding.Index", lambda kinds: pytest.fail("scanned again"))
+    monkeypatch.setattr("neurai_core.registry.lookup.Index", lambda kinds: pytest.fail("scanned again"))
     for _ in range(3):
         with pytest.raises(UnknownName):
             registry.find("algorithm", "missing")
@@ -246,7 +248,7 @@ class TestSwitches:
     def test_the_one_place_that_imports_asks_the_switches_itself(
         self, registry: Registry, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from neurai_core.loading import load
+        from neurai_core.registry.loading import load
 
         entry = registry.find("algorithm", "aaa")
         monkeypatch.setenv("NEURAI_BLOCK", "dist-a")

@@ -13,10 +13,10 @@ from typing import Any
 
 
 @contextmanager
-def watched() -> Iterator[list[str]]:
+def configuration_changes() -> Iterator[list[str]]:
     """Fill a list with what changes inside a ``with`` block, as ``name: old -> new``.
 
-    >>> with watched() as changes:
+    >>> with configuration_changes() as changes:
     ...     pass
     >>> changes
     []

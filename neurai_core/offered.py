@@ -1,0 +1,35 @@
+"""The modules that are offered to plugins, in rows with what they are for.
+
+The page "Writing a rule" shows this table. Built-in plugins, like those of third parties, import nothing else of the
+core. Offered is a module itself, not the modules of a package below it.
+"""
+
+from __future__ import annotations
+
+# Names inside neurai_core, which is offered itself.
+OFFERED = {
+    "plugin specs references hookspecs errors": "describing a plugin; no JAX",
+    "naming explain": "names compared and suggested, settings checked and in words; no JAX",
+    "rule transforms rising": "rules, their wrappers, and the warning that an energy rises",
+    "layered losses arrays": "layers, losses, trees of arrays",
+    "models models.spiking": "ready-made networks",
+    "changes changes.activations": "a function, or an activation, around one point: small changes to the last digit",
+    "network naming_values named_values network_relaxation terms": (
+        "functions as networks of their named values, energies of them, relaxation"
+    ),
+    "programs sources": "what a function computes, equation by equation, and what enters what",
+    "energy relaxation curvature": "energies of activities, settling, and the steps that an energy allows",
+    "surrogates": "surrogates",
+    "adapting": "adapters",
+    "data": "data sets",
+    "grads grads.base": "the class API",
+}
+
+
+def offered_modules() -> tuple[str, ...]:
+    """Every module that is offered.
+
+    >>> offered_modules()[:3]
+    ('neurai_core', 'neurai_core.plugin', 'neurai_core.specs')
+    """
+    return ("neurai_core", *(f"neurai_core.{name}" for row in OFFERED for name in row.split()))

@@ -1,0 +1,17 @@
+"""Find anything by name: learning rules, surrogates, adapters, data sets, and whatever kind comes next.
+
+```
+names(kind) ─▶ find(kind, name) ─▶ spec(kind, name) ─▶ create(kind, name)
+one scan       one entry           checked and kept    a Rule, a Surrogate, ... that knows its origin
+scan           lookup, switches    loading, failures   loading
+```
+A name costs one scan of metadata, a spec costs pydantic and that one plugin, a build costs JAX. The third line names
+the modules that do it; `status` lists what became of every plugin, and `observing` calls those that watch a run.
+"""
+
+from __future__ import annotations
+
+from neurai_core.registry.registry import REGISTRY, Registry
+from neurai_core.registry.status import PluginStatus
+
+__all__ = ["REGISTRY", "PluginStatus", "Registry"]

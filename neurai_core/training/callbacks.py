@@ -1,0 +1,51 @@
+"""What training tells while it goes on, and whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from neurai_core.training.step import Progress
+from neurai_core.training.task import Task
+
+
+class Row(NamedTuple):
+    """The metrics of one epoch.
+
+    Attributes:
+        epoch: counted from 1.
+        step: number of steps done.
+        values: train_loss and train_accuracy (means over the epoch's batches, each before its update), test_loss
+            and test_accuracy (after the epoch), and means of what the rule reports. No accuracy without classes.
+        step_ms: mean wall time of a step of this epoch, in milliseconds, without compiling and testing.
+    """
+
+    epoch: int
+    step: int
+    values: dict[str, float]
+    step_ms: float
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What is called while training goes on; every one may be left out.
+
+    Attributes:
+        compiling: ``()``: the step is compiled now, which takes seconds.
+        begin: ``(task, steps done)``: everything is compiled, the first step follows.
+        steps: ``(steps done)``, several times a second.
+        epoch: ``(row, progress)`` after every epoch.
+        note: ``(sentence)``: something to know that is no error.
+        stop: asked between stretches of steps; True ends training there. A run asks whether a signal has come.
+        notify: ``(hook, **arguments)`` of observers; given only when there are any, for then every step is
+            brought back to the host. A run gives its own.
+    """
+
+    compiling: Callable[[], None] = lambda: None
+    begin: Callable[[Task, int], None] = lambda task, done: None
+    steps: Callable[[int], None] = lambda step: None
+    epoch: Callable[[Row, Progress], None] = lambda row, progress: None
+    note: Callable[[str], None] = lambda sentence: None
+    stop: Callable[[], bool] = lambda: False
+    notify: Callable[..., None] | None = None
