@@ -441,24 +441,26 @@ def test_the_energy_trace_falls_and_costs_nothing_when_off(x64):
     params, (x, y) = problem(model, shape)
     on, off = (estimate(model, params, (x, y), n=15, energy_trace=flag) for flag in (True, False))
     close(on.grads, off.grads)
-    assert on.aux["energy"].shape == (16,) and np.all(np.diff(on.aux["energy"]) < 0)
-    np.testing.assert_allclose(on.aux["energy"][0], sum_squares(model(params, x), y))
-    assert "energy" not in off.aux
+    assert on.aux["energy_trace"].shape == (16,) and np.all(np.diff(on.aux["energy_trace"]) < 0)
+    np.testing.assert_allclose(on.aux["energy_trace"][0], sum_squares(model(params, x), y))
+    assert "energy_trace" not in off.aux and "trace" not in off.aux
+    for aux in (on.aux, off.aux):  # errors are taken before the last move
+        np.testing.assert_allclose(aux["energy"], on.aux["energy_trace"][-2])
 
 
 def test_the_energy_trace_ends_at_the_energy_of_the_final_beliefs(x64):
     model, shape = MODELS["max pooling"]
     params, batch = problem(model, shape)
     found = estimate(model, params, batch, n=3, energy_trace=True, keep_activities=True)
-    np.testing.assert_allclose(found.aux["energy"][-1], energy_at(model, params, batch, found.aux["beliefs"]))
-    assert estimate(model, params, batch, n=1, energy_trace=True).aux["energy"].shape == (2,)
+    np.testing.assert_allclose(found.aux["energy_trace"][-1], energy_at(model, params, batch, found.aux["beliefs"]))
+    assert estimate(model, params, batch, n=1, energy_trace=True).aux["energy_trace"].shape == (2,)
 
 
 @pytest.mark.parametrize("light_cone", [True, False])
 def test_the_energy_change_is_that_of_all_sweeps_but_the_last(light_cone, x64):
     model, shape = MODELS["residual"]
     params, batch = problem(model, shape)
-    trace = estimate(model, params, batch, n=9, energy_trace=True).aux["energy"]
+    trace = estimate(model, params, batch, n=9, energy_trace=True).aux["energy_trace"]
     found = estimate(model, params, batch, n=9, light_cone=light_cone)
     np.testing.assert_allclose(found.aux["energy_change"], trace[8] - trace[0])
 

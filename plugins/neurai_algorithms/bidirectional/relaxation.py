@@ -32,6 +32,7 @@ from neurai_algorithms.optax_texts import made
 from neurai_algorithms.predictive_coding.spec import PCConfig
 from neurai_algorithms.predictive_coding.strict import strict
 from neurai_algorithms.predictive_coding.task import Found, Task, half_square
+from neurai_algorithms.residuals import appended, seen
 from neurai_algorithms.stable_step import curvature_of, limited, looked_at, step_scale
 from neurai_core.arrays import PyTree, Scalar, batch_size, tree_scale
 from neurai_core.relaxation import relax
@@ -64,9 +65,10 @@ class FoundBoth(NamedTuple):
         grads: in the structure of the two-way params and the scale of the user's losses.
         up: of the way up.
         down: of the way down, its layers from the top.
-        energy: before every sweep and at the end; None unless asked for.
+        energy: F where the errors were taken.
         energy_change: of all sweeps but the last.
         step_scale: what the documented step was multiplied by.
+        trace: energy and residual before every sweep and at the end; None unless asked for.
     """
 
     grads: PyTree
@@ -75,6 +77,7 @@ class FoundBoth(NamedTuple):
     energy: Any
     energy_change: Any
     step_scale: Any
+    trace: Any
 
 
 def relaxed_both(task: BothWays) -> FoundBoth:
@@ -82,10 +85,12 @@ def relaxed_both(task: BothWays) -> FoundBoth:
     alpha_f, alpha_b = task.config.weights
     if known_to_be(alpha_b, 0) and known_to_be(alpha_f, 1):
         found = strict(task.up._replace(config=_one_way(task)))
-        return FoundBoth(found.grads, found, None, found.energy, found.energy_change, found.step_scale)
+        return FoundBoth(found.grads, found, None, found.energy, found.energy_change, found.step_scale, found.trace)
     if known_to_be(alpha_f, 0) and known_to_be(alpha_b, 1) and task.hidden_down is None:
         found = strict(task.down._replace(config=_one_way(task)))
-        return FoundBoth(found.grads[::-1], None, found, found.energy, found.energy_change, found.step_scale)
+        return FoundBoth(
+            found.grads[::-1], None, found, found.energy, found.energy_change, found.step_scale, found.trace
+        )
     return _both(task)
 
 
@@ -232,29 +237,33 @@ def _both(task: BothWays) -> FoundBoth:
     def uphill(one: Beliefs, other: Beliefs) -> Beliefs:
         return jax.tree.map(jnp.negative, weighed(one, other[::-1]))
 
+    def uphill_at(deltas: Beliefs) -> Beliefs:
+        return uphill(up.look(deltas)[1], down.look(deltas[::-1])[1])
+
     def sweep(t: Any, state: tuple[Beliefs, PyTree]) -> tuple[Beliefs, PyTree]:
         deltas, carry = state
-        return move(deltas, carry, uphill(up.look(deltas)[1], down.look(deltas[::-1])[1]))
+        return move(deltas, carry, uphill_at(deltas))
 
     def energy(deltas: Beliefs) -> Scalar:
         return weighed(up.energy(deltas), down.energy(deltas[::-1]))
 
     state = zeros(start), transformation.init(widened(start))
-    observe = (lambda state: energy(state[0])) if task.config.energy_trace else None
+    observe = (lambda state: seen(energy(state[0]), uphill_at(state[0]))) if task.config.energy_trace else None
     relaxed = relax(sweep, state, task.config.n - 1, observe=observe)
-    (deltas, carry), trace = relaxed.state, relaxed.trace if task.config.energy_trace else None
-    change = energy(deltas) - weighed(up.start_energy(), down.start_energy())
+    deltas, carry = relaxed.state
+    taken = energy(deltas)
+    change = taken - weighed(up.start_energy(), down.start_energy())
     (errors_up, one), (errors_down, other) = up.look(deltas), down.look(deltas[::-1])
     deltas, _ = move(deltas, carry, uphill(one, other))
     if task.config.fresh:
         errors_up, errors_down = up.look(deltas)[0], down.look(deltas[::-1])[0]
-    if trace is not None:
-        trace = jnp.append(trace, energy(deltas))
+        taken = energy(deltas)
+    trace = None if observe is None else appended(relaxed.trace, seen(energy(deltas), uphill_at(deltas)))
     found_up = _found(up, start, deltas, errors_up, task.config.n)
     found_down = _found(down, start[::-1], deltas[::-1], errors_down, task.config.n)
     grads = weighed(found_up.grads, found_down.grads[::-1])
     scale = step_scale(task.config.eta, 1, curvature)
-    return FoundBoth(grads, found_up, found_down, trace, change, scale)
+    return FoundBoth(grads, found_up, found_down, taken, change, scale, trace)
 
 
 def _weighed(task: BothWays) -> Callable[[PyTree, PyTree], PyTree]:

@@ -217,9 +217,9 @@ def _report(task: BothWays, found: FoundBoth, params: PyTree) -> Estimate:
     outputs = found.up.outputs if found.up else task.up.model(task.up.params, task.up.x)
     loss, extra = task.up.score.loss(outputs, task.up.y)
     aux = {**loss_aux(extra), "steps": jnp.asarray(task.config.n, jnp.int32), **_norms(found)}
-    aux |= {"energy_change": found.energy_change, "step_scale": found.step_scale}
-    if task.config.energy_trace:
-        aux |= {"energy": found.energy, "trace": {"inference": {"energy": found.energy}}}
+    aux |= {"energy": found.energy, "energy_change": found.energy_change, "step_scale": found.step_scale}
+    if found.trace is not None:
+        aux |= {"energy_trace": found.trace["energy"], "trace": {"inference": found.trace}}
     grads = jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(found.grads))
     return Estimate(grads, loss, task.up.score.accuracy(outputs, task.up.y), aux)
 

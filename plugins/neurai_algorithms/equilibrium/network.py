@@ -32,6 +32,7 @@ from neurai_algorithms.predictive_coding.network_task import (
     in_reverse_only,
 )
 from neurai_algorithms.predictive_coding.task import half_square
+from neurai_algorithms.residuals import mean_norm
 from neurai_algorithms.stable_step import curvature_of, limited_steps, looked_at, step_scale
 from neurai_core.adapting import Undivided
 from neurai_core.arrays import Elementwise, PyTree, Scalar, batch_size, shape_text
@@ -256,7 +257,7 @@ class NetworkDynamics(Dynamics):
     def residual(self, forces: Activities) -> Scalar:
         """Norm of the force of every example, mean over the batch, summed over activities and turns of loops."""
         loops = (*self.network.loops.values(), 0)
-        return sum((_mean_norm(f, axis) for f, axis in zip(forces, loops, strict=False)), jnp.zeros(()))
+        return sum((mean_norm(f, axis) for f, axis in zip(forces, loops, strict=False)), jnp.zeros(()))
 
     def scale(self, n: int) -> Scalar:
         """What the documented step is multiplied by, at the least of n steps."""
@@ -319,9 +320,3 @@ class NetworkDynamics(Dynamics):
     def _named(self, activities: Activities) -> dict[str, jax.Array]:
         """The named ones among the activities, in their own types."""
         return like(dict(zip(self.here.at, activities, strict=False)), self.here.at)  # type: ignore[no-any-return]
-
-
-def _mean_norm(force: jax.Array, axis: int) -> Scalar:
-    """Norm over all axes behind the batch's, mean over the batch, summed over the axes in front of it."""
-    squares = jnp.sum(jnp.square(force), range(axis + 1, force.ndim))
-    return jnp.sum(jnp.mean(jnp.sqrt(squares), axis))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from neurai_algorithms.equilibrium.costs import Cost
+from neurai_algorithms.residuals import mean_norm, residual_of
 from neurai_core.arrays import PyTree, Scalar
 from neurai_core.energy import Activities, Chain, Energy, on_columns
 from neurai_core.relaxation import relax
@@ -276,7 +277,7 @@ class ChainDynamics(Dynamics):
 
     def residual(self, forces: Activities) -> Scalar:
         """Sum over layers of `mean_norm`."""
-        return residual_of(forces, columns=self.chain.turned)
+        return jnp.sum(jnp.stack([mean_norm(force, -1 if self.chain.turned else 0) for force in forces]))
 
     def contrast(self, states: Sequence[Activities], weights: jax.Array) -> PyTree:
         """``sum_k Re(w_k dE/dparams(u_k))``, mean over the batch."""
@@ -302,23 +303,3 @@ def weighted_change(u: Activities, states: Sequence[Activities], weights: jax.Ar
         return sum(((w * (layer - v)).real for w, layer in zip(weights, layers, strict=True)), jnp.zeros_like(v))
 
     return tuple(map(weighted, u, *states))
-
-
-def residual_of(forces: Activities, columns: bool = False) -> Scalar:
-    """Sum over layers of `mean_norm`.
-
-    >>> float(residual_of((jnp.ones((2, 1)), jnp.ones((2, 1)))))
-    2.0
-    """
-    return jnp.sum(jnp.stack([mean_norm(f, columns) for f in forces]))
-
-
-def mean_norm(force: jax.Array, columns: bool = False) -> Scalar:
-    """Euclidean norm of every example's force, mean over the batch; the batch axis is last with ``columns``.
-
-    >>> float(mean_norm(jnp.array([[3.0, 4.0], [0.0, 0.0]])))
-    2.5
-    """
-    squares = jnp.square(force.real) + (jnp.square(force.imag) if jnp.iscomplexobj(force) else 0)
-    of_each = squares.sum(axis=0) if columns else squares.reshape(len(force), -1).sum(axis=1)
-    return jnp.mean(jnp.sqrt(of_each))

@@ -336,7 +336,10 @@ class _Machine:
             began = jnp.zeros_like(energy) if rests else dynamics.total(start, None)
             aux["energy_change"] = energy - began - chosen.betas[0].real * dynamics.mean_cost(free.settled.u)
         if self.config.trace:
-            aux["trace"] = {"free": free.settled.trace, "nudged": nudged.trace}
+            aux |= {
+                "energy_trace": nudged.trace["energy"][0],
+                "trace": {"free": free.settled.trace, "nudged": nudged.trace},
+            }
         return grads, nudged, aux
 
     def _points(self, free: _Free, key: Any) -> Points:

@@ -148,7 +148,7 @@ ep = Plugin(
         config=EPConfig,
         needs="network",
         claims=("local", "order_in_beta"),
-        relaxes=Relaxes(trace="trace", steps="n_relax", size="dt"),
+        relaxes=Relaxes(trace="trace", steps="n_relax", size="dt", tol="tol"),
         definition="neurai_algorithms.equilibrium.equations:definition",
         offers={
             "EP": "neurai_algorithms.equilibrium.api:EP",

@@ -30,6 +30,7 @@ from neurai_algorithms.predictive_coding.network_strict import mover
 from neurai_algorithms.predictive_coding.network_task import NetworkTask
 from neurai_algorithms.predictive_coding.strict import feedforward_curvature
 from neurai_algorithms.predictive_coding.task import Found, Task, half_square
+from neurai_algorithms.residuals import seen
 from neurai_algorithms.stable_step import step_scale
 from neurai_core.arrays import PyTree, Scalar
 from neurai_core.relaxation import relax
@@ -94,9 +95,11 @@ def together(
     config, optimizer = task.config, optimizer_of(task.config)
     begin, move = mover(config, curvature)
 
-    def energy(beliefs: PyTree, params: PyTree) -> Scalar:
-        hidden, top = errors(beliefs, params)
+    def energy_of(hidden: list[PyTree], top: PyTree) -> Scalar:
         return task.scaled_loss(top) + sum(half_square(e) for e in hidden)
+
+    def energy(beliefs: PyTree, params: PyTree) -> Scalar:
+        return energy_of(*errors(beliefs, params))
 
     def sweep(t: Any, now: Moving) -> Moving:
         uphill, grads = jax.grad(energy, (0, 1))(now.beliefs, now.params)
@@ -109,7 +112,9 @@ def together(
         start._replace(corrected=begin(start.beliefs)),
         config.n,
         tol=task.tolerance(outputs),
-        observe=(lambda now: energy(now.beliefs, now.params)) if config.energy_trace else None,
+        observe=(lambda now: seen(*jax.value_and_grad(energy)(now.beliefs, now.params)))
+        if config.energy_trace
+        else None,
         moving=lambda now: now.beliefs,
     )
     end = relaxed.state
@@ -121,8 +126,9 @@ def together(
         errors=(*hidden, jax.grad(task.scaled_loss)(top)),
         beliefs=end.beliefs,
         steps=relaxed.steps,
-        energy=relaxed.trace if config.energy_trace else None,
+        energy=energy_of(hidden, top),
         step_scale=step_scale(config.eta, config.n, curvature),
+        trace=relaxed.trace if config.energy_trace else None,
     )
     return found, end.carry
 

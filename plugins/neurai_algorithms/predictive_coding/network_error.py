@@ -20,6 +20,7 @@ from neurai_algorithms.differences import widened
 from neurai_algorithms.predictive_coding.network_strict import mover
 from neurai_algorithms.predictive_coding.network_task import Errors, NetworkTask, errors_of
 from neurai_algorithms.predictive_coding.task import Found
+from neurai_algorithms.residuals import seen
 from neurai_algorithms.stable_step import step_scale
 from neurai_core.arrays import PyTree, Scalar
 from neurai_core.relaxation import relax
@@ -43,13 +44,14 @@ def error_coordinates(task: NetworkTask) -> Found:
         (start, begin(start)),
         config.n,
         tol=task.tolerance(outputs),
-        observe=(lambda state: energy(state[0])) if config.energy_trace else None,
+        observe=(lambda state: seen(*jax.value_and_grad(energy)(state[0]))) if config.energy_trace else None,
         moving=lambda state: state[0],
     )
     errors, _ = relaxed.state
     (said, _), predictions, activities = task.displaced(errors)
     top_error = jax.grad(task.scaled_loss)(widened(said))
     found = _prediction_errors(errors, predictions, activities)
+    end = task.energy(widened(said), found)
     return Found(
         grads=task.gradients(activities, found, top_error),
         outputs=outputs,
@@ -57,9 +59,10 @@ def error_coordinates(task: NetworkTask) -> Found:
         errors=task.listed(found, top_error),
         beliefs=activities,
         steps=relaxed.steps,
-        energy=relaxed.trace if config.energy_trace else None,
-        energy_change=task.energy(widened(said), found) - energy(start),
+        energy=end,
+        energy_change=end - energy(start),
         step_scale=step_scale(config.eta, config.n, curvature),
+        trace=relaxed.trace if config.energy_trace else None,
     )
 
 

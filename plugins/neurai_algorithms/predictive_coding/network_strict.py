@@ -15,13 +15,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from neurai_algorithms.differences import add, like, widened, zeros
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.predictive_coding.network_task import Errors, NetworkTask, errors_around, errors_of
 from neurai_algorithms.predictive_coding.spec import PCConfig
 from neurai_algorithms.predictive_coding.task import Found, endless
+from neurai_algorithms.residuals import appended, seen
 from neurai_algorithms.stable_step import Moves, first_moves, limited_steps, secant_steps, step_scale
 from neurai_core.arrays import PyTree, Scalar, beside_batch, tree_scale
 from neurai_core.changes import Around
@@ -38,7 +38,7 @@ class Settled(NamedTuple):
         deltas: distances from the feed-forward pass, by name.
         carry: what a corrector carries.
         steps: sweeps taken.
-        trace: the energy before each of them and after; () unless asked for.
+        trace: energy and residual before each of them and after; () unless asked for.
     """
 
     deltas: Deltas
@@ -59,9 +59,7 @@ def strict_on_network(task: NetworkTask) -> Found:
     deltas, carry = sweep(task.config.n - 1, (relaxed.deltas, relaxed.carry), ())
     errors, top = _look(task, here, deltas) if task.config.fresh else before
     activities = {name: like(add(widened(here.at[name]), d), here.at[name]) for name, d in deltas.items()}
-    energy = partial(_energy, task, here)
     top_error = jax.grad(task.scaled_loss)(top)
-    trace = jnp.append(relaxed.trace, energy(deltas)) if task.config.energy_trace else None
     return Found(
         grads=task.gradients(activities, errors, top_error),
         outputs=outputs,
@@ -69,9 +67,10 @@ def strict_on_network(task: NetworkTask) -> Found:
         errors=task.listed(errors, top_error),
         beliefs=activities,
         steps=relaxed.steps + 1,
-        energy=trace,
-        energy_change=task.energy(before[1], before[0]) - energy({}),
+        energy=task.energy(top, errors),
+        energy_change=task.energy(before[1], before[0]) - _energy(task, here, {}),
         step_scale=scale(carry),
+        trace=appended(relaxed.trace, _seen(task, here, deltas)) if task.config.energy_trace else None,
     )
 
 
@@ -91,6 +90,10 @@ def _look(task: NetworkTask, here: Around, deltas: Deltas, resting: Collection[s
 def _energy(task: NetworkTask, here: Around, deltas: Deltas, resting: Collection[str] = ()) -> Scalar:
     errors, outputs = _look(task, here, deltas, resting)
     return task.energy(outputs, errors)
+
+
+def _seen(task: NetworkTask, here: Around, deltas: Deltas) -> dict[str, Scalar]:
+    return seen(*jax.value_and_grad(partial(_energy, task, here))(deltas))
 
 
 # ---------------------------------------------------------------------------- sweeps
@@ -184,7 +187,7 @@ def _relaxed(task: NetworkTask, here: Around, sweep: Sweep, begin: Callable[[PyT
         (_filled(deltas, here.at), carry),
         config.n - 1 - done,
         tol=task.tolerance(here.outputs[0]),
-        observe=(lambda state: _energy(task, here, state[0])) if config.energy_trace else None,
+        observe=(lambda state: _seen(task, here, state[0])) if config.energy_trace else None,
         moving=_distances,
     )
     deltas, carry = relaxed.state

@@ -245,12 +245,10 @@ def _report(task: Task | NetworkTask, found: Found, params: PyTree) -> Estimate:
         "steps": jnp.asarray(found.steps, jnp.int32),
         "error_norms": jnp.stack([tree_norm(e) for e in found.errors]),
     }
-    if found.energy_change is not None:
-        aux["energy_change"] = found.energy_change
-    if found.step_scale is not None:
-        aux["step_scale"] = found.step_scale
-    if task.config.energy_trace:
-        aux |= {"energy": found.energy, "trace": {"inference": {"energy": found.energy}}}
+    described = {name: getattr(found, name) for name in ("energy", "energy_change", "step_scale")}
+    aux |= {name: value for name, value in described.items() if value is not None}
+    if found.trace is not None:
+        aux |= {"energy_trace": found.trace["energy"], "trace": {"inference": found.trace}}
     if task.config.keep_activities:
         aux |= {"beliefs": found.beliefs, "errors": found.errors}
     grads = jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(found.grads))

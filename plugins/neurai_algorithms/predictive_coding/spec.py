@@ -178,7 +178,7 @@ pc = Plugin(
         config=PCConfig,
         needs="network",
         claims=("local", "stateful"),
-        relaxes=Relaxes(trace="energy_trace", steps="n", size="eta"),
+        relaxes=Relaxes(trace="energy_trace", steps="n", size="eta", tol="tol"),
         definition="neurai_algorithms.predictive_coding.equations:definition",
         offers={
             "PC": "neurai_algorithms.predictive_coding.api:PC",

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from neurai_algorithms.differences import Around, add, around, hidden_zero, like, subtract, widened, zeros
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.predictive_coding.task import Found, Task, endless, half_square
+from neurai_algorithms.residuals import appended, seen
 from neurai_algorithms.stable_step import curvature_of, first_moves, limited_steps, looked_at, secant_steps, step_scale
 from neurai_core.arrays import PyTree, Scalar, batch_size, beside_batch, tree_scale
 from neurai_core.relaxation import relax
@@ -54,20 +55,19 @@ def strict(task: Task) -> Found:
     relaxed = _relaxed(task, sites, mover)
     before = _look(task, sites, relaxed.deltas)
     deltas, carry = mover.move(task.config.n - 1, relaxed.deltas, before.descent, relaxed.carry)
-    errors = _look(task, sites, deltas).errors if task.config.fresh else before.errors
-    energy = relaxed.energy
-    if energy is not None:
-        energy = jnp.append(energy, _energy(task, sites, deltas))
+    taken = _look(task, sites, deltas) if task.config.fresh else before
+    trace = None if relaxed.trace is None else appended(relaxed.trace, _seen(task, _look(task, sites, deltas)))
     return Found(
-        grads=_gradients(task, sites, deltas, errors),
+        grads=_gradients(task, sites, deltas, taken.errors),
         outputs=sites[-1].output,
         states=tuple(site.model_state for site in sites),
-        errors=tuple(_filled(e, site.output) for e, site in zip(errors, sites, strict=True)),
+        errors=tuple(_filled(e, site.output) for e, site in zip(taken.errors, sites, strict=True)),
         beliefs=tuple(_filled(_belief(site, d), site.output) for site, d in zip(sites, deltas, strict=False)),
         steps=relaxed.steps + 1,
-        energy=energy,
-        energy_change=_energy_at(task, before) - task.scaled_loss(widened(sites[-1].output)),
+        energy=_energy(task, taken),
+        energy_change=_energy(task, before) - task.scaled_loss(widened(sites[-1].output)),
         step_scale=mover.scale(carry),
+        trace=trace,
     )
 
 
@@ -97,19 +97,10 @@ def _look(task: Task, sites: tuple[Around, ...], deltas: Deltas) -> Look:
         changes.append(change)
         pulls.append(pull)
     output = _belief_of(sites[-1].output, changes[-1])
-    errors = (*_hidden_errors(deltas, changes), _top_error(task, output))
+    hidden = (_minus(change, d) for change, d in zip(changes[:-1], deltas, strict=True))
+    errors = (*hidden, jax.grad(task.scaled_loss)(output))
     back = [None if pull is None else pull(e) for pull, e in zip(pulls, errors[1:], strict=True)]
     return Look(errors, tuple(_minus(e, b) for e, b in zip(errors[:-1], back, strict=True)), output)
-
-
-def _hidden_errors(deltas: Deltas, changes: list[PyTree]) -> list[PyTree]:
-    """eps_l = change of the prediction - change of the belief."""
-    return [_minus(change, d) for change, d in zip(changes[:-1], deltas, strict=True)]
-
-
-def _top_error(task: Task, output: PyTree) -> PyTree:
-    """eps_L: the derivative of the loss at the prediction f_L(v_{L-1})."""
-    return jax.grad(task.scaled_loss)(output)
 
 
 def _minus(a: PyTree, b: PyTree) -> PyTree:
@@ -131,16 +122,13 @@ def _filled(tree: PyTree, output: PyTree, zero: Any = 0) -> PyTree:
     return zeros(output, zero) if tree is None else tree
 
 
-def _energy(task: Task, sites: tuple[Around, ...], deltas: Deltas) -> Scalar:
-    """F at some beliefs, the loss as it is scaled while relaxing."""
-    changes = [None, *(site.change(d) for site, d in zip(sites[1:], deltas, strict=True))]
-    hidden = sum(map(half_square, _hidden_errors(deltas, changes)))
-    return task.scaled_loss(_belief_of(sites[-1].output, changes[-1])) + hidden
-
-
-def _energy_at(task: Task, look: Look) -> Scalar:
-    """F where one has looked."""
+def _energy(task: Task, look: Look) -> Scalar:
+    """F where one has looked, the loss as it is scaled while relaxing."""
     return task.scaled_loss(look.output) + sum(half_square(e) for e in look.errors[:-1] if e is not None)
+
+
+def _seen(task: Task, look: Look) -> dict[str, Scalar]:
+    return seen(_energy(task, look), look.descent)
 
 
 # ---------------------------------------------------------------------------- the move
@@ -235,7 +223,7 @@ class _Relaxed(NamedTuple):
     deltas: Deltas
     carry: PyTree
     steps: Any
-    energy: Any = None
+    trace: Any = None
 
 
 def _relaxed(task: Task, sites: tuple[Around, ...], mover: Mover) -> _Relaxed:
@@ -272,7 +260,7 @@ def _settled(task: Task, sites: tuple[Around, ...], sweep: Sweep, spread: _Relax
         (spread.deltas, spread.carry),
         left,
         tol=task.tolerance(sites[-1].output),
-        observe=(lambda state: _energy(task, sites, state[0])) if config.energy_trace else None,
+        observe=(lambda state: _seen(task, _look(task, sites, state[0]))) if config.energy_trace else None,
         moving=lambda state: state[0],
     )
     deltas, carry = relaxed.state

@@ -145,9 +145,10 @@ class Found(NamedTuple):
         errors: eps_1..eps_L, prediction minus belief, in the scale of the relaxation.
         beliefs: v_1..v_{L-1} after the last move; by name on a network.
         steps: sweeps taken.
-        energy: the energy before every sweep and at the end; None unless asked for.
+        energy: where the errors were taken; None where nothing descends on one.
         energy_change: of all sweeps but the last; None where beliefs do not descend on the energy alone.
         step_scale: what the documented step was multiplied by; None where there is none.
+        trace: energy and residual before every sweep and at the end; None unless asked for.
     """
 
     grads: PyTree
@@ -159,6 +160,7 @@ class Found(NamedTuple):
     energy: Any = None
     energy_change: Any = None
     step_scale: Any = None
+    trace: Any = None
 
 
 def half_square(tree: PyTree) -> Scalar:
