@@ -34,6 +34,12 @@ class Config(BaseModel):
 
     model_config = ConfigDict(**_FROZEN, allow_inf_nan=False)
 
+    compiled_for: ClassVar[Mapping[str, tuple[float, ...]]] = {}
+    """Numbers for which the rule has code of its own: ``{"tol": (0,)}`` where 0 is never to look.
+
+    The class API compiles anew for these, and once for all other numbers.
+    """
+
     def unused(self) -> Mapping[str, str]:
         """The settings that mean nothing beside the others, each with where: ``{"tol": "in mode exact"}``.
 

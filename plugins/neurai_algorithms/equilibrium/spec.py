@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -50,6 +50,8 @@ ENERGY_NAMES = ("gaussian", "hopfield")
 
 class EPConfig(Config):
     """Settings of equilibrium propagation."""
+
+    compiled_for: ClassVar[dict[str, tuple[float, ...]]] = {"tol": (0,)}
 
     beta: float = Field(1.0, description="strength of the nudge, not 0; negative ones nudge away from the target")
     dt: float = Field(0.1, gt=0, description="step of a relaxation, in units of tau")

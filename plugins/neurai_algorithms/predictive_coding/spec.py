@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, field_serializer, field_validator, model_validator
 
@@ -79,6 +79,7 @@ class PCConfig(Config):
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
+    compiled_for: ClassVar[dict[str, tuple[float, ...]]] = {"tol": (0,), "loss_scale": (1,)}
 
     eta: float | str | Callable[..., Any] = Field(
         0.1,
