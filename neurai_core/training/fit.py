@@ -19,7 +19,7 @@ from neurai_core.errors import RisingEnergy, TrainingError
 from neurai_core.rising import ENERGY_CHANGE, rises
 from neurai_core.training.data import order
 from neurai_core.training.evaluation import evaluator
-from neurai_core.training.step import Good, Progress, begin, compiled, rows_used
+from neurai_core.training.step import Progress, Snapshot, begin, compiled, rows_used
 from neurai_core.training.task import Task
 
 LOOK_EVERY = 0.2  # seconds between two looks of the host
@@ -35,7 +35,7 @@ class NotFinite(TrainingError):
         good: what was kept.
     """
 
-    def __init__(self, which: str, step: int, good: Good) -> None:
+    def __init__(self, which: str, step: int, good: Snapshot) -> None:
         super().__init__(
             f"The {which} loss was not finite at step {step}; the last parameters with a finite loss are kept.",
             "Lower --lr, or look at the settings of the rule and at the data: NaN, or labels outside the classes.",

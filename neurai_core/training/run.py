@@ -31,7 +31,7 @@ from neurai_core.training import checkpoint
 from neurai_core.training.fit import Fitted, NotFinite, Row, Watch, fit
 from neurai_core.training.record import CONFIG, append_metrics, compare, read_metrics, write_config
 from neurai_core.training.settings import Chosen, choose
-from neurai_core.training.step import Good, Progress, begin, compiled, restored, saved
+from neurai_core.training.step import Progress, Snapshot, begin, compiled, restored, saved
 from neurai_core.training.stopping import Stopped, stop_on_signals
 from neurai_core.training.task import Task, prepare
 
@@ -100,7 +100,7 @@ def resume(folder: Path, viewer: Viewer | None = None) -> dict[str, Any]:
     return _Run(task, folder, viewer).go(progress)
 
 
-def finished(folder: Path, viewer: Viewer | None = None) -> tuple[Task, Good]:
+def finished(folder: Path, viewer: Viewer | None = None) -> tuple[Task, Snapshot]:
     """What a run trained, and the parameters and state that it ended with.
 
     Raises:
@@ -113,7 +113,7 @@ def finished(folder: Path, viewer: Viewer | None = None) -> tuple[Task, Good]:
     start = begin(task)
     like = {"params": start.params, "model_state": model_state_of(start.state)}
     kept, _ = checkpoint.load(folder / PARAMS, like)
-    return task, Good(kept["params"], kept["model_state"])
+    return task, Snapshot(kept["params"], kept["model_state"])
 
 
 def dry_run(chosen: Chosen, viewer: Viewer | None = None) -> dict[str, Any]:
@@ -226,7 +226,7 @@ class _Run:
             fitted = self._fit(progress, asked)
             if fitted.stopped:
                 self._save(fitted.progress)
-            self._keep(Good(fitted.progress.params, fitted.progress.state))
+            self._keep(Snapshot(fitted.progress.params, fitted.progress.state))
         self._draw()
         if asked.signum is not None and fitted.stopped:
             raise Stopped(asked.signum, int(fitted.progress.step), self.folder)
@@ -260,7 +260,7 @@ class _Run:
         if len(self.observers):
             self.observers.notify("neurai_checkpoint", step=step, path=path)
 
-    def _keep(self, good: Good) -> None:
+    def _keep(self, good: Snapshot) -> None:
         tree = {"params": good.params, "model_state": model_state_of(good.state)}
         checkpoint.save(self.folder / PARAMS, tree)
 

@@ -22,7 +22,7 @@ from neurai_core.rule import Estimate
 from neurai_core.training.task import Task
 
 
-class Good(NamedTuple):
+class Snapshot(NamedTuple):
     """The last parameters that had a finite loss, with the state that went with them."""
 
     params: PyTree
@@ -50,7 +50,7 @@ class Progress(NamedTuple):
     totals: dict[str, Scalar]
     last: tuple[Scalar, Scalar]
     bad: Scalar
-    good: Good
+    good: Snapshot
 
 
 def begin(task: Task) -> Progress:
@@ -75,7 +75,7 @@ def begin(task: Task) -> Progress:
         totals=dict.fromkeys(_reported(found), zero),
         last=(zero, zero),
         bad=jnp.int32(-1),
-        good=Good(task.params, state),
+        good=Snapshot(task.params, state),
     )
     return own(start)
 
@@ -128,7 +128,7 @@ def step_function(task: Task) -> Callable[..., Progress]:
             },
             last=(reported["train_loss"], reported["train_accuracy"]),
             bad=jnp.where(finite | (progress.bad >= 0), progress.bad, progress.step),
-            good=_choose(finite, Good(progress.params, progress.state), progress.good),
+            good=_choose(finite, Snapshot(progress.params, progress.state), progress.good),
         )
 
     return step
@@ -141,7 +141,7 @@ def saved(progress: Progress) -> PyTree:
 
 def restored(tree: PyTree) -> Progress:
     """The progress that a checkpoint holds."""
-    return own(Progress(**tree | {"good": Good(tree["params"], tree["state"])}))
+    return own(Progress(**tree | {"good": Snapshot(tree["params"], tree["state"])}))
 
 
 def rows_used(task: Task) -> int:

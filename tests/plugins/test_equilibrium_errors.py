@@ -47,7 +47,7 @@ def test_one_sided_estimates_of_an_unsettled_hopfield_network_warn():
         ({"init": "random"}, "init"),
         ({"order": "odd"}, "order"),
         ({"n_points": 0}, "n_points"),
-        ({"linearised": True, "mode": "continual"}, "linearised needs two settled states"),
+        ({"linearized": True, "mode": "continual"}, "linearized needs two settled states"),
         ({"init": "persistent", "mode": "continual"}, "do not go together"),
         ({"energy": "hopfield", "beta": -1.0}, "no minimum at -1"),
         ({"energy": "hopfield", "beta": 1.0, "mode": "symmetric"}, "nudges by -1"),

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 DEEP, SHALLOW = (6, 5, 4, 3), (6, 5, 3)  # claims that say nothing of depth take the one that compiles quickly
 ESTIMATORS = (
     (DEEP, {"mode": "two_phase", "tol": 0.05, "n_relax": 50, "check_every": 3}),
-    (SHALLOW, {"mode": "symmetric", "beta": 0.2, "init": "zeros", "linearised": True, "trace": True}),
+    (SHALLOW, {"mode": "symmetric", "beta": 0.2, "init": "zeros", "linearized": True, "trace": True}),
     (SHALLOW, {"mode": "coupled", "beta": 0.2, "stable": False}),
     (SHALLOW, {"mode": "continual", "beta": 0.3, "stable": False}),
 )

@@ -107,7 +107,7 @@ def test_fixed_predictions_are_summed_path_by_path(monkeypatch):
         monkeypatch.setattr(network_fixed, "longest_path", lambda facts: None)
         swept = estimate(skipping, params, batch, **settings)
         assert_close(summed.grads, swept.grads)
-        assert_close(summed.aux["beliefs"], swept.aux["beliefs"])
+        assert_close(summed.aux["activities"], swept.aux["activities"])
         assert_close(summed.aux["errors"], swept.aux["errors"])
 
 

@@ -50,7 +50,7 @@ class EP(LocalBase):
             a network those of its names and last of its outputs; None takes the energy's own.
         order: ``synchronous`` or ``even_odd``.
         n_points: number of nudges of mode HOLOMORPHIC.
-        linearised: contract the mixed second derivative of E at the free state with the change of activities.
+        linearized: contract the mixed second derivative of E at the free state with the change of activities.
         n_nudged: steps of a nudged phase; None takes ``n_relax``.
         check_every: hold the residual against ``tol`` every this many steps.
         stable: take a smaller step than ``dt`` where the energy bends too sharply for it.
@@ -96,7 +96,7 @@ class EP(LocalBase):
         init: str | Sequence[jax.Array] | None = None,
         order: str = "synchronous",
         n_points: int = 2,
-        linearised: bool = False,
+        linearized: bool = False,
         n_nudged: int | None = None,
         check_every: int = 1,
         stable: bool = True,
@@ -114,7 +114,7 @@ class EP(LocalBase):
             "init": init,
             "order": order,
             "n_points": n_points,
-            "linearised": linearised,
+            "linearized": linearized,
             "n_nudged": n_nudged,
             "check_every": check_every,
             "stable": stable,

@@ -296,7 +296,7 @@ class NetworkDynamics(Dynamics):
         stacked = jax.tree.map(lambda *layers: jnp.stack(layers), *states)
         return jax.lax.scan(summed, jax.tree.map(jnp.zeros_like, self.params), (stacked, weights))[0]
 
-    def linearised(self, u: Activities, states: Sequence[Activities], weights: jax.Array) -> PyTree:
+    def linearized(self, u: Activities, states: Sequence[Activities], weights: jax.Array) -> PyTree:
         """``(d^2 E / dtheta du)`` at u, times ``sum_k w_k (u_k - u)``, mean over the batch."""
         change = weighted_change(u, states, weights)
 

@@ -125,7 +125,7 @@ class Dynamics:
         """``sum_k Re(w_k dE/dparams(u_k))``, mean over the batch."""
         raise NotImplementedError
 
-    def linearised(self, u: Activities, states: Sequence[Activities], weights: jax.Array) -> PyTree:
+    def linearized(self, u: Activities, states: Sequence[Activities], weights: jax.Array) -> PyTree:
         """``(d^2 E / dtheta du)`` at u, times ``sum_k Re(w_k (u_k - u))``, mean over the batch."""
         raise NotImplementedError
 
@@ -232,10 +232,10 @@ class ChainDynamics(Dynamics):
     def pull(self, u: Activities) -> jax.Array:
         """dC/du_L of every example."""
         assert self.cost is not None
-        top = u[-1].T if self.chain.turned else u[-1]
+        top = u[-1].T if self.chain.batch_last else u[-1]
         outputs, back = jax.vjp(lambda top: self.energy.outputs(self.chain, self.params, top), top)
         pulled = back(self.cost.gradient(outputs))[0]
-        return pulled.T if self.chain.turned else pulled
+        return pulled.T if self.chain.batch_last else pulled
 
     def clamped(self, u: Activities, beta: Any) -> Activities:
         """The last activities at ``u_L - beta dC/du_L``."""
@@ -271,19 +271,19 @@ class ChainDynamics(Dynamics):
     def settle(self, u: Activities, beta: Any, n: int, clamped: bool = False) -> Settled:
         """Up to n steps from u, in whatever layout is faster."""
         chain, (laid,) = self.energy.laid_out(self.chain, [u])
-        dynamics = replace(self, chain=chain, drive=self.drive.T) if chain.turned else self
+        dynamics = replace(self, chain=chain, drive=self.drive.T) if chain.batch_last else self
         settled = dynamics._settle(laid, beta, n, clamped).or_zeros()
-        return settled._replace(u=on_columns(settled.u)) if chain.turned else settled
+        return settled._replace(u=on_columns(settled.u)) if chain.batch_last else settled
 
     def residual(self, forces: Activities) -> Scalar:
         """Sum over layers of `mean_norm`."""
-        return jnp.sum(jnp.stack([mean_norm(force, -1 if self.chain.turned else 0) for force in forces]))
+        return jnp.sum(jnp.stack([mean_norm(force, -1 if self.chain.batch_last else 0) for force in forces]))
 
     def contrast(self, states: Sequence[Activities], weights: jax.Array) -> PyTree:
         """``sum_k Re(w_k dE/dparams(u_k))``, mean over the batch."""
         return self.energy.contrast(self.chain, self.params, states, weights)
 
-    def linearised(self, u: Activities, states: Sequence[Activities], weights: jax.Array) -> PyTree:
+    def linearized(self, u: Activities, states: Sequence[Activities], weights: jax.Array) -> PyTree:
         """``(d^2 E / dtheta du)`` at u, times ``sum_k Re(w_k (u_k - u))``, mean over the batch."""
         change = weighted_change(u, states, weights)
 

@@ -316,12 +316,12 @@ class _Machine:
         blown_up = _blown_up(free, nudged)
         weights = chosen.weights
         states = [tuple(layer[k] for layer in nudged.u) for k in range(len(weights))]
-        if chosen.free_weight is not None and (self.config.linearised or not rests):
+        if chosen.free_weight is not None and (self.config.linearized or not rests):
             weights = jnp.append(weights, chosen.free_weight)
             states.append(free.settled.u)
         weights = jnp.where(blown_up, 0, weights)
-        if self.config.linearised:
-            grads = dynamics.linearised(free.settled.u, states, weights)
+        if self.config.linearized:
+            grads = dynamics.linearized(free.settled.u, states, weights)
         else:
             grads = dynamics.contrast(states, weights)
         if self.energy.readout:

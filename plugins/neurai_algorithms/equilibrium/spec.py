@@ -75,7 +75,7 @@ class EPConfig(Config):
         "synchronous", description="all layers at once, or every other layer in turn"
     )
     n_points: int = Field(2, ge=1, le=64, description="number of nudges of mode holomorphic")
-    linearised: bool = Field(False, description="contract the mixed second derivative with the change of activities")
+    linearized: bool = Field(False, description="contract the mixed second derivative with the change of activities")
     n_nudged: int | None = Field(None, ge=1, le=1_000_000, description="steps of a nudged phase; none takes n_relax")
     check_every: int = Field(1, ge=1, le=1_000_000, description="hold the force against tol every this many steps")
     stable: bool = Field(
@@ -115,8 +115,8 @@ class EPConfig(Config):
 
     @model_validator(mode="after")
     def _continual_updates_by_itself(self) -> Self:
-        if self.linearised and self.mode == EPMode.CONTINUAL:
-            raise ValueError("linearised needs two settled states, and mode continual updates at every step")
+        if self.linearized and self.mode == EPMode.CONTINUAL:
+            raise ValueError("linearized needs two settled states, and mode continual updates at every step")
         if self.init == "persistent" and self.mode == EPMode.CONTINUAL:
             raise ValueError("init persistent and mode continual do not go together: weights move under the activities")
         return self

@@ -19,7 +19,7 @@ import jax
 from neurai_algorithms.differences import widened
 from neurai_algorithms.predictive_coding.network_strict import mover
 from neurai_algorithms.predictive_coding.network_task import Errors, NetworkTask, errors_of
-from neurai_algorithms.predictive_coding.task import Found
+from neurai_algorithms.predictive_coding.task import Solution
 from neurai_algorithms.residuals import seen
 from neurai_algorithms.stable_step import step_scale
 from neurai_core.arrays import PyTree, Scalar
@@ -28,7 +28,7 @@ from neurai_core.relaxation import relax
 Coordinates = dict[str, jax.Array]
 
 
-def error_coordinates(task: NetworkTask) -> Found:
+def error_coordinates(task: NetworkTask) -> Solution:
     """Relax errors, then learn: the gradients of strict predictive coding at its equilibrium."""
     config, energy, start = task.config, partial(_energy, task), task.at_rest()
     (outputs, model_state), _, _ = task.displaced(start)
@@ -52,12 +52,12 @@ def error_coordinates(task: NetworkTask) -> Found:
     top_error = jax.grad(task.scaled_loss)(widened(said))
     found = _prediction_errors(errors, predictions, activities)
     end = task.energy(widened(said), found)
-    return Found(
+    return Solution(
         grads=task.gradients(activities, found, top_error),
         outputs=outputs,
         states=model_state,
         errors=task.listed(found, top_error),
-        beliefs=activities,
+        activities=activities,
         steps=relaxed.steps,
         energy=end,
         energy_change=end - energy(start),

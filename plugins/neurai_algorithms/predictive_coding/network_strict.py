@@ -20,7 +20,7 @@ from neurai_algorithms.differences import add, like, widened, zeros
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.predictive_coding.network_task import Errors, NetworkTask, errors_around, errors_of
 from neurai_algorithms.predictive_coding.spec import PCConfig
-from neurai_algorithms.predictive_coding.task import Found, endless
+from neurai_algorithms.predictive_coding.task import Solution, endless
 from neurai_algorithms.residuals import appended, seen
 from neurai_algorithms.stable_step import Moves, first_moves, limited_steps, secant_steps, step_scale
 from neurai_core.arrays import PyTree, Scalar, beside_batch, tree_scale
@@ -47,7 +47,7 @@ class Settled(NamedTuple):
     trace: Any
 
 
-def strict_on_network(task: NetworkTask) -> Found:
+def strict_on_network(task: NetworkTask) -> Solution:
     """Relax, then learn: the gradients of strict predictive coding."""
     here = Around(task.network.function, *task.arguments)
     outputs, model_state = here.outputs
@@ -60,12 +60,12 @@ def strict_on_network(task: NetworkTask) -> Found:
     errors, top = _look(task, here, deltas) if task.config.fresh else before
     activities = {name: like(add(widened(here.at[name]), d), here.at[name]) for name, d in deltas.items()}
     top_error = jax.grad(task.scaled_loss)(top)
-    return Found(
+    return Solution(
         grads=task.gradients(activities, errors, top_error),
         outputs=outputs,
         states=model_state,
         errors=task.listed(errors, top_error),
-        beliefs=activities,
+        activities=activities,
         steps=relaxed.steps + 1,
         energy=task.energy(top, errors),
         energy_change=task.energy(before[1], before[0]) - _energy(task, here, {}),

@@ -24,14 +24,14 @@ import jax.numpy as jnp
 
 from neurai_algorithms.differences import widened
 from neurai_algorithms.predictive_coding.network_task import NetworkTask
-from neurai_algorithms.predictive_coding.task import Found, Task
+from neurai_algorithms.predictive_coding.task import Solution, Task
 from neurai_core.arrays import PyTree, Scalar
 from neurai_core.rule import Objective
 
 SIGNS = {"positive": (1,), "negative": (-1,), "centered": (1, -1)}
 
 
-def nudged(task: Any, solve: Callable[[Any], Found]) -> Found:
+def nudged(task: Any, solve: Callable[[Any], Solution]) -> Solution:
     """What a mode finds with the targets of the setting ``nudge``.
 
     Args:
@@ -80,7 +80,7 @@ def tilted(score: Objective, outputs: PyTree, y: PyTree, beta: Any) -> Objective
     return score._replace(loss=loss)
 
 
-def _per_beta(found: Found, beta: Any) -> Found:
+def _per_beta(found: Solution, beta: Any) -> Solution:
     return found._replace(grads=jax.tree.map(lambda g: g / jnp.asarray(beta, g.dtype), found.grads))
 
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from neurai_algorithms.differences import Around, add, around, hidden_zero, like, subtract, widened, zeros
 from neurai_algorithms.optax_texts import made
-from neurai_algorithms.predictive_coding.task import Found, Task, endless, half_square
+from neurai_algorithms.predictive_coding.task import Solution, Task, endless, half_square
 from neurai_algorithms.residuals import appended, seen
 from neurai_algorithms.stable_step import curvature_of, first_moves, limited_steps, looked_at, secant_steps, step_scale
 from neurai_core.arrays import PyTree, Scalar, batch_size, beside_batch, tree_scale
@@ -34,7 +34,7 @@ Sweep = Callable[[Any, tuple[Deltas, PyTree]], tuple[Deltas, PyTree]]
 
 
 class Look(NamedTuple):
-    """What is seen at some beliefs; None for exact zeros.
+    """What is seen at some activities; None for exact zeros.
 
     Attributes:
         errors: eps_1..eps_L.
@@ -47,7 +47,7 @@ class Look(NamedTuple):
     output: PyTree
 
 
-def strict(task: Task) -> Found:
+def strict(task: Task) -> Solution:
     """Relax, then learn: the gradients of strict predictive coding."""
     sites = _feedforward(task, task.x)
     curvature = feedforward_curvature(task, sites[0].output, sites[-1].output)
@@ -57,12 +57,12 @@ def strict(task: Task) -> Found:
     deltas, carry = mover.move(task.config.n - 1, relaxed.deltas, before.descent, relaxed.carry)
     taken = _look(task, sites, deltas) if task.config.fresh else before
     trace = None if relaxed.trace is None else appended(relaxed.trace, _seen(task, _look(task, sites, deltas)))
-    return Found(
+    return Solution(
         grads=_gradients(task, sites, deltas, taken.errors),
         outputs=sites[-1].output,
         states=tuple(site.model_state for site in sites),
         errors=tuple(_filled(e, site.output) for e, site in zip(taken.errors, sites, strict=True)),
-        beliefs=tuple(_filled(_belief(site, d), site.output) for site, d in zip(sites, deltas, strict=False)),
+        activities=tuple(_filled(_activity(site, d), site.output) for site, d in zip(sites, deltas, strict=False)),
         steps=relaxed.steps + 1,
         energy=_energy(task, taken),
         energy_change=_energy(task, before) - task.scaled_loss(widened(sites[-1].output)),
@@ -96,7 +96,7 @@ def _look(task: Task, sites: tuple[Around, ...], deltas: Deltas) -> Look:
             change, pull = site.rest(zero) if below is None else site.pull(below)
         changes.append(change)
         pulls.append(pull)
-    output = _belief_of(sites[-1].output, changes[-1])
+    output = _moved(sites[-1].output, changes[-1])
     hidden = (_minus(change, d) for change, d in zip(changes[:-1], deltas, strict=True))
     errors = (*hidden, jax.grad(task.scaled_loss)(output))
     back = [None if pull is None else pull(e) for pull, e in zip(pulls, errors[1:], strict=True)]
@@ -110,12 +110,12 @@ def _minus(a: PyTree, b: PyTree) -> PyTree:
     return jax.tree.map(jnp.negative, b) if a is None else subtract(a, b)
 
 
-def _belief_of(output: PyTree, delta: PyTree) -> PyTree:
+def _moved(output: PyTree, delta: PyTree) -> PyTree:
     return widened(output) if delta is None else add(widened(output), delta)
 
 
-def _belief(site: Around, delta: PyTree) -> PyTree:
-    return _belief_of(site.output, delta)
+def _activity(site: Around, delta: PyTree) -> PyTree:
+    return _moved(site.output, delta)
 
 
 def _filled(tree: PyTree, output: PyTree, zero: Any = 0) -> PyTree:
@@ -154,7 +154,7 @@ def feedforward_curvature(task: Task, first: PyTree, outputs: PyTree) -> Scalar 
 
 
 class Mover(NamedTuple):
-    """How beliefs move.
+    """How activities move.
 
     Attributes:
         carry: what a corrector carries, at the start.
@@ -295,7 +295,7 @@ def _stage(sweep: Callable[..., Any], state: Any, sites: tuple[Around, ...], sta
 
 def _gradients(task: Task, sites: tuple[Around, ...], deltas: Deltas, errors: tuple[PyTree, ...]) -> PyTree:
     """Each layer's own: (df_l/dtheta_l at v_{l-1})^T eps_l; exact zeros where no error has arrived."""
-    inputs = [task.x] + [like(_belief(site, d), site.output) for site, d in zip(sites, deltas, strict=False)]
+    inputs = [task.x] + [like(_activity(site, d), site.output) for site, d in zip(sites, deltas, strict=False)]
     return tuple(
         _layer_gradient(task, index, v, site.output, e)
         for index, (v, site, e) in enumerate(zip(inputs, sites, errors, strict=True))

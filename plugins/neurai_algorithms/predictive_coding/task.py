@@ -135,18 +135,18 @@ def first_rows(task: Any, rows: int, outputs: PyTree) -> dict[str, Any]:
     }
 
 
-class Found(NamedTuple):
+class Solution(NamedTuple):
     """What a mode finds.
 
     Attributes:
         grads: in the structure of params and the scale of the user's loss.
         outputs: the feed-forward outputs.
         states: the collections of every layer after one feed-forward pass.
-        errors: eps_1..eps_L, prediction minus belief, in the scale of the relaxation.
-        beliefs: v_1..v_{L-1} after the last move; by name on a network.
+        errors: eps_1..eps_L, prediction minus activity, in the scale of the relaxation.
+        activities: v_1..v_{L-1} after the last move; by name on a network.
         steps: sweeps taken.
         energy: where the errors were taken; None where nothing descends on one.
-        energy_change: of all sweeps but the last; None where beliefs do not descend on the energy alone.
+        energy_change: of all sweeps but the last; None where activities do not descend on the energy alone.
         step_scale: what the documented step was multiplied by; None where there is none.
         trace: energy and residual before every sweep and at the end; None unless asked for.
     """
@@ -155,7 +155,7 @@ class Found(NamedTuple):
     outputs: PyTree
     states: tuple[PyTree, ...]
     errors: tuple[PyTree, ...]
-    beliefs: PyTree
+    activities: PyTree
     steps: Any
     energy: Any = None
     energy_change: Any = None
