@@ -422,15 +422,28 @@ def test_tol_waits_until_the_first_layer_is_reached(x64):
     assert estimate(model, params, batch, n=50, tol=1e6).aux["steps"] == 6
 
 
-def test_steps_used_depend_neither_on_loss_scale_nor_on_batch_size(x64):
+def test_with_a_loss_per_sample_the_steps_used_do_not_depend_on_the_batch_size(x64):
     model, shape = MODELS["tanh"]
     params, batch = problem(model, shape)
     twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), batch)
     steps = {
-        int(estimate(model, params, b, mean_squares, n=500, tol=1e-4, loss_scale=scale).aux["steps"])
-        for b, scale in ((batch, 1e-3), (batch, 1e-5), (twice, 1e-3))
+        int(estimate(model, params, b, mean_squares, n=500, tol=1e-4, loss_scale="per_sample").aux["steps"])
+        for b in (batch, twice)
     }
-    assert len(steps) == 1 and steps.pop() < 500
+    assert len(steps) == 1 and 20 < steps.pop() < 500
+
+
+@pytest.mark.parametrize("mode", ["strict", "incremental", "error"])
+def test_tol_is_held_against_the_residual_that_the_trace_reports(mode, x64):
+    model, shape = MODELS["tanh"]
+    params, batch = problem(model, shape)
+    state = build(PCConfig(mode=mode), loss=sum_squares).init(model, params)
+    settings = {"mode": mode, "n": 300, "state": state}
+    residual = estimate(model, params, batch, energy_trace=True, **settings).aux["trace"]["inference"]["residual"]
+    tol = float(residual[40] + residual[41]) / 2
+    first = int(np.argmax(residual < tol))
+    taken = estimate(model, params, batch, tol=tol, **settings).aux["steps"]
+    assert taken == first + (2 if mode == "strict" else 1)  # strict makes one sweep more, whose errors count
 
 
 # ---------------------------------------------------------------------------- what is reported

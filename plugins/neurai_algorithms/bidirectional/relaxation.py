@@ -31,8 +31,8 @@ from neurai_algorithms.differences import Around, add, around, like, subtract, w
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.predictive_coding.spec import PCConfig
 from neurai_algorithms.predictive_coding.strict import strict
-from neurai_algorithms.predictive_coding.task import Solution, Task, half_square
-from neurai_algorithms.residuals import appended, seen
+from neurai_algorithms.predictive_coding.task import Solution, Task, half_square, seen
+from neurai_algorithms.residuals import appended
 from neurai_algorithms.stable_step import curvature_of, limited, looked_at, step_scale
 from neurai_core.arrays import PyTree, Scalar, batch_size, tree_scale
 from neurai_core.relaxation import relax
@@ -248,7 +248,11 @@ def _both(task: BothWays) -> SolutionBoth:
         return weighed(up.energy(deltas), down.energy(deltas[::-1]))
 
     state = zeros(start), transformation.init(widened(start))
-    observe = (lambda state: seen(energy(state[0]), uphill_at(state[0]))) if task.config.energy_trace else None
+
+    def look(deltas: Activities) -> dict[str, Scalar]:
+        return seen(task.up, energy(deltas), uphill_at(deltas))
+
+    observe = (lambda state: look(state[0])) if task.config.energy_trace else None
     relaxed = relax(sweep, state, task.config.n - 1, observe=observe)
     deltas, carry = relaxed.state
     taken = energy(deltas)
@@ -258,7 +262,7 @@ def _both(task: BothWays) -> SolutionBoth:
     if task.config.fresh:
         errors_up, errors_down = up.look(deltas)[0], down.look(deltas[::-1])[0]
         taken = energy(deltas)
-    trace = None if observe is None else appended(relaxed.trace, seen(energy(deltas), uphill_at(deltas)))
+    trace = None if observe is None else appended(relaxed.trace, look(deltas))
     found_up = _solution(up, start, deltas, errors_up, task.config.n)
     found_down = _solution(down, start[::-1], deltas[::-1], errors_down, task.config.n)
     grads = weighed(found_up.grads, found_down.grads[::-1])

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from neurai_algorithms.equilibrium.costs import Cost
-from neurai_algorithms.residuals import mean_norm, residual_of
+from neurai_algorithms.residuals import mean_norm, residual_of, settle
 from neurai_core.arrays import PyTree, Scalar
 from neurai_core.energy import Activities, Chain, Energy, on_columns
 from neurai_core.relaxation import relax
@@ -140,26 +140,10 @@ class Dynamics:
         return self._settle(u, beta, n, clamped).or_zeros()
 
     def _settle(self, u: Activities, beta: Any, n: int, clamped: bool) -> Settled:
-        """The residual is measured where it is looked at, and at the last step."""
-        if isinstance(self.tol, (int, float)) and self.tol == 0:
-            # The last step apart: a loop that carried its forces would write them at every step.
-            u = relax(lambda t, u: self.step(t, u, beta, clamped)[0], u, n - 1).state
-            u, moved = self.step(jnp.asarray(n - 1), u, beta, clamped)
-            return Settled(u, jnp.asarray(n), self.residual(moved), {})
+        def step(t: Scalar, u: Activities) -> tuple[Activities, Activities]:
+            return self.step(t, u, beta, clamped)
 
-        def step(t: Scalar, u: Activities, residual: Scalar) -> tuple[Activities, Scalar]:
-            u, moved = self.step(t, u, beta, clamped)
-            look = (t == n - 1) | ((t + 1) % self.check_every == 0)
-            return u, jax.lax.cond(look, self.residual, lambda moved: residual, moved)
-
-        def going_on(carry: tuple[Scalar, tuple[Activities, Scalar]]) -> Scalar:
-            t, (_, residual) = carry
-            return (t < n) & ~(residual < self.tol)
-
-        body = lambda carry: (carry[0] + 1, step(carry[0], *carry[1]))  # noqa: E731
-        first = jnp.asarray(0), (u, jnp.asarray(jnp.inf, u[0].real.dtype))
-        steps, (u, residual) = jax.lax.while_loop(going_on, body, first)
-        return Settled(u, steps, residual, {})
+        return Settled(*settle(step, self.residual, u, n, self.tol, self.check_every), {})
 
     def residual(self, forces: Activities) -> Scalar:
         """Norm of the force of every example, mean over the batch, summed over layers."""

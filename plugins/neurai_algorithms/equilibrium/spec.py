@@ -58,7 +58,7 @@ class EPConfig(Config):
     n_relax: int = Field(20, ge=1, le=1_000_000, description="steps of a phase, the most when tol is above 0")
     tau: float = Field(1.0, gt=0, description="time constant of the activities; only dt / tau matters")
     tol: float = Field(
-        0.0, ge=0, description="a phase ends once the norm of the force, summed over layers, is below this; 0 never"
+        0.0, ge=0, description="a phase ends once the norm of the force, summed over activities, is below this; 0 never"
     )
     mode: EPMode = Field(EPMode.TWO_PHASE, description="how phases are combined into a gradient")
     activation: str | None = Field(

@@ -29,11 +29,9 @@ from neurai_algorithms.optax_texts import made
 from neurai_algorithms.predictive_coding.network_strict import mover
 from neurai_algorithms.predictive_coding.network_task import NetworkTask
 from neurai_algorithms.predictive_coding.strict import feedforward_curvature
-from neurai_algorithms.predictive_coding.task import Solution, Task, half_square
-from neurai_algorithms.residuals import seen
+from neurai_algorithms.predictive_coding.task import Solution, Task, half_square, relaxed
 from neurai_algorithms.stable_step import step_scale
 from neurai_core.arrays import PyTree, Scalar
-from neurai_core.relaxation import relax
 
 
 class Moving(NamedTuple):
@@ -101,23 +99,17 @@ def together(
     def energy(activities: PyTree, params: PyTree) -> Scalar:
         return energy_of(*errors(activities, params))
 
-    def sweep(t: Any, now: Moving) -> Moving:
+    def sweep(t: Any, now: Moving) -> tuple[Moving, PyTree]:
         uphill, grads = jax.grad(energy, (0, 1))(now.activities, now.params)
         updates, carry = optimizer.update(task.unscaled(grads), now.carry, now.params)
         moved, corrected = move(t, now.activities, uphill, now.corrected)
-        return Moving(moved, optax.apply_updates(now.params, updates), carry, corrected)
+        return Moving(moved, optax.apply_updates(now.params, updates), carry, corrected), uphill
 
-    relaxed = relax(
-        jax.checkpoint(sweep) if config.remat else sweep,
-        start._replace(corrected=begin(start.activities)),
-        config.n,
-        tol=task.tolerance(outputs),
-        observe=(lambda now: seen(*jax.value_and_grad(energy)(now.activities, now.params)))
-        if config.energy_trace
-        else None,
-        moving=lambda now: now.activities,
-    )
-    end = relaxed.state
+    def look(now: Moving) -> tuple[Scalar, PyTree]:
+        return jax.value_and_grad(energy)(now.activities, now.params)
+
+    begun = start._replace(corrected=begin(start.activities))
+    end, steps, trace = relaxed(task, sweep, begun, config.n, look)
     hidden, top = errors(end.activities, end.params)
     found = Solution(
         grads=subtract(start.params, end.params),
@@ -125,10 +117,10 @@ def together(
         states=states,
         errors=(*hidden, jax.grad(task.scaled_loss)(top)),
         activities=end.activities,
-        steps=relaxed.steps,
+        steps=steps,
         energy=energy_of(hidden, top),
         step_scale=step_scale(config.eta, config.n, curvature),
-        trace=relaxed.trace if config.energy_trace else None,
+        trace=trace,
     )
     return found, end.carry
 

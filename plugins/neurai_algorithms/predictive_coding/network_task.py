@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from neurai_algorithms.differences import like, subtract, widened, zeros
 from neurai_algorithms.predictive_coding.network_bounds import slopes_are_bounded
 from neurai_algorithms.predictive_coding.spec import PCConfig
-from neurai_algorithms.predictive_coding.task import first_rows, half_square, scale_of, tolerance, unscaled
+from neurai_algorithms.predictive_coding.task import first_rows, half_square, scale_of, unscaled
+from neurai_algorithms.residuals import mean_norm
 from neurai_algorithms.stable_step import curvature_of, looked_at
 from neurai_core.arrays import PyTree, Scalar, batch_size
 from neurai_core.changes import Around
@@ -64,9 +66,10 @@ class NetworkTask(NamedTuple):
         """The loss as it enters the energy."""
         return self.scale * self.score.loss(outputs, self.y)[0]
 
-    def tolerance(self, outputs: PyTree) -> Any:
-        """What the change per element and sweep is held against."""
-        return tolerance(self.config, self.scaled_loss, outputs)
+    def residual(self, forces: Activities) -> Scalar:
+        """How strongly activities are pulled; those in loops in every turn."""
+        loops = self.network.loops
+        return sum((mean_norm(force, loops[name]) for name, force in forces.items()), jnp.zeros(()))
 
     def energy(self, outputs: PyTree, errors: Errors) -> Scalar:
         """F = loss + 1/2 sum over predictions of |eps|^2."""

@@ -113,8 +113,7 @@ class PCConfig(Config):
     tol: float = Field(
         0.0,
         ge=0,
-        description="stop once the activities' root mean square change per element and sweep is below tol times that "
-        "of the output error; 0 never",
+        description="stop once the norm of the force, summed over activities, is below this; 0 never",
     )
     fresh: bool = Field(False, description="gradients from the errors after the last move, not before it")
     stable: bool = Field(

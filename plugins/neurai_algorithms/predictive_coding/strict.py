@@ -21,8 +21,8 @@ import jax.numpy as jnp
 
 from neurai_algorithms.differences import Around, add, around, hidden_zero, like, subtract, widened, zeros
 from neurai_algorithms.optax_texts import made
-from neurai_algorithms.predictive_coding.task import Solution, Task, endless, half_square
-from neurai_algorithms.residuals import appended, seen
+from neurai_algorithms.predictive_coding.task import Solution, Sweep, Task, half_square, relaxed, seen
+from neurai_algorithms.residuals import appended, never
 from neurai_algorithms.stable_step import curvature_of, first_moves, limited_steps, looked_at, secant_steps, step_scale
 from neurai_core.arrays import PyTree, Scalar, batch_size, beside_batch, tree_scale
 from neurai_core.relaxation import relax
@@ -30,7 +30,6 @@ from neurai_core.relaxation import relax
 UNROLLED_VISITS = 256  # visits to layers in the cone; beyond, stages of several sweeps share one compiled loop
 
 Deltas = tuple[PyTree, ...]
-Sweep = Callable[[Any, tuple[Deltas, PyTree]], tuple[Deltas, PyTree]]
 
 
 class Look(NamedTuple):
@@ -52,18 +51,20 @@ def strict(task: Task) -> Solution:
     sites = _feedforward(task, task.x)
     curvature = feedforward_curvature(task, sites[0].output, sites[-1].output)
     mover = _mover(task, sites, curvature)
-    relaxed = _relaxed(task, sites, mover)
-    before = _look(task, sites, relaxed.deltas)
-    deltas, carry = mover.move(task.config.n - 1, relaxed.deltas, before.descent, relaxed.carry)
+    rest = _relaxed(task, sites, mover)
+    before = _look(task, sites, rest.deltas)
+    deltas, carry = mover.move(task.config.n - 1, rest.deltas, before.descent, rest.carry)
     taken = _look(task, sites, deltas) if task.config.fresh else before
-    trace = None if relaxed.trace is None else appended(relaxed.trace, _seen(task, _look(task, sites, deltas)))
+    trace = rest.trace
+    if trace is not None:
+        trace = appended(trace, seen(task, *_energy_and_forces(task, sites, deltas)))
     return Solution(
         grads=_gradients(task, sites, deltas, taken.errors),
         outputs=sites[-1].output,
         states=tuple(site.model_state for site in sites),
         errors=tuple(_filled(e, site.output) for e, site in zip(taken.errors, sites, strict=True)),
         activities=tuple(_filled(_activity(site, d), site.output) for site, d in zip(sites, deltas, strict=False)),
-        steps=relaxed.steps + 1,
+        steps=rest.steps + 1,
         energy=_energy(task, taken),
         energy_change=_energy(task, before) - task.scaled_loss(widened(sites[-1].output)),
         step_scale=mover.scale(carry),
@@ -127,8 +128,9 @@ def _energy(task: Task, look: Look) -> Scalar:
     return task.scaled_loss(look.output) + sum(half_square(e) for e in look.errors[:-1] if e is not None)
 
 
-def _seen(task: Task, look: Look) -> dict[str, Scalar]:
-    return seen(_energy(task, look), look.descent)
+def _energy_and_forces(task: Task, sites: tuple[Around, ...], deltas: Deltas) -> tuple[Scalar, Deltas]:
+    look = _look(task, sites, deltas)
+    return _energy(task, look), look.descent
 
 
 # ---------------------------------------------------------------------------- the move
@@ -229,11 +231,11 @@ class _Relaxed(NamedTuple):
 def _relaxed(task: Task, sites: tuple[Around, ...], mover: Mover) -> _Relaxed:
     """n - 1 sweeps; `strict` makes the last one, whose errors are the ones that count."""
 
-    def sweep(t: Any, state: tuple[Deltas, PyTree]) -> tuple[Deltas, PyTree]:
+    def sweep(t: Any, state: tuple[Deltas, PyTree]) -> tuple[tuple[Deltas, PyTree], Deltas]:
         deltas, carry = state
-        return mover.move(t, deltas, _look(task, sites, deltas).descent, carry)
+        descent = _look(task, sites, deltas).descent
+        return mover.move(t, deltas, descent, carry), descent
 
-    sweep = jax.checkpoint(sweep) if task.config.remat else sweep
     return _settled(task, sites, sweep, _spread(task, sites, sweep, mover.carry))
 
 
@@ -244,27 +246,30 @@ def _spread(task: Task, sites: tuple[Around, ...], sweep: Sweep, carry: PyTree) 
     zero = hidden_zero(sites[-1].output)
     deltas: Deltas = tuple(None if cone else zeros(site.output, zero) for site in sites[:-1])
     state, reach = (deltas, carry), min(config.n - 1, len(deltas))
-    stages = _stages(reach) if cone else [] if endless(config) else [(0, reach)]
+    stages = _stages(reach) if cone else [] if never(config.tol) else [(0, reach)]
+
+    def move(t: Any, state: tuple[Deltas, PyTree]) -> tuple[Deltas, PyTree]:
+        return sweep(t, state)[0]
+
+    move = jax.checkpoint(move) if config.remat else move
     for start, stop in stages:
-        state = _stage(sweep, state, sites, start, stop)
+        state = _stage(move, state, sites, start, stop)
     return _Relaxed(*state, steps=reach if stages else 0)
 
 
 def _settled(task: Task, sites: tuple[Around, ...], sweep: Sweep, spread: _Relaxed) -> _Relaxed:
-    """The sweeps that are left. tol counts here only: before the signal has arrived a small change means nothing."""
+    """The sweeps that are left. tol counts here only: what the signal has not reached is not pulled either."""
     config, left = task.config, task.config.n - 1 - spread.steps
     if not left and not config.energy_trace:
         return spread
-    relaxed = relax(
+    (deltas, carry), steps, trace = relaxed(
+        task,
         lambda t, state: sweep(t + spread.steps, state),
         (spread.deltas, spread.carry),
         left,
-        tol=task.tolerance(sites[-1].output),
-        observe=(lambda state: _seen(task, _look(task, sites, state[0]))) if config.energy_trace else None,
-        moving=lambda state: state[0],
+        lambda state: _energy_and_forces(task, sites, state[0]),
     )
-    deltas, carry = relaxed.state
-    return _Relaxed(deltas, carry, relaxed.steps + spread.steps, relaxed.trace if config.energy_trace else None)
+    return _Relaxed(deltas, carry, steps + spread.steps, trace)
 
 
 def _stages(reach: int) -> list[tuple[int, int]]:

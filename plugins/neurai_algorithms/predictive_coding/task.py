@@ -11,8 +11,10 @@ import jax.numpy as jnp
 
 from neurai_algorithms.differences import widened
 from neurai_algorithms.predictive_coding.spec import PCConfig
+from neurai_algorithms.residuals import never, residual_of, settle
 from neurai_core.arrays import PyTree, Scalar, batch_size
 from neurai_core.layered import Layered
+from neurai_core.relaxation import relax
 from neurai_core.rule import Objective
 
 
@@ -65,9 +67,9 @@ class Task(NamedTuple):
         """The loss as it enters the energy."""
         return self.scale * self.score.loss(outputs, self.y)[0]
 
-    def tolerance(self, outputs: PyTree) -> Any:
-        """What the change per element and sweep is held against."""
-        return tolerance(self.config, self.scaled_loss, outputs)
+    def residual(self, forces: PyTree) -> Scalar:
+        """How strongly activities are pulled."""
+        return residual_of(forces)
 
     def first(self, rows: int, outputs: PyTree) -> Task:
         """The first examples of the batch, their loss what it is beside the outputs of all."""
@@ -97,26 +99,46 @@ def unscaled(errors: PyTree, scale: Any) -> PyTree:
     return jax.tree.map(lambda e: e / jnp.asarray(scale, e.dtype), errors)
 
 
-def endless(config: PCConfig) -> bool:
-    """Whether nothing but n ends the relaxation.
-
-    >>> endless(PCConfig()), endless(PCConfig(tol=0.1))
-    (True, False)
-    """
-    return isinstance(config.tol, int | float) and config.tol == 0
+Sweep = Callable[[Any, PyTree], tuple[PyTree, PyTree]]
 
 
-def tolerance(config: PCConfig, scaled_loss: Callable[[PyTree], Scalar], outputs: PyTree) -> Any:
-    """``tol`` times the root mean square of the output error; the number 0 where nothing but n ends the relaxation.
+def relaxed(
+    task: Any, sweep: Sweep, state: PyTree, n: int, look: Callable[[PyTree], tuple[Scalar, PyTree]]
+) -> tuple[PyTree, Scalar, Any]:
+    """Up to n sweeps, with what is asked for.
 
     Args:
-        config: settings.
-        scaled_loss: the loss as it enters the energy.
-        outputs: of the feed-forward pass.
+        task: the batch, for its settings and its residual.
+        sweep: ``(number of the sweep, state) -> (state, forces that moved it)``.
+        state: where to start, activities first.
+        n: greatest number of sweeps.
+        look: state -> energy and forces.
+
+    Returns:
+        The state, the number of sweeps taken, and energy and residual before every sweep and at the end; None where
+        nobody asked for these.
     """
-    if endless(config):
-        return 0.0
-    return config.tol * root_mean_square(jax.grad(scaled_loss)(widened(outputs)))
+    config = task.config
+    if not never(config.tol):
+        return *settle(sweep, task.residual, state, n, config.tol)[:2], None
+
+    def plain(t: Any, state: PyTree) -> PyTree:
+        return sweep(t, state)[0]
+
+    observe = (lambda state: seen(task, *look(state))) if config.energy_trace else None
+    plain = jax.checkpoint(plain) if config.remat else plain
+    found = relax(plain, state, n, observe=observe, moving=activities_of)
+    return found.state, found.steps, found.trace if config.energy_trace else None
+
+
+def activities_of(state: PyTree) -> PyTree:
+    """What moves, of a state whose first part it is."""
+    return state[0]
+
+
+def seen(task: Any, energy: Scalar, forces: PyTree) -> dict[str, Scalar]:
+    """What a trace reports of one moment."""
+    return {"energy": energy, "residual": task.residual(forces)}
 
 
 def first_rows(task: Any, rows: int, outputs: PyTree) -> dict[str, Any]:
@@ -166,8 +188,3 @@ class Solution(NamedTuple):
 def half_square(tree: PyTree) -> Scalar:
     """1/2 |tree|^2 over all entries, in float32 at least."""
     return sum((jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(widened(tree))), jnp.zeros(())) / 2
-
-
-def root_mean_square(tree: PyTree) -> Scalar:
-    """Root mean square over all entries."""
-    return jnp.sqrt(2 * half_square(tree) / max(1, sum(leaf.size for leaf in jax.tree.leaves(tree))))
