@@ -6,6 +6,7 @@ any other: it pays 1/2 |prediction - activity|^2 where it is missing, and the lo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -139,7 +140,7 @@ def energy(task: BothWays, known: tuple[jax.Array, jax.Array], values: NodeValue
 def _end(task: BothWays, way: Any, prediction: jax.Array, activity: jax.Array, known: jax.Array) -> Scalar:
     """The loss against what is known, where nothing is known 0, and squares where it is not."""
     target = jnp.where(known, activity, jax.lax.stop_gradient(prediction))
-    loss = way._replace(y=jax.lax.stop_gradient(target)).scaled_loss(prediction)
+    loss = replace(way, y=jax.lax.stop_gradient(target)).scaled_loss(prediction)
     precision: Any = task.config.precision
     missing = half_square(jnp.where(known, 0, prediction - activity)) / precision
     return jnp.where(known.any(), loss, 0) + missing

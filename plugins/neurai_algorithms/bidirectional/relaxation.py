@@ -20,6 +20,7 @@ reverse, and that is what runs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -30,8 +31,8 @@ from neurai_algorithms.bidirectional.spec import BiPCConfig
 from neurai_algorithms.differences import Around, add, around, like, subtract, widened, zeros
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.predictive_coding.spec import PCConfig
-from neurai_algorithms.predictive_coding.strict import strict
-from neurai_algorithms.predictive_coding.task import Solution, Task, half_square, seen
+from neurai_algorithms.predictive_coding.strict import feedforward, layer_gradient, strict
+from neurai_algorithms.predictive_coding.task import Solution, Task, half_square
 from neurai_algorithms.residuals import appended
 from neurai_algorithms.stable_step import curvature_of, limited, looked_at, step_scale
 from neurai_core.arrays import PyTree, Scalar, batch_size, tree_scale
@@ -84,10 +85,10 @@ def relaxed_both(task: BothWays) -> SolutionBoth:
     """Relax, then learn: the gradients of bidirectional predictive coding."""
     alpha_f, alpha_b = task.config.weights
     if known_to_be(alpha_b, 0) and known_to_be(alpha_f, 1):
-        found = strict(task.up._replace(config=_one_way(task)))
+        found = strict(replace(task.up, config=_one_way(task)))
         return SolutionBoth(found.grads, found, None, found.energy, found.energy_change, found.step_scale, found.trace)
     if known_to_be(alpha_f, 0) and known_to_be(alpha_b, 1) and task.hidden_down is None:
-        found = strict(task.down._replace(config=_one_way(task)))
+        found = strict(replace(task.down, config=_one_way(task)))
         return SolutionBoth(
             found.grads[::-1], None, found, found.energy, found.energy_change, found.step_scale, found.trace
         )
@@ -174,23 +175,9 @@ class Way(NamedTuple):
         """Each layer's own: (df_l/dtheta_l at v_{l-1})^T eps_l."""
         inputs = [self.task.x, *(like(add(widened(v), d), v) for v, d in zip(start, deltas, strict=True))]
         return tuple(
-            self._gradient(index, v, site.output, e)
+            layer_gradient(self.task, index, v, site.output, e)
             for index, (v, site, e) in enumerate(zip(inputs, self.sites, self.weighed(errors), strict=True))
         )
-
-    def _gradient(self, index: int, v: PyTree, output: PyTree, error: PyTree) -> PyTree:
-        function = self.task.layer_function(index)
-        pull = jax.vjp(lambda params: function(params, v)[0], self.task.params[index])[1]
-        return pull(like(self.task.unscaled(error), output))[0]
-
-
-def _sweep_through(task: Task) -> tuple[Around, ...]:
-    """Every layer around what the one before it predicts."""
-    sites, below = [], task.x
-    for layer, params in zip(task.model.layers, task.params, strict=True):
-        sites.append(around(layer, params, (), below))
-        below = sites[-1].output
-    return tuple(sites)
 
 
 def _sites(task: Task, start: Activities) -> tuple[Around, ...]:
@@ -212,12 +199,12 @@ def _begin(task: BothWays) -> tuple[Way, Way, Activities]:
     """Both ways around the activities of the bottom-up sweep; of the top-down one when nothing predicts upwards."""
     weights = None if task.hidden_down is None else task.hidden_down[::-1]
     if known_to_be(task.config.weights[0], 0):
-        down = _sweep_through(task.down)
+        down = feedforward(task.down, task.down.x)
         start = tuple(site.output for site in down[:-1])[::-1]
         up = _sites(task.up, start)
         none = (None,) * len(start)
         return Way(task.up, up, _base(up, start)), Way(task.down, down, none, weights), start
-    up = _sweep_through(task.up)
+    up = feedforward(task.up, task.up.x)
     start = tuple(site.output for site in up[:-1])
     down = _sites(task.down, start[::-1])
     below = Way(task.down, down, _base(down, start[::-1]), weights)
@@ -250,7 +237,7 @@ def _both(task: BothWays) -> SolutionBoth:
     state = zeros(start), transformation.init(widened(start))
 
     def look(deltas: Activities) -> dict[str, Scalar]:
-        return seen(task.up, energy(deltas), uphill_at(deltas))
+        return task.up.seen(energy(deltas), uphill_at(deltas))
 
     observe = (lambda state: look(state[0])) if task.config.energy_trace else None
     relaxed = relax(sweep, state, task.config.n - 1, observe=observe)

@@ -157,9 +157,10 @@ def _task(
     )
     states: tuple[PyTree, ...] = ((),) * len(model)
     down, down_params = reverse(model, params)
+    own = tuple(params)
     return BothWays(
-        Task(model, tuple(params), states, x, y, None, scores[0], settings),
-        Task(down, down_params, states, top, x, None, scores[1], settings),
+        Task(model=model, params=own, states=states, x=x, y=y, key=None, score=scores[0], config=settings),
+        Task(model=down, params=down_params, states=states, x=top, y=x, key=None, score=scores[1], config=settings),
         full,
         _hidden_down(config, full.precision, shapes),
     )

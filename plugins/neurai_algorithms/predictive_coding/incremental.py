@@ -29,7 +29,7 @@ from neurai_algorithms.optax_texts import made
 from neurai_algorithms.predictive_coding.network_strict import mover
 from neurai_algorithms.predictive_coding.network_task import NetworkTask
 from neurai_algorithms.predictive_coding.strict import feedforward_curvature
-from neurai_algorithms.predictive_coding.task import Solution, Task, half_square, relaxed
+from neurai_algorithms.predictive_coding.task import Solution, Task, half_square
 from neurai_algorithms.stable_step import step_scale
 from neurai_core.arrays import PyTree, Scalar
 
@@ -109,7 +109,7 @@ def together(
         return jax.value_and_grad(energy)(now.activities, now.params)
 
     begun = start._replace(corrected=begin(start.activities))
-    end, steps, trace = relaxed(task, sweep, begun, config.n, look)
+    end, steps, trace = task.relaxed(sweep, begun, config.n, look)
     hidden, top = errors(end.activities, end.params)
     found = Solution(
         grads=subtract(start.params, end.params),

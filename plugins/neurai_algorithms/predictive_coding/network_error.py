@@ -19,7 +19,7 @@ import jax
 from neurai_algorithms.differences import widened
 from neurai_algorithms.predictive_coding.network_strict import mover
 from neurai_algorithms.predictive_coding.network_task import Errors, NetworkTask, errors_of
-from neurai_algorithms.predictive_coding.task import Solution, relaxed
+from neurai_algorithms.predictive_coding.task import Solution
 from neurai_algorithms.stable_step import step_scale
 from neurai_core.arrays import PyTree, Scalar
 
@@ -39,7 +39,7 @@ def error_coordinates(task: NetworkTask) -> Solution:
         return move(t, errors, uphill, carry), uphill
 
     look = jax.value_and_grad(energy)
-    (errors, _), steps, trace = relaxed(task, sweep, (start, begin(start)), config.n, lambda state: look(state[0]))
+    (errors, _), steps, trace = task.relaxed(sweep, (start, begin(start)), config.n, lambda state: look(state[0]))
     (said, _), predictions, activities = task.displaced(errors)
     top_error = jax.grad(task.scaled_loss)(widened(said))
     found = _prediction_errors(errors, predictions, activities)

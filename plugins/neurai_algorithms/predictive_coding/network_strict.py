@@ -20,7 +20,7 @@ from neurai_algorithms.differences import add, like, widened, zeros
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.predictive_coding.network_task import Errors, NetworkTask, errors_around, errors_of
 from neurai_algorithms.predictive_coding.spec import PCConfig
-from neurai_algorithms.predictive_coding.task import Solution, activities_of, relaxed, seen
+from neurai_algorithms.predictive_coding.task import Solution, activities_of
 from neurai_algorithms.residuals import appended, never
 from neurai_algorithms.stable_step import Moves, first_moves, limited_steps, secant_steps, step_scale
 from neurai_core.arrays import PyTree, Scalar, beside_batch, tree_scale
@@ -93,7 +93,7 @@ def _energy(task: NetworkTask, here: Around, deltas: Deltas, resting: Collection
 
 
 def _seen(task: NetworkTask, here: Around, deltas: Deltas) -> dict[str, Scalar]:
-    return seen(task, *jax.value_and_grad(partial(_energy, task, here))(deltas))
+    return task.seen(*jax.value_and_grad(partial(_energy, task, here))(deltas))
 
 
 # ---------------------------------------------------------------------------- sweeps
@@ -189,7 +189,7 @@ def _relaxed(task: NetworkTask, here: Around, sweep: Sweep, begin: Callable[[PyT
         done += stage.sweeps
     start, look = (_filled(deltas, here.at), carry), jax.value_and_grad(partial(_energy, task, here))
     left = config.n - 1 - done
-    (deltas, carry), steps, trace = relaxed(task, _from(done, sweep), start, left, lambda state: look(state[0]))
+    (deltas, carry), steps, trace = task.relaxed(_from(done, sweep), start, left, lambda state: look(state[0]))
     return Settled(deltas, carry, steps + done, trace)
 
 

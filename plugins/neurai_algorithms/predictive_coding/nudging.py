@@ -17,6 +17,7 @@ the loss keeps its curvature.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -43,7 +44,7 @@ def nudged(task: Any, solve: Callable[[Any], Solution]) -> Solution:
         return solve(task)
     outputs = widened(_outputs(task))
     found = [
-        _per_beta(solve(task._replace(score=tilted(task.score, outputs, task.y, beta))), beta)
+        _per_beta(solve(replace(task, score=tilted(task.score, outputs, task.y, beta))), beta)
         for beta in (sign * config.beta for sign in SIGNS[config.nudge])
     ]
     grads = jax.tree.map(lambda *phases: sum(phases) / len(phases), *(one.grads for one in found))

@@ -218,7 +218,8 @@ def _task(
                 hint="Pass one per batch, key=jax.random.key(0); the draw is held during the relaxation.",
             )
     x = layered.inputs(params, x)
-    return Task(layered, tuple(params), layered.layer_states(model_state), x, y, key, score, config)
+    states = layered.layer_states(model_state)
+    return Task(model=layered, params=tuple(params), states=states, x=x, y=y, key=key, score=score, config=config)
 
 
 def _carried(state: PyTree) -> PyTree:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from neurai_algorithms.differences import Around, add, around, hidden_zero, like, subtract, widened, zeros
 from neurai_algorithms.optax_texts import made
-from neurai_algorithms.predictive_coding.task import Solution, Sweep, Task, half_square, relaxed, seen
+from neurai_algorithms.predictive_coding.task import Solution, Sweep, Task, half_square
 from neurai_algorithms.residuals import appended, never
 from neurai_algorithms.stable_step import curvature_of, first_moves, limited_steps, looked_at, secant_steps, step_scale
 from neurai_core.arrays import PyTree, Scalar, batch_size, beside_batch, tree_scale
@@ -48,7 +48,7 @@ class Look(NamedTuple):
 
 def strict(task: Task) -> Solution:
     """Relax, then learn: the gradients of strict predictive coding."""
-    sites = _feedforward(task, task.x)
+    sites = feedforward(task, task.x)
     curvature = feedforward_curvature(task, sites[0].output, sites[-1].output)
     mover = _mover(task, sites, curvature)
     rest = _relaxed(task, sites, mover)
@@ -57,7 +57,7 @@ def strict(task: Task) -> Solution:
     taken = _look(task, sites, deltas) if task.config.fresh else before
     trace = rest.trace
     if trace is not None:
-        trace = appended(trace, seen(task, *_energy_and_forces(task, sites, deltas)))
+        trace = appended(trace, task.seen(*_energy_and_forces(task, sites, deltas)))
     return Solution(
         grads=_gradients(task, sites, deltas, taken.errors),
         outputs=sites[-1].output,
@@ -72,8 +72,14 @@ def strict(task: Task) -> Solution:
     )
 
 
-def _feedforward(task: Task, below: PyTree, first: int = 0) -> tuple[Around, ...]:
-    """The layers from one on, each around what the one before it predicts."""
+def feedforward(task: Task, below: PyTree, first: int = 0) -> tuple[Around, ...]:
+    """The layers from one on, each around what the one before it predicts.
+
+    Args:
+        task: the batch.
+        below: input of the first of them.
+        first: its number.
+    """
     sites = []
     layers = list(enumerate(zip(task.model.layers, task.params, task.states, strict=True)))
     for index, (layer, params, state) in layers[first:]:
@@ -150,7 +156,7 @@ def feedforward_curvature(task: Task, first: PyTree, outputs: PyTree) -> Scalar 
     few = task.first(rows, widened(outputs))
     below = jax.tree.map(lambda leaf: leaf[:rows], first)
     bottom = Around(below, (), lambda d: d, lambda zero: (below, lambda e: e))  # its input is held: never asked
-    seen = (bottom, *_feedforward(few, below, 1))
+    seen = (bottom, *feedforward(few, below, 1))
     start = tuple(zeros(site.output) for site in seen[:-1])
     return curvature_of(lambda deltas: _look(few, seen, deltas).descent, start)
 
@@ -262,8 +268,7 @@ def _settled(task: Task, sites: tuple[Around, ...], sweep: Sweep, spread: _Relax
     config, left = task.config, task.config.n - 1 - spread.steps
     if not left and not config.energy_trace:
         return spread
-    (deltas, carry), steps, trace = relaxed(
-        task,
+    (deltas, carry), steps, trace = task.relaxed(
         lambda t, state: sweep(t + spread.steps, state),
         (spread.deltas, spread.carry),
         left,
@@ -302,12 +307,21 @@ def _gradients(task: Task, sites: tuple[Around, ...], deltas: Deltas, errors: tu
     """Each layer's own: (df_l/dtheta_l at v_{l-1})^T eps_l; exact zeros where no error has arrived."""
     inputs = [task.x] + [like(_activity(site, d), site.output) for site, d in zip(sites, deltas, strict=False)]
     return tuple(
-        _layer_gradient(task, index, v, site.output, e)
+        layer_gradient(task, index, v, site.output, e)
         for index, (v, site, e) in enumerate(zip(inputs, sites, errors, strict=True))
     )
 
 
-def _layer_gradient(task: Task, index: int, v: PyTree, output: PyTree, error: PyTree) -> PyTree:
+def layer_gradient(task: Task, index: int, v: PyTree, output: PyTree, error: PyTree) -> PyTree:
+    """A layer's own gradient.
+
+    Args:
+        task: the batch.
+        index: number of the layer.
+        v: its input.
+        output: of the feed-forward pass, whose type errors take.
+        error: of the layer; None for an exact zero.
+    """
     if error is None:
         return jax.tree.map(jnp.zeros_like, task.params[index])
     function = task.layer_function(index)
