@@ -68,7 +68,7 @@ def macs(sizes: tuple[int, ...]) -> dict[str, int]:
     """Multiply-accumulates per sample."""
     w = [a * b for a, b in itertools.pairwise(sizes)]
     depth, h = len(w), sum(w[1:])
-    last = sum(w[1:-1])  # the activations' slopes at the final beliefs; the output layer is linear
+    last = sum(w[1:-1])  # the activations' slopes at the final activities; the output layer is linear
     cone = 0
     for t in range(SWEEPS):
         lowest = max(1, depth - t - 1)  # index of the lowest layer whose transpose is needed

@@ -78,8 +78,8 @@ def reach(axes: Any) -> None:
 
 
 def rounding(axes: Any) -> None:
-    """Relative error of float32 gradients, delta form against the plain difference of predictions and beliefs."""
-    forms = {"beliefs as state": (_state_form, VERMILION, "o"), "this library": (gradients, BLUE, "s")}
+    """Relative error of float32 gradients, delta form against the plain difference of predictions and activities."""
+    forms = {"activities as state": (_state_form, VERMILION, "o"), "this library": (gradients, BLUE, "s")}
     wrong: dict[str, list[list[float]]] = {name: [] for name in forms}
     for seed in (0, 10, 20):
         single = problem((20, *[128] * 19, 10), 32, "tanh", jnp.float32, seed)
@@ -99,28 +99,28 @@ def rounding(axes: Any) -> None:
 
 
 def _state_form(model: Any, params: Any, x: Any, y: Any) -> Any:
-    """Strict predictive coding as it is usually written: beliefs are the state, errors their difference."""
+    """Strict predictive coding as it is usually written: activities are the state, errors their difference."""
 
-    def predict(params: Any, beliefs: list[Any]) -> list[Any]:
-        below = [x, *beliefs]
+    def predict(params: Any, activities: list[Any]) -> list[Any]:
+        below = [x, *activities]
         return [f.apply(p, (), v)[0] for f, p, v in zip(model.layers, params, below, strict=True)]
 
-    def energy(beliefs: list[Any]) -> Any:
-        *hidden, top = predict(params, beliefs)
-        return cross_entropy(top, y) + sum(jnp.sum((f - v) ** 2) / 2 for f, v in zip(hidden, beliefs, strict=True))
+    def energy(activities: list[Any]) -> Any:
+        *hidden, top = predict(params, activities)
+        return cross_entropy(top, y) + sum(jnp.sum((f - v) ** 2) / 2 for f, v in zip(hidden, activities, strict=True))
 
     @jax.jit
     def run() -> Any:
-        beliefs, h = [], x
+        activities, h = [], x
         for layer, own in zip(model.layers[:-1], params[:-1], strict=True):
             h = layer.apply(own, (), h)[0]
-            beliefs.append(h)
+            activities.append(h)
         for _ in range(20):
-            before = beliefs
-            beliefs = [v - 0.1 * g for v, g in zip(beliefs, jax.grad(energy)(beliefs), strict=True)]
+            before = activities
+            activities = [v - 0.1 * g for v, g in zip(activities, jax.grad(energy)(activities), strict=True)]
         *hidden, top = predict(params, before)
         errors = [*(f - v for f, v in zip(hidden, before, strict=True)), jax.grad(cross_entropy)(top, y)]
-        return jax.vjp(lambda p: predict(p, beliefs), params)[1](errors)[0]
+        return jax.vjp(lambda p: predict(p, activities), params)[1](errors)[0]
 
     return run()
 

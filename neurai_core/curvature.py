@@ -172,5 +172,14 @@ def _unit_per_example(tree: PyTree) -> PyTree:
 
 
 def _norm_per_example(tree: PyTree) -> Scalar:
-    squares = [jnp.sum(jnp.square(leaf), range(1, leaf.ndim)) for leaf in jax.tree.leaves(tree)]
-    return jnp.maximum(jnp.sqrt(sum(squares)), jnp.finfo(squares[0].dtype).tiny)
+    squares = squares_per_example(tree)
+    return jnp.maximum(jnp.sqrt(squares), jnp.finfo(squares.dtype).tiny)
+
+
+def squares_per_example(tree: PyTree) -> Scalar:
+    """Squared norm of every example, over all entries of a tree, ``(B,)``.
+
+    >>> squares_per_example([jnp.ones((2, 3)), jnp.ones((2, 1))]).tolist()
+    [4.0, 4.0]
+    """
+    return sum(jnp.sum(jnp.square(leaf), range(1, leaf.ndim)) for leaf in jax.tree.leaves(tree))  # type: ignore[return-value]

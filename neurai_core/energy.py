@@ -57,28 +57,28 @@ class Chain:
     Attributes:
         blocks: from the input to the output.
         x: inputs ``(B, ...)``, the clamped ``u_0``.
-        turned: whether activities are ``(D, B)``, see `on_columns`; the inputs and the first block's map never are.
+        batch_last: whether activities are ``(D, B)``, see `on_columns`; the inputs and the first block's map never are.
     """
 
     blocks: tuple[Block, ...]
     x: jax.Array
-    turned: bool = False
+    batch_last: bool = False
 
     def drive(self, params: PyTree) -> jax.Array:
         """What the first block makes of the inputs: constant during a relaxation, so computed once."""
         drive = self.blocks[0].map(params, self.x)
-        return drive.T if self.turned else drive
+        return drive.T if self.batch_last else drive
 
     def on_columns(self) -> Chain | None:
         """The chain with the batch axis last, all but the first block; None where a map cannot."""
         if not all(block.columns for block in self.blocks[1:]):
             return None
-        turned = (replace(block, map=block.columns) for block in self.blocks[1:] if block.columns)
-        return Chain((self.blocks[0], *turned), self.x, turned=True)
+        columns = (replace(block, map=block.columns) for block in self.blocks[1:] if block.columns)
+        return Chain((self.blocks[0], *columns), self.x, batch_last=True)
 
     def dot(self, a: jax.Array, b: jax.Array) -> jax.Array:
         """Inner product of every example, ``(B,)``, without conjugation."""
-        return jnp.sum(a * b, axis=0) if self.turned else dot(a, b)
+        return jnp.sum(a * b, axis=0) if self.batch_last else dot(a, b)
 
     def below(self, u: Activities) -> tuple[jax.Array, ...]:
         """What each block sees: ``(x, rho(u_1), .., rho(u_{L-1}))``."""
@@ -219,8 +219,8 @@ class Energy:
     def laid_out(self, chain: Chain, states: Sequence[Activities]) -> tuple[Chain, Sequence[Activities]]:
         """Chain and states in the faster layout: as they are where this energy, a map or a shape needs that."""
         plain = all(v.ndim == 2 for u in states for v in u)
-        turned = chain.on_columns() if self.any_layout and plain else None
-        return (chain, states) if turned is None else (turned, [on_columns(u) for u in states])
+        columns = chain.on_columns() if self.any_layout and plain else None
+        return (chain, states) if columns is None else (columns, [on_columns(u) for u in states])
 
     def check(self, chain: Chain) -> None:
         """Raise ModelError when the chain cannot serve, naming the layer and the way out."""
@@ -352,7 +352,7 @@ class Coupled(Energy):
     def contrast(self, chain: Chain, params: PyTree, states: Sequence[Activities], weights: jax.Array) -> PyTree:
         """As for `Energy.contrast`, by one product with the inputs, whatever K is."""
         chain, states = self.laid_out(chain, states)
-        drive, batch = chain.drive(params), -1 if chain.turned else 0
+        drive, batch = chain.drive(params), -1 if chain.batch_last else 0
         pairs = [self.couplings(chain, params, drive, u) for u in states]
         scales = -weights / len(chain.x)
         total = jax.tree.map(jnp.zeros_like, params)
@@ -360,7 +360,7 @@ class Coupled(Energy):
             below, above = zip(*of_block, strict=True)
             if block is chain.blocks[0]:
                 pull = _weighted(scales, above).real
-                parts = adjoint(block, params, chain.x, pull.T if chain.turned else pull)
+                parts = adjoint(block, params, chain.x, pull.T if chain.batch_last else pull)
             elif block.affine:
                 parts = _bilinear(block, params, below, above, scales, batch)
             else:

@@ -7,7 +7,7 @@ State is what is carried from step to step; ``aux`` is what is merely reported.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +83,40 @@ class Rule(NamedTuple):
     estimate: Callable[..., tuple[Estimate, PyTree]]
     predict: Callable[..., PyTree]
     origin: Any = None
+
+
+class Inferred(Protocol):
+    """What `GenerativeRule.infer` returns."""
+
+    @property
+    def x(self) -> jax.Array:
+        """Inputs, what was missing filled in."""
+        ...
+
+
+@runtime_checkable
+class GenerativeRule(Protocol):
+    """What a rule offers, beside the functions of a `Rule`, when its spec claims ``generative``.
+
+    Its model is a `Layered`, and inputs are of the shape in which the model takes them.
+    """
+
+    predict: Callable[..., PyTree]
+
+    def generate(self, model: Any, params: PyTree, y: jax.Array) -> jax.Array:
+        """Inputs, one for each of the labels y."""
+        ...
+
+    def reconstruct(self, model: Any, params: PyTree, x: jax.Array, layer: int) -> jax.Array:
+        """The inputs that layer 1, 2, ... of the model predicts when it is shown x; ``layer`` is static."""
+        ...
+
+    def infer(self, model: Any, params: PyTree, x: Any = None, y: Any = None, mask: Any = None) -> Inferred:
+        """Inputs of which only what the mask marks is known, the rest filled in.
+
+        ``mask`` is of the shape of one example or broadcasts to x, True where x is known; labels y may be given.
+        """
+        ...
 
 
 class Objective(NamedTuple):

@@ -34,6 +34,22 @@ class Config(BaseModel):
 
     model_config = ConfigDict(**_FROZEN, allow_inf_nan=False)
 
+    compiled_for: ClassVar[Mapping[str, tuple[float, ...]]] = {}
+    """Numbers for which the rule has code of its own: ``{"tol": (0,)}`` where 0 is never to look.
+
+    The class API compiles anew for these, and once for all other numbers.
+    """
+
+    formerly: ClassVar[Mapping[str, str]] = {}
+    """Former names of settings, each with the name of now: what was written with them stays readable."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_the_name_of_now(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or not cls.formerly.keys() & given.keys():
+            return given
+        return {cls.formerly.get(name, name): value for name, value in given.items()}
+
     def unused(self) -> Mapping[str, str]:
         """The settings that mean nothing beside the others, each with where: ``{"tol": "in mode exact"}``.
 
@@ -120,14 +136,15 @@ class PluginSpec(BaseModel):
 class Relaxes(BaseModel):
     """The settings by which the relaxation of a rule is watched; ``neurai plot relaxation`` draws it.
 
-    With the setting ``trace`` on, an estimate reports ``aux["trace"]``: for every phase by name a dict of arrays
-    ``energy`` and perhaps ``residual``, the norm of the force, before every step and at the end, ``(n + 1,)``; or
-    ``(K, n + 1)`` for K phases of one kind; or ``{}`` for a phase that was skipped.
+    With the setting ``trace`` on, an estimate reports ``aux["trace"]``: for every phase by name two arrays, ``energy``
+    and ``residual``, the norm of the force, before every step and at the end, ``(n + 1,)``; or ``(K, n + 1)`` for K
+    phases of one kind; or ``{}`` for a phase that was skipped.
 
     Attributes:
         trace: the setting that turns the report on, a bool.
         steps: that of the number of steps.
         size: that of their size.
+        tol: that of the residual at which a phase ends early, 0 for never; empty where there is none.
 
     >>> Relaxes(trace="energy_trace", steps="n", size="eta").steps
     'n'
@@ -138,6 +155,7 @@ class Relaxes(BaseModel):
     trace: str
     steps: str
     size: str
+    tol: str = ""
 
 
 class AlgorithmSpec(PluginSpec):
@@ -146,7 +164,8 @@ class AlgorithmSpec(PluginSpec):
     Attributes:
         needs: what it must see of a model: ``callable`` (any ``model(params, x)``), ``network`` (one whose values have
             names, or layers), or ``layered``.
-        claims: tags that tests verify: ``local``, ``exact``, ``order_in_beta``, ``stateful``, ...
+        claims: tags that tests verify: ``local``, ``exact``, ``order_in_beta``, ``stateful``, ...; ``generative`` says
+            that what is built is a `neurai_core.rule.GenerativeRule`.
         defaults: run settings that suit the rule, such as ``{"loss": "sum_squared_error"}``; a run takes them where
             nobody says otherwise.
         relaxes: how its relaxation is watched; None for a rule that has none.

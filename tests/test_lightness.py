@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
+import re
 import subprocess
 import sys
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +44,8 @@ LIGHT = {*FLOORS[0], *FLOORS[1], *FLOORS[2], *FLOORS[3], "overview", "by_name", 
 LIGHT_LIBRARIES = {"pydantic", "pluggy"}
 # What the definition of a rule may use: what applies a layer, and what reads the names and texts of settings.
 DEFINING = {"jax", "jax.numpy", "neurai_core.layered", "neurai_core.losses", "neurai_algorithms.optax_texts"}
+# Functions of JAX, activations and shapes of curves that surrogates are named after.
+FUNCTIONS = {"atan", "erf", "polynomial", "sigmoid", "tanh"}
 
 
 def loaded_after(code: str, *modules: str) -> set[str]:
@@ -171,6 +176,35 @@ def test_a_light_module_imports_nothing_heavy(module: str) -> None:
     assert {*map(room, within_core(modules))} <= LIGHT
     outside = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) - {"neurai_core"}
     assert outside <= LIGHT_LIBRARIES
+
+
+def words_of(path: Path) -> Iterator[tuple[str, int]]:
+    """Every name, and every word in a text or comment, of a file and its line; examples are left out."""
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
+        if tokenize.tok_name[token.type] in ("NAME", "STRING", "COMMENT", "FSTRING_MIDDLE"):
+            without_examples = re.sub(r"^ *>>> .*?(?=\n *\n|\Z)", "", token.string, flags=re.DOTALL | re.MULTILINE)
+            for word in re.findall(r"[\w.@=-]+", without_examples):
+                yield word, token.start[0]
+
+
+def test_the_core_names_no_rule_and_no_surrogate_but_the_defaults_of_a_run() -> None:
+    """`name@distribution` is the form of a qualified name; what JAX has by a surrogate's name is a function."""
+    kinds = ("algorithm", "surrogate")
+    names = {name for kind in kinds for name in neurai_core.names(kind)}
+    names |= {
+        alias for kind in kinds for name in neurai_core.names(kind) for alias in neurai_core.spec(kind, name).aliases
+    }
+    assert {"bp", "pc", "bpc", "superspike"} < names
+    defaults = CORE / "training" / "defaults.py"
+    assert {word for word, _ in words_of(defaults)} & names == {"bp", "pc", "superspike"}
+    named = [
+        f"{path.relative_to(CORE)}:{line} {word}"
+        for path in CORE.rglob("*.py")
+        if path != defaults
+        for word, line in words_of(path)
+        if word.strip(".") in names - FUNCTIONS
+    ]
+    assert named == []
 
 
 def test_the_core_names_no_plugin_package() -> None:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "tests" / "thirdparty" / "neurai-feedback-alignment"
 SURROGATE = SOURCE.with_name("neurai-raised-cosine")
 PACKAGE = "neurai_feedback_alignment"
-RULES = ("feedback-alignment", "direct-feedback-alignment")
+RULES = ("feedback-alignment", "direct-feedback-alignment", "generative-feedback")
 
 
 class Installation(NamedTuple):
@@ -120,6 +120,20 @@ def test_its_rules_train_on_digits_from_the_command_line(installed: Installation
     result = json.loads(done.stdout)
     assert result["rule"] == rule
     assert result["test_accuracy"] >= 0.93
+
+
+def test_its_rule_that_relaxes_and_generates_is_drawn_as_a_built_in_one_is(installed: Installation) -> None:
+    run = ("train", "--rule", "generative-feedback", "--model", "mlp:32,tanh", "--epochs", "3", "--quiet", "--out", "g")
+    assert installed.neurai(*run).returncode == 0
+    made = installed.neurai("generate", "g", "--json")
+    assert made.returncode == 0, made.stderr
+    figures = json.loads(made.stdout)
+    assert figures["generation_floor"] < figures["generation_mse"] and len(figures["reconstruction_mse"]) == 2
+    drawn = installed.neurai("plot", "relaxation", "g", "--steps", "5", "--json")
+    assert drawn.returncode == 0, drawn.stderr
+    (words,) = json.loads(drawn.stdout)["phases"]
+    assert words.startswith("The settling phase had ") and "after 5 steps" in words
+    assert all((installed.folder / "g" / name).exists() for name in ("generated.png", "relaxation.png"))
 
 
 def test_its_settings_are_checked_by_its_own_bounds(installed: Installation) -> None:

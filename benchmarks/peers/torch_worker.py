@@ -1,7 +1,7 @@
 """The loops of the reference implementation in torch, written anew from their description.
 
 Strict: predictions and errors are recomputed in every sweep, from the last layer to the first, every error before
-the belief it depends on moves. FixedPred: predictions and Jacobians stay those of the feed-forward pass.
+the activity it depends on moves. FixedPred: predictions and Jacobians stay those of the feed-forward pass.
 Rosenbaum 2022, doi:10.1371/journal.pone.0266102.
 """
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from neurai_core.cli.options import JsonFlag
 from neurai_core.cli.output import note, print_json, stdout
-from neurai_core.errors import UsageError
+from neurai_core.errors import PluginError, UsageError
+
+if TYPE_CHECKING:
+    from neurai_core.rule import GenerativeRule
 
 PICTURE = "generated.png"
+CLAIM = "generative"
 
 
 def generate(
@@ -24,15 +28,14 @@ def generate(
     """Draw what a network that runs both ways generates, reconstructs and fills in.
 
     One image per class; reconstructions from every layer beside the originals; the lower half of an image filled in
-    from the upper one, without and with its label. For runs of rules that generate, such as bipc.
+    from the upper one, without and with its label. For runs of rules that claim to be generative.
     """
     from neurai_core.report.generation import figures_of, generation, made_by  # JAX from here on
     from neurai_core.training.callbacks import Callbacks
     from neurai_core.training.run import finished
 
     task, kept = finished(run, Callbacks(note=note))
-    _check_generates(task.rule)
-    made = made_by(task.rule, task.model, kept.params, task.data)
+    made = made_by(_generative(task.rule), task.model, kept.params, task.data)
     title = f"{task.rule.origin.name} on {task.data.name}"
     picture = generation(made, run / PICTURE if out is None else out, title=title)
     figures = figures_of(made)
@@ -43,14 +46,32 @@ def generate(
     stdout().print(f"drawn in {picture}")
 
 
-def _check_generates(rule: Any) -> None:
-    if not hasattr(rule, "generate"):
-        from neurai_core.registry import REGISTRY
+def _generative(rule: Any) -> GenerativeRule:
+    """The rule of a run, which must claim to generate and be able to.
 
-        names = ", ".join(REGISTRY.names("algorithm", "generative")) or "none is installed"
+    Raises:
+        UsageError: it makes no such claim.
+        PluginError: it makes the claim and lacks a function.
+    """
+    from neurai_core.registry import REGISTRY
+    from neurai_core.rule import GenerativeRule
+    from neurai_core.specs import AlgorithmSpec
+
+    origin = rule.origin
+    if CLAIM not in cast(AlgorithmSpec, REGISTRY.spec("algorithm", origin.name)).claims:
+        names = ", ".join(REGISTRY.names("algorithm", CLAIM)) or "none is installed"
         raise UsageError(
-            f"The run was trained by {rule.origin.name!r}, which generates nothing.", f"Rules that do: {names}."
+            f"The run was trained by {origin.name!r}, which generates nothing.", f"Rules that do: {names}."
         )
+    if not isinstance(rule, GenerativeRule):
+        lacking = ", ".join(name for name in ("generate", "reconstruct", "infer") if not hasattr(rule, name))
+        raise PluginError(
+            f"Rule {origin.name!r} ({origin.distribution} {origin.version}) claims to be {CLAIM} and lacks {lacking}.",
+            "'Writing a rule', docs/writing-a-rule.md, says what the claim means.",
+            distribution=origin.distribution,
+            step="call",
+        )
+    return rule
 
 
 def _print_table(figures: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import typer
 from neurai_core.cli.options import JsonFlag, complete_surrogate
 from neurai_core.cli.output import note, print_json, stdout
 from neurai_core.errors import NeurAIError, UsageError
+from neurai_core.training.defaults import SURROGATE
 
 if TYPE_CHECKING:
     from neurai_core.surrogates import Surrogate
@@ -44,7 +45,9 @@ def surrogate(
     if bool(names) == every:
         raise UsageError("Which surrogates?", "Name some, or give --all; `neurai surrogates` lists them.")
     if sets and len(names or ()) != 1:
-        raise UsageError("--set is for one surrogate.", "For example neurai plot surrogate superspike --set alpha=10.")
+        raise UsageError(
+            "--set is for one surrogate.", f"For example neurai plot surrogate {SURROGATE} --set alpha=10."
+        )
     drawn = _every() if every else _named(names or [], sets or [])
 
     from neurai_core.report.gallery import surrogate_gallery  # matplotlib from here on
@@ -64,7 +67,7 @@ def relaxation(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Draw the energy, and the force where the rule reports it, of every phase, and say whether the phases had settled.
+    """Draw the energy and the force of every phase, and say whether the phases had settled.
 
     The network that the run left relaxes once more, on the first batch of its training data.
     """
@@ -73,8 +76,7 @@ def relaxation(
 
     phases = phases_of_run(run, steps=steps)
     picture = run / "relaxation.png" if out is None else out
-    knobs = (phases.relaxes.steps, phases.relaxes.size)
-    words = draw(phases.trace, picture, tol=phases.tol, title=phases.title, knobs=knobs)
+    words = draw(phases.trace, picture, phases.relaxes, tol=phases.tol, title=phases.title)
     if as_json:
         print_json({"picture": str(picture), "phases": words.splitlines()})
         return

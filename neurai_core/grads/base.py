@@ -1,15 +1,21 @@
 """``GradeBase`` and ``LocalBase``: the documented classes, each a thin face of a registered learning rule.
 
-A subclass names its rule and keeps its settings; compiling, checking and converting the model happen here, once
-per (model, shapes, static settings). Two objects of equal settings share one compiled step.
+A subclass names its rule and keeps its settings; compiling, checking and converting the model happen here. Numbers are
+traced and code is static: a step is compiled once per (model, shapes, settings that are no floats), whichever objects
+it is asked of. Counts, such as a number of sweeps, are code: loops of a known length are faster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import Any, ClassVar
+from operator import is_
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, TypeAlias
+from weakref import WeakValueDictionary
 
 import jax
 import numpy as np
@@ -18,9 +24,14 @@ from neurai_core.adapting import Adapted, adapt
 from neurai_core.arrays import PyTree, Scalar
 from neurai_core.data import check_batch
 from neurai_core.errors import UsageError
+from neurai_core.explain import is_traced, takes_float
 from neurai_core.layered import check_forward
 from neurai_core.losses import accuracy_function, loss_function
-from neurai_core.rule import Estimate, Rule, check_objective, model_state_of, objective, split_batch
+from neurai_core.rule import Estimate, Rule, State, check_objective, model_state_of, objective, split_batch
+from neurai_core.specs import Config
+
+Settings: TypeAlias = Mapping[str, Any]
+NOTHING: Settings = MappingProxyType({})
 
 
 class GradeBase:
@@ -57,14 +68,24 @@ class GradeBase:
         self.acc_f = accuracy_function(acc_f)
         self.fun_has_aux = fun_has_aux
         self._checked: set[Any] = set()
+        self._coded: tuple[list[Any], Any] = [None], None
 
     @property
     def settings(self) -> dict[str, Any]:
         """Settings of the rule, by the names of its config."""
         return {}
 
+    @property
+    def context(self) -> dict[str, Any]:
+        """Objects that the rule is built with beside its loss and its settings; they hash."""
+        return {}
+
     def rule(self, **loss_kwargs: Any) -> Rule:
         """The learning rule, with ``loss_kwargs`` bound to the loss."""
+        return self._rule(loss_kwargs)
+
+    def _rule(self, loss_kwargs: Settings, changes: Settings = NOTHING, more: Settings = NOTHING) -> Rule:
+        """The rule with other settings, and with more objects for its build function."""
         from neurai_core.registry import REGISTRY
 
         if not self.algorithm:
@@ -72,8 +93,9 @@ class GradeBase:
                 f"{type(self).__name__} names no learning rule.",
                 hint="Use BP, PC, ..., or set `algorithm` in a subclass.",
             )
-        context = {"loss": self._loss(loss_kwargs), "accuracy": self.acc_f, "has_aux": self.fun_has_aux}
-        return REGISTRY.create("algorithm", self.algorithm, context=context, settings=self.settings)
+        scores = {"loss": self._loss(loss_kwargs), "accuracy": self.acc_f, "has_aux": self.fun_has_aux}
+        context, settings = {**scores, **self.context, **more}, {**self.settings, **changes}
+        return REGISTRY.create("algorithm", self.algorithm, context=context, settings=settings, recorded=scores)
 
     def get_grads(
         self,
@@ -87,8 +109,8 @@ class GradeBase:
     ) -> tuple[Any, ...]:
         """Gradients of the loss of one batch with respect to the parameters.
 
-        Compiles once per (model, shapes, settings). A rule that carries something of its own from step to step starts
-        anew in every call; train it by its `Rule`.
+        Compiles once per (model, shapes, settings that are no floats). A rule that carries something of its own from
+        step to step starts anew in every call; train it by its `Rule`.
 
         Args:
             model: a callable ``model(params, x)``, a `Layered`, or a model of a library with an adapter.
@@ -107,8 +129,8 @@ class GradeBase:
             ModelError: model, parameters, inputs and loss do not fit each other.
             DataError: empty batch, lengths that differ, labels outside the classes.
         """
-        adapted, params, model_state = self._prepare(model, param, batch_data, kwargs)
-        estimate, state = _estimate(self, adapted.model, params, model_state, batch_data, key, kwargs)
+        adapted, params, model_state = self._prepare(model, param, batch_data, kwargs, starts=True)
+        estimate, state = self._estimate(adapted.model, params, model_state, batch_data, key, kwargs)
         grads = adapted.join(estimate.grads, jax.tree.map(_no_gradient, model_state))
         result: tuple[Any, ...] = (grads, estimate.loss, estimate.accuracy)
         if self.fun_has_aux:
@@ -134,17 +156,75 @@ class GradeBase:
             DataError: empty batch, lengths that differ, labels outside the classes.
         """
         adapted, params, model_state = self._prepare(model, param, batch_data, kwargs)
-        loss, accuracy, aux = _evaluate(self, adapted.model, params, model_state, batch_data, kwargs)
+        code, numbers = self._code()
+        given = Given(params, model_state, kwargs, numbers, {})
+        loss, accuracy, aux = _evaluated(code, adapted.model, given, batch_data)
         return (loss, accuracy, aux) if self.fun_has_aux else (loss, accuracy)
 
+    def _estimate(
+        self,
+        model: Any,
+        params: PyTree,
+        model_state: PyTree,
+        batch: Any,
+        key: Any,
+        kwargs: dict[str, Any],
+        *,
+        own: PyTree = None,
+        objects: Settings = NOTHING,
+        arrays: Settings = NOTHING,
+    ) -> tuple[Estimate, PyTree]:
+        """The estimate of one batch, compiled.
+
+        Args:
+            model: an adapted model.
+            params: its parameters.
+            model_state: its collections.
+            batch: ``(x, y)``.
+            key: PRNG key, or None.
+            kwargs: passed on to the loss.
+            own: what the rule carries; None lets it start anew.
+            objects: more for the build function of the rule; they hash.
+            arrays: likewise, trees of arrays.
+        """
+        code, numbers = self._code(objects)
+        return _estimated(code, model, Given(params, model_state, kwargs, numbers, dict(arrays)), own, batch, key)
+
+    def _code(self, objects: Settings = NOTHING) -> tuple[Code, dict[str, Any]]:
+        """What is compiled for, and the numbers that are handed to what was compiled."""
+        parts = self.settings, self.context, objects
+        now = [one for part in parts for one in (*part, *part.values())]
+        before, coded = self._coded
+        if len(now) != len(before) or not all(map(is_, now, before)):  # the same objects: quicker than to be equal
+            coded = self._sorted_out(*parts)
+            self._coded = now, coded
+        return coded
+
+    def _sorted_out(self, settings: Settings, context: Settings, objects: Settings) -> tuple[Code, dict[str, Any]]:
+        from neurai_core.registry import REGISTRY
+
+        config = REGISTRY.spec("algorithm", self.algorithm).config if self.algorithm else Config
+        numbers, fixed = {}, []
+        for name, value in settings.items():
+            if _is_number(value) and takes_float(config, name) and not _in(config.compiled_for.get(name, ()), value):
+                numbers[name] = value
+            else:
+                fixed.append((name, value))
+        scores = type(self), self.loss_f, self.acc_f, self.fun_has_aux
+        choices = (*scores, *sorted(fixed), *sorted(numbers), *context.items(), *objects.items())
+        return _CODES.setdefault(choices, Code(self, objects)), numbers
+
     def _prepare(
-        self, model: Any, param: PyTree, batch: tuple[PyTree, PyTree], kwargs: dict[str, Any]
+        self, model: Any, param: PyTree, batch: tuple[PyTree, PyTree], kwargs: dict[str, Any], *, starts: bool = False
     ) -> tuple[Adapted, PyTree, PyTree]:
+        """Model, parameters and collections, checked; ``starts`` when the rule is about to learn."""
         adapted = adapt(model, needs=self.needs)
         params, model_state = adapted.split(param)
-        seen = adapted.model, _shapes(batch)
+        seen = adapted.model, starts, _shapes(batch)
         if seen not in self._checked:
             self._check(adapted.model, params, model_state, batch, kwargs)
+            if starts:  # numbers are known here that what is compiled only traces: the time to warn of them
+                jax.eval_shape(partial(_start, self.rule(**kwargs), adapted.model), params, model_state)
             self._checked.add(seen)
         return adapted, params, model_state
 
@@ -165,7 +245,7 @@ class GradeBase:
         outputs = check_forward(model, params, x, model_state=model_state)
         check_objective(objective(self._loss(kwargs), self.acc_f, self.fun_has_aux), outputs, y)
 
-    def _loss(self, kwargs: dict[str, Any]) -> Callable[..., Any]:
+    def _loss(self, kwargs: Settings) -> Callable[..., Any]:
         return partial(self.loss_f, **kwargs) if kwargs else self.loss_f
 
     def _identity(self) -> tuple[Any, ...]:
@@ -202,28 +282,77 @@ def _shapes(batch: tuple[PyTree, PyTree]) -> tuple[Any, ...]:
     return structure, *((np.shape(leaf), getattr(leaf, "dtype", None)) for leaf in leaves)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _estimate(
-    method: GradeBase,
-    model: Any,
-    params: PyTree,
-    model_state: PyTree,
-    batch: Any,
-    key: Any,
-    kwargs: dict[str, Any],
-) -> tuple[Estimate, PyTree]:
-    rule = method.rule(**kwargs)
-    # A fixed key: what a rule draws once and keeps, feedback weights say, is the same in every call.
-    state = rule.init(model, params, key=jax.random.key(0), model_state=model_state)
-    return rule.estimate(model, params, state, batch, key=key)
+# ---------------------------------------------------------------------------- what is compiled
+
+
+@dataclass(frozen=True, eq=False)
+class Code:
+    """What a compiled step depends on, all of a method but its numbers; the same object for the same choices.
+
+    Attributes:
+        method: one of the methods that share it.
+        objects: what the rule is built with beside the method's own.
+    """
+
+    method: GradeBase
+    objects: Settings
+
+    def rule(self, given: Given) -> Rule:
+        """The rule, its numbers traced."""
+        return self.method._rule(given.loss_kwargs, given.numbers, {**self.objects, **given.arrays})
+
+
+_CODES: WeakValueDictionary[tuple[Any, ...], Code] = WeakValueDictionary()
+
+
+class Given(NamedTuple):
+    """What a compiled step is given beside its batch.
+
+    Attributes:
+        params: parameters.
+        model_state: collections.
+        loss_kwargs: passed on to the loss.
+        numbers: settings.
+        arrays: what the rule is built with.
+    """
+
+    params: PyTree
+    model_state: PyTree
+    loss_kwargs: dict[str, Any]
+    numbers: dict[str, Any]
+    arrays: dict[str, Any]
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _evaluate(
-    method: GradeBase, model: Any, params: PyTree, model_state: PyTree, batch: Any, kwargs: dict[str, Any]
-) -> tuple[Scalar, Scalar, PyTree]:
-    x, y = batch
-    outputs = method.rule(**kwargs).predict(model, params, x, model_state)
-    score = objective(method._loss(kwargs), method.acc_f, method.fun_has_aux)
+def _estimated(code: Code, model: Any, given: Given, own: PyTree, batch: Any, key: Any) -> tuple[Estimate, PyTree]:
+    rule = code.rule(given)
+    if own is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # given already, with numbers
+            state = _start(rule, model, given.params, given.model_state)
+    else:
+        state = State(given.model_state, own)
+    return rule.estimate(model, given.params, state, batch, key=key)
+
+
+def _start(rule: Rule, model: Any, params: PyTree, model_state: PyTree) -> PyTree:
+    """A fixed key: what a rule draws once and keeps, feedback weights say, is the same in every call."""
+    return rule.init(model, params, key=jax.random.key(0), model_state=model_state)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _evaluated(code: Code, model: Any, given: Given, batch: Any) -> tuple[Scalar, Scalar, PyTree]:
+    (x, y), method = batch, code.method
+    outputs = code.rule(given).predict(model, given.params, x, given.model_state)
+    score = objective(method._loss(given.loss_kwargs), method.acc_f, method.fun_has_aux)
     loss, aux = score.loss(outputs, y)
     return loss, score.accuracy(outputs, y), aux
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a setting is a number of Python, or a scalar of NumPy or JAX."""
+    return (isinstance(value, int | float) and not isinstance(value, bool)) or getattr(value, "shape", None) == ()
+
+
+def _in(numbers: tuple[float, ...], value: Any) -> bool:
+    return not is_traced(value) and float(value) in numbers

@@ -75,6 +75,6 @@ def _preference(item: str) -> tuple[str, str]:
     if not (name.strip() and equals and distribution.strip()):
         raise UsageError(
             f"NEURAI_PREFER holds {item!r}, expected name=distribution.",
-            "For example NEURAI_PREFER=pc=some-dist.",
+            "For example NEURAI_PREFER=my-rule=some-dist.",
         )
     return canonical(name), distribution.strip()

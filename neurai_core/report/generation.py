@@ -1,7 +1,6 @@
 """What a network that runs both ways makes: one image per class, reconstructions, and the hidden half filled in.
 
-`made_by` asks for it, `generation` draws it, `figures_of` measures it. The rule must offer
-``generate(model, params, y)``, ``reconstruct(model, params, x, layer)`` and ``infer(model, params, x, y, mask)``.
+`made_by` asks for it, `generation` draws it, `figures_of` measures it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,9 @@ from matplotlib.figure import Figure
 from neurai_core.arrays import PyTree
 from neurai_core.data import Dataset
 from neurai_core.errors import DataError
+from neurai_core.layered import Layered
 from neurai_core.report.canvas import VERMILION, canvas
+from neurai_core.rule import GenerativeRule
 
 FILLED = 1000  # test examples that have one half filled in
 _PANEL, _DPI = 0.62, 150  # inches of one image
@@ -52,13 +53,13 @@ class Made(NamedTuple):
     classes: tuple[str, ...] = ()
 
 
-def made_by(rule: Any, model: Any, params: PyTree, data: Dataset) -> Made:
+def made_by(rule: GenerativeRule, model: Layered, params: PyTree, data: Dataset) -> Made:
     """Ask a network for everything that is drawn and measured.
 
     Args:
         rule: one that generates.
-        model: the network, a chain of layers.
-        params: its parameters, both ways.
+        model: the network.
+        params: its parameters.
         data: images with classes; the test images are used.
 
     Raises:
@@ -69,13 +70,12 @@ def made_by(rule: Any, model: Any, params: PyTree, data: Dataset) -> Made:
     shape = _image_shape(data)
     y, first = np.asarray(data.y_test), np.unique(np.asarray(data.y_test), return_index=True)[1]
     order = np.concatenate([first, np.delete(np.arange(len(y)), first)])
-    example = params[0]["down"]["b"].shape  # images, or vectors
-    x, y = np.asarray(data.x_test)[order].reshape(len(y), *example), y[order]
-    half = _upper_half(shape).reshape(example)
     generate, predict, infer = (jax.jit(f, static_argnums=0) for f in (rule.generate, rule.predict, rule.infer))
     reconstruct = jax.jit(rule.reconstruct, static_argnums=(0, 3))
     images = generate(model, params, np.arange(data.n_classes))
-    layers = range(1, len(model.layers) + 1)
+    x, y = np.asarray(data.x_test)[order].reshape(len(y), *images.shape[1:]), y[order]
+    half = _upper_half(shape).reshape(images.shape[1:])
+    layers = range(1, len(model) + 1)
     return Made(
         x=x,
         y=y,

@@ -16,23 +16,24 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from neurai_core.report.canvas import COLORS, INK, PANEL, canvas
 from neurai_core.report.pictures import log_scale
+from neurai_core.specs import Relaxes
 
 SETTLED = 1e-2  # share of its first force that a phase may keep and still count as settled
-KNOBS = ("n_relax", "dt")
+PANELS = {"energy": "energy", "residual": "norm of the force"}
 
 Trace = Mapping[str, Mapping[str, Any]]
 Phase = Mapping[str, np.ndarray]
 
 
-def relaxation(trace: Trace, path: Path, *, tol: float = 0.0, title: str = "", knobs: tuple[str, str] = KNOBS) -> str:
-    """Draw energy and, where there is one, force of every phase, and say in words whether the phases had settled.
+def relaxation(trace: Trace, path: Path, relaxes: Relaxes, *, tol: float = 0.0, title: str = "") -> str:
+    """Draw energy and force of every phase, and say in words whether the phases had settled.
 
     Args:
         trace: ``estimate.aux["trace"]``.
         path: the picture file to write.
+        relaxes: what the rule calls the number and the size of its steps.
         tol: the force below which a phase counts as settled; 0 takes 1 % of the force it began with.
         title: what stands above.
-        knobs: the rule's settings for the number and the size of the steps.
 
     Returns:
         One sentence per phase.
@@ -44,81 +45,55 @@ def relaxation(trace: Trace, path: Path, *, tol: float = 0.0, title: str = "", k
         >>> import tempfile
         >>> force = 0.5 ** np.arange(21)
         >>> trace = {"free": {}, "nudged": {"energy": force**2, "residual": force}}
-        >>> print(relaxation(trace, Path(tempfile.mkdtemp(), "relaxation.png")))
+        >>> relaxes = Relaxes(trace="trace", steps="n", size="eta")
+        >>> print(relaxation(trace, Path(tempfile.mkdtemp(), "relaxation.png"), relaxes))
         The free phase was skipped: it began at rest.
         The nudged phase had settled: after 20 steps 0.0% of its first force was left.
     """
     phases = phases_of(trace)
-    panels = {"energy": "energy, mean over the batch", "residual": "norm of the force"}
-    drawn = [key for key in panels if any(key in phase for phase in phases.values())] or ["energy"]
-    handles = _legend(phases, tol if "residual" in drawn else 0.0)
-    size = (max(5.6, PANEL[0] * len(drawn)), PANEL[1] + 0.25 * len(handles))
-    with canvas(path, size) as figure:
-        for axes, key in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
-            _panel(axes, phases, key, panels[key], tol)
+    handles = _legend(phases, tol)
+    with canvas(path, (PANEL[0] * len(PANELS), PANEL[1] + 0.25 * len(handles))) as figure:
+        for axes, key in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+            _panel(axes, phases, key, tol)
         figure.suptitle(title, parse_math=False)
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(drawn), fontsize=9)
-    return "\n".join(words(name, phase, tol, knobs) for name, phase in phases.items())
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(PANELS), fontsize=9)
+    return "\n".join(words(name, phase, relaxes, tol) for name, phase in phases.items())
 
 
 def phases_of(trace: Trace) -> dict[str, dict[str, np.ndarray]]:
     """Every phase by name; K phases of one kind are numbered.
 
-    >>> list(phases_of({"free": {}, "nudged": {"residual": np.ones((2, 5))}}))
+    >>> list(phases_of({"free": {}, "nudged": {"energy": np.ones((2, 5)), "residual": np.ones((2, 5))}}))
     ['free', 'nudged 1', 'nudged 2']
     """
     phases: dict[str, dict[str, np.ndarray]] = {}
     for name, phase in trace.items():
-        arrays = {key: np.asarray(phase[key]) for key in ("energy", "residual") if key in phase}
-        stacked = [array for array in arrays.values() if array.ndim == 2]
-        if not stacked:
-            phases[name] = arrays
-            continue
-        count = len(stacked[0])
+        arrays = {key: np.atleast_2d(phase[key]) for key in PANELS} if phase else {}
+        count = len(arrays["energy"]) if phase else 1
         for k in range(count):
             phases[name if count == 1 else f"{name} {k + 1}"] = {key: value[k] for key, value in arrays.items()}
     return phases
 
 
-def words(name: str, phase: Phase, tol: float = 0.0, knobs: tuple[str, str] = KNOBS) -> str:
+def words(name: str, phase: Phase, relaxes: Relaxes, tol: float = 0.0) -> str:
     """One sentence on whether a phase had settled, and what to do when it had not.
 
-    >>> words("free", {"energy": np.array([1.0, 0.5]), "residual": np.array([1.0, 0.6])})
-    'The free phase had not settled: after 1 step 60.0% of its first force was left. Raise n_relax or dt.'
-    >>> words("inference", {"energy": np.array([3.0, 1.0, 1.0])})
-    'The inference phase had settled: the last of 2 steps took 0.0% of what the energy fell.'
+    >>> relaxes = Relaxes(trace="trace", steps="n", size="eta")
+    >>> words("free", {"energy": np.array([1.0, 0.5]), "residual": np.array([1.0, 0.6])}, relaxes)
+    'The free phase had not settled: after 1 step 60.0% of its first force was left. Raise n or eta.'
     """
-    steps, size = knobs
     if not phase:
         return f"The {name} phase was skipped: it began at rest."
-    energy, force = phase.get("energy", np.zeros(1)), phase.get("residual")
-    looked = energy if force is None else force
-    if not np.isfinite(looked).all():
-        return f"The {name} phase blew up at step {int(np.argmin(np.isfinite(looked)))}. Lower {size}."
-    settled, seen = _by_energy(energy) if force is None else _by_force(force, tol)
-    if settled:
+    energy, force = phase["energy"], phase["residual"]
+    if not np.isfinite(force).all():
+        return f"The {name} phase blew up at step {int(np.argmin(np.isfinite(force)))}. Lower {relaxes.size}."
+    left, n = force[-1] / force[0] if force[0] > 0 else 0.0, len(force) - 1
+    seen = f"after {n} step{'s' if n != 1 else ''} {left:.1%} of its first force was left"
+    if force[-1] < (tol or SETTLED * force[0]) or force[0] == 0:
         return f"The {name} phase had settled: {seen}."
-    cure = f"Lower {size}: the energy rose on the way." if _rose(energy) else f"Raise {steps} or {size}."
+    rose = f"Lower {relaxes.size}: the energy rose on the way."
+    cure = rose if _rose(energy) else f"Raise {relaxes.steps} or {relaxes.size}."
     return f"The {name} phase had not settled: {seen}. {cure}"
-
-
-def _by_force(force: np.ndarray, tol: float) -> tuple[bool, str]:
-    left = force[-1] / force[0] if force[0] > 0 else 0.0
-    settled = bool(force[-1] < (tol or SETTLED * force[0]) or force[0] == 0)
-    return settled, f"after {_count(len(force) - 1)} {left:.1%} of its first force was left"
-
-
-def _by_energy(energy: np.ndarray) -> tuple[bool, str]:
-    """Judged by the last step alone: less can be said without the force."""
-    fell = abs(float(energy[0] - energy[-1]))
-    share = abs(float(energy[-2] - energy[-1])) / fell if fell and len(energy) > 1 else 0.0
-    n = len(energy) - 1
-    last = "the only step" if n == 1 else f"the last of {_count(n)}"
-    return share < SETTLED and not _rose(energy), f"{last} took {share:.1%} of what the energy fell"
-
-
-def _count(n: int) -> str:
-    return f"{n} step{'s' if n != 1 else ''}"
 
 
 def _rose(energy: np.ndarray) -> bool:
@@ -128,13 +103,13 @@ def _rose(energy: np.ndarray) -> bool:
 # ---------------------------------------------------------------------------- drawing
 
 
-def _panel(axes: Axes, phases: Mapping[str, Phase], key: str, what: str, tol: float) -> None:
+def _panel(axes: Axes, phases: Mapping[str, Phase], key: str, tol: float) -> None:
     for (name, phase), color in zip(phases.items(), COLORS * len(phases), strict=False):
         if key in phase:
             values = phase[key]
             axes.plot(np.arange(len(values)), values, color=color, linewidth=1.5, label=name, marker=_marker(values))
     axes.set_xlabel("step")
-    axes.set_ylabel(what)
+    axes.set_ylabel(PANELS[key])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
     if key == "residual":

@@ -35,6 +35,7 @@ from neurai_core.models import cnn, mlp, resmlp
 from neurai_core.models.resmlp import PARAMETRIZATIONS
 from neurai_core.models.spiking import ENCODERS, snn
 from neurai_core.naming import did_you_mean
+from neurai_core.training.defaults import SURROGATE
 
 FAMILIES = {"mlp": "128,64", "resmlp": "128x8", "cnn": "8,16", "snn": "128"}
 RECURRENT = "recurrent"
@@ -217,7 +218,7 @@ def _check_snn(text: str, widths: list[int], codes: list[str], shape: Shape, sur
     """Whether a spiking network can be made of it for examples of this shape."""
     if not widths or surrogate is None:
         what = "names no width of spiking neurons" if not widths else "needs a surrogate, and none was given"
-        raise ModelError(f"--model {text} {what}.", "Write --model snn:128 --surrogate superspike.")
+        raise ModelError(f"--model {text} {what}.", f"Write --model snn:128 --surrogate {SURROGATE}.")
     if len(codes) > 1:
         raise ModelError(f"--model {text} names the codes {' and '.join(codes)}.", "Name one of them.")
     if len(shape) == 2 and (codes or steps not in (None, shape[0])):

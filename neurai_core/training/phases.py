@@ -21,7 +21,7 @@ class Phases(NamedTuple):
 
     Attributes:
         trace: ``aux["trace"]`` of the rule.
-        tol: the rule's own measure of rest, 0 when it has none.
+        tol: the residual at which the run's phases ended early, 0 when none did.
         title: rule, data and run.
         relaxes: what the rule calls its steps and their size.
     """
@@ -46,8 +46,9 @@ def phases_of_run(folder: Path, *, steps: int | None = None) -> Phases:
     task, kept = finished(folder)
     origin = task.rule.origin
     relaxes = _watchable(origin)
-    tol = float(origin.settings.get("tol", 0.0))
-    changes = {relaxes.trace: True} | ({"tol": 0.0} if tol else {}) | ({} if steps is None else {relaxes.steps: steps})
+    tol = float(origin.settings[relaxes.tol]) if relaxes.tol in origin.settings else 0.0
+    changes = {relaxes.trace: True} | ({relaxes.tol: 0.0} if tol else {})
+    changes |= {} if steps is None else {relaxes.steps: steps}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that phases may not settle, or go uphill, is what is looked at
         rule = neurai.rebuild(origin, **changes)

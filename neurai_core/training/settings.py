@@ -21,22 +21,19 @@ from neurai_core.explain import validate_settings
 from neurai_core.naming import canonical, did_you_mean, suggest
 from neurai_core.registry import REGISTRY
 from neurai_core.specs import AlgorithmSpec, Config, PluginSpec
+from neurai_core.training.defaults import DATA, RULE, SPIKING_RULE, SURROGATE
 
 # What has settings of its own -> kind.
 PARTS = {"rule": "algorithm", "data": "dataset", "surrogate": "surrogate", "optimizer": ""}
 SPIKELESS = ("mlp", "cnn")  # networks without a surrogate and without time
-SURROGATE, SPIKING_RULE = "superspike", "bp"  # of a spiking network that names none
 ENVIRONMENT = {"data": "NEURAI_DATASET"}  # NEURAI_DATA is the folder where data sets are looked for
 
 
 class RunSettings(Config):
-    """What decides a run, besides the settings of its rule, data set, surrogate and optimizer.
-
-    The defaults of ``rule`` and ``data`` are names like any other, looked up when a run starts.
-    """
+    """What decides a run, besides the settings of its rule, data set, surrogate and optimizer."""
 
     rule: str = Field(
-        "pc", min_length=1, description=f"learning rule by name; spiking networks take {SPIKING_RULE} without it"
+        RULE, min_length=1, description=f"learning rule by name; spiking networks take {SPIKING_RULE} without it"
     )
     model: str = Field(
         "mlp:256,128,gelu",
@@ -49,7 +46,7 @@ class RunSettings(Config):
         "every module returns; or auto, every product with a parameter. Without it layers, where the model comes apart "
         "into them, else named",
     )
-    data: str = Field("digits", min_length=1, description="data set by name, idx:FOLDER or npz:FILE")
+    data: str = Field(DATA, min_length=1, description="data set by name, idx:FOLDER or npz:FILE")
     surrogate: str | None = Field(
         None, min_length=1, description=f"surrogate by name, for spiking networks, which take {SURROGATE} without it"
     )
@@ -261,10 +258,11 @@ def _from_flags(flags: Mapping[str, Any]) -> _Layer:
 
 def _from_sets(pairs: list[tuple[str, str]], rule: str, data: str) -> tuple[_Layer, _Layer]:
     """Settings of the run, and those of its parts, which belong to whatever flags choose."""
-    fields = REGISTRY.spec("algorithm", rule).config.model_fields
+    config = REGISTRY.spec("algorithm", rule).config
+    fields = config.model_fields
     values, inner = _Layer(), _Layer()
     for key, text in pairs:
-        name = _set_name(key, set(fields), rule, data)
+        name = _set_name(config.formerly.get(key, key), set(fields), rule, data)
         owner, _, setting = name.rpartition(".")
         annotation = fields[setting].annotation if owner == "rule" and setting in fields else None
         source = "--set-surrogate" if owner == "surrogate" else "--set"

@@ -77,7 +77,7 @@ def around(
 
 
 def state_dtype(dtype: Any) -> Any:
-    """The dtype of beliefs and errors: float32 for narrower floats.
+    """The dtype of activities and errors: float32 for narrower floats.
 
     >>> str(state_dtype(jnp.bfloat16))
     'float32'
@@ -86,7 +86,7 @@ def state_dtype(dtype: Any) -> Any:
 
 
 def widened(tree: PyTree) -> PyTree:
-    """Every float leaf in the dtype of beliefs and errors."""
+    """Every float leaf in the dtype of activities and errors."""
     return jax.tree.map(lambda leaf: leaf.astype(state_dtype(leaf.dtype)), tree)
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree, Scalar
-from neurai_core.curvature import largest_curvature
+from neurai_core.curvature import largest_curvature, squares_per_example
 
 ITERATIONS = 4
 MOST = 8  # examples of a batch that are looked at, one in eight of a small batch; others are up to twice as curved
@@ -136,8 +136,8 @@ def secant_steps(
     """
     known = tuple(old if new is None else new for new, old in zip(directions, last.directions, strict=True))
     pairs = list(zip(known, last.directions, last.steps, strict=True))
-    bent = [_squares(jax.tree.map(jnp.subtract, new, old)) for new, old, _ in pairs]
-    moved = [jnp.square(step) * _squares(old) for _, old, step in pairs]
+    bent = [squares_per_example(jax.tree.map(jnp.subtract, new, old)) for new, old, _ in pairs]
+    moved = [jnp.square(step) * squares_per_example(old) for _, old, step in pairs]
     together = sum(moved)
     careful = last.careful | (eta * curvature > ALLOWED) | (eta * _secant(sum(bent), together) > ALLOWED)
     limits = tuple(
@@ -151,10 +151,6 @@ def secant_steps(
 
 def _at_least_tiny(number: Scalar) -> Scalar:
     return jnp.maximum(number, jnp.finfo(number.dtype).tiny)
-
-
-def _squares(tree: PyTree) -> Scalar:
-    return jnp.sum(jnp.stack([jnp.sum(leaf * leaf, range(1, leaf.ndim)) for leaf in jax.tree.leaves(tree)]), axis=0)
 
 
 def _secant(bent: Any, moved: Any) -> Scalar:

@@ -91,7 +91,7 @@ def test_a_built_in_model_trains_with_every_choice(neurai: Run, tmp_path: Path, 
     ended = neurai("train", "--model", "mlp:8,tanh", "--activities", how, *SMALL, "--out", tmp_path / how)
     assert ended.code == 0, ended.err
     plain = neurai("train", "--model", "mlp:8,tanh", *SMALL, "--out", tmp_path / "plain")
-    # Beliefs move little in three sweeps, so what is before and what is after an activation learns nearly alike.
+    # Activities move little in three sweeps, so what is before and what is after an activation learns nearly alike.
     assert ended.json["train_loss"] == pytest.approx(plain.json["train_loss"], abs=1e-4)
     assert tomllib.loads((tmp_path / how / "config.toml").read_text())["activities"] == how
     assert "activities" not in tomllib.loads((tmp_path / "plain" / "config.toml").read_text())

@@ -108,7 +108,7 @@ def test_the_gradients_are_those_of_the_energy_after_descent_on_it(x64, name, mo
     ours = estimate(model, params, batch, mode=mode, n=4, eta=0.02, alpha_b=0.3, fresh=True, energy_trace=True)
     energy, grads = descended(model, params, batch, n=4, eta=0.02, alpha_b=0.3, precision=1.0)
     close(ours.grads, grads)
-    np.testing.assert_allclose(ours.aux["energy"][-1], energy, rtol=1e-12)
+    np.testing.assert_allclose(ours.aux["energy_trace"][-1], energy, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("mode", "name"), [(MODES[0], "cnn"), (MODES[1], "cnn")])
@@ -118,7 +118,7 @@ def test_hidden_layers_keep_to_the_way_up_by_the_precision(x64, name, mode):
     ours = estimate(model, params, batch, mode=mode, n=4, fresh=True, energy_trace=True, **given)
     energy, grads = descended(model, params, batch, n=4, **given)
     close(ours.grads, grads)
-    np.testing.assert_allclose(5 * ours.aux["energy"][-1], energy, rtol=1e-12)
+    np.testing.assert_allclose(5 * ours.aux["energy_trace"][-1], energy, rtol=1e-12)
 
 
 def test_by_default_larger_inputs_and_maps_are_brought_to_the_scale_of_the_small_ones(x64):
@@ -161,7 +161,9 @@ def test_precision_takes_away_the_reward_for_mere_growth_of_the_weights(x64):
 def test_the_energy_falls_in_every_sweep_when_the_step_is_small(x64, mode, name, trace):
     model, params, batch = problem(NETWORKS[name], mode)
     eta = 0.3 if trace == "curvature" else 0.01
-    energy = estimate(model, params, batch, mode=mode, n=60, eta=eta, eta_trace=trace, energy_trace=True).aux["energy"]
+    energy = estimate(model, params, batch, mode=mode, n=60, eta=eta, eta_trace=trace, energy_trace=True).aux[
+        "energy_trace"
+    ]
     assert energy.shape == (61,)
     assert np.all(np.diff(energy) < 0)
 
@@ -375,7 +377,7 @@ def test_filling_in_descends_on_the_energy_of_training(x64):
     found = BiPC("sum_squared_error", "sum_squared_error").infer(model, params, x, y, n=7)
     energy = written_energy(model, params, (x, y), found.hidden, 1.0, 0.1)
     np.testing.assert_allclose(found.energy, energy, rtol=1e-12)
-    trained = estimate(model, params, (x, y), n=7, energy_trace=True).aux["energy"]
+    trained = estimate(model, params, (x, y), n=7, energy_trace=True).aux["energy_trace"]
     np.testing.assert_allclose(found.energy, trained[-1], rtol=1e-12)
 
 

@@ -95,7 +95,7 @@ def test_defaults_are_the_documented_ones():
         "init": None,
         "order": "synchronous",
         "n_points": 2,
-        "linearised": False,
+        "linearized": False,
         "n_nudged": None,
         "check_every": 1,
         "stable": True,

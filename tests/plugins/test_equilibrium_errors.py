@@ -47,7 +47,7 @@ def test_one_sided_estimates_of_an_unsettled_hopfield_network_warn():
         ({"init": "random"}, "init"),
         ({"order": "odd"}, "order"),
         ({"n_points": 0}, "n_points"),
-        ({"linearised": True, "mode": "continual"}, "linearised needs two settled states"),
+        ({"linearized": True, "mode": "continual"}, "linearized needs two settled states"),
         ({"init": "persistent", "mode": "continual"}, "do not go together"),
         ({"energy": "hopfield", "beta": -1.0}, "no minimum at -1"),
         ({"energy": "hopfield", "beta": 1.0, "mode": "symmetric"}, "nudges by -1"),
@@ -152,3 +152,8 @@ def test_a_rule_whose_activities_blow_up_reports_nan_and_no_gradient():
         estimate, _ = estimated(rule, model, params, (), batch)
         assert jnp.isnan(estimate.loss) and estimate.aux["blown_up"]
         assert all((leaf == 0).all() for leaf in jax.tree.leaves(estimate.grads))
+
+
+def test_a_setting_of_a_former_name_is_still_taken():
+    assert EPConfig(linearised=True) == EPConfig(linearized=True)
+    assert neurai.algorithm("ep", linearised=True) == neurai.algorithm("ep", linearized=True)

@@ -15,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 import neurai_core as neurai
 from neurai_algorithms.equilibrium.network import network_dynamics
+from neurai_algorithms.equilibrium.phases import Descent
 from neurai_algorithms.equilibrium.rule import build
 from neurai_algorithms.equilibrium.spec import EPConfig
 from neurai_core.errors import ModelError, SettingsError, TrainingError
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 DEEP, SHALLOW = (6, 5, 4, 3), (6, 5, 3)  # claims that say nothing of depth take the one that compiles quickly
 ESTIMATORS = (
     (DEEP, {"mode": "two_phase", "tol": 0.05, "n_relax": 50, "check_every": 3}),
-    (SHALLOW, {"mode": "symmetric", "beta": 0.2, "init": "zeros", "linearised": True, "trace": True}),
+    (SHALLOW, {"mode": "symmetric", "beta": 0.2, "init": "zeros", "linearized": True, "trace": True}),
     (SHALLOW, {"mode": "coupled", "beta": 0.2, "stable": False}),
     (SHALLOW, {"mode": "continual", "beta": 0.3, "stable": False}),
 )
@@ -154,12 +155,12 @@ def test_layers_in_a_loop_count_one_by_one(x64):
         body = lambda h, w: (neurai.activity(jnp.tanh(h) @ w, "h"), None)  # noqa: E731
         return jnp.cos(jax.lax.scan(body, x, params)[0])
 
-    fixed = {"dt": lambda t: 0.1, "stable": False, "nudge": 1.0, "tol": 0.0, "check_every": 1}
+    descent = Descent(rate=lambda t: 0.1, nudge=1.0)
     force = np.random.default_rng(0).normal(size=(3, 5, 4))
 
     @jax.jit
     def residual(params, x, force):
-        return network_dynamics(looped, params, x, (), None, None, **fixed).residual((force,))
+        return network_dynamics(looped, params, x, (), None, None, descent).residual((force,))
 
     found = residual(np.ones((3, 4, 4)), np.ones((5, 4)), force)
     assert found == pytest.approx(np.linalg.norm(force, axis=2).mean(axis=1).sum(), rel=1e-12)

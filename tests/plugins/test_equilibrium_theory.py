@@ -246,9 +246,9 @@ def _complex_gradient(params, x, u):
 @pytest.mark.parametrize(
     ("pair", "mode", "order"), [(PAIRS[0], EPMode.TWO_PHASE_MATCHED, 1), (PAIRS[1], EPMode.SYMMETRIC, 2)]
 )
-def test_linearised_estimates_tend_to_the_gradient_as_well(pair, mode, order):
+def test_linearized_estimates_tend_to_the_gradient_as_well(pair, mode, order):
     exact = truth(*pair)
-    coarse, fine = (distance(estimate(*pair, b, mode, linearised=True), exact) for b in (0.1, 0.05))
+    coarse, fine = (distance(estimate(*pair, b, mode, linearized=True), exact) for b in (0.1, 0.05))
     assert np.log2(coarse / fine) == pytest.approx(order, abs=0.1)
 
 

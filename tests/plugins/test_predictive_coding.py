@@ -75,9 +75,9 @@ def defined(model, params, batch, mode, eta, n):
 
 
 @partial(jax.jit, static_argnums=0)
-def energy_at(model, params, batch, beliefs):
+def energy_at(model, params, batch, activities):
     x, y = batch
-    return energy(lambda outputs: sum_squares(outputs, y), predictions(model, params, x, beliefs), beliefs)
+    return energy(lambda outputs: sum_squares(outputs, y), predictions(model, params, x, activities), activities)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -156,12 +156,12 @@ def test_float32_gradients_of_relu_err_only_where_a_unit_passes_its_kink_within_
     def nearest(params, batch):
         """The smallest pre-activation on the way, after any number of sweeps."""
 
-        def beliefs(sweeps):
+        def activities(sweeps):
             eta = lambda t: jnp.where(t < sweeps, 0.1, 0.0)  # noqa: E731
             held = build(PCConfig(n=n, eta=eta, light_cone=False, keep_activities=True), loss=mean_squares)
-            return held.estimate(model, params, (), batch)[0].aux["beliefs"]
+            return held.estimate(model, params, (), batch)[0].aux["activities"]
 
-        below = jax.vmap(beliefs)(jnp.arange(n + 1))
+        below = jax.vmap(activities)(jnp.arange(n + 1))
         hidden = zip(params[1:-1], below[:-1], strict=True)
         return jnp.min(jnp.stack([jnp.min(jnp.abs(v @ p["w"] + p["b"])) for p, v in hidden]))
 
@@ -315,12 +315,12 @@ def test_exact_equals_the_rule_bp_to_the_bit():
     )
 
 
-def test_errors_and_beliefs_of_fixed_prediction_belong_together(x64):
+def test_errors_and_activities_of_fixed_prediction_belong_together(x64):
     model, shape = MODELS["tanh"]
     params, (x, y) = problem(model, shape)
     found = estimate(model, params, (x, y), mode="fixed_pred", n=6, fresh=True, keep_activities=True)
     predicted = climb(model, params, x)[:-1]
-    close([v - e for v, e in zip(predicted, found.aux["errors"][:-1], strict=True)], list(found.aux["beliefs"]))
+    close([v - e for v, e in zip(predicted, found.aux["errors"][:-1], strict=True)], list(found.aux["activities"]))
 
 
 # ---------------------------------------------------------------------------- incremental
@@ -329,15 +329,15 @@ def test_errors_and_beliefs_of_fixed_prediction_belong_together(x64):
 @partial(jax.jit, static_argnums=(0, 3))
 def incremental_by_hand(model, params, batch, optimizer, carry, eta, n, momentum=0.0):
     def sweep(_, moved):
-        beliefs, speed, params, carry = moved
-        slopes = jax.grad(lambda v, p: energy_at(model, p, batch, v), (0, 1))(beliefs, params)
+        activities, speed, params, carry = moved
+        slopes = jax.grad(lambda v, p: energy_at(model, p, batch, v), (0, 1))(activities, params)
         speed = [momentum * s + g for s, g in zip(speed, slopes[0], strict=True)]
-        beliefs = [v - eta * s for v, s in zip(beliefs, speed, strict=True)]
+        activities = [v - eta * s for v, s in zip(activities, speed, strict=True)]
         updates, carry = optimizer.update(slopes[1], carry, params)
-        return beliefs, speed, optax.apply_updates(params, updates), carry
+        return activities, speed, optax.apply_updates(params, updates), carry
 
-    beliefs = climb(model, params, batch[0])[:-1]
-    return jax.lax.fori_loop(0, n, sweep, (beliefs, [0 * v for v in beliefs], params, carry))[2:]
+    activities = climb(model, params, batch[0])[:-1]
+    return jax.lax.fori_loop(0, n, sweep, (activities, [0 * v for v in activities], params, carry))[2:]
 
 
 @pytest.mark.parametrize(("name", "momentum"), [("tanh", 0.5), ("cnn", 0.0)])
@@ -372,7 +372,7 @@ def test_no_incremental_step_is_made_of_rounding():
     assert [bool(np.any(g["w"])) for g in grads] == [False] * 3 + [True] * 4
 
 
-# ---------------------------------------------------------------------------- how beliefs move
+# ---------------------------------------------------------------------------- how activities move
 
 
 def test_eta_may_be_a_schedule_over_the_sweeps(x64):
@@ -396,7 +396,7 @@ def test_a_corrector_replaces_the_plain_step(x64):
     )
 
 
-def test_tol_stops_once_the_beliefs_hardly_move(x64):
+def test_tol_stops_once_the_activities_hardly_move(x64):
     model, shape = MODELS["tanh"]
     params, batch = problem(model, shape)
     found = estimate(model, params, batch, n=5000, tol=1e-6)
@@ -422,15 +422,28 @@ def test_tol_waits_until_the_first_layer_is_reached(x64):
     assert estimate(model, params, batch, n=50, tol=1e6).aux["steps"] == 6
 
 
-def test_steps_used_depend_neither_on_loss_scale_nor_on_batch_size(x64):
+def test_with_a_loss_per_sample_the_steps_used_do_not_depend_on_the_batch_size(x64):
     model, shape = MODELS["tanh"]
     params, batch = problem(model, shape)
     twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), batch)
     steps = {
-        int(estimate(model, params, b, mean_squares, n=500, tol=1e-4, loss_scale=scale).aux["steps"])
-        for b, scale in ((batch, 1e-3), (batch, 1e-5), (twice, 1e-3))
+        int(estimate(model, params, b, mean_squares, n=500, tol=1e-4, loss_scale="per_sample").aux["steps"])
+        for b in (batch, twice)
     }
-    assert len(steps) == 1 and steps.pop() < 500
+    assert len(steps) == 1 and 20 < steps.pop() < 500
+
+
+@pytest.mark.parametrize("mode", ["strict", "incremental", "error"])
+def test_tol_is_held_against_the_residual_that_the_trace_reports(mode, x64):
+    model, shape = MODELS["tanh"]
+    params, batch = problem(model, shape)
+    state = build(PCConfig(mode=mode), loss=sum_squares).init(model, params)
+    settings = {"mode": mode, "n": 300, "state": state}
+    residual = estimate(model, params, batch, energy_trace=True, **settings).aux["trace"]["inference"]["residual"]
+    tol = float(residual[40] + residual[41]) / 2
+    first = int(np.argmax(residual < tol))
+    taken = estimate(model, params, batch, tol=tol, **settings).aux["steps"]
+    assert taken == first + (2 if mode == "strict" else 1)  # strict makes one sweep more, whose errors count
 
 
 # ---------------------------------------------------------------------------- what is reported
@@ -441,24 +454,26 @@ def test_the_energy_trace_falls_and_costs_nothing_when_off(x64):
     params, (x, y) = problem(model, shape)
     on, off = (estimate(model, params, (x, y), n=15, energy_trace=flag) for flag in (True, False))
     close(on.grads, off.grads)
-    assert on.aux["energy"].shape == (16,) and np.all(np.diff(on.aux["energy"]) < 0)
-    np.testing.assert_allclose(on.aux["energy"][0], sum_squares(model(params, x), y))
-    assert "energy" not in off.aux
+    assert on.aux["energy_trace"].shape == (16,) and np.all(np.diff(on.aux["energy_trace"]) < 0)
+    np.testing.assert_allclose(on.aux["energy_trace"][0], sum_squares(model(params, x), y))
+    assert "energy_trace" not in off.aux and "trace" not in off.aux
+    for aux in (on.aux, off.aux):  # errors are taken before the last move
+        np.testing.assert_allclose(aux["energy"], on.aux["energy_trace"][-2])
 
 
-def test_the_energy_trace_ends_at_the_energy_of_the_final_beliefs(x64):
+def test_the_energy_trace_ends_at_the_energy_of_the_final_activities(x64):
     model, shape = MODELS["max pooling"]
     params, batch = problem(model, shape)
     found = estimate(model, params, batch, n=3, energy_trace=True, keep_activities=True)
-    np.testing.assert_allclose(found.aux["energy"][-1], energy_at(model, params, batch, found.aux["beliefs"]))
-    assert estimate(model, params, batch, n=1, energy_trace=True).aux["energy"].shape == (2,)
+    np.testing.assert_allclose(found.aux["energy_trace"][-1], energy_at(model, params, batch, found.aux["activities"]))
+    assert estimate(model, params, batch, n=1, energy_trace=True).aux["energy_trace"].shape == (2,)
 
 
 @pytest.mark.parametrize("light_cone", [True, False])
 def test_the_energy_change_is_that_of_all_sweeps_but_the_last(light_cone, x64):
     model, shape = MODELS["residual"]
     params, batch = problem(model, shape)
-    trace = estimate(model, params, batch, n=9, energy_trace=True).aux["energy"]
+    trace = estimate(model, params, batch, n=9, energy_trace=True).aux["energy_trace"]
     found = estimate(model, params, batch, n=9, light_cone=light_cone)
     np.testing.assert_allclose(found.aux["energy_change"], trace[8] - trace[0])
 
@@ -485,7 +500,7 @@ def test_every_mode_reports_error_norms_and_steps(mode):
     found = estimate(model, params, batch, mode=mode, keep_activities=True, state=state)
     norms = [jnp.linalg.norm(e) for e in found.aux["errors"]]
     np.testing.assert_allclose(found.aux["error_norms"], norms, rtol=1e-6)
-    assert found.aux["steps"] == (0 if mode == "exact" else 20) and len(found.aux["beliefs"]) == 2
+    assert found.aux["steps"] == (0 if mode == "exact" else 20) and len(found.aux["activities"]) == 2
     np.testing.assert_allclose(found.loss, sum_squares(model(params, batch[0]), batch[1]), rtol=1e-6)
 
 
@@ -585,7 +600,7 @@ def test_a_layer_may_bring_its_own_difference(x64):
 
 @pytest.mark.parametrize("mode", ["strict", "fixed_pred", "exact", "incremental"])
 @pytest.mark.usefixtures("optimized")
-def test_bfloat16_keeps_beliefs_and_errors_in_float32(mode):
+def test_bfloat16_keeps_activities_and_errors_in_float32(mode):
     model = mlp((20, *[32] * 4, 10), "tanh")
     single = problem(model, (20,), batch=16)
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), single)
@@ -596,7 +611,7 @@ def test_bfloat16_keeps_beliefs_and_errors_in_float32(mode):
     found, true = (estimate(model, *given, state=state, **run) for given in (half, single))
     assert all(g.dtype == jnp.bfloat16 for g in jax.tree.leaves(found.grads))
     if mode == "strict":
-        assert all(v.dtype == jnp.float32 for v in jax.tree.leaves((found.aux["beliefs"], found.aux["errors"])))
+        assert all(v.dtype == jnp.float32 for v in jax.tree.leaves((found.aux["activities"], found.aux["errors"])))
     if mode != "incremental":  # steps below the precision of bfloat16 parameters are lost
         assert all(distance(a, b) < 0.1 for a, b in zip(found.grads, true.grads, strict=True))
 

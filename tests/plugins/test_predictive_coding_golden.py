@@ -85,8 +85,8 @@ def found_arrays(estimate, mode):
     yield "loss", estimate.loss
     for l, error in enumerate(estimate.aux["errors"], 1):
         yield f"eps_{l}", channels_first(error)
-    for l, belief in enumerate(estimate.aux["beliefs"] if mode != "Exact" else (), 1):
-        yield f"v_{l}", channels_first(belief)
+    for l, activity in enumerate(estimate.aux["activities"] if mode != "Exact" else (), 1):
+        yield f"v_{l}", channels_first(activity)
     for l, grads in enumerate(estimate.grads, 1):
         for name, value in weight_gradient(grads).items():
             yield f"grad/{l}.{name}", value

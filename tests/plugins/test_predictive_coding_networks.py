@@ -107,7 +107,7 @@ def test_fixed_predictions_are_summed_path_by_path(monkeypatch):
         monkeypatch.setattr(network_fixed, "longest_path", lambda facts: None)
         swept = estimate(skipping, params, batch, **settings)
         assert_close(summed.grads, swept.grads)
-        assert_close(summed.aux["beliefs"], swept.aux["beliefs"])
+        assert_close(summed.aux["activities"], swept.aux["activities"])
         assert_close(summed.aux["errors"], swept.aux["errors"])
 
 
@@ -131,7 +131,9 @@ def test_the_longest_path_is_counted_where_paths_end():
 def test_the_trace_of_the_energy_is_that_of_the_chain(params, batch):
     with jax.enable_x64(True):
         params = jax.tree.map(lambda p: p.astype(float), params)
-        found = [estimate(m, params, batch, energy_trace=True).aux["energy"] for m in (mlp(SIZES, "tanh"), named_mlp)]
+        found = [
+            estimate(m, params, batch, energy_trace=True).aux["energy_trace"] for m in (mlp(SIZES, "tanh"), named_mlp)
+        ]
         assert found[1].shape == (21,)
         assert_close(*found[::-1])
 
@@ -159,7 +161,9 @@ def test_a_deep_linear_network_relaxes_to_the_energy_of_its_closed_form():
         for mode in ("strict", "error"):
             settings = {"mode": mode, "eta": 0.3, "n": 600, "loss_scale": "per_sample", "energy_trace": True}
             rule = neurai.algorithm("pc", loss="squared_error", **settings)
-            found[mode] = jax.jit(lambda w, rule=rule: rule.estimate(linear, w, (), (x, y))[0].aux["energy"])(weights)
+            found[mode] = jax.jit(lambda w, rule=rule: rule.estimate(linear, w, (), (x, y))[0].aux["energy_trace"])(
+                weights
+            )
         for name, trace in found.items():
             assert trace[0] / len(x) > 1.5 * expected, name
             np.testing.assert_allclose(trace[-1] / len(x), expected, rtol=1e-8, err_msg=name)
@@ -318,7 +322,7 @@ def test_steps_follow_the_moves_where_activities_bend_the_energy(watched, batch,
         monkeypatch.setattr(NetworkTask, "steps_are_watched", False)
     with neurai.unwatched():
         found = estimate(model, params, batch, loss_scale="per_sample", energy_trace=True, n=30)
-    falls = np.all(np.diff(found.aux["energy"]) < 0)
+    falls = np.all(np.diff(found.aux["energy_trace"]) < 0)
     assert falls == watched and found.aux["step_scale"] < 0.1
 
 

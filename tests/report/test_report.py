@@ -20,6 +20,7 @@ from neurai_core.report import canvas as style
 from neurai_core.report import gallery, generation, pictures, relaxation
 from neurai_core.report.pictures import learning_curve
 from neurai_core.report.tables import result_table, table
+from neurai_core.specs import Relaxes
 
 ROW = {"epoch": 1, "train_loss": 2.0, "test_loss": 1.5, "train_accuracy": 0.5, "test_accuracy": 0.6}
 RESULT = {
@@ -78,7 +79,8 @@ def test_a_phase_that_was_skipped_is_in_the_legend_and_the_legend_inside_the_pic
     monkeypatch.setattr(relaxation, "canvas", recording(drawn))
     force = 0.5 ** np.arange(5)
     trace = {"free": {}, "nudged": {"energy": np.stack([force] * 3), "residual": np.stack([force] * 3)}}
-    relaxation.relaxation(trace, tmp_path / "a.png", tol=0.1)
+    relaxes = Relaxes(trace="trace", steps="n", size="eta")
+    relaxation.relaxation(trace, tmp_path / "a.png", relaxes, tol=0.1)
     figure = drawn[0].figure
     (legend,) = figure.legends
     texts = [text.get_text() for text in legend.get_texts()]

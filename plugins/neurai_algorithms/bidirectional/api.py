@@ -17,7 +17,7 @@ from neurai_algorithms.predictive_coding.spec import PCMode
 from neurai_core.arrays import PyTree, Shape
 from neurai_core.errors import UsageError
 from neurai_core.explain import validate_settings
-from neurai_core.grads.base import LocalBase
+from neurai_core.grads.base import Code, Given, LocalBase
 from neurai_core.layered import Layered
 from neurai_core.losses import loss_function
 
@@ -177,15 +177,20 @@ class BiPC(PC):
         if y is not None:
             clamped(both, param, y)
 
-    def _prepare(self, model: Any, param: PyTree, batch: Any, kwargs: dict[str, Any]) -> Any:
+    def _prepare(self, model: Any, param: PyTree, batch: Any, kwargs: dict[str, Any], *, starts: bool = False) -> Any:
         both = two_way(model, self.shared)
         check_params(both, param)
-        return super()._prepare(both, param, batch, kwargs)
+        return super()._prepare(both, param, batch, kwargs, starts=starts)
+
+
+def _ask(method: BiPC, question: str, model: Layered, choice: Any, params: PyTree, *given: Any) -> Any:
+    code, numbers = method._code()
+    return _answered(code, question, model, choice, Given(params, (), {}, numbers, {}), *given)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _ask(method: BiPC, question: str, model: Layered, choice: Any, params: PyTree, *given: Any) -> Any:
-    rule = method.rule()
+def _answered(code: Code, question: str, model: Layered, choice: Any, known: Given, *given: Any) -> Any:
+    rule, params = code.rule(known), known.params
     if question == "infer":
         return rule.infer(model, params, *given, n=choice)  # type: ignore[attr-defined]
     return getattr(rule, question)(model, params, *given, *(() if choice is None else (choice,)))

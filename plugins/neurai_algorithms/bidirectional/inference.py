@@ -1,11 +1,12 @@
 r"""What a two-way network can be asked: generate from a label, reconstruct from a layer, fill in what is missing.
 
 Filling in is descent on the energy with what is known held and everything else moving. A missing end is a layer like
-any other: it pays 1/2 |prediction - belief|^2 where it is missing, and the loss sees only what is known.
+any other: it pays 1/2 |prediction - activity|^2 where it is missing, and the loss sees only what is known.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -29,7 +30,7 @@ class Inferred(NamedTuple):
 
     Attributes:
         x: the input, what was missing filled in.
-        hidden: beliefs v_1..v_{L-1}.
+        hidden: activities v_1..v_{L-1}.
         y: activities of the label end; where they were given, as given (labels as one-hot rows).
         energy: F at the end, a scalar.
     """
@@ -121,7 +122,7 @@ def inferred(task: BothWays, known: tuple[jax.Array, jax.Array], n: int) -> Infe
 
 
 def energy(task: BothWays, known: tuple[jax.Array, jax.Array], values: NodeValues) -> Scalar:
-    """F over the precision at any beliefs v_0..v_L, each end compared by its loss where known, by squares elsewhere."""
+    """F over the precision at v_0..v_L, each end compared by its loss where it is known, by squares elsewhere."""
     alpha_f, alpha_b = task.config.weights
     weights = task.hidden_down or (1.0,) * (len(values) - 2)
     ups = [f.apply(p, (), v)[0] for f, p, v in zip(task.up.model.layers, task.up.params, values, strict=False)]
@@ -136,12 +137,12 @@ def energy(task: BothWays, known: tuple[jax.Array, jax.Array], values: NodeValue
     )
 
 
-def _end(task: BothWays, way: Any, prediction: jax.Array, belief: jax.Array, known: jax.Array) -> Scalar:
+def _end(task: BothWays, way: Any, prediction: jax.Array, activity: jax.Array, known: jax.Array) -> Scalar:
     """The loss against what is known, where nothing is known 0, and squares where it is not."""
-    target = jnp.where(known, belief, jax.lax.stop_gradient(prediction))
-    loss = way._replace(y=jax.lax.stop_gradient(target)).scaled_loss(prediction)
+    target = jnp.where(known, activity, jax.lax.stop_gradient(prediction))
+    loss = replace(way, y=jax.lax.stop_gradient(target)).scaled_loss(prediction)
     precision: Any = task.config.precision
-    missing = half_square(jnp.where(known, 0, prediction - belief)) / precision
+    missing = half_square(jnp.where(known, 0, prediction - activity)) / precision
     return jnp.where(known.any(), loss, 0) + missing
 
 

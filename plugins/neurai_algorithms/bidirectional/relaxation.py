@@ -10,7 +10,7 @@ with precision p and m_l positions, both 1 unless the settings or `BiPCConfig.fo
 is F/p, as losses scaled by 1/p and downward errors by 1/(p m_l).
 
 The way down is the way up of the reversed network, so both are seen by the same code. As in strict predictive
-coding the state is the distance from where the beliefs began, errors are changes added to the errors of the
+coding the state is the distance from where the activities began, errors are changes added to the errors of the
 beginning, and gradients take their inputs after the last move and their errors before it.
 
 Where one way has weight 0 and the other 1 nothing is left but strict predictive coding, of the network or of its
@@ -20,6 +20,7 @@ reverse, and that is what runs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -30,15 +31,16 @@ from neurai_algorithms.bidirectional.spec import BiPCConfig
 from neurai_algorithms.differences import Around, add, around, like, subtract, widened, zeros
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.predictive_coding.spec import PCConfig
-from neurai_algorithms.predictive_coding.strict import strict
-from neurai_algorithms.predictive_coding.task import Found, Task, half_square
+from neurai_algorithms.predictive_coding.strict import feedforward, layer_gradient, strict
+from neurai_algorithms.predictive_coding.task import Solution, Task, half_square
+from neurai_algorithms.residuals import appended
 from neurai_algorithms.stable_step import curvature_of, limited, looked_at, step_scale
 from neurai_core.arrays import PyTree, Scalar, batch_size, tree_scale
 from neurai_core.relaxation import relax
 
 POWER_STEPS = 8  # of the power iteration behind a curvature; a step size needs no more than some percent
 
-Beliefs = tuple[PyTree, ...]
+Activities = tuple[PyTree, ...]
 
 
 class BothWays(NamedTuple):
@@ -57,35 +59,39 @@ class BothWays(NamedTuple):
     hidden_down: tuple[Any, ...] | None = None
 
 
-class FoundBoth(NamedTuple):
+class SolutionBoth(NamedTuple):
     """What a relaxation finds; ``up`` or ``down`` is None where only the other way ran.
 
     Attributes:
         grads: in the structure of the two-way params and the scale of the user's losses.
         up: of the way up.
         down: of the way down, its layers from the top.
-        energy: before every sweep and at the end; None unless asked for.
+        energy: F where the errors were taken.
         energy_change: of all sweeps but the last.
         step_scale: what the documented step was multiplied by.
+        trace: energy and residual before every sweep and at the end; None unless asked for.
     """
 
     grads: PyTree
-    up: Found | None
-    down: Found | None
+    up: Solution | None
+    down: Solution | None
     energy: Any
     energy_change: Any
     step_scale: Any
+    trace: Any
 
 
-def relaxed_both(task: BothWays) -> FoundBoth:
+def relaxed_both(task: BothWays) -> SolutionBoth:
     """Relax, then learn: the gradients of bidirectional predictive coding."""
     alpha_f, alpha_b = task.config.weights
     if known_to_be(alpha_b, 0) and known_to_be(alpha_f, 1):
-        found = strict(task.up._replace(config=_one_way(task)))
-        return FoundBoth(found.grads, found, None, found.energy, found.energy_change, found.step_scale)
+        found = strict(replace(task.up, config=_one_way(task)))
+        return SolutionBoth(found.grads, found, None, found.energy, found.energy_change, found.step_scale, found.trace)
     if known_to_be(alpha_f, 0) and known_to_be(alpha_b, 1) and task.hidden_down is None:
-        found = strict(task.down._replace(config=_one_way(task)))
-        return FoundBoth(found.grads[::-1], None, found, found.energy, found.energy_change, found.step_scale)
+        found = strict(replace(task.down, config=_one_way(task)))
+        return SolutionBoth(
+            found.grads[::-1], None, found, found.energy, found.energy_change, found.step_scale, found.trace
+        )
     return _both(task)
 
 
@@ -106,12 +112,12 @@ def _one_way(task: BothWays) -> PCConfig:
 
 
 class Way(NamedTuple):
-    """One direction, seen around the beliefs at the beginning.
+    """One direction, seen around the activities at the beginning.
 
     Attributes:
         task: its layers, clamped input and loss.
-        sites: every layer around the belief that it starts from.
-        base: errors of the hidden beliefs at the beginning; None for exact zeros.
+        sites: every layer around the activity that it starts from.
+        base: errors of the hidden activities at the beginning; None for exact zeros.
         weights: of the hidden errors in the energy; None for 1.
     """
 
@@ -120,15 +126,15 @@ class Way(NamedTuple):
     base: tuple[PyTree, ...]
     weights: tuple[Any, ...] | None = None
 
-    def errors(self, deltas: Beliefs, changes: list[PyTree]) -> tuple[PyTree, ...]:
-        """Prediction minus belief, and the derivative of the loss at the end."""
+    def errors(self, deltas: Activities, changes: list[PyTree]) -> tuple[PyTree, ...]:
+        """Prediction minus activity, and the derivative of the loss at the end."""
         hidden = (
             subtract(change, d) if base is None else add(base, subtract(change, d))
             for base, change, d in zip(self.base, changes[:-1], deltas, strict=True)
         )
         return (*hidden, jax.grad(self.task.scaled_loss)(self.end(changes)))
 
-    def changes(self, deltas: Beliefs) -> list[PyTree]:
+    def changes(self, deltas: Activities) -> list[PyTree]:
         """Of every prediction since the beginning; the first one, from a clamped input, has none."""
         moved = (site.change(d) for site, d in zip(self.sites[1:], deltas, strict=True))
         return [zeros(self.sites[0].output), *moved]
@@ -137,8 +143,8 @@ class Way(NamedTuple):
         """The prediction of the clamped end."""
         return add(widened(self.sites[-1].output), changes[-1])
 
-    def look(self, deltas: Beliefs) -> tuple[tuple[PyTree, ...], Beliefs]:
-        """Errors, and minus the gradient of this way's energy by the hidden beliefs."""
+    def look(self, deltas: Activities) -> tuple[tuple[PyTree, ...], Activities]:
+        """Errors, and minus the gradient of this way's energy by the hidden activities."""
         seen = [site.pull(d) for site, d in zip(self.sites[1:], deltas, strict=True)]
         errors = self.errors(deltas, [zeros(self.sites[0].output), *(change for change, _ in seen)])
         pulls = self.weighed(errors)
@@ -151,7 +157,7 @@ class Way(NamedTuple):
             return errors
         return tuple(tree_scale(e, w) for e, w in zip(errors, (*self.weights, 1.0), strict=True))
 
-    def energy(self, deltas: Beliefs) -> Scalar:
+    def energy(self, deltas: Activities) -> Scalar:
         """This way's part of F, without its weight."""
         changes = self.changes(deltas)
         return self.task.scaled_loss(self.end(changes)) + self._hidden_energy(self.errors(deltas, changes)[:-1])
@@ -165,96 +171,90 @@ class Way(NamedTuple):
             return sum(half_square(e) for e in errors if e is not None)
         return sum(w * half_square(e) for w, e in zip(self.weights, errors, strict=True) if e is not None)
 
-    def gradients(self, start: Beliefs, deltas: Beliefs, errors: tuple[PyTree, ...]) -> PyTree:
+    def gradients(self, start: Activities, deltas: Activities, errors: tuple[PyTree, ...]) -> PyTree:
         """Each layer's own: (df_l/dtheta_l at v_{l-1})^T eps_l."""
         inputs = [self.task.x, *(like(add(widened(v), d), v) for v, d in zip(start, deltas, strict=True))]
         return tuple(
-            self._gradient(index, v, site.output, e)
+            layer_gradient(self.task, index, v, site.output, e)
             for index, (v, site, e) in enumerate(zip(inputs, self.sites, self.weighed(errors), strict=True))
         )
 
-    def _gradient(self, index: int, v: PyTree, output: PyTree, error: PyTree) -> PyTree:
-        function = self.task.layer_function(index)
-        pull = jax.vjp(lambda params: function(params, v)[0], self.task.params[index])[1]
-        return pull(like(self.task.unscaled(error), output))[0]
 
-
-def _sweep_through(task: Task) -> tuple[Around, ...]:
-    """Every layer around what the one before it predicts."""
-    sites, below = [], task.x
-    for layer, params in zip(task.model.layers, task.params, strict=True):
-        sites.append(around(layer, params, (), below))
-        below = sites[-1].output
-    return tuple(sites)
-
-
-def _sites(task: Task, start: Beliefs) -> tuple[Around, ...]:
-    """Every layer around given beliefs."""
+def _sites(task: Task, start: Activities) -> tuple[Around, ...]:
+    """Every layer around given activities."""
     inputs = (task.x, *start)
     return tuple(
         around(layer, params, (), v) for layer, params, v in zip(task.model.layers, task.params, inputs, strict=True)
     )
 
 
-def _base(sites: tuple[Around, ...], start: Beliefs) -> tuple[PyTree, ...]:
+def _base(sites: tuple[Around, ...], start: Activities) -> tuple[PyTree, ...]:
     return tuple(subtract(widened(s.output), widened(v)) for s, v in zip(sites, start, strict=False))
 
 
 # ---------------------------------------------------------------------------- both
 
 
-def _begin(task: BothWays) -> tuple[Way, Way, Beliefs]:
-    """Both ways around the hidden beliefs of the bottom-up sweep; of the top-down one when nothing predicts upwards."""
+def _begin(task: BothWays) -> tuple[Way, Way, Activities]:
+    """Both ways around the activities of the bottom-up sweep; of the top-down one when nothing predicts upwards."""
     weights = None if task.hidden_down is None else task.hidden_down[::-1]
     if known_to_be(task.config.weights[0], 0):
-        down = _sweep_through(task.down)
+        down = feedforward(task.down, task.down.x)
         start = tuple(site.output for site in down[:-1])[::-1]
         up = _sites(task.up, start)
         none = (None,) * len(start)
         return Way(task.up, up, _base(up, start)), Way(task.down, down, none, weights), start
-    up = _sweep_through(task.up)
+    up = feedforward(task.up, task.up.x)
     start = tuple(site.output for site in up[:-1])
     down = _sites(task.down, start[::-1])
     below = Way(task.down, down, _base(down, start[::-1]), weights)
     return Way(task.up, up, (None,) * len(start)), below, start
 
 
-def _both(task: BothWays) -> FoundBoth:
+def _both(task: BothWays) -> SolutionBoth:
     up, down, start = _begin(task)
     curvature = _curvature(task, up, down)
     transformation = state_step(task, hidden_curvatures(task), curvature)
     weighed = _weighed(task)
 
-    def move(deltas: Beliefs, carry: PyTree, uphill: Beliefs) -> tuple[Beliefs, PyTree]:
+    def move(deltas: Activities, carry: PyTree, uphill: Activities) -> tuple[Activities, PyTree]:
         updates, carry = transformation.update(uphill, carry, add(widened(start), deltas))
         return add(deltas, updates), carry
 
-    def uphill(one: Beliefs, other: Beliefs) -> Beliefs:
+    def uphill(one: Activities, other: Activities) -> Activities:
         return jax.tree.map(jnp.negative, weighed(one, other[::-1]))
 
-    def sweep(t: Any, state: tuple[Beliefs, PyTree]) -> tuple[Beliefs, PyTree]:
-        deltas, carry = state
-        return move(deltas, carry, uphill(up.look(deltas)[1], down.look(deltas[::-1])[1]))
+    def uphill_at(deltas: Activities) -> Activities:
+        return uphill(up.look(deltas)[1], down.look(deltas[::-1])[1])
 
-    def energy(deltas: Beliefs) -> Scalar:
+    def sweep(t: Any, state: tuple[Activities, PyTree]) -> tuple[Activities, PyTree]:
+        deltas, carry = state
+        return move(deltas, carry, uphill_at(deltas))
+
+    def energy(deltas: Activities) -> Scalar:
         return weighed(up.energy(deltas), down.energy(deltas[::-1]))
 
     state = zeros(start), transformation.init(widened(start))
-    observe = (lambda state: energy(state[0])) if task.config.energy_trace else None
+
+    def look(deltas: Activities) -> dict[str, Scalar]:
+        return task.up.seen(energy(deltas), uphill_at(deltas))
+
+    observe = (lambda state: look(state[0])) if task.config.energy_trace else None
     relaxed = relax(sweep, state, task.config.n - 1, observe=observe)
-    (deltas, carry), trace = relaxed.state, relaxed.trace if task.config.energy_trace else None
-    change = energy(deltas) - weighed(up.start_energy(), down.start_energy())
+    deltas, carry = relaxed.state
+    taken = energy(deltas)
+    change = taken - weighed(up.start_energy(), down.start_energy())
     (errors_up, one), (errors_down, other) = up.look(deltas), down.look(deltas[::-1])
     deltas, _ = move(deltas, carry, uphill(one, other))
     if task.config.fresh:
         errors_up, errors_down = up.look(deltas)[0], down.look(deltas[::-1])[0]
-    if trace is not None:
-        trace = jnp.append(trace, energy(deltas))
-    found_up = _found(up, start, deltas, errors_up, task.config.n)
-    found_down = _found(down, start[::-1], deltas[::-1], errors_down, task.config.n)
+        taken = energy(deltas)
+    trace = None if observe is None else appended(relaxed.trace, look(deltas))
+    found_up = _solution(up, start, deltas, errors_up, task.config.n)
+    found_down = _solution(down, start[::-1], deltas[::-1], errors_down, task.config.n)
     grads = weighed(found_up.grads, found_down.grads[::-1])
     scale = step_scale(task.config.eta, 1, curvature)
-    return FoundBoth(grads, found_up, found_down, trace, change, scale)
+    return SolutionBoth(grads, found_up, found_down, taken, change, scale, trace)
 
 
 def _weighed(task: BothWays) -> Callable[[PyTree, PyTree], PyTree]:
@@ -277,13 +277,13 @@ def _curvature(task: BothWays, up: Way, down: Way) -> Scalar | None:
     return curvature_of(lambda d: weighed(one.look(d)[1], other.look(d[::-1])[1][::-1]), zeros(start))
 
 
-def _found(way: Way, start: Beliefs, deltas: Beliefs, errors: tuple[PyTree, ...], n: int) -> Found:
-    return Found(
+def _solution(way: Way, start: Activities, deltas: Activities, errors: tuple[PyTree, ...], n: int) -> Solution:
+    return Solution(
         grads=way.gradients(start, deltas, errors),
         outputs=way.sites[-1].output,
         states=(),
         errors=errors,
-        beliefs=tuple(add(widened(v), d) for v, d in zip(start, deltas, strict=True)),
+        activities=tuple(add(widened(v), d) for v, d in zip(start, deltas, strict=True)),
         steps=n,
     )
 
@@ -294,11 +294,11 @@ def _found(way: Way, start: Beliefs, deltas: Beliefs, errors: tuple[PyTree, ...]
 def state_step(
     task: BothWays, curvatures: Callable[[], tuple[Scalar, ...]], curvature: Scalar | None = None
 ) -> optax.GradientTransformation:
-    """What turns uphill gradients of the beliefs into moves: ``eta_trace`` with ``eta`` filled in.
+    """What turns uphill gradients of the activities into moves: ``eta_trace`` with ``eta`` filled in.
 
     Args:
         task: the batch, for its settings.
-        curvatures: of the beliefs, one per entry of the tuple that is moved; asked only when they are needed.
+        curvatures: of the activities, one per entry of the tuple that is moved; asked only when they are needed.
         curvature: of the whole energy, which the documented step is limited by; None for no limit.
     """
     trace = task.config.eta_trace
@@ -313,7 +313,7 @@ def state_step(
 
 
 def _divided_by(curvatures: tuple[Scalar, ...]) -> optax.GradientTransformation:
-    def update(updates: Beliefs, state: Any, params: Any = None) -> tuple[Beliefs, Any]:
+    def update(updates: Activities, state: Any, params: Any = None) -> tuple[Activities, Any]:
         parts = zip(updates, curvatures, strict=True)
         return tuple(tree_scale(u, 1 / h) for u, h in parts), state
 
@@ -326,7 +326,7 @@ def hidden_curvatures(task: BothWays) -> Callable[[], tuple[Scalar, ...]]:
 
 
 def curvatures(task: BothWays) -> tuple[Scalar, ...]:
-    """Of the energy along v_0..v_L, for activations of slope 1, relative to that of a belief nobody else looks at.
+    """Of the energy along v_0..v_L, for activations of slope 1, relative to that of an activity nobody else looks at.
 
     ``(a_f (1 + |A_{l+1}|^2) + a_b (1 + |B_l|^2)) / (a_f + a_b)``, squares of spectral norms.
     """

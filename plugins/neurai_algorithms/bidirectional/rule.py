@@ -25,10 +25,10 @@ from neurai_algorithms.bidirectional.inference import (
     top_like,
 )
 from neurai_algorithms.bidirectional.layers import check_params, extended, input_shapes, reverse, two_way
-from neurai_algorithms.bidirectional.relaxation import BothWays, FoundBoth, known_to_be, relaxed_both
+from neurai_algorithms.bidirectional.relaxation import BothWays, SolutionBoth, known_to_be, relaxed_both
 from neurai_algorithms.bidirectional.spec import BiPCConfig
 from neurai_algorithms.predictive_coding.spec import PCConfig
-from neurai_algorithms.predictive_coding.task import Found, Task
+from neurai_algorithms.predictive_coding.task import Solution, Task
 from neurai_core.arrays import PyTree, Shape, batch_size, shape_text, tree_norm
 from neurai_core.errors import ModelError, UsageError
 from neurai_core.layered import Layered, check_forward
@@ -157,9 +157,10 @@ def _task(
     )
     states: tuple[PyTree, ...] = ((),) * len(model)
     down, down_params = reverse(model, params)
+    own = tuple(params)
     return BothWays(
-        Task(model, tuple(params), states, x, y, None, scores[0], settings),
-        Task(down, down_params, states, top, x, None, scores[1], settings),
+        Task(model=model, params=own, states=states, x=x, y=y, key=None, score=scores[0], config=settings),
+        Task(model=down, params=down_params, states=states, x=top, y=x, key=None, score=scores[1], config=settings),
         full,
         _hidden_down(config, full.precision, shapes),
     )
@@ -212,21 +213,21 @@ def _end(given: Any, mask: Any, like: jax.ShapeDtypeStruct) -> tuple[jax.Array, 
 # ---------------------------------------------------------------------------- after a batch
 
 
-def _report(task: BothWays, found: FoundBoth, params: PyTree) -> Estimate:
-    """The loss reported is that of the sweep up, whatever the beliefs came to."""
+def _report(task: BothWays, found: SolutionBoth, params: PyTree) -> Estimate:
+    """The loss reported is that of the sweep up, whatever the activities came to."""
     outputs = found.up.outputs if found.up else task.up.model(task.up.params, task.up.x)
     loss, extra = task.up.score.loss(outputs, task.up.y)
     aux = {**loss_aux(extra), "steps": jnp.asarray(task.config.n, jnp.int32), **_norms(found)}
-    aux |= {"energy_change": found.energy_change, "step_scale": found.step_scale}
-    if task.config.energy_trace:
-        aux |= {"energy": found.energy, "trace": {"inference": {"energy": found.energy}}}
+    aux |= {"energy": found.energy, "energy_change": found.energy_change, "step_scale": found.step_scale}
+    if found.trace is not None:
+        aux |= {"energy_trace": found.trace["energy"], "trace": {"inference": found.trace}}
     grads = jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(found.grads))
     return Estimate(grads, loss, task.up.score.accuracy(outputs, task.up.y), aux)
 
 
-def _norms(found: FoundBoth) -> dict[str, jax.Array]:
+def _norms(found: SolutionBoth) -> dict[str, jax.Array]:
     """Norms of the errors of every prediction: upwards of v_1..v_L, downwards of v_0..v_{L-1}."""
-    ways: tuple[tuple[str, Found | None], ...] = (("error_norms", found.up), ("error_norms_down", found.down))
+    ways: tuple[tuple[str, Solution | None], ...] = (("error_norms", found.up), ("error_norms_down", found.down))
     return {
         name: jnp.stack([tree_norm(e) for e in (way.errors if name == "error_norms" else way.errors[::-1])])
         for name, way in ways

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, field_serializer, field_validator, model_validator
 
@@ -85,6 +85,12 @@ class BiPCConfig(Config):
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
+    compiled_for: ClassVar[dict[str, tuple[float, ...]]] = {
+        "alpha_f": (0, 1),
+        "alpha_b": (0, 1),
+        "precision": (1,),
+        "loss_scale": (1,),
+    }
 
     loss_b: str | Callable[..., Any] = Field(
         "sum_squared_error", description="loss at the input end, of (what is predicted downwards, inputs)"

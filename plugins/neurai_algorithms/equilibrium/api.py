@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, ClassVar, NamedTuple, Self, cast
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neurai_algorithms.equilibrium.costs import check_elementwise
-from neurai_algorithms.equilibrium.energies import energy_of
 from neurai_algorithms.equilibrium.estimators import needed
 from neurai_algorithms.equilibrium.phases import BLOWN_UP
-from neurai_algorithms.equilibrium.rule import build, check_settings
+from neurai_algorithms.equilibrium.rule import build
 from neurai_algorithms.equilibrium.spec import PRESETS, EPConfig, EPMode
 from neurai_core.adapting import Adapted
 from neurai_core.arrays import PyTree, Scalar, whole_number
 from neurai_core.energy import Activities, Energy, chain_of
 from neurai_core.errors import TrainingError, UnknownName, UsageError
 from neurai_core.explain import is_traced, validate_settings
-from neurai_core.grads.base import LocalBase
+from neurai_core.grads.base import NOTHING, LocalBase, Settings
 from neurai_core.layered import Layered
 from neurai_core.naming import did_you_mean
 from neurai_core.network import learning_network
@@ -53,10 +50,11 @@ class EP(LocalBase):
             a network those of its names and last of its outputs; None takes the energy's own.
         order: ``synchronous`` or ``even_odd``.
         n_points: number of nudges of mode HOLOMORPHIC.
-        linearised: contract the mixed second derivative of E at the free state with the change of activities.
+        linearized: contract the mixed second derivative of E at the free state with the change of activities.
         n_nudged: steps of a nudged phase; None takes ``n_relax``.
         check_every: hold the residual against ``tol`` every this many steps.
         stable: take a smaller step than ``dt`` where the energy bends too sharply for it.
+        linearised: former spelling of ``linearized``.
 
     Attributes:
         activities: with init ``persistent``, the free activities of the last batch; may be set, for instance to
@@ -99,10 +97,11 @@ class EP(LocalBase):
         init: str | Sequence[jax.Array] | None = None,
         order: str = "synchronous",
         n_points: int = 2,
-        linearised: bool = False,
+        linearized: bool = False,
         n_nudged: int | None = None,
         check_every: int = 1,
         stable: bool = True,
+        linearised: bool = False,
     ) -> None:
         super().__init__(loss_f, acc_f, fun_has_aux)
         given: dict[str, Any] = {
@@ -117,28 +116,21 @@ class EP(LocalBase):
             "init": init,
             "order": order,
             "n_points": n_points,
-            "linearised": linearised,
+            "linearized": linearized or linearised,
             "n_nudged": n_nudged,
             "check_every": check_every,
             "stable": stable,
         }
-        objects = {name for name in ("dt", "activation", "energy", "init") if not _plain(given[name])}
         self.activities: Activities | None = None
-        self._start = tuple(map(jnp.asarray, given["init"])) if "init" in objects else None
-        self._objects: dict[str, Any] = {_OBJECTS[name]: given[name] for name in sorted(objects - {"init"})}
-        named = {name: _known(value) for name, value in given.items() if name not in objects}
-        self._config = _validated(named)
+        self._start = None if _plain(init) else tuple(map(jnp.asarray, init))  # type: ignore[arg-type]
+        self._objects = {role: given[name] for name, role in _OBJECTS.items() if not _plain(given[name])}
+        named = {name: _known(value) for name, value in given.items() if _plain(value)}
+        self._config = cast(EPConfig, validate_settings(EPConfig, named, name=self.algorithm))
         self._settings = {name: getattr(self._config, name) for name in named}
-        self._check_objects()
-        self._fixed = _fixed(self)
+        self._rule({}, more=self._arrays())  # says what is wrong, while numbers are known
 
-    def _check_objects(self) -> None:
-        energy = energy_of(self._objects.get("energy", self._settings.get("energy")))
-        activation = self._objects.get("activation")
-        if activation is not None:
-            check_elementwise(activation)
-        init = "given" if self._start is not None else self._config.init or energy.default_init
-        check_settings(self._config, self.loss_f, energy, init, self._objects.get("schedule"))
+    def _arrays(self) -> dict[str, Any]:
+        return {} if self._start is None else {"activities": self._start}
 
     @classmethod
     def preset(
@@ -180,20 +172,19 @@ class EP(LocalBase):
         """Settings of the rule, by the names of its config."""
         return dict(self._settings)
 
-    def rule(self, **loss_kwargs: Any) -> Rule:
-        """The learning rule, with ``loss_kwargs`` bound to the loss."""
-        return self._rule(loss_kwargs, {}, {})
+    @property
+    def context(self) -> dict[str, Any]:
+        """Functions in place of names, and what makes zeros."""
+        return self._objects | {"zeros": self.normal_fun}
 
-    def _rule(self, loss_kwargs: dict[str, Any], numbers: dict[str, Any], more: dict[str, Any]) -> Rule:
-        return build(
-            _validated(self._settings | numbers),
-            loss=self._loss(loss_kwargs),
-            accuracy=self.acc_f,
-            has_aux=self.fun_has_aux,
-            zeros=self.normal_fun,
-            **self._objects,
-            **more,
-        )
+    def _rule(self, loss_kwargs: Settings, changes: Settings = NOTHING, more: Settings = NOTHING) -> Rule:
+        """Not through the registry, whose contract is that what is carried keeps its shape: batches may differ here."""
+        objects = {**self.context, **more}
+        repeat = objects.pop("repeat", 1)
+        config = cast(EPConfig, validate_settings(EPConfig, {**self._settings, **changes}, name=self.algorithm))
+        loss = self._loss(loss_kwargs)
+        rule = build(config, loss=loss, accuracy=self.acc_f, has_aux=self.fun_has_aux, **objects)
+        return rule if repeat == 1 else _averaged(rule, repeat)
 
     def get_grads(  # type: ignore[override]
         self,
@@ -209,7 +200,7 @@ class EP(LocalBase):
     ) -> tuple[PyTree, Scalar, Scalar, Scalar]:
         """Gradients, accuracy, loss and energy of one batch.
 
-        Compiles once per (model, shapes, settings that choose code); beta, dt, tau and tol may change freely.
+        Compiles once per (model, shapes, settings that are no floats); beta, dt, tau and tol may change freely.
 
         Args:
             model: a `Layered`, a model of a library with an adapter, or any function whose values have names.
@@ -238,15 +229,16 @@ class EP(LocalBase):
         number = whole_number(repeat)
         if number is None or number < 1:
             raise UsageError(f"EP: repeat is {repeat!r}, expected a whole number of at least 1.", hint="repeat=1")
-        adapted, params, model_state = self._prepare(model, param, batch_data, kwargs)
+        adapted, params, model_state = self._prepare(model, param, batch_data, kwargs, starts=True)
         draws = self._settings["mode"] == EPMode.RANDOM_SIGN or self._settings.get("init") == "normal"
-        repeat = number if draws or _draws(adapted.model, key) else 1
-        code = _Code(self, self._fixed, adapted if optim is not None else None, optim, repeat)
-        numbers = {name: self._settings[name] for name in _NUMBERS if not _absent(self._settings.get(name))}
-        carried = self.activities if opt_state is None else opt_state
-        values = _Values(params, model_state, carried, self._start, numbers, kwargs)
-        estimate, state = _estimate(code, adapted.model, values, batch_data, key)
-        self._look(estimate, adapted, values, batch_data, key)
+        objects: dict[str, Any] = {"repeat": number} if draws or _draws(adapted.model, key) else {}
+        if optim is not None:
+            leaves, tree = jax.tree.flatten(jax.eval_shape(lambda: model_state))
+            objects["optimizer"] = _InStructureOfUser(optim, adapted, (tuple(leaves), tree))
+        own = opt_state if optim is not None else self.activities
+        given = adapted.model, params, model_state, batch_data, key, kwargs
+        estimate, state = self._estimate(*given, own=own, objects=objects, arrays=self._arrays())
+        self._look(estimate, *given, own=own)
         estimate = watched(estimate)
         if self._settings.get("init") == "persistent" and not isinstance(estimate.loss, jax.core.Tracer):
             self.activities = state.own
@@ -263,119 +255,73 @@ class EP(LocalBase):
             )
         return optim, opt_state
 
-    def _look(self, estimate: Estimate, adapted: Adapted, values: _Values, batch: Any, key: Any) -> None:
+    def _look(
+        self,
+        estimate: Estimate,
+        model: Any,
+        params: PyTree,
+        model_state: PyTree,
+        batch: Any,
+        key: Any,
+        kwargs: dict[str, Any],
+        own: PyTree,
+    ) -> None:
         """Stop where activities blew up; says where. Not possible under an outer transformation."""
         if isinstance(estimate.loss, jax.core.Tracer) or not estimate.aux["blown_up"]:
             return
         mode = EPMode.TWO_PHASE if self._settings["mode"] == EPMode.CONTINUAL else self._settings["mode"]
-        again = {"trace": True, "mode": mode, "tol": 0.0}
-        rule = self._rule(values.loss_kwargs, again, _given(values))
-        found, _ = rule.estimate(adapted.model, values.params, _state(values, self), batch, key=key)
+        rule = self._rule(kwargs, {"trace": True, "mode": mode, "tol": 0.0}, self._arrays())
+        state = model_state if own is None else State(model_state, own)
+        found, _ = rule.estimate(model, params, state, batch, key=key)
         phase, step, block = _first_blown(found.aux["trace"])
-        name = _names(adapted.model, values, batch[0], key)[block]
+        name = _names(model, params, model_state, batch[0], key)[block]
         raise TrainingError(
             f"EP: the activities of {name} blew up at step {step} of the {phase} phase; no gradients are returned.",
             "Lower dt or beta; with energy 'hopfield', use a bounded activation such as sigmoid or hard_sigmoid.",
         )
 
-    def _identity(self) -> tuple[Any, ...]:
-        return (*super()._identity(), tuple(self._objects.items()))
 
-
-_OBJECTS = {"dt": "schedule", "activation": "activation", "energy": "energy", "init": "activities"}
-
-
-_NUMBERS = ("beta", "dt", "tau", "tol")
-
-
-def _validated(settings: dict[str, Any]) -> EPConfig:
-    return cast(EPConfig, validate_settings(EPConfig, settings, name=EP.algorithm))
+_OBJECTS = {"dt": "schedule", "activation": "activation", "energy": "energy"}  # as `build` calls them
 
 
 def _known(value: Any) -> Any:
-    """A scalar of JAX as a number, unless it is traced: settings are hashed."""
+    """A scalar of JAX as a number, unless it is traced."""
     return value.item() if getattr(value, "shape", None) == () and not is_traced(value) else value
-
-
-def _absent(number: Any) -> bool:
-    """Whether a setting is left to the rule: a schedule takes its place, or tol 0, which never looks."""
-    return number is None or (isinstance(number, (int, float)) and number == 0)
 
 
 def _plain(value: Any) -> bool:
     return value is None or isinstance(value, (str, int, float)) or getattr(value, "shape", None) == ()
 
 
-class _Values(NamedTuple):
-    """What a compiled step is given."""
-
-    params: PyTree
-    model_state: PyTree
-    carried: PyTree
-    start: Activities | None
-    numbers: dict[str, Any]
-    loss_kwargs: dict[str, Any]
-
-
 @dataclass(frozen=True)
-class _Code:
-    """What compiled code depends on; the numbers of ``method`` are traced, so they do not count."""
-
-    method: EP = field(compare=False)
-    fixed: tuple[Any, ...]
-    adapted: Adapted | None = None
-    optim: Any = None
-    repeat: int = 1
-
-
-def _fixed(method: EP) -> tuple[Any, ...]:
-    settings = {name: value for name, value in method.settings.items() if name not in _NUMBERS}
-    looks = not _absent(method.settings["tol"])
-    functions = type(method), method.loss_f, method.acc_f, method.fun_has_aux, tuple(method._objects.items())
-    return (*functions, looks, *sorted(settings.items(), key=lambda item: item[0]))
-
-
-class _InStructureOfUser(NamedTuple):
-    """An optimizer whose state has the structure of the user's parameters."""
+class _InStructureOfUser:
+    """An optimizer whose state has the structure of the user's parameters; the collections among them stay."""
 
     optim: Any
     adapted: Adapted
-    model_state: PyTree
+    collections: tuple[tuple[Any, ...], Any]
 
     def update(self, grads: PyTree, opt_state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
-        still = jax.tree.map(jnp.zeros_like, self.model_state)
-        whole = self.adapted.join(params, self.model_state)
-        updates, opt_state = self.optim.update(self.adapted.join(grads, still), opt_state, whole)
+        leaves, tree = self.collections
+        still = jax.tree.unflatten(tree, [jnp.zeros(leaf.shape, leaf.dtype) for leaf in leaves])
+        join = self.adapted.join
+        updates, opt_state = self.optim.update(join(grads, still), opt_state, join(params, still))
         return self.adapted.split(updates)[0], opt_state
 
 
-def _given(values: _Values) -> dict[str, Any]:
-    return {} if values.start is None else {"activities": values.start}
+def _averaged(rule: Rule, repeat: int) -> Rule:
+    """The mean of several estimates, each with a key of its own; the state is that of the last one."""
 
+    def estimate(
+        model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
+    ) -> tuple[Estimate, PyTree]:
+        keys = jax.random.split(needed(key, "repeat draws anew"), repeat)
+        estimates, states = jax.lax.map(lambda key: rule.estimate(model, params, state, batch, key=key), keys)
+        mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0, dtype=_mean_dtype(leaf)), estimates)
+        mean.aux["blown_up"] = jnp.any(estimates.aux["blown_up"])
+        return mean, jax.tree.map(lambda leaf: leaf[-1], states)
 
-def _state(values: _Values, method: EP) -> PyTree:
-    carries = method.settings.get("init") == "persistent" or method.settings["mode"] == EPMode.CONTINUAL
-    carried = () if values.carried is None else values.carried
-    return State(values.model_state, carried) if carries else values.model_state
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _estimate(code: _Code, model: Any, values: _Values, batch: Any, key: Any) -> tuple[Estimate, PyTree]:
-    more = _given(values)
-    if code.adapted is not None:
-        more["optimizer"] = _InStructureOfUser(code.optim, code.adapted, values.model_state)
-    rule = code.method._rule(values.loss_kwargs, values.numbers, more)
-
-    def once(key: Any) -> tuple[Estimate, PyTree]:
-        return rule.estimate(model, values.params, _state(values, code.method), batch, key=key)
-
-    if code.repeat == 1:
-        return once(key)
-    keys = jax.random.split(needed(key, "repeat draws anew"), code.repeat)
-    estimates, states = jax.lax.map(once, keys)
-    mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0, dtype=_mean_dtype(leaf)), estimates)
-    mean.aux["blown_up"] = jnp.any(estimates.aux["blown_up"])
-    return mean, jax.tree.map(lambda leaf: leaf[-1], states)
+    return rule._replace(estimate=estimate)
 
 
 def _draws(model: Any, key: Any) -> bool:
@@ -383,11 +329,11 @@ def _draws(model: Any, key: Any) -> bool:
     return any(layer.stochastic for layer in model.layers) if isinstance(model, Layered) else key is not None
 
 
-def _names(model: Any, values: _Values, x: PyTree, key: Any) -> tuple[str, ...]:
+def _names(model: Any, params: PyTree, model_state: PyTree, x: PyTree, key: Any) -> tuple[str, ...]:
     """What the activities are called, in the order of their states."""
     if isinstance(model, Layered):
-        return tuple(b.name for b in chain_of(model, values.params, x, model_state=values.model_state).blocks)
-    network = learning_network(model, values.params, x, model_state=values.model_state, key=key)
+        return tuple(b.name for b in chain_of(model, params, x, model_state=model_state).blocks)
+    network = learning_network(model, params, x, model_state=model_state, key=key)
     return (*map(repr, network.names), "the outputs")
 
 

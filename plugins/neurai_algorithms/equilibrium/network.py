@@ -21,9 +21,7 @@ import jax.numpy as jnp
 
 from neurai_algorithms.differences import add, like, subtract, widened, zeros
 from neurai_algorithms.equilibrium.costs import Cost
-from neurai_algorithms.equilibrium.energies import Gaussian
-from neurai_algorithms.equilibrium.phases import Dynamics, weighted_change
-from neurai_algorithms.equilibrium.spec import EPConfig, EPMode
+from neurai_algorithms.equilibrium.phases import Descent, Dynamics, weighted_change
 from neurai_algorithms.predictive_coding.network_task import (
     Errors,
     errors_around,
@@ -32,68 +30,17 @@ from neurai_algorithms.predictive_coding.network_task import (
     in_reverse_only,
 )
 from neurai_algorithms.predictive_coding.task import half_square
+from neurai_algorithms.residuals import mean_norm
 from neurai_algorithms.stable_step import curvature_of, limited_steps, looked_at, step_scale
-from neurai_core.adapting import Undivided
-from neurai_core.arrays import Elementwise, PyTree, Scalar, batch_size, shape_text
+from neurai_core.arrays import PyTree, Scalar, batch_size, shape_text
 from neurai_core.changes import Around
-from neurai_core.energy import Activities, Energy
-from neurai_core.errors import ModelError, SettingsError
+from neurai_core.energy import Activities
+from neurai_core.errors import ModelError
 from neurai_core.network import Network, learning_network
 
 
-def check_network(config: EPConfig, energy: Energy, activation: Elementwise | None, model: Any) -> None:
-    """Refuse settings that mean nothing on a network of named values.
-
-    Args:
-        config: settings.
-        energy: what activities descend.
-        activation: that takes the place of the model's own, or None.
-        model: the network.
-
-    Raises:
-        ModelError: the energy needs layers.
-        SettingsError: another setting does.
-
-    >>> check_network(EPConfig(), Gaussian(), None, model=None)
-    """
-    if type(energy) is not Gaussian:
-        reason = f"{model.reason.message} " if isinstance(model, Undivided) else ""
-        named = config.energy if config.energy != "gaussian" else type(energy).__name__
-        raise ModelError(
-            f"{reason}EP: the energy {named!r} needs a model in layers, and this one is a network of named values.",
-            hint="Build the model from layers, or take energy='gaussian', which takes any network of named values.",
-        )
-    if config.mode == EPMode.HOLOMORPHIC:
-        works = ", ".join(mode for mode in EPMode if mode != EPMode.HOLOMORPHIC)
-        raise SettingsError(
-            "EP: mode holomorphic needs complex activities, and the named values of a network are real.",
-            hint=f"Modes that work: {works}; richardson is the most accurate of them.",
-        )
-    if config.order != "synchronous":
-        raise SettingsError(
-            f"EP: order {config.order} moves every other layer in turn, and a network of named values has no layers.",
-            hint="Take order='synchronous'.",
-        )
-    if activation is not None:
-        raise SettingsError(
-            "EP: activation takes the place of the activations of layers, and a network of named values has no layers.",
-            hint="Leave it out, and write the function into the model.",
-        )
-
-
 def network_dynamics(
-    model: Any,
-    params: PyTree,
-    x: PyTree,
-    model_state: PyTree,
-    cost: Cost | None,
-    key: Any,
-    *,
-    dt: Callable[[Scalar], Any],
-    stable: bool,
-    nudge: Any,
-    tol: Any,
-    check_every: int,
+    model: Any, params: PyTree, x: PyTree, model_state: PyTree, cost: Cost | None, key: Any, descent: Descent
 ) -> NetworkDynamics:
     """How the activities of one batch move on a network of named values.
 
@@ -104,11 +51,7 @@ def network_dynamics(
         model_state: its collections.
         cost: what nudges; None when there are no targets, and the model is then in evaluation mode.
         key: PRNG key of stochastic layers; the draw is held.
-        dt: number of the step -> dt / tau.
-        stable: whether to take a smaller step where the energy is too curved.
-        nudge: what nudging adds to the curvature of the outputs.
-        tol: a phase ends once the residual is below.
-        check_every: looks every this many steps.
+        descent: how they descend.
 
     Raises:
         ModelError: nothing but outputs has a name, or the model does not return one array of floats.
@@ -126,9 +69,7 @@ def network_dynamics(
     dynamics = NetworkDynamics(
         params=params,
         cost=cost,
-        rate=dt,
-        tol=tol,
-        check_every=check_every,
+        descent=descent,
         network=network,
         model_state=model_state,
         x=x,
@@ -137,8 +78,9 @@ def network_dynamics(
         clamps=direct.activities,
     )
     moves = learns or not dynamics.settled_by_feedforward
-    curvature = dynamics.curvature(nudge) if stable and moves else None
-    return replace(dynamics, rate=limited_steps(dt, curvature), scaled=lambda n: step_scale(dt, n, curvature))
+    curvature = dynamics.curvature(descent.nudge) if descent.stable and moves else None
+    limited = descent._replace(rate=limited_steps(descent.rate, curvature))
+    return replace(dynamics, descent=limited, scaled=lambda n: step_scale(descent.rate, n, curvature))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,13 +192,13 @@ class NetworkDynamics(Dynamics):
         force = self.force(u, None if clamped else beta)
         if clamped:
             force = tuple(0 * f if stays else f for f, stays in zip(force, self._clamps(), strict=True))
-        rate = self.rate(t)
+        rate = self.descent.rate(t)
         return tuple(v - jnp.asarray(rate, v.dtype) * f for v, f in zip(u, force, strict=True)), force
 
     def residual(self, forces: Activities) -> Scalar:
         """Norm of the force of every example, mean over the batch, summed over activities and turns of loops."""
         loops = (*self.network.loops.values(), 0)
-        return sum((_mean_norm(f, axis) for f, axis in zip(forces, loops, strict=False)), jnp.zeros(()))
+        return sum((mean_norm(f, axis) for f, axis in zip(forces, loops, strict=False)), jnp.zeros(()))
 
     def scale(self, n: int) -> Scalar:
         """What the documented step is multiplied by, at the least of n steps."""
@@ -295,7 +237,7 @@ class NetworkDynamics(Dynamics):
         stacked = jax.tree.map(lambda *layers: jnp.stack(layers), *states)
         return jax.lax.scan(summed, jax.tree.map(jnp.zeros_like, self.params), (stacked, weights))[0]
 
-    def linearised(self, u: Activities, states: Sequence[Activities], weights: jax.Array) -> PyTree:
+    def linearized(self, u: Activities, states: Sequence[Activities], weights: jax.Array) -> PyTree:
         """``(d^2 E / dtheta du)`` at u, times ``sum_k w_k (u_k - u)``, mean over the batch."""
         change = weighted_change(u, states, weights)
 
@@ -319,9 +261,3 @@ class NetworkDynamics(Dynamics):
     def _named(self, activities: Activities) -> dict[str, jax.Array]:
         """The named ones among the activities, in their own types."""
         return like(dict(zip(self.here.at, activities, strict=False)), self.here.at)  # type: ignore[no-any-return]
-
-
-def _mean_norm(force: jax.Array, axis: int) -> Scalar:
-    """Norm over all axes behind the batch's, mean over the batch, summed over the axes in front of it."""
-    squares = jnp.sum(jnp.square(force), range(axis + 1, force.ndim))
-    return jnp.sum(jnp.mean(jnp.sqrt(squares), axis))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -52,12 +52,15 @@ ENERGY_NAMES = ("gaussian", "hopfield")
 class EPConfig(Config):
     """Settings of equilibrium propagation."""
 
+    compiled_for: ClassVar[dict[str, tuple[float, ...]]] = {"tol": (0,)}
+    formerly: ClassVar[dict[str, str]] = {"linearised": "linearized"}
+
     beta: float = Field(1.0, description="strength of the nudge, not 0; negative ones nudge away from the target")
     dt: float = Field(0.1, gt=0, description="step of a relaxation, in units of tau")
     n_relax: int = Field(20, ge=1, le=1_000_000, description="steps of a phase, the most when tol is above 0")
     tau: float = Field(1.0, gt=0, description="time constant of the activities; only dt / tau matters")
     tol: float = Field(
-        0.0, ge=0, description="a phase ends once the norm of the force, summed over layers, is below this; 0 never"
+        0.0, ge=0, description="a phase ends once the norm of the force, summed over activities, is below this; 0 never"
     )
     mode: EPMode = Field(EPMode.TWO_PHASE, description="how phases are combined into a gradient")
     activation: str | None = Field(
@@ -74,7 +77,7 @@ class EPConfig(Config):
         "synchronous", description="all layers at once, or every other layer in turn"
     )
     n_points: int = Field(2, ge=1, le=64, description="number of nudges of mode holomorphic")
-    linearised: bool = Field(False, description="contract the mixed second derivative with the change of activities")
+    linearized: bool = Field(False, description="contract the mixed second derivative with the change of activities")
     n_nudged: int | None = Field(None, ge=1, le=1_000_000, description="steps of a nudged phase; none takes n_relax")
     check_every: int = Field(1, ge=1, le=1_000_000, description="hold the force against tol every this many steps")
     stable: bool = Field(
@@ -114,8 +117,8 @@ class EPConfig(Config):
 
     @model_validator(mode="after")
     def _continual_updates_by_itself(self) -> Self:
-        if self.linearised and self.mode == EPMode.CONTINUAL:
-            raise ValueError("linearised needs two settled states, and mode continual updates at every step")
+        if self.linearized and self.mode == EPMode.CONTINUAL:
+            raise ValueError("linearized needs two settled states, and mode continual updates at every step")
         if self.init == "persistent" and self.mode == EPMode.CONTINUAL:
             raise ValueError("init persistent and mode continual do not go together: weights move under the activities")
         return self
@@ -149,7 +152,7 @@ ep = Plugin(
         config=EPConfig,
         needs="network",
         claims=("local", "order_in_beta"),
-        relaxes=Relaxes(trace="trace", steps="n_relax", size="dt"),
+        relaxes=Relaxes(trace="trace", steps="n_relax", size="dt", tol="tol"),
         definition="neurai_algorithms.equilibrium.equations:definition",
         offers={
             "EP": "neurai_algorithms.equilibrium.api:EP",

@@ -17,7 +17,7 @@ from neurai_core.rule import objective, split_batch
 
 
 class PC(LocalBase):
-    """Predictive coding: local learning on prediction errors of beliefs that relax for n sweeps.
+    """Predictive coding: local learning on prediction errors of activities that relax for n sweeps.
 
     Args:
         loss_f: loss by name or callable ``(outputs, targets) -> scalar``.

@@ -20,35 +20,35 @@ import jax.numpy as jnp
 import numpy as np
 
 from neurai_algorithms.differences import state_dtype, subtract
-from neurai_algorithms.predictive_coding.task import Found, Task
+from neurai_algorithms.predictive_coding.task import Solution, Task
 from neurai_core.arrays import PyTree, tree_scale
 
 Pull = Callable[[PyTree], PyTree]
 
 
-def exact(task: Task) -> Found:
+def exact(task: Task) -> Solution:
     """The errors and gradients of back-propagation: one forward and one backward pass."""
-    climbed = _climb(task)
-    errors = _back_propagated(task, climbed)
-    grads = tuple(pull(e) for pull, e in zip(climbed.learn, errors, strict=True))
-    moved = tuple(_moved(v, e, 1.0) for v, e in zip(climbed.activities, errors[:-1], strict=False))
-    return Found(grads, climbed.activities[-1], climbed.states, errors, moved, 0)
+    forward = _forward_pass(task)
+    errors = _back_propagated(task, forward)
+    grads = tuple(pull(e) for pull, e in zip(forward.learn, errors, strict=True))
+    moved = tuple(_moved(v, e, 1.0) for v, e in zip(forward.activities, errors[:-1], strict=False))
+    return Solution(grads, forward.activities[-1], forward.states, errors, moved, 0)
 
 
-def fixed_prediction(task: Task) -> Found:
+def fixed_prediction(task: Task) -> Solution:
     """Gradients and errors after n sweeps, from one back-propagation and L numbers."""
-    config, climbed = task.config, _climb(task)
-    depth = len(climbed.activities)
-    full = _back_propagated(task, climbed)
+    config, forward = task.config, _forward_pass(task)
+    depth = len(forward.activities)
+    full = _back_propagated(task, forward)
     last = coefficients(config.eta, config.n if config.fresh else config.n - 1, depth)[::-1]
     after = coefficients(config.eta, config.n, depth)[::-1]
     errors = tuple(tree_scale(e, c) for e, c in zip(full, last, strict=True))
-    grads = tuple(pull(e) for pull, e in zip(climbed.learn, errors, strict=True))
-    moved = tuple(_moved(v, e, c) for v, e, c in zip(climbed.activities, full[:-1], after, strict=False))
-    return Found(grads, climbed.activities[-1], climbed.states, errors, moved, config.n)
+    grads = tuple(pull(e) for pull, e in zip(forward.learn, errors, strict=True))
+    moved = tuple(_moved(v, e, c) for v, e, c in zip(forward.activities, full[:-1], after, strict=False))
+    return Solution(grads, forward.activities[-1], forward.states, errors, moved, config.n)
 
 
-class Climbed(NamedTuple):
+class ForwardPass(NamedTuple):
     """A feed-forward pass, layer by layer.
 
     Attributes:
@@ -64,7 +64,7 @@ class Climbed(NamedTuple):
     descend: tuple[Pull, ...]
 
 
-def _climb(task: Task) -> Climbed:
+def _forward_pass(task: Task) -> ForwardPass:
     first, learn, state = jax.vjp(lambda params: task.layer_function(0)(params, task.x), task.params[0], has_aux=True)
     activities, states, pulls = [first], [state], []
     for index, params in enumerate(task.params[1:], 1):
@@ -75,13 +75,13 @@ def _climb(task: Task) -> Climbed:
     first_learns = [lambda e: learn(e)[0]]
     learners = [lambda e, pull=pull: pull(e)[0] for pull in pulls]
     descents = [lambda e, pull=pull: pull(e)[1] for pull in pulls]
-    return Climbed(tuple(activities), tuple(states), (*first_learns, *learners), tuple(descents))
+    return ForwardPass(tuple(activities), tuple(states), (*first_learns, *learners), tuple(descents))
 
 
-def _back_propagated(task: Task, climbed: Climbed) -> tuple[PyTree, ...]:
+def _back_propagated(task: Task, forward: ForwardPass) -> tuple[PyTree, ...]:
     """delta_1..delta_L, the derivatives of the loss with respect to the activities."""
-    errors = [jax.grad(lambda outputs: task.score.loss(outputs, task.y)[0])(climbed.activities[-1])]
-    for descend in reversed(climbed.descend):
+    errors = [jax.grad(lambda outputs: task.score.loss(outputs, task.y)[0])(forward.activities[-1])]
+    for descend in reversed(forward.descend):
         errors.append(descend(errors[-1]))
     return tuple(reversed(errors))
 

@@ -1,15 +1,15 @@
-r"""Incremental predictive coding: beliefs and parameters descend on the energy together, in every sweep.
+r"""Incremental predictive coding: activities and parameters descend on the energy together, in every sweep.
 
     (v, theta) <- (v - eta dF/dv, theta + optimizer(dF/dtheta)),   both derivatives at the same (v, theta)
 
-A corrector, such as one with momentum, moves the beliefs instead of eta.
+A corrector, such as one with momentum, moves the activities instead of eta.
 
 Salvatori et al. 2024, arXiv:2212.00720. The optimizer is optax's and its state is the rule's: it passes from sweep
 to sweep and from batch to batch. The rule does not move the caller's parameters; what it returns as gradients is
 the way they went, theta before the batch minus theta after its last sweep. So ``optax.sgd(1.0)`` outside makes
 exactly the incremental step, and any other optimizer treats that way as a gradient.
 
-Predictions move with the parameters, so there is no feed-forward point to keep a distance from: beliefs are kept
+Predictions move with the parameters, so there is no feed-forward point to keep a distance from: activities are kept
 as they are. The error of a layer around which nothing has moved since the feed-forward pass is set to the zero it is:
 an optimizer that divides by the size of gradients, such as Adam, would make steps of its rounding.
 """
@@ -29,16 +29,15 @@ from neurai_algorithms.optax_texts import made
 from neurai_algorithms.predictive_coding.network_strict import mover
 from neurai_algorithms.predictive_coding.network_task import NetworkTask
 from neurai_algorithms.predictive_coding.strict import feedforward_curvature
-from neurai_algorithms.predictive_coding.task import Found, Task, half_square
+from neurai_algorithms.predictive_coding.task import Solution, Task, half_square
 from neurai_algorithms.stable_step import step_scale
 from neurai_core.arrays import PyTree, Scalar
-from neurai_core.relaxation import relax
 
 
 class Moving(NamedTuple):
-    """What a sweep moves: beliefs v_1..v_{L-1}, parameters, the state of their optimizer, and that of a corrector."""
+    """What a sweep moves: v_1..v_{L-1}, parameters, the state of their optimizer, and that of a corrector."""
 
-    beliefs: PyTree
+    activities: PyTree
     params: PyTree
     carry: PyTree
     corrected: PyTree = ()
@@ -49,7 +48,7 @@ def optimizer_of(config: Any) -> Any:
     return made(config.optimizer) if isinstance(config.optimizer, str) else config.optimizer
 
 
-def incremental(task: Task, carry: PyTree) -> tuple[Found, PyTree]:
+def incremental(task: Task, carry: PyTree) -> tuple[Solution, PyTree]:
     """n sweeps from the feed-forward pass.
 
     Returns:
@@ -59,11 +58,11 @@ def incremental(task: Task, carry: PyTree) -> tuple[Found, PyTree]:
     functions = [task.layer_function(l) for l in range(len(task.model))]
     start = tuple(map(widened, predictions[:-1]))
 
-    def errors(beliefs: tuple[PyTree, ...], params: PyTree) -> tuple[list[PyTree], PyTree]:
-        inputs = (task.x, *(like(v, p) for v, p in zip(beliefs, predictions, strict=False)))
+    def errors(activities: tuple[PyTree, ...], params: PyTree) -> tuple[list[PyTree], PyTree]:
+        inputs = (task.x, *(like(v, p) for v, p in zip(activities, predictions, strict=False)))
         *hidden, top = (f(p, v)[0] for f, p, v in zip(functions, params, inputs, strict=True))
-        plain = (subtract(widened(f), v) for f, v in zip(hidden, beliefs, strict=True))
-        moved = _moved_around(beliefs, start, params, task.params)
+        plain = (subtract(widened(f), v) for f, v in zip(hidden, activities, strict=True))
+        moved = _moved_around(activities, start, params, task.params)
         return [masked(e, here) for e, here in zip(plain, moved, strict=True)], widened(top)
 
     curvature = feedforward_curvature(task, predictions[0], predictions[-1])
@@ -77,14 +76,14 @@ def together(
     curvature: Scalar | None,
     outputs: PyTree,
     states: PyTree,
-) -> tuple[Found, PyTree]:
-    """Let beliefs and parameters descend together.
+) -> tuple[Solution, PyTree]:
+    """Let activities and parameters descend together.
 
     Args:
         task: the batch.
-        errors: ``(beliefs, params) -> (hidden errors, prediction of the outputs)``.
+        errors: ``(activities, params) -> (hidden errors, prediction of the outputs)``.
         start: where to begin.
-        curvature: that limits the step of the beliefs; None for no limit.
+        curvature: that limits the step of the activities; None for no limit.
         outputs: of the feed-forward pass.
         states: the collections after it.
 
@@ -94,42 +93,43 @@ def together(
     config, optimizer = task.config, optimizer_of(task.config)
     begin, move = mover(config, curvature)
 
-    def energy(beliefs: PyTree, params: PyTree) -> Scalar:
-        hidden, top = errors(beliefs, params)
+    def energy_of(hidden: list[PyTree], top: PyTree) -> Scalar:
         return task.scaled_loss(top) + sum(half_square(e) for e in hidden)
 
-    def sweep(t: Any, now: Moving) -> Moving:
-        uphill, grads = jax.grad(energy, (0, 1))(now.beliefs, now.params)
-        updates, carry = optimizer.update(task.unscaled(grads), now.carry, now.params)
-        moved, corrected = move(t, now.beliefs, uphill, now.corrected)
-        return Moving(moved, optax.apply_updates(now.params, updates), carry, corrected)
+    def energy(activities: PyTree, params: PyTree) -> Scalar:
+        return energy_of(*errors(activities, params))
 
-    relaxed = relax(
-        jax.checkpoint(sweep) if config.remat else sweep,
-        start._replace(corrected=begin(start.beliefs)),
-        config.n,
-        tol=task.tolerance(outputs),
-        observe=(lambda now: energy(now.beliefs, now.params)) if config.energy_trace else None,
-        moving=lambda now: now.beliefs,
-    )
-    end = relaxed.state
-    hidden, top = errors(end.beliefs, end.params)
-    found = Found(
+    def sweep(t: Any, now: Moving) -> tuple[Moving, PyTree]:
+        uphill, grads = jax.grad(energy, (0, 1))(now.activities, now.params)
+        updates, carry = optimizer.update(task.unscaled(grads), now.carry, now.params)
+        moved, corrected = move(t, now.activities, uphill, now.corrected)
+        return Moving(moved, optax.apply_updates(now.params, updates), carry, corrected), uphill
+
+    def look(now: Moving) -> tuple[Scalar, PyTree]:
+        return jax.value_and_grad(energy)(now.activities, now.params)
+
+    begun = start._replace(corrected=begin(start.activities))
+    end, steps, trace = task.relaxed(sweep, begun, config.n, look)
+    hidden, top = errors(end.activities, end.params)
+    found = Solution(
         grads=subtract(start.params, end.params),
         outputs=outputs,
         states=states,
         errors=(*hidden, jax.grad(task.scaled_loss)(top)),
-        beliefs=end.beliefs,
-        steps=relaxed.steps,
-        energy=relaxed.trace if config.energy_trace else None,
+        activities=end.activities,
+        steps=steps,
+        energy=energy_of(hidden, top),
         step_scale=step_scale(config.eta, config.n, curvature),
+        trace=trace,
     )
     return found, end.carry
 
 
-def _moved_around(beliefs: tuple[PyTree, ...], start: tuple[PyTree, ...], params: PyTree, before: PyTree) -> list[Any]:
-    """For every hidden layer, whether its belief, the one below it or its parameters have moved."""
-    moved = [differ(v, v0) for v, v0 in zip(beliefs, start, strict=True)]
+def _moved_around(
+    activities: tuple[PyTree, ...], start: tuple[PyTree, ...], params: PyTree, before: PyTree
+) -> list[Any]:
+    """For every hidden layer, whether its activity, the one below it or its parameters have moved."""
+    moved = [differ(v, v0) for v, v0 in zip(activities, start, strict=True)]
     learned = [differ(own, own0) for own, own0 in zip(params, before, strict=True)]
     below = [False, *moved]
     return [here | lower | own for here, lower, own in zip(moved, below, learned, strict=False)]

@@ -19,47 +19,42 @@ import jax
 from neurai_algorithms.differences import widened
 from neurai_algorithms.predictive_coding.network_strict import mover
 from neurai_algorithms.predictive_coding.network_task import Errors, NetworkTask, errors_of
-from neurai_algorithms.predictive_coding.task import Found
+from neurai_algorithms.predictive_coding.task import Solution
 from neurai_algorithms.stable_step import step_scale
 from neurai_core.arrays import PyTree, Scalar
-from neurai_core.relaxation import relax
 
 Coordinates = dict[str, jax.Array]
 
 
-def error_coordinates(task: NetworkTask) -> Found:
+def error_coordinates(task: NetworkTask) -> Solution:
     """Relax errors, then learn: the gradients of strict predictive coding at its equilibrium."""
     config, energy, start = task.config, partial(_energy, task), task.at_rest()
     (outputs, model_state), _, _ = task.displaced(start)
     curvature = task.curvature(outputs, lambda few: (partial(_energy, few), few.at_rest()))
     begin, move = mover(config, curvature)
 
-    def sweep(t: Any, state: tuple[Coordinates, PyTree]) -> tuple[Coordinates, PyTree]:
+    def sweep(t: Any, state: tuple[Coordinates, PyTree]) -> tuple[tuple[Coordinates, PyTree], Coordinates]:
         errors, carry = state
-        return move(t, errors, jax.grad(energy)(errors), carry)
+        uphill = jax.grad(energy)(errors)
+        return move(t, errors, uphill, carry), uphill
 
-    relaxed = relax(
-        jax.checkpoint(sweep) if config.remat else sweep,
-        (start, begin(start)),
-        config.n,
-        tol=task.tolerance(outputs),
-        observe=(lambda state: energy(state[0])) if config.energy_trace else None,
-        moving=lambda state: state[0],
-    )
-    errors, _ = relaxed.state
+    look = jax.value_and_grad(energy)
+    (errors, _), steps, trace = task.relaxed(sweep, (start, begin(start)), config.n, lambda state: look(state[0]))
     (said, _), predictions, activities = task.displaced(errors)
     top_error = jax.grad(task.scaled_loss)(widened(said))
     found = _prediction_errors(errors, predictions, activities)
-    return Found(
+    end = task.energy(widened(said), found)
+    return Solution(
         grads=task.gradients(activities, found, top_error),
         outputs=outputs,
         states=model_state,
         errors=task.listed(found, top_error),
-        beliefs=activities,
-        steps=relaxed.steps,
-        energy=relaxed.trace if config.energy_trace else None,
-        energy_change=task.energy(widened(said), found) - energy(start),
+        activities=activities,
+        steps=steps,
+        energy=end,
+        energy_change=end - energy(start),
         step_scale=step_scale(config.eta, config.n, curvature),
+        trace=trace,
     )
 
 

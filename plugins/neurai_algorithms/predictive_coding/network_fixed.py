@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from neurai_algorithms.differences import add, like, subtract, widened, zeros
 from neurai_algorithms.predictive_coding.fixed_prediction import coefficients
 from neurai_algorithms.predictive_coding.network_task import Errors, NetworkTask, errors_of
-from neurai_algorithms.predictive_coding.task import Found
+from neurai_algorithms.predictive_coding.task import Solution
 from neurai_algorithms.stable_step import limited_steps
 from neurai_core.arrays import PyTree, tree_scale
 from neurai_core.network import ActivityFacts
@@ -32,7 +32,7 @@ from neurai_core.relaxation import relax
 Deltas = dict[str, jax.Array]
 
 
-def exact_on_network(task: NetworkTask) -> Found:
+def exact_on_network(task: NetworkTask) -> Solution:
     """The errors and gradients of back-propagation."""
 
     def loss(errors: PyTree) -> tuple[Any, Any]:
@@ -47,17 +47,17 @@ def exact_on_network(task: NetworkTask) -> Found:
     top_error = jax.grad(lambda outputs: task.score.loss(outputs, task.y)[0])(widened(outputs))
     scaled = tree_scale((errors, top_error), task.scale)
     moved = {name: like(subtract(widened(at[name]), adjoints[name]), at[name]) for name in at}
-    return Found(task.gradients(at, *scaled), outputs, model_state, task.listed(errors, top_error), moved, 0)
+    return Solution(task.gradients(at, *scaled), outputs, model_state, task.listed(errors, top_error), moved, 0)
 
 
-def fixed_on_network(task: NetworkTask) -> Found:
+def fixed_on_network(task: NetworkTask) -> Solution:
     """Gradients and errors after n sweeps with everything held at the feed-forward pass but the activities."""
     here, steps = _feedforward(task), longest_path(task.network.facts((task.params, task.model_state), task.x))
     top_error = jax.grad(lambda outputs: task.score.loss(outputs, task.y)[0])(widened(here.outputs))
     errors, deltas = swept(task, here, top_error) if steps is None else summed(task, here, top_error, steps)
     moved = {name: like(add(widened(here.at[name]), deltas[name]), here.at[name]) for name in here.at}
     grads = task.gradients(here.at, *tree_scale((errors, top_error), task.scale))
-    return Found(grads, here.outputs, here.model_state, task.listed(errors, top_error), moved, task.config.n)
+    return Solution(grads, here.outputs, here.model_state, task.listed(errors, top_error), moved, task.config.n)
 
 
 def longest_path(facts: Sequence[ActivityFacts]) -> int | None:

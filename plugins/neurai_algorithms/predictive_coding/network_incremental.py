@@ -18,12 +18,12 @@ from neurai_algorithms.differences import like, widened
 from neurai_algorithms.predictive_coding.incremental import Moving, differ, masked, together
 from neurai_algorithms.predictive_coding.network_strict import feedforward_curvature
 from neurai_algorithms.predictive_coding.network_task import NetworkTask, errors_of
-from neurai_algorithms.predictive_coding.task import Found
+from neurai_algorithms.predictive_coding.task import Solution
 from neurai_core.arrays import PyTree
 from neurai_core.sources import parameter_paths
 
 
-def incremental_on_network(task: NetworkTask, carry: PyTree) -> tuple[Found, PyTree]:
+def incremental_on_network(task: NetworkTask, carry: PyTree) -> tuple[Solution, PyTree]:
     """n sweeps from the feed-forward pass.
 
     Returns:

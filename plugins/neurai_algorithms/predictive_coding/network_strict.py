@@ -15,13 +15,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from neurai_algorithms.differences import add, like, widened, zeros
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.predictive_coding.network_task import Errors, NetworkTask, errors_around, errors_of
 from neurai_algorithms.predictive_coding.spec import PCConfig
-from neurai_algorithms.predictive_coding.task import Found, endless
+from neurai_algorithms.predictive_coding.task import Solution, activities_of
+from neurai_algorithms.residuals import appended, never
 from neurai_algorithms.stable_step import Moves, first_moves, limited_steps, secant_steps, step_scale
 from neurai_core.arrays import PyTree, Scalar, beside_batch, tree_scale
 from neurai_core.changes import Around
@@ -38,7 +38,7 @@ class Settled(NamedTuple):
         deltas: distances from the feed-forward pass, by name.
         carry: what a corrector carries.
         steps: sweeps taken.
-        trace: the energy before each of them and after; () unless asked for.
+        trace: energy and residual before each of them and after; None unless asked for.
     """
 
     deltas: Deltas
@@ -47,31 +47,30 @@ class Settled(NamedTuple):
     trace: Any
 
 
-def strict_on_network(task: NetworkTask) -> Found:
+def strict_on_network(task: NetworkTask) -> Solution:
     """Relax, then learn: the gradients of strict predictive coding."""
     here = Around(task.network.function, *task.arguments)
     outputs, model_state = here.outputs
     curvature = feedforward_curvature(task, outputs)
     begin, move, scale = _moves(task, curvature)
     sweep = _sweep(task, here, move)
-    relaxed = _relaxed(task, here, sweep, begin)
-    before = _look(task, here, relaxed.deltas)
-    deltas, carry = sweep(task.config.n - 1, (relaxed.deltas, relaxed.carry), ())
+    rest = _relaxed(task, here, sweep, begin)
+    before = _look(task, here, rest.deltas)
+    (deltas, carry), _ = sweep(task.config.n - 1, (rest.deltas, rest.carry), ())
     errors, top = _look(task, here, deltas) if task.config.fresh else before
     activities = {name: like(add(widened(here.at[name]), d), here.at[name]) for name, d in deltas.items()}
-    energy = partial(_energy, task, here)
     top_error = jax.grad(task.scaled_loss)(top)
-    trace = jnp.append(relaxed.trace, energy(deltas)) if task.config.energy_trace else None
-    return Found(
+    return Solution(
         grads=task.gradients(activities, errors, top_error),
         outputs=outputs,
         states=model_state,
         errors=task.listed(errors, top_error),
-        beliefs=activities,
-        steps=relaxed.steps + 1,
-        energy=trace,
-        energy_change=task.energy(before[1], before[0]) - energy({}),
+        activities=activities,
+        steps=rest.steps + 1,
+        energy=task.energy(top, errors),
+        energy_change=task.energy(before[1], before[0]) - _energy(task, here, {}),
         step_scale=scale(carry),
+        trace=None if rest.trace is None else appended(rest.trace, _seen(task, here, deltas)),
     )
 
 
@@ -93,21 +92,25 @@ def _energy(task: NetworkTask, here: Around, deltas: Deltas, resting: Collection
     return task.energy(outputs, errors)
 
 
+def _seen(task: NetworkTask, here: Around, deltas: Deltas) -> dict[str, Scalar]:
+    return task.seen(*jax.value_and_grad(partial(_energy, task, here))(deltas))
+
+
 # ---------------------------------------------------------------------------- sweeps
 
-Sweep = Callable[..., tuple[Deltas, PyTree]]
+Sweep = Callable[..., tuple[tuple[Deltas, PyTree], Deltas]]
 
 
 def _sweep(task: NetworkTask, here: Around, move: Callable[..., Any]) -> Sweep:
-    """``(t, (deltas, carry), resting) -> (deltas, carry)``: one step of every name that has a delta."""
+    """``(t, (deltas, carry), resting) -> ((deltas, carry), uphill)``: one step of every name that has a delta."""
     origin = {name: widened(at) for name, at in here.at.items()}
 
-    def sweep(t: Any, state: tuple[Deltas, PyTree], resting: Collection[str]) -> tuple[Deltas, PyTree]:
+    def sweep(t: Any, state: tuple[Deltas, PyTree], resting: Collection[str]) -> Any:
         deltas, carry = state
         uphill = jax.grad(lambda deltas: _energy(task, here, deltas, resting))(deltas)
-        return move(t, deltas, uphill, carry, {name: origin[name] for name in deltas})
+        return move(t, deltas, uphill, carry, {name: origin[name] for name in deltas}), uphill
 
-    return jax.checkpoint(sweep, static_argnums=2) if task.config.remat else sweep
+    return sweep
 
 
 def _moves(
@@ -169,26 +172,25 @@ def _watching_mover(
 def _relaxed(task: NetworkTask, here: Around, sweep: Sweep, begin: Callable[[PyTree], PyTree]) -> Settled:
     """n - 1 sweeps; `strict_on_network` makes the last one, whose errors are the ones that count."""
     config = task.config
-    cone = config.light_cone and config.corrector is None and not config.energy_trace and endless(config)
+    cone = config.light_cone and config.corrector is None and not config.energy_trace and never(config.tol)
+
+    def move(t: Any, state: tuple[Deltas, PyTree], resting: Collection[str]) -> tuple[Deltas, PyTree]:
+        return sweep(t, state, resting)[0]  # type: ignore[no-any-return]
+
+    move = jax.checkpoint(move, static_argnums=2) if config.remat else move
     deltas: Deltas = {}
     carry, done = begin({name: widened(at) for name, at in here.at.items()}), 0
     for stage in here.cone(config.n - 1) if cone else ():
         deltas = _filled(deltas, {name: here.at[name] for name in stage.names})
         if stage.sweeps == 1:
-            deltas, carry = sweep(done, (deltas, carry), stage.resting)
+            deltas, carry = move(done, (deltas, carry), stage.resting)
         else:
-            deltas, carry = relax(_from(done, sweep), (deltas, carry), stage.sweeps, moving=_distances).state
+            deltas, carry = relax(_from(done, move), (deltas, carry), stage.sweeps, moving=activities_of).state
         done += stage.sweeps
-    relaxed = relax(
-        _from(done, sweep),
-        (_filled(deltas, here.at), carry),
-        config.n - 1 - done,
-        tol=task.tolerance(here.outputs[0]),
-        observe=(lambda state: _energy(task, here, state[0])) if config.energy_trace else None,
-        moving=_distances,
-    )
-    deltas, carry = relaxed.state
-    return Settled(deltas, carry, relaxed.steps + done, relaxed.trace)
+    start, look = (_filled(deltas, here.at), carry), jax.value_and_grad(partial(_energy, task, here))
+    left = config.n - 1 - done
+    (deltas, carry), steps, trace = task.relaxed(_from(done, sweep), start, left, lambda state: look(state[0]))
+    return Settled(deltas, carry, steps + done, trace)
 
 
 def _filled(deltas: Deltas, at: Mapping[str, jax.Array]) -> Deltas:
@@ -196,11 +198,7 @@ def _filled(deltas: Deltas, at: Mapping[str, jax.Array]) -> Deltas:
     return {name: deltas[name] if name in deltas else zeros(value) for name, value in at.items()}
 
 
-def _distances(state: tuple[Deltas, PyTree]) -> Deltas:
-    return state[0]
-
-
-def _from(first: int, sweep: Sweep) -> Sweep:
+def _from(first: int, sweep: Callable[..., Any]) -> Callable[..., Any]:
     return lambda t, state: sweep(t + first, state, ())
 
 

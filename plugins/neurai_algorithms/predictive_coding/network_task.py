@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from neurai_algorithms.differences import like, subtract, widened, zeros
 from neurai_algorithms.predictive_coding.network_bounds import slopes_are_bounded
 from neurai_algorithms.predictive_coding.spec import PCConfig
-from neurai_algorithms.predictive_coding.task import first_rows, half_square, scale_of, tolerance, unscaled
+from neurai_algorithms.predictive_coding.task import Batch, half_square
+from neurai_algorithms.residuals import mean_norm
 from neurai_algorithms.stable_step import curvature_of, looked_at
 from neurai_core.arrays import PyTree, Scalar, batch_size
 from neurai_core.changes import Around
@@ -21,26 +24,17 @@ from neurai_core.rule import Objective, check_objective
 Errors = dict[str, tuple[PyTree, ...]]
 
 
-class NetworkTask(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class NetworkTask(Batch):
     """One batch for one network.
 
     Attributes:
         network: ``((params, model_state), x) -> (outputs, model_state)``, its named values free.
-        params: parameters.
         model_state: collections, as they were before this batch.
-        x: inputs.
-        y: targets.
-        score: loss and accuracy.
-        config: settings.
     """
 
     network: Network
-    params: PyTree
     model_state: PyTree
-    x: PyTree
-    y: PyTree
-    score: Objective
-    config: PCConfig
 
     def displaced(self, errors: Activities) -> tuple[tuple[PyTree, PyTree], Any, Any]:
         """``((outputs, model_state), predictions, activities)``, every activity its prediction plus an error."""
@@ -51,22 +45,10 @@ class NetworkTask(NamedTuple):
         """What the function of the network takes."""
         return self.params, self.model_state, self.x
 
-    @property
-    def scale(self) -> Any:
-        """The factor on the loss while relaxing."""
-        return scale_of(self.config, self.x)
-
-    def unscaled(self, errors: PyTree) -> PyTree:
-        """Errors, or gradients, in the scale of the user's loss."""
-        return unscaled(errors, self.scale)
-
-    def scaled_loss(self, outputs: PyTree) -> Scalar:
-        """The loss as it enters the energy."""
-        return self.scale * self.score.loss(outputs, self.y)[0]
-
-    def tolerance(self, outputs: PyTree) -> Any:
-        """What the change per element and sweep is held against."""
-        return tolerance(self.config, self.scaled_loss, outputs)
+    def residual(self, forces: Activities) -> Scalar:
+        """How strongly activities are pulled; those in loops in every turn."""
+        loops = self.network.loops
+        return sum((mean_norm(force, loops[name]) for name, force in forces.items()), jnp.zeros(()))
 
     def energy(self, outputs: PyTree, errors: Errors) -> Scalar:
         """F = loss + 1/2 sum over predictions of |eps|^2."""
@@ -97,7 +79,7 @@ class NetworkTask(NamedTuple):
         if not self.config.stable or self.config.corrector is not None:
             return None
         rows = looked_at(batch_size(self.x))
-        few = self._replace(**first_rows(self, rows, widened(outputs)))
+        few = self.first(rows, widened(outputs))
         reverse = in_reverse_only(few.network, few.params, few.model_state, few.x)
         energy, at = energy_of(few)
         return curvature_of(jax.grad(energy), at, rows, reverse=reverse)
@@ -217,4 +199,4 @@ def network_task(
     network = learning_network(model, params, x, model_state=model_state, key=key)
     outputs, _ = jax.eval_shape(network.function, params, model_state, x)
     check_objective(score, outputs, y)
-    return NetworkTask(network, params, model_state, x, y, score, config)
+    return NetworkTask(network=network, params=params, model_state=model_state, x=x, y=y, score=score, config=config)

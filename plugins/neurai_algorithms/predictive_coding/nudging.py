@@ -17,6 +17,7 @@ the loss keeps its curvature.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -24,14 +25,14 @@ import jax.numpy as jnp
 
 from neurai_algorithms.differences import widened
 from neurai_algorithms.predictive_coding.network_task import NetworkTask
-from neurai_algorithms.predictive_coding.task import Found, Task
+from neurai_algorithms.predictive_coding.task import Solution, Task
 from neurai_core.arrays import PyTree, Scalar
 from neurai_core.rule import Objective
 
 SIGNS = {"positive": (1,), "negative": (-1,), "centered": (1, -1)}
 
 
-def nudged(task: Any, solve: Callable[[Any], Found]) -> Found:
+def nudged(task: Any, solve: Callable[[Any], Solution]) -> Solution:
     """What a mode finds with the targets of the setting ``nudge``.
 
     Args:
@@ -43,7 +44,7 @@ def nudged(task: Any, solve: Callable[[Any], Found]) -> Found:
         return solve(task)
     outputs = widened(_outputs(task))
     found = [
-        _per_beta(solve(task._replace(score=tilted(task.score, outputs, task.y, beta))), beta)
+        _per_beta(solve(replace(task, score=tilted(task.score, outputs, task.y, beta))), beta)
         for beta in (sign * config.beta for sign in SIGNS[config.nudge])
     ]
     grads = jax.tree.map(lambda *phases: sum(phases) / len(phases), *(one.grads for one in found))
@@ -80,7 +81,7 @@ def tilted(score: Objective, outputs: PyTree, y: PyTree, beta: Any) -> Objective
     return score._replace(loss=loss)
 
 
-def _per_beta(found: Found, beta: Any) -> Found:
+def _per_beta(found: Solution, beta: Any) -> Solution:
     return found._replace(grads=jax.tree.map(lambda g: g / jnp.asarray(beta, g.dtype), found.grads))
 
 

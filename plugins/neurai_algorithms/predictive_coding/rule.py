@@ -1,6 +1,6 @@
-r"""Predictive coding: every layer keeps a belief about its activity, and learns from its own prediction error.
+r"""Predictive coding: activities of layers are free values that relax, and each layer learns from its own error.
 
-    eps_l = f_l(v_{l-1}) - v_l        prediction minus belief, so that it has the sign of the back-propagated error
+    eps_l = f_l(v_{l-1}) - v_l        prediction minus activity, so that it has the sign of the back-propagated error
     grad(theta_l) = (df_l/dtheta_l)^T eps_l
 
 The modes differ in how the errors are found: `strict`, `fixed_prediction` (which holds ``EXACT`` too)
@@ -28,7 +28,7 @@ from neurai_algorithms.predictive_coding.network_task import NetworkTask, networ
 from neurai_algorithms.predictive_coding.nudging import nudged
 from neurai_algorithms.predictive_coding.spec import PCConfig, PCMode
 from neurai_algorithms.predictive_coding.strict import strict
-from neurai_algorithms.predictive_coding.task import Found, Task
+from neurai_algorithms.predictive_coding.task import Solution, Task
 from neurai_core.adapting import adapt
 from neurai_core.arrays import PyTree, tree_norm
 from neurai_core.errors import ModelError, UsageError
@@ -100,7 +100,7 @@ def build(
     return Rule(init, estimate, feedforward_predict)
 
 
-_SOLVERS: dict[str, Callable[[Task], Found]] = {
+_SOLVERS: dict[str, Callable[[Task], Solution]] = {
     PCMode.STRICT: strict,
     PCMode.ERROR: strict,  # of one layer, which has no activities that could relax
     PCMode.FIXED_PRED: fixed_prediction,
@@ -196,7 +196,7 @@ def _on_network(
     return _report(task, found, params), State(found.states, carry)
 
 
-_ON_NETWORKS: dict[str, Callable[[NetworkTask], Found]] = {
+_ON_NETWORKS: dict[str, Callable[[NetworkTask], Solution]] = {
     PCMode.STRICT: strict_on_network,
     PCMode.ERROR: error_coordinates,
     PCMode.FIXED_PRED: fixed_on_network,
@@ -218,7 +218,8 @@ def _task(
                 hint="Pass one per batch, key=jax.random.key(0); the draw is held during the relaxation.",
             )
     x = layered.inputs(params, x)
-    return Task(layered, tuple(params), layered.layer_states(model_state), x, y, key, score, config)
+    states = layered.layer_states(model_state)
+    return Task(model=layered, params=tuple(params), states=states, x=x, y=y, key=key, score=score, config=config)
 
 
 def _carried(state: PyTree) -> PyTree:
@@ -233,25 +234,23 @@ def _carried(state: PyTree) -> PyTree:
 # ---------------------------------------------------------------------------- after a batch
 
 
-def _updated(state: PyTree, found: Found) -> PyTree:
+def _updated(state: PyTree, found: Solution) -> PyTree:
     """The model's collections after one feed-forward pass, ``()`` when there are none."""
     return state if state == () else found.states
 
 
-def _report(task: Task | NetworkTask, found: Found, params: PyTree) -> Estimate:
+def _report(task: Task | NetworkTask, found: Solution, params: PyTree) -> Estimate:
     loss, extra = task.score.loss(found.outputs, task.y)
     aux = {
         **loss_aux(extra),
         "steps": jnp.asarray(found.steps, jnp.int32),
         "error_norms": jnp.stack([tree_norm(e) for e in found.errors]),
     }
-    if found.energy_change is not None:
-        aux["energy_change"] = found.energy_change
-    if found.step_scale is not None:
-        aux["step_scale"] = found.step_scale
-    if task.config.energy_trace:
-        aux |= {"energy": found.energy, "trace": {"inference": {"energy": found.energy}}}
+    described = {name: getattr(found, name) for name in ("energy", "energy_change", "step_scale")}
+    aux |= {name: value for name, value in described.items() if value is not None}
+    if found.trace is not None:
+        aux |= {"energy_trace": found.trace["energy"], "trace": {"inference": found.trace}}
     if task.config.keep_activities:
-        aux |= {"beliefs": found.beliefs, "errors": found.errors}
+        aux |= {"activities": found.activities, "errors": found.errors}
     grads = jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(found.grads))
     return Estimate(grads, loss, task.score.accuracy(found.outputs, task.y), aux)

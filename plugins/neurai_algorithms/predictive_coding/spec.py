@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, field_serializer, field_validator, model_validator
 
@@ -80,6 +80,7 @@ class PCConfig(Config):
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
+    compiled_for: ClassVar[dict[str, tuple[float, ...]]] = {"tol": (0,), "loss_scale": (1,)}
 
     eta: float | str | Callable[..., Any] = Field(
         0.1,
@@ -104,7 +105,7 @@ class PCConfig(Config):
     beta: float = Field(0.1, description="fraction of the way to the targets that a nudge goes, > 0; not for clamped")
     corrector: str | Transformation | None = Field(
         None,
-        description="an optax transformation that moves the beliefs instead of eta times the gradient, "
+        description="an optax transformation that moves the activities instead of eta times the gradient, "
         "such as 'sgd(0.1, momentum=0.5)'",
     )
     optimizer: str | Transformation = Field(
@@ -113,8 +114,7 @@ class PCConfig(Config):
     tol: float = Field(
         0.0,
         ge=0,
-        description="stop once the beliefs' root mean square change per element and sweep is below tol times that "
-        "of the output error; 0 never",
+        description="stop once the norm of the force, summed over activities, is below this; 0 never",
     )
     fresh: bool = Field(False, description="gradients from the errors after the last move, not before it")
     stable: bool = Field(
@@ -123,7 +123,7 @@ class PCConfig(Config):
     )
     light_cone: bool = Field(True, description="skip what a sweep cannot have reached yet; changes no number")
     energy_trace: bool = Field(False, description="report the energy before every sweep and at the end")
-    keep_activities: bool = Field(False, description="report the beliefs and errors of every layer")
+    keep_activities: bool = Field(False, description="report the activities and errors of every layer")
     remat: bool = Field(False, description="compute layers again instead of keeping their insides: less memory")
 
     @field_validator("eta", mode="before")
@@ -175,11 +175,11 @@ class PCConfig(Config):
 pc = Plugin(
     AlgorithmSpec(
         name="pc",
-        summary="Predictive coding: beliefs relax on local prediction errors, then each layer learns from its own.",
+        summary="Predictive coding: activities relax on local prediction errors, then each layer learns from its own.",
         config=PCConfig,
         needs="network",
         claims=("local", "stateful"),
-        relaxes=Relaxes(trace="energy_trace", steps="n", size="eta"),
+        relaxes=Relaxes(trace="energy_trace", steps="n", size="eta", tol="tol"),
         definition="neurai_algorithms.predictive_coding.equations:definition",
         offers={
             "PC": "neurai_algorithms.predictive_coding.api:PC",

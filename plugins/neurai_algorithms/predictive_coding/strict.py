@@ -21,7 +21,8 @@ import jax.numpy as jnp
 
 from neurai_algorithms.differences import Around, add, around, hidden_zero, like, subtract, widened, zeros
 from neurai_algorithms.optax_texts import made
-from neurai_algorithms.predictive_coding.task import Found, Task, endless, half_square
+from neurai_algorithms.predictive_coding.task import Solution, Sweep, Task, half_square
+from neurai_algorithms.residuals import appended, never
 from neurai_algorithms.stable_step import curvature_of, first_moves, limited_steps, looked_at, secant_steps, step_scale
 from neurai_core.arrays import PyTree, Scalar, batch_size, beside_batch, tree_scale
 from neurai_core.relaxation import relax
@@ -29,11 +30,10 @@ from neurai_core.relaxation import relax
 UNROLLED_VISITS = 256  # visits to layers in the cone; beyond, stages of several sweeps share one compiled loop
 
 Deltas = tuple[PyTree, ...]
-Sweep = Callable[[Any, tuple[Deltas, PyTree]], tuple[Deltas, PyTree]]
 
 
 class Look(NamedTuple):
-    """What is seen at some beliefs; None for exact zeros.
+    """What is seen at some activities; None for exact zeros.
 
     Attributes:
         errors: eps_1..eps_L.
@@ -46,33 +46,40 @@ class Look(NamedTuple):
     output: PyTree
 
 
-def strict(task: Task) -> Found:
+def strict(task: Task) -> Solution:
     """Relax, then learn: the gradients of strict predictive coding."""
-    sites = _feedforward(task, task.x)
+    sites = feedforward(task, task.x)
     curvature = feedforward_curvature(task, sites[0].output, sites[-1].output)
     mover = _mover(task, sites, curvature)
-    relaxed = _relaxed(task, sites, mover)
-    before = _look(task, sites, relaxed.deltas)
-    deltas, carry = mover.move(task.config.n - 1, relaxed.deltas, before.descent, relaxed.carry)
-    errors = _look(task, sites, deltas).errors if task.config.fresh else before.errors
-    energy = relaxed.energy
-    if energy is not None:
-        energy = jnp.append(energy, _energy(task, sites, deltas))
-    return Found(
-        grads=_gradients(task, sites, deltas, errors),
+    rest = _relaxed(task, sites, mover)
+    before = _look(task, sites, rest.deltas)
+    deltas, carry = mover.move(task.config.n - 1, rest.deltas, before.descent, rest.carry)
+    taken = _look(task, sites, deltas) if task.config.fresh else before
+    trace = rest.trace
+    if trace is not None:
+        trace = appended(trace, task.seen(*_energy_and_forces(task, sites, deltas)))
+    return Solution(
+        grads=_gradients(task, sites, deltas, taken.errors),
         outputs=sites[-1].output,
         states=tuple(site.model_state for site in sites),
-        errors=tuple(_filled(e, site.output) for e, site in zip(errors, sites, strict=True)),
-        beliefs=tuple(_filled(_belief(site, d), site.output) for site, d in zip(sites, deltas, strict=False)),
-        steps=relaxed.steps + 1,
-        energy=energy,
-        energy_change=_energy_at(task, before) - task.scaled_loss(widened(sites[-1].output)),
+        errors=tuple(_filled(e, site.output) for e, site in zip(taken.errors, sites, strict=True)),
+        activities=tuple(_filled(_activity(site, d), site.output) for site, d in zip(sites, deltas, strict=False)),
+        steps=rest.steps + 1,
+        energy=_energy(task, taken),
+        energy_change=_energy(task, before) - task.scaled_loss(widened(sites[-1].output)),
         step_scale=mover.scale(carry),
+        trace=trace,
     )
 
 
-def _feedforward(task: Task, below: PyTree, first: int = 0) -> tuple[Around, ...]:
-    """The layers from one on, each around what the one before it predicts."""
+def feedforward(task: Task, below: PyTree, first: int = 0) -> tuple[Around, ...]:
+    """The layers from one on, each around what the one before it predicts.
+
+    Args:
+        task: the batch.
+        below: input of the first of them.
+        first: its number.
+    """
     sites = []
     layers = list(enumerate(zip(task.model.layers, task.params, task.states, strict=True)))
     for index, (layer, params, state) in layers[first:]:
@@ -96,20 +103,11 @@ def _look(task: Task, sites: tuple[Around, ...], deltas: Deltas) -> Look:
             change, pull = site.rest(zero) if below is None else site.pull(below)
         changes.append(change)
         pulls.append(pull)
-    output = _belief_of(sites[-1].output, changes[-1])
-    errors = (*_hidden_errors(deltas, changes), _top_error(task, output))
+    output = _moved(sites[-1].output, changes[-1])
+    hidden = (_minus(change, d) for change, d in zip(changes[:-1], deltas, strict=True))
+    errors = (*hidden, jax.grad(task.scaled_loss)(output))
     back = [None if pull is None else pull(e) for pull, e in zip(pulls, errors[1:], strict=True)]
     return Look(errors, tuple(_minus(e, b) for e, b in zip(errors[:-1], back, strict=True)), output)
-
-
-def _hidden_errors(deltas: Deltas, changes: list[PyTree]) -> list[PyTree]:
-    """eps_l = change of the prediction - change of the belief."""
-    return [_minus(change, d) for change, d in zip(changes[:-1], deltas, strict=True)]
-
-
-def _top_error(task: Task, output: PyTree) -> PyTree:
-    """eps_L: the derivative of the loss at the prediction f_L(v_{L-1})."""
-    return jax.grad(task.scaled_loss)(output)
 
 
 def _minus(a: PyTree, b: PyTree) -> PyTree:
@@ -119,28 +117,26 @@ def _minus(a: PyTree, b: PyTree) -> PyTree:
     return jax.tree.map(jnp.negative, b) if a is None else subtract(a, b)
 
 
-def _belief_of(output: PyTree, delta: PyTree) -> PyTree:
+def _moved(output: PyTree, delta: PyTree) -> PyTree:
     return widened(output) if delta is None else add(widened(output), delta)
 
 
-def _belief(site: Around, delta: PyTree) -> PyTree:
-    return _belief_of(site.output, delta)
+def _activity(site: Around, delta: PyTree) -> PyTree:
+    return _moved(site.output, delta)
 
 
 def _filled(tree: PyTree, output: PyTree, zero: Any = 0) -> PyTree:
     return zeros(output, zero) if tree is None else tree
 
 
-def _energy(task: Task, sites: tuple[Around, ...], deltas: Deltas) -> Scalar:
-    """F at some beliefs, the loss as it is scaled while relaxing."""
-    changes = [None, *(site.change(d) for site, d in zip(sites[1:], deltas, strict=True))]
-    hidden = sum(map(half_square, _hidden_errors(deltas, changes)))
-    return task.scaled_loss(_belief_of(sites[-1].output, changes[-1])) + hidden
-
-
-def _energy_at(task: Task, look: Look) -> Scalar:
-    """F where one has looked."""
+def _energy(task: Task, look: Look) -> Scalar:
+    """F where one has looked, the loss as it is scaled while relaxing."""
     return task.scaled_loss(look.output) + sum(half_square(e) for e in look.errors[:-1] if e is not None)
+
+
+def _energy_and_forces(task: Task, sites: tuple[Around, ...], deltas: Deltas) -> tuple[Scalar, Deltas]:
+    look = _look(task, sites, deltas)
+    return _energy(task, look), look.descent
 
 
 # ---------------------------------------------------------------------------- the move
@@ -160,13 +156,13 @@ def feedforward_curvature(task: Task, first: PyTree, outputs: PyTree) -> Scalar 
     few = task.first(rows, widened(outputs))
     below = jax.tree.map(lambda leaf: leaf[:rows], first)
     bottom = Around(below, (), lambda d: d, lambda zero: (below, lambda e: e))  # its input is held: never asked
-    seen = (bottom, *_feedforward(few, below, 1))
+    seen = (bottom, *feedforward(few, below, 1))
     start = tuple(zeros(site.output) for site in seen[:-1])
     return curvature_of(lambda deltas: _look(few, seen, deltas).descent, start)
 
 
 class Mover(NamedTuple):
-    """How beliefs move.
+    """How activities move.
 
     Attributes:
         carry: what a corrector carries, at the start.
@@ -235,17 +231,17 @@ class _Relaxed(NamedTuple):
     deltas: Deltas
     carry: PyTree
     steps: Any
-    energy: Any = None
+    trace: Any = None
 
 
 def _relaxed(task: Task, sites: tuple[Around, ...], mover: Mover) -> _Relaxed:
     """n - 1 sweeps; `strict` makes the last one, whose errors are the ones that count."""
 
-    def sweep(t: Any, state: tuple[Deltas, PyTree]) -> tuple[Deltas, PyTree]:
+    def sweep(t: Any, state: tuple[Deltas, PyTree]) -> tuple[tuple[Deltas, PyTree], Deltas]:
         deltas, carry = state
-        return mover.move(t, deltas, _look(task, sites, deltas).descent, carry)
+        descent = _look(task, sites, deltas).descent
+        return mover.move(t, deltas, descent, carry), descent
 
-    sweep = jax.checkpoint(sweep) if task.config.remat else sweep
     return _settled(task, sites, sweep, _spread(task, sites, sweep, mover.carry))
 
 
@@ -256,27 +252,29 @@ def _spread(task: Task, sites: tuple[Around, ...], sweep: Sweep, carry: PyTree) 
     zero = hidden_zero(sites[-1].output)
     deltas: Deltas = tuple(None if cone else zeros(site.output, zero) for site in sites[:-1])
     state, reach = (deltas, carry), min(config.n - 1, len(deltas))
-    stages = _stages(reach) if cone else [] if endless(config) else [(0, reach)]
+    stages = _stages(reach) if cone else [] if never(config.tol) else [(0, reach)]
+
+    def move(t: Any, state: tuple[Deltas, PyTree]) -> tuple[Deltas, PyTree]:
+        return sweep(t, state)[0]
+
+    move = jax.checkpoint(move) if config.remat else move
     for start, stop in stages:
-        state = _stage(sweep, state, sites, start, stop)
+        state = _stage(move, state, sites, start, stop)
     return _Relaxed(*state, steps=reach if stages else 0)
 
 
 def _settled(task: Task, sites: tuple[Around, ...], sweep: Sweep, spread: _Relaxed) -> _Relaxed:
-    """The sweeps that are left. tol counts here only: before the signal has arrived a small change means nothing."""
+    """The sweeps that are left. tol counts here only: what the signal has not reached is not pulled either."""
     config, left = task.config, task.config.n - 1 - spread.steps
     if not left and not config.energy_trace:
         return spread
-    relaxed = relax(
+    (deltas, carry), steps, trace = task.relaxed(
         lambda t, state: sweep(t + spread.steps, state),
         (spread.deltas, spread.carry),
         left,
-        tol=task.tolerance(sites[-1].output),
-        observe=(lambda state: _energy(task, sites, state[0])) if config.energy_trace else None,
-        moving=lambda state: state[0],
+        lambda state: _energy_and_forces(task, sites, state[0]),
     )
-    deltas, carry = relaxed.state
-    return _Relaxed(deltas, carry, relaxed.steps + spread.steps, relaxed.trace if config.energy_trace else None)
+    return _Relaxed(deltas, carry, steps + spread.steps, trace)
 
 
 def _stages(reach: int) -> list[tuple[int, int]]:
@@ -307,14 +305,23 @@ def _stage(sweep: Callable[..., Any], state: Any, sites: tuple[Around, ...], sta
 
 def _gradients(task: Task, sites: tuple[Around, ...], deltas: Deltas, errors: tuple[PyTree, ...]) -> PyTree:
     """Each layer's own: (df_l/dtheta_l at v_{l-1})^T eps_l; exact zeros where no error has arrived."""
-    inputs = [task.x] + [like(_belief(site, d), site.output) for site, d in zip(sites, deltas, strict=False)]
+    inputs = [task.x] + [like(_activity(site, d), site.output) for site, d in zip(sites, deltas, strict=False)]
     return tuple(
-        _layer_gradient(task, index, v, site.output, e)
+        layer_gradient(task, index, v, site.output, e)
         for index, (v, site, e) in enumerate(zip(inputs, sites, errors, strict=True))
     )
 
 
-def _layer_gradient(task: Task, index: int, v: PyTree, output: PyTree, error: PyTree) -> PyTree:
+def layer_gradient(task: Task, index: int, v: PyTree, output: PyTree, error: PyTree) -> PyTree:
+    """A layer's own gradient.
+
+    Args:
+        task: the batch.
+        index: number of the layer.
+        v: its input.
+        output: of the feed-forward pass, whose type errors take.
+        error: of the layer; None for an exact zero.
+    """
     if error is None:
         return jax.tree.map(jnp.zeros_like, task.params[index])
     function = task.layer_function(index)

@@ -3,41 +3,125 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 
 from neurai_algorithms.differences import widened
 from neurai_algorithms.predictive_coding.spec import PCConfig
+from neurai_algorithms.residuals import never, residual_of, settle
 from neurai_core.arrays import PyTree, Scalar, batch_size
 from neurai_core.layered import Layered
+from neurai_core.relaxation import relax
 from neurai_core.rule import Objective
 
+Sweep = Callable[[Any, PyTree], tuple[PyTree, PyTree]]
 
-class Task(NamedTuple):
-    """One batch for one model.
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One batch and how it relaxes, whatever the model.
 
     Attributes:
-        model: the layers f_1..f_L.
-        params: theta_1..theta_L.
-        states: the collections of every layer, as they were before this batch.
+        params: parameters; of layers theta_1..theta_L.
         x: inputs v_0.
         y: targets.
-        key: PRNG key of the batch, None for models that draw nothing.
         score: loss and accuracy.
         config: settings.
     """
 
-    model: Layered
     params: PyTree
-    states: tuple[PyTree, ...]
     x: PyTree
     y: PyTree
-    key: Any
     score: Objective
     config: PCConfig
+
+    @property
+    def scale(self) -> Any:
+        """The factor on the loss while relaxing."""
+        given = self.config.loss_scale
+        return float(batch_size(self.x)) if given == "per_sample" else given
+
+    def unscaled(self, errors: PyTree) -> PyTree:
+        """Errors, or gradients, in the scale of the user's loss."""
+        scale = self.scale
+        if isinstance(scale, float) and scale == 1.0:
+            return errors
+        return jax.tree.map(lambda e: e / jnp.asarray(scale, e.dtype), errors)
+
+    def scaled_loss(self, outputs: PyTree) -> Scalar:
+        """The loss as it enters the energy."""
+        return self.scale * self.score.loss(outputs, self.y)[0]
+
+    def first(self, rows: int, outputs: PyTree) -> Self:
+        """The first examples of the batch, their loss what it is beside the outputs of all."""
+
+        def loss(few: PyTree, y: PyTree) -> tuple[Scalar, PyTree]:
+            all_outputs = jax.tree.map(lambda own, every: every.at[:rows].set(own), few, outputs)
+            found: tuple[Scalar, PyTree] = self.score.loss(all_outputs, self.y)
+            return found
+
+        x = jax.tree.map(lambda leaf: leaf[:rows], self.x)
+        config = self.config.model_copy(update={"loss_scale": self.scale})
+        return replace(self, x=x, score=self.score._replace(loss=loss), config=config)
+
+    def residual(self, forces: PyTree) -> Scalar:
+        """How strongly activities are pulled."""
+        return residual_of(forces)
+
+    def seen(self, energy: Scalar, forces: PyTree) -> dict[str, Scalar]:
+        """What a trace reports of one moment."""
+        return {"energy": energy, "residual": self.residual(forces)}
+
+    def relaxed(
+        self, sweep: Sweep, state: PyTree, n: int, look: Callable[[PyTree], tuple[Scalar, PyTree]]
+    ) -> tuple[PyTree, Scalar, Any]:
+        """Up to n sweeps, with what is asked for.
+
+        Args:
+            sweep: ``(number of the sweep, state) -> (state, forces that moved it)``.
+            state: where to start, activities first.
+            n: greatest number of sweeps.
+            look: state -> energy and forces.
+
+        Returns:
+            The state, the number of sweeps taken, and energy and residual before every sweep and at the end; None
+            where nobody asked for these.
+        """
+        config = self.config
+        if not never(config.tol):
+            return *settle(sweep, self.residual, state, n, config.tol)[:2], None
+
+        def plain(t: Any, state: PyTree) -> PyTree:
+            return sweep(t, state)[0]
+
+        observe = (lambda state: self.seen(*look(state))) if config.energy_trace else None
+        plain = jax.checkpoint(plain) if config.remat else plain
+        found = relax(plain, state, n, observe=observe, moving=activities_of)
+        return found.state, found.steps, found.trace if config.energy_trace else None
+
+
+def activities_of(state: PyTree) -> PyTree:
+    """What moves, of a state whose first part it is."""
+    return state[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Batch):
+    """One batch for a chain of layers.
+
+    Attributes:
+        model: the layers f_1..f_L.
+        states: the collections of every layer, as they were before this batch.
+        key: PRNG key of the batch, None for models that draw nothing.
+    """
+
+    model: Layered
+    states: tuple[PyTree, ...]
+    key: Any
 
     def layer_key(self, index: int) -> Any:
         """The key of one layer, the same in every sweep."""
@@ -52,120 +136,35 @@ class Task(NamedTuple):
 
         return jax.checkpoint(function) if self.config.remat else function
 
-    @property
-    def scale(self) -> Any:
-        """The factor on the loss while relaxing."""
-        return scale_of(self.config, self.x)
 
-    def unscaled(self, errors: PyTree) -> PyTree:
-        """Errors, or gradients, in the scale of the user's loss."""
-        return unscaled(errors, self.scale)
-
-    def scaled_loss(self, outputs: PyTree) -> Scalar:
-        """The loss as it enters the energy."""
-        return self.scale * self.score.loss(outputs, self.y)[0]
-
-    def tolerance(self, outputs: PyTree) -> Any:
-        """What the change per element and sweep is held against."""
-        return tolerance(self.config, self.scaled_loss, outputs)
-
-    def first(self, rows: int, outputs: PyTree) -> Task:
-        """The first examples of the batch, their loss what it is beside the outputs of all."""
-        return self._replace(**first_rows(self, rows, outputs))
-
-
-# ---------------------------------------------------------------------------- what chains and networks share
-
-
-def scale_of(config: PCConfig, x: PyTree) -> Any:
-    """The factor on the loss while relaxing.
-
-    >>> scale_of(PCConfig(loss_scale="per_sample"), jnp.zeros((4, 3)))
-    4.0
-    """
-    return float(batch_size(x)) if config.loss_scale == "per_sample" else config.loss_scale
-
-
-def unscaled(errors: PyTree, scale: Any) -> PyTree:
-    """Errors, or gradients, in the scale of the user's loss.
-
-    >>> unscaled(jnp.asarray(8.0), 4.0)
-    Array(2., dtype=float32)
-    """
-    if isinstance(scale, float) and scale == 1.0:
-        return errors
-    return jax.tree.map(lambda e: e / jnp.asarray(scale, e.dtype), errors)
-
-
-def endless(config: PCConfig) -> bool:
-    """Whether nothing but n ends the relaxation.
-
-    >>> endless(PCConfig()), endless(PCConfig(tol=0.1))
-    (True, False)
-    """
-    return isinstance(config.tol, int | float) and config.tol == 0
-
-
-def tolerance(config: PCConfig, scaled_loss: Callable[[PyTree], Scalar], outputs: PyTree) -> Any:
-    """``tol`` times the root mean square of the output error; the number 0 where nothing but n ends the relaxation.
-
-    Args:
-        config: settings.
-        scaled_loss: the loss as it enters the energy.
-        outputs: of the feed-forward pass.
-    """
-    if endless(config):
-        return 0.0
-    return config.tol * root_mean_square(jax.grad(scaled_loss)(widened(outputs)))
-
-
-def first_rows(task: Any, rows: int, outputs: PyTree) -> dict[str, Any]:
-    """What differs for the first examples of a batch, whose loss is what it is beside the outputs of all."""
-
-    def loss(few: PyTree, y: PyTree) -> tuple[Scalar, PyTree]:
-        found: tuple[Scalar, PyTree] = task.score.loss(
-            jax.tree.map(lambda own, all: all.at[:rows].set(own), few, outputs), task.y
-        )
-        return found
-
-    return {
-        "x": jax.tree.map(lambda leaf: leaf[:rows], task.x),
-        "score": task.score._replace(loss=loss),
-        "config": task.config.model_copy(update={"loss_scale": task.scale}),
-    }
-
-
-class Found(NamedTuple):
+class Solution(NamedTuple):
     """What a mode finds.
 
     Attributes:
         grads: in the structure of params and the scale of the user's loss.
         outputs: the feed-forward outputs.
         states: the collections of every layer after one feed-forward pass.
-        errors: eps_1..eps_L, prediction minus belief, in the scale of the relaxation.
-        beliefs: v_1..v_{L-1} after the last move; by name on a network.
+        errors: eps_1..eps_L, prediction minus activity, in the scale of the relaxation.
+        activities: v_1..v_{L-1} after the last move; by name on a network.
         steps: sweeps taken.
-        energy: the energy before every sweep and at the end; None unless asked for.
-        energy_change: of all sweeps but the last; None where beliefs do not descend on the energy alone.
+        energy: where the errors were taken; None where nothing descends on one.
+        energy_change: of all sweeps but the last; None where activities do not descend on the energy alone.
         step_scale: what the documented step was multiplied by; None where there is none.
+        trace: energy and residual before every sweep and at the end; None unless asked for.
     """
 
     grads: PyTree
     outputs: PyTree
     states: tuple[PyTree, ...]
     errors: tuple[PyTree, ...]
-    beliefs: PyTree
+    activities: PyTree
     steps: Any
     energy: Any = None
     energy_change: Any = None
     step_scale: Any = None
+    trace: Any = None
 
 
 def half_square(tree: PyTree) -> Scalar:
     """1/2 |tree|^2 over all entries, in float32 at least."""
     return sum((jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(widened(tree))), jnp.zeros(())) / 2
-
-
-def root_mean_square(tree: PyTree) -> Scalar:
-    """Root mean square over all entries."""
-    return jnp.sqrt(2 * half_square(tree) / max(1, sum(leaf.size for leaf in jax.tree.leaves(tree))))

@@ -1,11 +1,11 @@
-"""Feedback alignment and direct feedback alignment in light words; the equations are in `rules` and `on_networks`."""
+"""Three rules in light words; the equations are in `rules`, `on_networks` and `generative`."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
 from neurai_core.plugin import Plugin
-from neurai_core.specs import AlgorithmSpec, Config, Reference
+from neurai_core.specs import AlgorithmSpec, Config, Reference, Relaxes
 
 
 class FeedbackAlignmentConfig(Config):
@@ -22,6 +22,15 @@ class DirectFeedbackAlignmentConfig(Config):
     scale: float = Field(
         1.0, gt=0, description="spread of the feedback weights, in units of 1/sqrt(outputs of the network)"
     )
+
+
+class GenerativeFeedbackConfig(Config):
+    """Settings of generative feedback."""
+
+    weight: float = Field(0.01, ge=0, description="weight of the energy beside the loss")
+    eta: float = Field(0.1, gt=0, description="step of the relaxation")
+    n: int = Field(20, ge=1, le=10_000, description="steps of the relaxation")
+    trace: bool = Field(False, description="report energy and residual of every step")
 
 
 LILLICRAP_2016 = Reference(
@@ -55,6 +64,14 @@ NOKLAND_2016 = Reference(
 }""",
 )
 
+RAO_1999 = Reference(
+    title="Predictive coding in the visual cortex: a functional interpretation of some extra-classical "
+    "receptive-field effects",
+    authors="Rao, R. P. N. and Ballard, D. H.",
+    year=1999,
+    doi="10.1038/4580",
+)
+
 feedback_alignment = Plugin(
     AlgorithmSpec(
         name="feedback-alignment",
@@ -78,4 +95,17 @@ direct_feedback_alignment = Plugin(
         references=(NOKLAND_2016,),
     ),
     "neurai_feedback_alignment.rules:build_direct_feedback_alignment",
+)
+
+generative_feedback = Plugin(
+    AlgorithmSpec(
+        name="generative-feedback",
+        summary="Back-propagation with layers that predict the ones below through the transposes of their weights.",
+        config=GenerativeFeedbackConfig,
+        needs="layered",
+        claims=("generative",),
+        relaxes=Relaxes(trace="trace", steps="n", size="eta"),
+        references=(RAO_1999,),
+    ),
+    "neurai_feedback_alignment.generative:build",
 )

@@ -1,0 +1,98 @@
+"""How strongly activities are still pulled: the residual, and relaxations that end once it is below ``tol``.
+
+The residual is the norm of the force on an example's activity, mean over the batch and summed over activities. Traces
+report it, and ``tol`` is held against it, in every rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from neurai_core.arrays import PyTree, Scalar
+from neurai_core.relaxation import relax
+
+
+def residual_of(forces: PyTree) -> Scalar:
+    """Sum over activities of `mean_norm`.
+
+    >>> float(residual_of((jnp.ones((2, 1)), jnp.ones((2, 1)))))
+    2.0
+    """
+    norms = [mean_norm(force) for force in jax.tree.leaves(forces)]
+    return jnp.sum(jnp.stack(norms)) if norms else jnp.zeros(())
+
+
+def mean_norm(force: jax.Array, batch: int = 0) -> Scalar:
+    """Euclidean norm of every example's force, mean over the batch.
+
+    Args:
+        force: on one activity.
+        batch: number of the batch axis. Axes in front of it are turns of loops, over which norms are added up; with
+            -1 all other axes belong to the example.
+
+    >>> float(mean_norm(jnp.array([[3.0, 4.0], [0.0, 0.0]])))
+    2.5
+    """
+    squares = jnp.square(force.real) + (jnp.square(force.imag) if jnp.iscomplexobj(force) else 0)
+    of_example = range(force.ndim - 1) if batch == -1 else range(batch + 1, force.ndim)
+    return jnp.sum(jnp.mean(jnp.sqrt(jnp.sum(squares, of_example)), batch))
+
+
+def never(tol: Any) -> bool:
+    """Whether nothing but the number of steps ends a relaxation; that of a traced ``tol`` is not known.
+
+    >>> never(0.0), never(0.1)
+    (True, False)
+    """
+    return isinstance(tol, int | float) and tol == 0
+
+
+def settle(
+    step: Callable[[Scalar, PyTree], tuple[PyTree, PyTree]],
+    residual: Callable[[PyTree], Scalar],
+    state: PyTree,
+    n: int,
+    tol: Any,
+    every: int = 1,
+) -> tuple[PyTree, Scalar, Scalar]:
+    """Up to n steps, until the residual is below ``tol``.
+
+    Args:
+        step: ``(number of the step, state) -> (state, forces that moved it)``.
+        residual: of forces.
+        state: where to start.
+        n: greatest number of steps.
+        tol: the residual to end at; the Python number 0 never looks.
+        every: look every this many steps, and at the last.
+
+    Returns:
+        The state, the number of steps taken, and the residual where it was last looked at, before a step.
+    """
+    if never(tol):
+        # The last step apart: a loop that carried its forces would write them at every step.
+        state = relax(lambda t, state: step(t, state)[0], state, n - 1).state
+        state, forces = step(jnp.asarray(n - 1), state)
+        return state, jnp.asarray(n), residual(forces)
+
+    def going_on(carry: tuple[Scalar, PyTree, Scalar]) -> Scalar:
+        t, _, last = carry
+        return (t < n) & ~(last < tol)
+
+    def again(carry: tuple[Scalar, PyTree, Scalar]) -> tuple[Scalar, PyTree, Scalar]:
+        t, state, last = carry
+        state, forces = step(t, state)
+        look = (t == n - 1) | ((t + 1) % every == 0)
+        return t + 1, state, jax.lax.cond(look, residual, lambda forces: last, forces)
+
+    kind = jax.eval_shape(lambda state: residual(step(jnp.asarray(0), state)[1]), state).dtype
+    steps, state, last = jax.lax.while_loop(going_on, again, (jnp.asarray(0), state, jnp.asarray(jnp.inf, kind)))
+    return state, steps, last
+
+
+def appended(trace: PyTree, last: PyTree) -> PyTree:
+    """A trace with one moment more."""
+    return jax.tree.map(jnp.append, trace, last)
