@@ -13,6 +13,8 @@ import pytest
 import neurai_core
 import neurai_core.errors
 
+pytestmark = [pytest.mark.golden, pytest.mark.contract]
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "generated" / "neurai_core.md"
 # Shown in the blocks of a page, which are run, instead of in a docstring.

@@ -17,6 +17,8 @@ from pydantic import Field
 import neurai_core
 from neurai_core.cli.options import complete_data, complete_name, complete_rule
 
+pytestmark = pytest.mark.contract
+
 Run = Callable[..., Any]
 
 LIGHT = """

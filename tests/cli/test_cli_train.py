@@ -15,6 +15,8 @@ import pytest
 import neurai_core
 from neurai_core.cli import main
 
+pytestmark = pytest.mark.contract
+
 Run = Callable[..., Any]
 SMALL = ("--rule", "bp", "--model", "mlp:8", "--epochs", "2", "--batch-size", "100")
 KEYS = ["rule", "data", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "steps", "step_ms", "run"]

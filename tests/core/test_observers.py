@@ -10,6 +10,8 @@ from neurai_core.errors import PluginError
 from neurai_core.hookspecs import hookimpl
 from neurai_core.registry import Registry
 
+pytestmark = pytest.mark.contract
+
 STEP = {"step": 3, "epoch": 0, "loss": 0.5, "accuracy": -1.0}
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import pytest
+
 from neurai_core.plugin import Plugin, resolve
 from neurai_core.specs import AlgorithmSpec, Config
+
+pytestmark = pytest.mark.contract
 
 SPEC = AlgorithmSpec(name="rule", summary="A rule")
 

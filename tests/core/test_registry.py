@@ -22,6 +22,8 @@ from neurai_core.plugin import Plugin
 from neurai_core.registry import Registry
 from neurai_core.specs import AlgorithmSpec, Config, Origin, PluginSpec
 
+pytestmark = pytest.mark.contract
+
 
 def done(*args: Any, **kwargs: Any) -> None:
     """Stands for each function of a rule."""

@@ -19,6 +19,8 @@ from neurai_core.specs import (
     SurrogateSpec,
 )
 
+pytestmark = pytest.mark.contract
+
 
 class SignConfig(Config):
     scale: float = Field(0.02, gt=0, description="size of every gradient entry")

@@ -18,6 +18,8 @@ from neurai_surrogates.shapes.polynomial import Polynomial
 from neurai_surrogates.shapes.sigmoid import Sigmoid
 from neurai_surrogates.shapes.superspike import SuperSpike
 
+pytestmark = pytest.mark.golden
+
 FOLDER = Path(__file__).parents[1] / "golden"
 NETWORKS = {one["id"]: one for one in json.loads((FOLDER / "lif_networks.json").read_text())["networks"]}
 SURROGATES = {made.__name__: made for made in (Gaussian, Polynomial, Sigmoid, SuperSpike)}

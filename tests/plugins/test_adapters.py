@@ -9,6 +9,8 @@ import pytest
 
 import neurai_core as neurai
 
+pytestmark = pytest.mark.contract
+
 
 @pytest.mark.parametrize("name", ["equinox", "flax"])
 def test_an_adapter_says_what_it_accepts_and_which_extra_brings_its_library(name):

@@ -16,7 +16,7 @@ from neurai_core.losses import cross_entropy
 
 eqx = pytest.importorskip("equinox")
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = [pytest.mark.contract, pytest.mark.usefixtures("quick_compile")]
 KEYS = jax.random.split(jax.random.key(7), 12)
 PRECISIONS = [False, True]
 

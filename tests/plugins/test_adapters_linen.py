@@ -17,7 +17,7 @@ from neurai_core.losses import cross_entropy
 flax = pytest.importorskip("flax")
 nn = pytest.importorskip("flax.linen")
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = [pytest.mark.contract, pytest.mark.usefixtures("quick_compile")]
 KEYS = jax.random.split(jax.random.key(7), 12)
 PRECISIONS = [False, True]
 

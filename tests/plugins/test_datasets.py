@@ -32,6 +32,8 @@ from neurai_datasets import (
 )
 from neurai_datasets.idx_files import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 
+pytestmark = pytest.mark.contract
+
 PLUGINS = {name: getattr(neurai_datasets, name) for name in ("digits", "fashion_mnist", "idx", "npz", "text")}
 
 

@@ -10,8 +10,11 @@ from equilibrium_oracle import problem
 
 import neurai_core as neurai
 from neurai_algorithms.equilibrium.api import EP
+from neurai_algorithms.equilibrium.spec import EPConfig
 from neurai_core.errors import DataError, ModelError, SettingsError, TrainingError, UnknownName, UsageError
 from neurai_core.models import mlp
+
+pytestmark = pytest.mark.golden
 
 HOPFIELD = {"energy": "hopfield", "activation": "sigmoid", "dt": 0.5}
 
@@ -156,4 +159,5 @@ def test_a_rule_whose_activities_blow_up_reports_nan_and_no_gradient():
 
 def test_a_setting_of_a_former_name_is_still_taken():
     assert EPConfig(linearised=True) == EPConfig(linearized=True)
-    assert neurai.algorithm("ep", linearised=True) == neurai.algorithm("ep", linearized=True)
+    former, now = (neurai.algorithm("ep", **{name: True}) for name in ("linearised", "linearized"))
+    assert former.origin == now.origin

@@ -8,6 +8,8 @@ import pytest
 from neurai_algorithms.optax_texts import Transformation, made, parse, written
 from neurai_core.errors import UnknownName
 
+pytestmark = pytest.mark.golden
+
 
 def test_a_call_has_literal_arguments_only():
     assert parse("adam(1e-3, b1=0.8)").kwargs == {"b1": 0.8}

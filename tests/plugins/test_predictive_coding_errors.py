@@ -17,6 +17,8 @@ from neurai_core.errors import ModelError, SettingsError, UnknownName, UsageErro
 from neurai_core.layered import Layered, dense
 from neurai_core.models import mlp
 
+pytestmark = pytest.mark.golden
+
 
 @pytest.fixture(autouse=True, scope="module")
 def registered():

@@ -15,6 +15,8 @@ from neurai_algorithms.predictive_coding.rule import build
 from neurai_algorithms.predictive_coding.spec import PCConfig
 from neurai_core.layered import Layered, avg_pool, block, conv, dense, linear_layer, no_params
 
+pytestmark = pytest.mark.golden
+
 FILES = Path(__file__).parents[1] / "golden"
 MANIFEST = json.loads((FILES / "pc_torch2pc.json").read_text())
 MODES = {"Strict": "strict", "FixedPred": "fixed_pred", "Exact": "exact"}

@@ -12,6 +12,8 @@ import pytest
 
 from neurai_core.grads import surrogate_grad
 
+pytestmark = pytest.mark.golden
+
 GOLDEN = Path(__file__).parent.parent / "golden"
 FILES = ("surrogates", "surrogates_further")
 CASES = [(file, case) for file in FILES for case in json.loads((GOLDEN / f"{file}.json").read_text())["cases"]]

@@ -13,6 +13,8 @@ import pytest
 from neurai_core.errors import DataError, ModelError, OutputError
 from neurai_core.training.checkpoint import load, newest, save, save_step
 
+pytestmark = pytest.mark.contract
+
 
 def tree(value: float = 1.5) -> dict[str, Any]:
     return {

@@ -22,6 +22,8 @@ from neurai_core.training.settings import choose
 from neurai_core.training.step import begin, compiled
 from neurai_core.training.task import Task, prepare
 
+pytestmark = pytest.mark.contract
+
 
 @dataclass(frozen=True)
 class Mistake:

@@ -12,6 +12,8 @@ from neurai_core.layered import Layered, Variables
 from neurai_core.training.networks import Untrained, network
 from neurai_core.training.optimizers import optimizer
 
+pytestmark = pytest.mark.contract
+
 OWN = """
 import jax
 from neurai_core.errors import ModelError

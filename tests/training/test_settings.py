@@ -12,6 +12,8 @@ import neurai_core as neurai
 from neurai_core.errors import DataError, NeurAIError, SettingsError, UnknownName, UsageError
 from neurai_core.training.settings import choose, data_reference
 
+pytestmark = pytest.mark.contract
+
 
 class ToyConfig(neurai.Config):
     eta: float = Field(0.1, gt=0, description="step size")
