@@ -106,7 +106,7 @@ def test_the_record_of_the_data_does_not_follow_when_other_data_are_chosen(tmp_p
         ({"rule": "toy-rule"}, ["lr=1"], SettingsError, "lr could be the setting of the rule 'toy-rule' or that of"),
         ({}, ["optimizer=adam(0.01)"], SettingsError, "Write --set rule.optimizer=... for the rule's, --optimizer"),
         ({}, ["rule.optimizer=adam(0.01)"], SettingsError, "optimizer has no meaning in mode strict"),
-        ({}, ["rule.optimizer=adam(1e-3)"], SettingsError, "--set got optimizer, which has no meaning in mode strict"),
+        ({}, ["rule.optimizer=adam(1e-4)"], SettingsError, "--set got optimizer, which has no meaning in mode strict"),
         ({}, ["mode=exact", "n=20"], SettingsError, "--set got n, which has no meaning in mode exact"),
         ({"rule": "ep"}, ["n_points=4"], SettingsError, "n_points has no meaning in mode two_phase"),
         ({"rule": "bipc"}, ["eta_trace=adam(0.1)", "eta=0.3"], SettingsError, "eta has no meaning beside an eta_trace"),
