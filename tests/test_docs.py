@@ -176,6 +176,15 @@ def test_every_link_and_picture_of_the_readme_leads_somewhere() -> None:
     assert links and not [link for link in links if not (ROOT / link).exists()]
 
 
+def test_every_definition_of_a_rule_is_included_in_a_page() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    included = set(re.findall(r'^ *--8<-- "([^":]+)(?::\w+)?"$', text, re.M))
+    assert all((ROOT / path).exists() for path in included)
+    definitions = [neurai_core.spec("algorithm", name).definition or "" for name in neurai_core.names("algorithm")]
+    ours = [one.partition(":")[0].replace(".", "/") for one in definitions if one.startswith("neurai_algorithms.")]
+    assert ours and {f"plugins/{module}.py" for module in ours} <= included
+
+
 def test_every_public_module_is_in_the_reference() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
     described = set(re.findall(r"^::: ([\w.]+)", text, re.M))
