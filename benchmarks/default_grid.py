@@ -5,7 +5,7 @@ python benchmarks/default_grid.py --json grid.json [--rules TEXT ...] [--network
 
 Nothing is set but the rule (and its mode), the network, the data, the optimizer and the number of epochs; hopfield
 energies take the settings of the preset hopfield-symmetric. Plain SGD runs at `--lr 0.3` where the loss is a mean over
-the batch, at 0.3 divided by the batch size where it is a sum, and at 1 for incremental predictive coding, whose own
+the batch, at 0.1 divided by the batch size where it is a sum, and at 1 for incremental predictive coding, whose own
 steps it follows. On the 1437 digits it runs 300 epochs, after which back-propagation no longer improves.
 
 Three data sets: digits (8x8), Fashion-MNIST (28x28), and the digits scaled up to 28x28 and read as IDX files; another
@@ -97,8 +97,8 @@ def run(cell: Cell, epochs: int, idx: Path) -> dict[str, Any]:
     }
     if cell.optimizer == "sgd":
         usual = neurai.spec("algorithm", rule).defaults
-        summed = usual["batch_size"] if str(usual.get("loss", "")).startswith("sum") else 1
-        flags["lr"] = 1.0 if cell.rule == "pc incremental" else 0.3 / summed
+        summed = str(usual.get("loss", "")).startswith("sum")
+        flags["lr"] = 1.0 if cell.rule == "pc incremental" else 0.1 / usual["batch_size"] if summed else 0.3
     began, rows = time.perf_counter(), []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
