@@ -48,7 +48,9 @@ class YinYangConfig(Config):
     train: int = Field(5000, ge=1, le=1_000_000, description="number of training examples")
     test: int = Field(1000, ge=1, le=1_000_000, description="number of test examples")
     train_seed: int = Field(42, ge=0, lt=2**32, description="seed of the training examples; 42 as published")
-    test_seed: int = Field(40, ge=0, lt=2**32, description="seed of the test examples; 40 as published, 41 validates")
+    test_seed: int = Field(
+        40, ge=0, lt=2**32, description="seed of the test examples; 40 as published, 41 for validation"
+    )
     small_radius: float = Field(0.1, gt=0, le=0.25, description="radius of the dots")
 
 
@@ -60,7 +62,7 @@ class RandmanConfig(Config):
     steps: int = Field(100, ge=1, le=1_000_000, description="number of time steps")
     dimension: int = Field(2, ge=1, le=16, description="dimension of the manifolds")
     smoothness: float = Field(
-        2.0, gt=0, description="exponent with which the power spectrum falls; larger is smoother and easier"
+        2.0, gt=0, description="exponent of the power spectrum's decay; larger is smoother and easier"
     )
     spikes: int = Field(1, ge=1, le=1_000_000, description="spikes of each unit; each has a manifold of its own")
     samples: int = Field(
@@ -121,7 +123,7 @@ spiking_digits = Plugin(
         classes=tuple("0123456789"),
         train=1437,
         test=360,
-        split="the split of the data set digits",
+        split="as in the data set digits",
         licence="CC-BY-4.0",
         attribution="E. Alpaydin and C. Kaynak (1998): Optical Recognition of Handwritten Digits, UCI "
         "Machine Learning Repository",
