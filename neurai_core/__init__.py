@@ -1,7 +1,7 @@
 """NeurAI: learning rules and surrogate derivatives in JAX, found by name.
 
-The front door. Every public name is a row of one table and is imported when it is first touched, so
-``import neurai_core`` costs next to nothing.
+The public interface. Every public name is a row of one table and is imported on first access, so
+``import neurai_core`` takes almost no time.
 
 >>> import neurai_core as neurai
 >>> neurai.spec("algorithm", "bp").needs
@@ -10,7 +10,7 @@ The front door. Every public name is a row of one table and is imported when it 
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # as in typing, whose import would be half of what this file costs
+TYPE_CHECKING = False  # as in typing, whose import would take half the time of this file
 if TYPE_CHECKING:
     from typing import Any
 
@@ -80,8 +80,8 @@ if TYPE_CHECKING:
     from neurai_core import models as models
     from neurai_core import terms as terms
 
-# A name is public if and only if it is here. No name may be that of a module of this package: whichever is
-# imported first would hide the other.
+# A name is public if and only if it is here. No name may equal that of a module of this package, because
+# whichever is imported first would hide the other.
 _HOME = {
     "adapting": ("adapt", "as_layered"),
     "by_name": (
@@ -137,7 +137,7 @@ _HOME = {
     "terms": ("NetworkEnergy",),
     "transforms": ("accumulate", "per_example", "with_alignment"),
 }
-# Modules that are reached by attribute, as in `neurai.models.mlp`.
+# Modules that are accessible as attributes, as in `neurai.models.mlp`.
 _MODULES = ("grads", "layered", "losses", "models", "terms")
 _PUBLIC = {name: module for module, names_there in _HOME.items() for name in names_there}
 

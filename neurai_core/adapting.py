@@ -1,7 +1,7 @@
-"""From the model a user has to what a rule works on, and back: the contract of adapters.
+"""Adapters: conversion of a user's model to the form that a rule takes, and back.
 
 An adapter is a plugin of kind ``adapter`` whose name is the top-level module that the model's class comes from.
-It converts a model once into plain pytrees; its models compare by structure, so adapting again does not retrace.
+It converts a model once to plain pytrees; adapted models compare by structure, so adapting again does not retrace.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Adapted(NamedTuple):
 
     Attributes:
         model: a `Layered`, or a callable ``model(params, x)``, with ``apply(params, model_state, x, *, key, train)``
-            like a `Layered`'s where it carries state. Compares and hashes by structure.
-        split: ``(the user's params) -> (params, model_state)``; cheap, called for every batch.
+            like a `Layered`'s if it carries state. Compares and hashes by structure.
+        split: ``(the user's params) -> (params, model_state)``; cheap, because it is called for every batch.
         join: ``(tree of the structure of params, model_state) -> the user's structure``.
     """
 
@@ -34,15 +34,15 @@ class Adapted(NamedTuple):
 
 
 class Adapter(NamedTuple):
-    """What an adapter plugin builds.
+    """The object that an adapter plugin builds.
 
     Attributes:
         adapt: ``(model, *, needs, input_shape=None) -> Adapted``; ``needs`` is ``"callable"`` or ``"layered"``,
-            ``input_shape`` the shape of one example for libraries that infer shapes late. Raises ModelError naming
-            the layer that cannot be converted and the way out.
+            ``input_shape`` the shape of one example for libraries that infer shapes late. Raises a ModelError
+            that names the layer that cannot be converted and what to do instead.
         params: ``model -> params``: the model's own parameters, in the structure that ``split`` takes; None when
             the library keeps them outside the model.
-        naming: opens a context in which the modules inside a model name what they return, each by its path, with
+        naming: opens a context in which the modules inside a model name their outputs, each by its path, with
             `neurai_core.network.activity`; None for libraries without modules.
     """
 
@@ -52,7 +52,7 @@ class Adapter(NamedTuple):
 
 
 class Wrapper:
-    """A model around another one, which takes the parameters of the one inside.
+    """A wrapper around a model that takes the parameters of the model inside.
 
     Attributes:
         model: the model inside.
@@ -66,16 +66,16 @@ class Wrapper:
 
 
 def adapt(model: Any, *, needs: str = "callable", input_shape: Shape | None = None) -> Adapted:
-    """See a user's model as a rule does.
+    """Convert a user's model to the form that a rule takes.
 
     Args:
         model: a `Layered`, any callable ``model(params, x)``, or a model of a library with an adapter.
-        needs: ``"callable"``, ``"layered"``, or ``"network"`` (layers where the model comes apart into them, else a
-            callable whose named values are seen), from the rule's spec.
+        needs: ``"callable"``, ``"layered"``, or ``"network"`` (layers if the model can be split into them, else a
+            callable with named values), from the rule's spec.
         input_shape: shape of one example, for libraries that infer shapes late.
 
     Raises:
-        ModelError: a rule needs layers and the model is one opaque callable, or is no model.
+        ModelError: a rule needs layers and the model is one opaque callable, or it is not a model.
 
     Example:
         >>> import jax.numpy as jnp
@@ -99,7 +99,7 @@ def adapt(model: Any, *, needs: str = "callable", input_shape: Shape | None = No
 
 
 def _as_network(model: Any, input_shape: Shape | None) -> Adapted:
-    """Layers where a model comes apart into them, unless its values were named; else a callable."""
+    """Layers if a model can be split into them and its values were not named; else a callable."""
     if isinstance(model, Wrapper):
         return adapt(model, input_shape=input_shape)
     try:
@@ -111,11 +111,11 @@ def _as_network(model: Any, input_shape: Shape | None) -> Adapted:
 
 @dataclass(frozen=True)
 class Undivided:
-    """A model of a library that does not come apart into layers.
+    """A model of a library that cannot be split into layers.
 
     Attributes:
         model: the adapted model, a callable.
-        reason: why it does not.
+        reason: why it cannot.
     """
 
     model: Any
@@ -144,7 +144,7 @@ def as_layered(
         ``(layered, params, model_state)`` with params a tuple, one plain pytree per layer.
 
     Raises:
-        ModelError: the model cannot be layered (the layer is named), or keeps no parameters and none were given.
+        ModelError: the model cannot be split into layers, or it keeps no parameters and none were given.
 
     Example:
         >>> import jax, neurai_core as neurai
@@ -182,7 +182,7 @@ def find_adapter(model: Any) -> Adapter | None:
 
 @lru_cache(maxsize=1024)
 def _adapter_of(cls: Any, changes: int) -> Adapter | None:
-    """Looked up once per class: finding a name costs more than a small training step."""
+    """Look up an adapter once per class, because finding a name costs more than a small training step."""
     from neurai_core.registry import REGISTRY
 
     known = set(map(canonical, REGISTRY.names("adapter")))

@@ -1,4 +1,4 @@
-"""Words for arrays and trees of arrays that every numerical module shares."""
+"""Helpers for arrays and trees of arrays, shared by all numerical modules."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def default_float() -> Any:
 
 
 def float_type(params: PyTree) -> Any:
-    """The float type of parameters: that of the first such leaf, the default one where there is none.
+    """The float type of parameters: that of the first float leaf, or the default one if there is none.
 
     >>> str(float_type({"n": 3, "w": jnp.ones(2, jnp.bfloat16)})), str(float_type(()))
     ('bfloat16', 'float32')
@@ -35,7 +35,7 @@ def float_type(params: PyTree) -> Any:
 
 
 def wide_float(dtype: Any) -> Any:
-    """The float type in which numbers of a dtype become times or random draws: of 32 bits at least.
+    """The float type for times and random draws computed from a dtype: at least 32 bits.
 
     >>> [str(wide_float(dtype)) for dtype in ("bfloat16", "uint8", "float64")]
     ['float32', 'float32', 'float64']
@@ -44,7 +44,7 @@ def wide_float(dtype: Any) -> Any:
 
 
 def normal(key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
-    """Normal numbers, drawn in 32 bits at least and then rounded.
+    """Normal random numbers, drawn in at least 32 bits and then rounded.
 
     >>> normal(jax.random.key(0), (2, 3), "bfloat16").shape
     (2, 3)
@@ -53,7 +53,7 @@ def normal(key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
 
 
 def whole_number(value: Any) -> int | None:
-    """A whole number of Python, NumPy or JAX as Python's own; None for anything else, truth values included.
+    """A Python, NumPy or JAX integer as a Python int; None for anything else, booleans included.
 
     >>> whole_number(jnp.int32(5)), whole_number(5.0), whole_number(True)
     (5, None, None)

@@ -1,4 +1,4 @@
-"""The front door's functions: find by name, build, rebuild, list, and bring plugins of one's own."""
+"""The public functions for plugins: find by name, build, rebuild, list, and register your own."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def names(kind: str, supports: str | None = None) -> tuple[str, ...]:
     """The names of a kind, sorted, without aliases; imports no plugin unless ``supports`` is given.
 
     Args:
-        kind: ``algorithm``, ``surrogate``, ``adapter`` or ``dataset``; the plural does as well.
-        supports: only those whose spec makes this claim or has this need, such as ``local``.
+        kind: ``algorithm``, ``surrogate``, ``adapter`` or ``dataset``; the plural also works.
+        supports: only those whose spec has this claim or need, such as ``local``.
 
     Raises:
         UnknownName: there is no such kind.
@@ -34,7 +34,7 @@ def names(kind: str, supports: str | None = None) -> tuple[str, ...]:
 
 
 def spec(kind: str, name: str) -> PluginSpec:
-    """What a plugin says about itself; imports that plugin alone, and no JAX.
+    """The spec of a plugin; imports only that plugin, and not JAX.
 
     Args:
         kind: such as ``algorithm``.
@@ -59,13 +59,13 @@ def algorithm(
     has_aux: bool = False,
     **settings: Any,
 ) -> Rule:
-    """A learning rule by name.
+    """Build a learning rule by name.
 
     Args:
         name: lookup name; ``pc@some-dist`` chooses among distributions.
         loss: name of a loss, or a callable ``(outputs, targets) -> scalar``.
         accuracy: name of an accuracy, or a callable like ``loss``; without one the rule reports -1.
-        has_aux: the loss returns ``(scalar, aux)``, and ``aux`` is handed back without being differentiated.
+        has_aux: the loss returns ``(scalar, aux)``, and ``aux`` is returned without being differentiated.
         **settings: the rule's own settings; ``neurai describe NAME`` lists them.
 
     Raises:
@@ -82,7 +82,7 @@ def algorithm(
 
 
 def surrogate(name: str, **settings: Any) -> Surrogate:
-    """A surrogate by name: a callable ``u -> spikes`` with a derivative of its own.
+    """Build a surrogate by name: a callable ``u -> spikes`` with a surrogate derivative.
 
     Args:
         name: lookup name.
@@ -100,7 +100,7 @@ def surrogate(name: str, **settings: Any) -> Surrogate:
 
 
 def adapter(name: str) -> Adapter:
-    """The adapter of a library, by the name of the library's top-level module.
+    """Build the adapter of a library, by the name of the library's top-level module.
 
     Raises:
         UnknownName, DuplicateName, PluginError: it cannot be found or loaded.
@@ -111,7 +111,7 @@ def adapter(name: str) -> Adapter:
 
 
 def dataset(name: str, **settings: Any) -> Dataset:
-    """A data set by name.
+    """Load a data set by name.
 
     Args:
         name: lookup name, such as ``digits``.
@@ -130,7 +130,7 @@ def dataset(name: str, **settings: Any) -> Dataset:
 
 
 def rebuild(origin: Any, **changes: Any) -> Any:
-    """Build an object again from what it knew about itself.
+    """Rebuild an object from its origin.
 
     Args:
         origin: an `Origin`, the JSON of one, or an object that carries one.
@@ -153,17 +153,17 @@ def rebuild(origin: Any, **changes: Any) -> Any:
 
 
 def register(plugin: Any, *, replace: bool = False) -> PluginSpec:
-    """Make a plugin object findable in this process, for notebooks; see `Registry.register`."""
+    """Register a plugin object in this process, for notebooks; see `Registry.register`."""
     return REGISTRY.register(plugin, replace=replace)
 
 
 def temporary(plugin: Any, *, replace: bool = False) -> AbstractContextManager[PluginSpec]:
-    """Make a plugin object findable inside a ``with`` block; see `Registry.temporary`."""
+    """Register a plugin object inside a ``with`` block; see `Registry.temporary`."""
     return REGISTRY.temporary(plugin, replace=replace)
 
 
 def observe(observer: Any) -> AbstractContextManager[Any]:
-    """Put an observer on inside a ``with`` block; see `Registry.observe`."""
+    """Activate an observer inside a ``with`` block; see `Registry.observe`."""
     return REGISTRY.observe(observer)
 
 
@@ -173,7 +173,7 @@ def plugins(*, static: bool = False, isolate: bool = False) -> tuple[PluginStatu
 
 
 def _algorithm_context(loss: Any, accuracy: Any, has_aux: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What an algorithm is built with besides settings, and how its origin records it."""
+    """The arguments of an algorithm besides settings, and how its origin records them."""
     from neurai_core.losses import accuracy_function, loss_function
 
     context = {"loss": loss_function(loss), "accuracy": accuracy_function(accuracy), "has_aux": has_aux}

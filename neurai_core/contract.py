@@ -1,7 +1,7 @@
-"""The contract of a learning rule, checked where a rule meets a model: what it takes, what it gives back, who failed.
+"""The contract of a learning rule: checks of its arguments and results, and of who caused a failure.
 
-Everything is told from shapes and dtypes, so under `jax.jit` a check costs time while tracing and none afterwards.
-What is wrong with the caller's model, parameters or loss is said of these, whatever the rule made of it.
+All checks use only shapes and dtypes, so under `jax.jit` they cost time while tracing and none afterwards. Errors in
+the caller's model, parameters or loss are reported as such, regardless of how the rule failed on them.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ FORMS = {
     "predict": "predict(model, params, x, state=())",
 }
 PAGE = "'Writing a rule', docs/writing-a-rule.md, says what a rule is."
-# What says nothing of a rule: warnings that the user turned into errors, numbers, memory.
+# Errors that a rule is not to blame for: warnings turned into errors by the user, numbers, memory.
 _NOT_THE_RULES = (NeurAIError, Warning, FloatingPointError, jax.errors.JaxRuntimeError)
 
 
 class Maker(NamedTuple):
-    """Whose rule it is.
+    """The maker of a rule.
 
     Attributes:
         name: lookup name; empty for a rule made by hand.
@@ -51,20 +51,20 @@ class Maker(NamedTuple):
         return f"Rule {self.name!r}" + (f" ({came_from})" if came_from else "") if self.name else "The rule"
 
     def error(self, message: str, advice: str = "", *, step: str = "call") -> PluginError:
-        """What this rule did wrong."""
+        """The error for a rule that breaks its contract."""
         return PluginError(f"{self}: {message}", f"{advice} {PAGE}".strip(), distribution=self.distribution, step=step)
 
 
 def admit(built: Any, entry: Entry, context: Mapping[str, Any]) -> Any:
-    """The rule that a plugin built, with functions that check what they return.
+    """Wrap a rule built by a plugin, so that its functions check their results.
 
     Args:
-        built: what its build function returned.
+        built: the result of its build function.
         entry: where it comes from.
-        context: what it was built with besides settings.
+        context: its build arguments besides settings.
 
     Raises:
-        PluginError: it is no rule, or one of its functions cannot be called as a rule's are.
+        PluginError: it is not a rule, or one of its functions has the wrong signature.
     """
     loss = context.get("loss")
     score = objective(loss, context.get("accuracy"), context.get("has_aux", False)) if callable(loss) else None
@@ -72,15 +72,15 @@ def admit(built: Any, entry: Entry, context: Mapping[str, Any]) -> Any:
 
 
 def checked(rule: Any, maker: Maker, score: Any = None) -> Any:
-    """A rule whose functions check what they return; equal if the rules and their makers are.
+    """Wrap a rule so that its functions check their results; equal if the rules and their makers are.
 
     Args:
         rule: a `Rule`, or a NamedTuple with its fields and more.
-        maker: whose rule it is.
-        score: the `Objective` it was built with, to tell a loss that fails from a rule that fails.
+        maker: the maker of the rule.
+        score: the `Objective` it was built with, to distinguish a failing loss from a failing rule.
 
     Raises:
-        PluginError: it is no rule, or one of its functions cannot be called as a rule's are.
+        PluginError: it is not a rule, or one of its functions has the wrong signature.
     """
     if not hasattr(rule, "_replace") or not all(callable(getattr(rule, role, None)) for role in FORMS):
         raise maker.error(
@@ -92,11 +92,11 @@ def checked(rule: Any, maker: Maker, score: Any = None) -> Any:
 
 
 def check(rule: Any, model: Any, params: PyTree, model_state: PyTree, batch: PyTree) -> tuple[PyTree, Estimate]:
-    """Find out, without computing, whether a rule keeps its contract with a model and a batch.
+    """Check, without computing, that a rule keeps its contract for a model and a batch.
 
     Args:
         rule: the rule, from the registry or made by hand.
-        model: what it trains.
+        model: the model that it trains.
         params: the parameters.
         model_state: collections that the forward pass updates.
         batch: ``(x, y)``, arrays or ``jax.ShapeDtypeStruct``.
@@ -105,8 +105,8 @@ def check(rule: Any, model: Any, params: PyTree, model_state: PyTree, batch: PyT
         The state from ``init`` and the `Estimate`, as ``jax.ShapeDtypeStruct``.
 
     Raises:
-        PluginError: it does not; says what came back and what was expected.
-        ModelError: model, parameters and inputs do not fit each other.
+        PluginError: it does not; says what was returned and what was expected.
+        ModelError: model, parameters and inputs do not fit together.
     """
     maker = Maker(*(getattr(rule.origin, field, "") for field in Maker._fields))
     rule = checked(rule, maker)
@@ -125,7 +125,7 @@ def check(rule: Any, model: Any, params: PyTree, model_state: PyTree, batch: PyT
 
 
 class _Checked:
-    """A function of a rule that checks what it returns and answers for what it raises."""
+    """A function of a rule that checks its result and attributes its errors."""
 
     def __init__(self, function: Callable[..., Any], role: str, maker: Maker, score: Any) -> None:
         inner = function if isinstance(function, _Checked) else None
@@ -159,11 +159,11 @@ class _Checked:
         return self._function, self._role, self._maker
 
     def refuse(self, got: str, expected: str, advice: str = "") -> NoReturn:
-        """Say what came back and what was expected."""
+        """The error that says what was returned and what was expected."""
         raise self._maker.error(f"{self._role} returned {got}, expected {expected}.", advice)
 
     def _answer_for(self, error: BaseException, *args: Any, **kwargs: Any) -> NoReturn:
-        """Raise what the caller's model or loss did wrong, or else the failure of the rule."""
+        """Raise the error of the caller's model or loss, or else the failure of the rule."""
         if self._role == "estimate":
             self._check_estimate_inputs(error, *args, **kwargs)
         elif self._role == "predict":
@@ -195,7 +195,7 @@ def _check_model(
     key: Any = None,
     train: bool = False,
 ) -> PyTree:
-    """The outputs of a model by itself; its own error where it fails without the rule as well."""
+    """The outputs of a model by itself; raises its own error if it also fails without the rule."""
     model_state = model_state_of(state)
     outputs = check_forward(model, params, x, model_state=model_state)
     try:
@@ -249,7 +249,7 @@ def _check_predict(
     _check_leaves(checked, outputs, "as outputs")
     try:
         own = jax.eval_shape(lambda p, s, x: forward(model, p, x, model_state=s)[0], params, model_state_of(state), x)
-    except Exception:  # parameters beside the model's, or a model that only the rule can call: nothing is known
+    except Exception:  # parameters besides the model's, or a model that only the rule can call: unknown
         return
     if _form(outputs, dtypes=False) != _form(own, dtypes=False):
         checked.refuse(_text(outputs), f"the outputs of the model, {_text(own)}")
@@ -279,7 +279,7 @@ def _check_grads(checked: _Checked, grads: PyTree, params: PyTree) -> None:
 
 
 def _check_params(params: PyTree) -> None:
-    """Raise a ModelError where a parameter is of a type that has no derivative: gradients of it fit no rule."""
+    """Raise a ModelError if a parameter has a type without derivatives, for which no rule gives gradients."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
             raise ModelError(
@@ -304,7 +304,7 @@ def _check_signature(function: Callable[..., Any], role: str, maker: Maker) -> N
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return  # it says nothing of itself
+        return  # it has no signature
     try:
         signature.bind(*range(2 if role == "init" else 4), **dict.fromkeys(keywords))
     except TypeError as error:
@@ -312,7 +312,7 @@ def _check_signature(function: Callable[..., Any], role: str, maker: Maker) -> N
 
 
 def _check_state(maker: Maker, before: PyTree, after: PyTree) -> None:
-    """A state that is trained with keeps its form from the very first batch."""
+    """Check that the state keeps its form from the first batch on."""
     if _form(before) != _form(after):
         raise _changed(maker, before, after)
 
@@ -325,7 +325,7 @@ def _changed(maker: Maker, before: PyTree, after: PyTree) -> PluginError:
 
 
 def _begins(state: PyTree, after: PyTree) -> bool:
-    """Whether a state that held nothing of the rule's own begins to."""
+    """Whether a state without own parts of the rule gains some."""
     own = state.own if isinstance(state, State) else ()
     return (
         isinstance(after, State)
@@ -344,7 +344,7 @@ def _form(tree: PyTree, *, dtypes: bool = True) -> Any:
 
 
 def _aval(leaf: Any) -> Any:
-    """The abstract value of an array or number; None for what is neither."""
+    """The abstract value of an array or number; None for anything else."""
     try:
         return jax.typeof(leaf)
     except TypeError:
@@ -369,7 +369,7 @@ def _text(tree: PyTree) -> str:
 
 
 def _kind(value: Any) -> str:
-    """What something is, in two or three words."""
+    """A description of an object in two or three words."""
     if value is None or isinstance(value, bool | int | float | str):
         return repr(value)
     if isinstance(value, Estimate):

@@ -1,4 +1,4 @@
-"""How sharply an energy bends: what limits the step with which activities may descend on it.
+"""Curvature of energies, which limits the step with which activities may descend on them.
 
 A step of eta along minus the gradient lowers a quadratic energy while eta times its largest curvature is below 2.
 Curvatures are bounded from the weights, one small matrix of spectral norms for a whole chain, or estimated from
@@ -15,10 +15,10 @@ import jax.numpy as jnp
 
 from neurai_core.arrays import Elementwise, PyTree, Scalar, beside_batch
 
-POWER_STEPS = 10  # products with a matrix and its transpose; what they miss of the largest eigenvalue is in SAFE
-SAFE = 1.8  # a step times the curvature, 2 being where the energy stops falling
-UNROLLED = 24  # activities up to which every product with second derivatives is compiled by itself
-GRID = (-8.0, 8.0, 257)  # where the slopes of an activation are looked at
+POWER_STEPS = 10  # products with a matrix and its transpose; SAFE covers what they miss of the largest eigenvalue
+SAFE = 1.8  # step times curvature; at 2 the energy stops falling
+UNROLLED = 24  # number of activities up to which every product with second derivatives is compiled separately
+GRID = (-8.0, 8.0, 257)  # where the slopes of an activation are evaluated
 
 
 def largest_eigenvalue(product: Callable[[PyTree], PyTree], like: PyTree, steps: int = POWER_STEPS) -> Scalar:
@@ -26,7 +26,7 @@ def largest_eigenvalue(product: Callable[[PyTree], PyTree], like: PyTree, steps:
 
     Args:
         product: the map.
-        like: an array, or a tree of arrays, of the shapes and types that the map takes.
+        like: an array, or a tree of arrays, with the shapes and types that the map takes.
         steps: products to take; the estimate is never too large.
 
     >>> matrix = jnp.diag(jnp.array([3.0, 1.0]))
@@ -49,10 +49,10 @@ def largest_curvature(
     """The largest curvature of an energy at some activities, by power iteration for every example at once.
 
     An energy that is a sum over examples has one block of second derivatives per example, and the largest curvature
-    is that of the steepest block. Power iteration comes close to it from below, so leave a margin.
+    is that of the steepest block. Power iteration approaches it from below, so leave a margin.
 
     Args:
-        slope: activities -> derivatives of the energy by them; the energy is a sum over examples.
+        slope: activities -> derivatives of the energy with respect to them; the energy is a sum over examples.
         at: activities, batch axis first, every leaf of one float type.
         iterations: products with the second derivatives, each the cost of about two slopes.
         reverse: whether to use reverse mode twice, for functions without a forward-mode derivative (``custom_vjp``).
@@ -64,12 +64,14 @@ def largest_curvature(
         5.0
     """
     direction = _directions(at)
-    if len(jax.tree.leaves(direction)) > UNROLLED:  # a small program, which sees the point again in every product
+    if len(jax.tree.leaves(direction)) > UNROLLED:  # a small program, which re-evaluates the point in every product
         before, direction = _products_in_a_loop(slope, at, direction, iterations, reverse)
     else:
         product = _reverse_product(slope, at) if reverse else jax.linearize(slope, at)[1]
         for iteration in range(iterations):
-            if iteration and iteration % 2 == 0:  # often enough not to overflow: small networks feel every operation
+            if (
+                iteration and iteration % 2 == 0
+            ):  # often enough not to overflow; in small networks every operation counts
                 direction = _unit_per_example(direction)
             before, direction = direction, product(direction)
     return jax.lax.stop_gradient(jnp.max(_norm_per_example(direction) / _norm_per_example(before)))
@@ -98,12 +100,12 @@ def spectral_norm(affine: Callable[[jax.Array], jax.Array], like: jax.Array) -> 
     >>> round(float(spectral_norm(lambda x: 3 * x + 1, jnp.zeros(2))), 3)
     3.0
     """
-    constant, pull = jax.vjp(affine, jnp.zeros_like(like))  # reverse mode only: some functions have no other
+    constant, pull = jax.vjp(affine, jnp.zeros_like(like))  # reverse mode only: some functions have no forward mode
     return jnp.sqrt(largest_eigenvalue(lambda v: pull(affine(v) - constant)[0], like))
 
 
 def eigenvalue_bound(matrix: jax.Array) -> Scalar:
-    """At least the largest eigenvalue of a matrix without negative entries and with a positive diagonal.
+    """An upper bound on the largest eigenvalue of a nonnegative matrix with a positive diagonal.
 
     Collatz and Wielandt: for every positive v the largest ratio of ``(A v)_i`` to ``v_i`` is a bound. With the v of
     two products it is within a percent for the matrices of `neurai_core.energy`.
@@ -122,7 +124,7 @@ def steepest(function: Elementwise, like: jax.Array | jax.ShapeDtypeStruct) -> S
     """The largest slope of an elementwise function, in absolute value, over all units.
 
     Args:
-        function: may have numbers of its own for every unit.
+        function: the function, which may have different parameters for every unit.
         like: an array that it takes, batch axis first.
 
     >>> u = jnp.zeros((1, 2))
@@ -130,7 +132,7 @@ def steepest(function: Elementwise, like: jax.Array | jax.ShapeDtypeStruct) -> S
     (0.25, 3.0)
     """
     points = jnp.linspace(*GRID, dtype=like.dtype).reshape(-1, *(1 for _ in like.shape[1:]))
-    points = jnp.broadcast_to(points, jax.eval_shape(function, points).shape)  # larger where units differ
+    points = jnp.broadcast_to(points, jax.eval_shape(function, points).shape)  # larger if units differ
     return jnp.max(jnp.abs(_slope(function)(points)))
 
 
@@ -157,7 +159,7 @@ def _norm(v: PyTree) -> Scalar:
 
 
 def _directions(activities: PyTree) -> PyTree:
-    """Numbers without a pattern, cheaper than a draw and the same for every example: cosines of squares."""
+    """Numbers without a pattern, cheaper than random ones and the same for every example: cosines of squares."""
 
     def scattered(leaf: jax.Array) -> jax.Array:
         place = jnp.arange(1, 1 + leaf[0].size, dtype=leaf.dtype).reshape(leaf.shape[1:])

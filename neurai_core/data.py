@@ -1,4 +1,4 @@
-"""A data set, its order, and what is checked before any of it reaches a model.
+"""Data sets, the order of their rows, and checks before any of them reach a model.
 
 The order of the data is a pure function of (seed, epoch, step): nothing about it has to be saved, and every
 process of a distributed run sees the same global batch. Everything here is numpy and runs at the boundary,
@@ -25,22 +25,22 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training and test examples with what a run has to know about them.
+    """Training and test examples with everything that a run needs to know about them.
 
-    The arrays are kept as read-only views, so that the data hash stays true.
+    The arrays are kept as read-only views, so that the data hash stays valid.
 
     Args:
         name: the name that tables and run folders show.
-        x_train: training inputs, (N, ...), floating point, or integers where these are codes, such as of characters;
+        x_train: training inputs, (N, ...), floating point, or integers for codes, such as those of characters;
             images are (N, H, W, C).
         y_train: training targets: integer labels (N,), class probabilities (N, n_classes), or floating-point
             targets (N, ...) of a regression. Labels and probabilities may also be given for every position of the
             inputs: labels (N, T) for inputs (N, T) or (N, T, D).
         x_test: test inputs, (M, ...), with the feature shape of `x_train`.
         y_test: test targets, of the same kind.
-        classes: what labels 0, 1, ... stand for; None for a regression.
+        classes: names of the labels 0, 1, ...; None for a regression.
         licence: the terms of the data.
-        origin: the plugin and settings that made it; None for arrays of one's own.
+        origin: the plugin and settings that made it; None for your own arrays.
 
     Example:
         >>> import numpy as np
@@ -85,7 +85,7 @@ class Dataset:
         return digest.hexdigest()
 
     def with_origin(self, origin: Origin) -> Dataset:
-        """The same data, knowing the plugin and the settings that made it."""
+        """The same data, with the plugin and the settings that made them."""
         return replace(self, origin=origin)
 
 
@@ -94,8 +94,8 @@ def check(data: Dataset, batch_size: int | None = None, seed: int | None = None)
 
     Args:
         data: the data set.
-        batch_size: checked too; a bad training row is then named with its batch.
-        seed: the seed of the data order; the first bad row is then the first one that training meets, in
+        batch_size: also checked; a bad training row is then named with its batch.
+        seed: the seed of the data order; the first bad row is then the first one in training order, in
             epoch 0. Without it, rows and batches are counted in file order.
 
     Returns:
@@ -128,8 +128,8 @@ def check_batch(
         y: targets, (B, ...).
         n_classes: if given, `y` must be integer labels (B,) in 0..n_classes-1, or class probabilities
             (B, n_classes), or one of them for every position of `x`: (B, T) or (B, T, n_classes).
-        input_shape: what the shape of one example must be.
-        where: words for the batch in an error, e.g. "batch 12 of epoch 0".
+        input_shape: required shape of one example.
+        where: name of the batch in errors, e.g. "batch 12 of epoch 0".
 
     Raises:
         DataError: names the field and the first row that is wrong.
@@ -151,7 +151,7 @@ def check_batch(
 
 
 def order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
-    """Row numbers 0..n-1 in the order in which `epoch` meets them: a pure function of its arguments.
+    """Row numbers 0..n-1 in the order of an epoch: a pure function of its arguments.
 
     Example:
         >>> from neurai_core.data import order
@@ -167,7 +167,7 @@ def steps_per_epoch(n: int, batch_size: int, *, drop_last: bool = True) -> int:
     """Number of batches that one epoch over `n` rows has.
 
     Raises:
-        DataError: `batch_size` is below 1, or above `n` while short batches are dropped.
+        DataError: `batch_size` is below 1, or above `n` if short batches are dropped.
 
     Example:
         >>> from neurai_core.data import steps_per_epoch
@@ -190,7 +190,7 @@ def batches(
     """The batches of one epoch from step `start` on; batch `step` depends on (seed, epoch, step) alone.
 
     With `drop_last` the rows that do not fill a batch are left out, so that a compiled step sees one shape.
-    Each epoch has its own permutation, hence leaves out other rows, and none is lost to training.
+    Each epoch has its own permutation, so it leaves out different rows, and none is lost to training.
     `drop_last=False` delivers every row and may end with one shorter batch.
 
     Args:
@@ -199,15 +199,15 @@ def batches(
         batch_size: rows of a batch, at most N.
         seed: seed of the data order.
         epoch: which pass over the data, from 0.
-        start: the first step to deliver: where a resumed run goes on.
+        start: the first step to deliver, where a resumed run continues.
         drop_last: leave out the last batch if it is short.
 
     Returns:
         An iterator over pairs (x, y) with `batch_size` rows.
 
     Raises:
-        DataError: at the call, before the first batch: a batch size or a start that does not fit, or x and y
-            of different lengths.
+        DataError: at the call, before the first batch: the batch size or the start is invalid, or x and y have
+            different lengths.
 
     Example:
         >>> from neurai_core.data import batches
@@ -235,7 +235,7 @@ def numbered_classes(name: str, *labels: Array, first: int | None = None) -> tup
     Args:
         name: the data set's name, or its file, for errors.
         *labels: integer labels of every part, (N,) each.
-        first: the label of the first class, to be subtracted from the labels; None expects 0 and an example of it.
+        first: the label of the first class, to be subtracted from the labels; None expects 0 with an example.
 
     Raises:
         DataError: there are more classes than labels, or the smallest label is not that of the first class.
@@ -260,7 +260,7 @@ def numbered_classes(name: str, *labels: Array, first: int | None = None) -> tup
 
 
 def warn_of_empty_classes(data: Dataset, source: str) -> Dataset:
-    """The same data, with a warning where classes have no example to train on: a gap in the numbers, say.
+    """Return the data, with a warning if classes have no training example, for instance a gap in the numbers.
 
     Args:
         data: a checked data set with labels, or of a regression.
@@ -300,14 +300,14 @@ def _check_first(name: str, smallest: int, largest: int, first: int | None) -> N
 
 @dataclass(frozen=True)
 class _Rows:
-    """How rows are met and named: in file order, or in the order of a run's first epoch."""
+    """The order and naming of rows: in file order, or in the order of a run's first epoch."""
 
     sequence: NDArray[np.int64] | None = None
     batch_size: int | None = None
     epoch: str = ""
 
     def first(self, bad: NDArray[np.bool_]) -> tuple[int, str]:
-        """The first bad row, and the words that say where it is."""
+        """The first bad row, and a description of where it is."""
         position = int(np.argmax(bad if self.sequence is None else bad[self.sequence]))
         row = position if self.sequence is None else int(self.sequence[position])
         batch = "" if self.batch_size is None else f" (batch {position // self.batch_size}{self.epoch})"

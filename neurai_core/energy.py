@@ -1,9 +1,9 @@
-"""Energies of activities: what relaxing rules descend, and how a chain of layers gives them their couplings.
+"""Energies of activities, on which relaxing rules descend, and their couplings from a chain of layers.
 
-A network is seen as a `Chain` of `Block`s: block l maps what is below it to a pre-activation, ``map_l(params, .)``,
-and ends in an elementwise ``rho``. The activities ``u_1 .. u_L`` are the pre-activations, ``u_0 = x`` is clamped.
-An `Energy` gives every example a scalar E(u). Only `Energy.value` is needed of a new one; its gradients then come
-from automatic differentiation, and may be overridden in closed form.
+A network is a `Chain` of `Block`s: block l maps the layer below to a pre-activation, ``map_l(params, .)``, and ends in
+an elementwise ``rho``. The activities ``u_1 .. u_L`` are the pre-activations, ``u_0 = x`` is clamped.
+An `Energy` gives every example a scalar E(u). A new one only needs `Energy.value`; gradients then come from automatic
+differentiation, and may be overridden in closed form.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from neurai_core.curvature import largest_eigenvalue, spectral_norm
 from neurai_core.layered import Layer, Layered, dense_columns, dense_linear, identity
 
 Activities: TypeAlias = tuple[jax.Array, ...]
-EXAMPLES = 4  # of a batch, to estimate a curvature that the weights do not bound
+EXAMPLES = 4  # examples of a batch for estimating a curvature that the weights do not bound
 
 
-# ---------------------------------------------------------------------------- the network as energies see it
+# ---------------------------------------------------------------------------- the network as a chain of blocks
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Block:
 
     Attributes:
         map: ``(params of all layers, below) -> pre-activation``, batch axis first.
-        rho: elementwise; ``rho(u)`` is what the block above sees.
+        rho: elementwise; ``rho(u)`` is the input of the block above.
         affine: whether ``map`` is affine in both arguments, so that its adjoint needs no linearization.
-        name: of its last layer, with the layer's number.
-        obstacle: the layer that keeps it from being affine; empty when it is.
-        columns: ``map`` with the batch axis last, where it is known: faster with few outputs.
+        name: name and number of its last layer.
+        obstacle: the layer that makes it non-affine; empty if it is affine.
+        columns: ``map`` with the batch axis last, if available: faster with few outputs.
     """
 
     map: Callable[[PyTree, jax.Array], jax.Array]
@@ -65,12 +65,12 @@ class Chain:
     batch_last: bool = False
 
     def drive(self, params: PyTree) -> jax.Array:
-        """What the first block makes of the inputs: constant during a relaxation, so computed once."""
+        """The first block's map of the inputs: constant during a relaxation, so computed once."""
         drive = self.blocks[0].map(params, self.x)
         return drive.T if self.batch_last else drive
 
     def on_columns(self) -> Chain | None:
-        """The chain with the batch axis last, all but the first block; None where a map cannot."""
+        """The chain with the batch axis last, except in the first block; None if a map does not support it."""
         if not all(block.columns for block in self.blocks[1:]):
             return None
         columns = (replace(block, map=block.columns) for block in self.blocks[1:] if block.columns)
@@ -81,7 +81,7 @@ class Chain:
         return jnp.sum(a * b, axis=0) if self.batch_last else dot(a, b)
 
     def below(self, u: Activities) -> tuple[jax.Array, ...]:
-        """What each block sees: ``(x, rho(u_1), .., rho(u_{L-1}))``."""
+        """The input of each block: ``(x, rho(u_1), .., rho(u_{L-1}))``."""
         return (self.x, *(block.rho(v) for block, v in zip(self.blocks, u[:-1], strict=False)))
 
     def feedforward(self, params: PyTree) -> Activities:
@@ -109,17 +109,17 @@ def chain_of(
     activation: Elementwise | None = None,
     activation_last: bool = False,
 ) -> Chain:
-    """See a model as a chain of blocks. Dropout masks stay as ``key`` gives them during a whole relaxation.
+    """Convert a model to a chain of blocks. ``key`` fixes dropout masks for a whole relaxation.
 
     Args:
         model: the network.
-        params: its parameters; only their structure is looked at.
+        params: its parameters; only their structure is used.
         x: inputs ``(B, ...)``.
-        model_state: collections of stateful layers; they stay as they are.
+        model_state: collections of stateful layers; they do not change.
         key: PRNG key for stochastic layers.
         train: whether layers are in training mode.
-        activation: takes the place of the blocks' own activations; None keeps them.
-        activation_last: whether ``activation`` takes the place of the last block's own one as well.
+        activation: replaces the blocks' own activations; None keeps them.
+        activation_last: whether ``activation`` also replaces the last block's own.
 
     Example:
         >>> from neurai_core.models import cnn
@@ -139,7 +139,7 @@ def chain_of(
 
 
 def _groups(params: PyTree) -> list[list[int]]:
-    """Numbers of the layers of every block: each ends at a layer with parameters, or at the end."""
+    """Layer numbers of every block: each ends at a layer with parameters, or at the end."""
     groups: list[list[int]] = [[]]
     for index, layer_params in enumerate(params):
         groups[-1].append(index)
@@ -171,7 +171,7 @@ def _block(
 def _of_layer(
     function: Callable[[PyTree, jax.Array], jax.Array] | None, index: int
 ) -> Callable[[PyTree, jax.Array], jax.Array] | None:
-    """A function of one layer's parameters as one of all layers' parameters."""
+    """Turn a function of one layer's parameters into one of all layers' parameters."""
     return None if function is None else lambda params, below: function(params[index], below)
 
 
@@ -179,23 +179,23 @@ def _is_linear(layer: Layer) -> bool:
     return layer.linear is not None and layer.activation is identity
 
 
-# ---------------------------------------------------------------------------- the family
+# ---------------------------------------------------------------------------- energies
 
 
 class Energy:
     """An energy E(u) of the activities of a chain, one scalar per example.
 
-    Subclass it and write ``value``; write ``force`` and ``contrast`` too where closed forms are faster. Make it a
+    Subclass it and define ``value``; define ``force`` and ``contrast`` too if closed forms are faster. Make it a
     frozen dataclass, or keep it without state, so that equal energies share one compiled step.
 
     Attributes:
-        default_init: where a free phase starts unless told otherwise: ``zeros`` or ``feedforward``.
+        default_init: default start of a free phase: ``zeros`` or ``feedforward``.
         settled_by_feedforward: whether the feed-forward activities are an exact minimum of E, so that a free phase
             that starts there is skipped.
-        activation_last: whether an activation given by the user replaces the output block's own one as well.
+        activation_last: whether an activation given by the user also replaces the output block's own.
         readout: whether ``outputs`` uses parameters; their share of the cost's gradient is then added.
-        any_layout: whether all methods serve activities ``(D, B)`` as well, because they use nothing but the chain's
-            ``drive`` and ``dot``, the maps of later blocks and elementwise operations; that is faster.
+        any_layout: whether all methods also support activities ``(D, B)``, which is faster: they may use only the
+            chain's ``drive`` and ``dot``, the maps of later blocks and elementwise operations.
 
     Example:
         >>> class Quadratic(Energy):
@@ -217,13 +217,13 @@ class Energy:
     any_layout: ClassVar[bool] = False
 
     def laid_out(self, chain: Chain, states: Sequence[Activities]) -> tuple[Chain, Sequence[Activities]]:
-        """Chain and states in the faster layout: as they are where this energy, a map or a shape needs that."""
+        """Chain and states in the faster layout, or unchanged if this energy, a map or a shape requires that."""
         plain = all(v.ndim == 2 for u in states for v in u)
         columns = chain.on_columns() if self.any_layout and plain else None
         return (chain, states) if columns is None else (columns, [on_columns(u) for u in states])
 
     def check(self, chain: Chain) -> None:
-        """Raise ModelError when the chain cannot serve, naming the layer and the way out."""
+        """Raise ModelError if the energy does not support the chain, naming the layer and what to do instead."""
 
     def feedforward(self, chain: Chain, params: PyTree) -> Activities:
         """Activities of one forward pass; their number and shapes are those of all activities of this energy."""
@@ -234,7 +234,7 @@ class Energy:
         raise NotImplementedError
 
     def outputs(self, chain: Chain, params: PyTree, top: jax.Array) -> jax.Array:
-        """What the cost sees of the last activities."""
+        """The last activities, as the cost takes them."""
         return top
 
     def force(
@@ -256,14 +256,14 @@ class Energy:
     def curvature(self, chain: Chain, params: PyTree, nudge: Any = 0.0, in_turn: bool = False) -> Scalar:
         """The largest curvature of F in the activities, which limits the step of a stable relaxation.
 
-        Estimated from products with the Hessian at the feed-forward activities of a few examples; override it where
+        Estimated from products with the Hessian at the feed-forward activities of a few examples; override it if
         the weights give a bound.
 
         Args:
             chain: the network, activities ``(B, ...)``.
             params: its parameters.
-            nudge: curvature of the cost times beta, which the outputs have on top.
-            in_turn: whether even and odd layers move in turn, so that only a layer's own curvature counts.
+            nudge: curvature of the cost times beta, which is added at the outputs.
+            in_turn: whether even and odd layers move in turn, so that only a layer's own curvature matters.
         """
         few = replace(chain, x=chain.x[:EXAMPLES])
         u = self.feedforward(few, params)
@@ -275,7 +275,7 @@ class Energy:
         return largest_eigenvalue(product, u)
 
     def project(self, chain: Chain, u: Activities) -> Activities:
-        """Bring activities back to where they may be; the identity for most energies."""
+        """Project activities back into their allowed range; the identity for most energies."""
         return u
 
     def contrast(self, chain: Chain, params: PyTree, states: Sequence[Activities], weights: jax.Array) -> PyTree:
@@ -306,7 +306,7 @@ def on_columns(u: Activities) -> Activities:
 
 
 def nudged(forces: Activities, nudge: jax.Array | None) -> Activities:
-    """Forces with the nudge added to the last one.
+    """Add the nudge to the last force.
 
     >>> nudged((jnp.zeros(1), jnp.ones(1)), jnp.ones(1))[1].tolist()
     [2.0]
@@ -336,17 +336,17 @@ def dot(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 class Coupled(Energy):
-    """An energy whose parameters meet the activities only in ``- sum_l < map_l(params, below_l), above_l >``.
+    """An energy whose parameters enter only through ``- sum_l < map_l(params, below_l), above_l >``.
 
-    Then dE/dparams of block l is minus the adjoint of ``map_l`` in its parameters, at ``below_l``, of ``above_l``:
-    a subclass names the two in ``couplings``, and differences of gradients are formed before the outer product,
-    which costs one large product less and keeps digits that subtracting two finished gradients loses.
+    Then dE/dparams of block l is minus the adjoint of ``map_l`` in its parameters, at ``below_l``, applied to
+    ``above_l``. A subclass gives the two in ``couplings``; differences are taken before the outer product, which saves
+    one large product and keeps digits that subtracting two gradients would lose.
     """
 
     def couplings(
         self, chain: Chain, params: PyTree, drive: jax.Array, u: Activities
     ) -> list[tuple[jax.Array, jax.Array]]:
-        """``(below_l, above_l)`` of every block, the first ones if not all couple."""
+        """``(below_l, above_l)`` of every block, or of the first ones if not all couple."""
         raise NotImplementedError
 
     def contrast(self, chain: Chain, params: PyTree, states: Sequence[Activities], weights: jax.Array) -> PyTree:
@@ -395,7 +395,7 @@ def _bilinear(
 
 
 def _weighted(weights: jax.Array, terms: Sequence[jax.Array]) -> jax.Array:
-    """``sum_k w_k a_k`` by differences to the first, for the weights sum to 0; ``w_0 a_0`` when it is alone."""
+    """``sum_k w_k a_k`` by differences from the first, as the weights sum to 0; ``w_0 a_0`` if it is the only one."""
     if len(terms) == 1:
         return weights[0] * terms[0]
     parts = [w * (a - terms[0]) for w, a in zip(weights[1:], terms[1:], strict=True)]

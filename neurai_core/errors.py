@@ -1,13 +1,13 @@
-"""Every error NeurAI raises on purpose: one sentence saying what was wrong and where, and a hint that helps.
+"""The errors of NeurAI: one sentence that says what is wrong and where, and a hint.
 
 ```
 NeurAIError(Exception)                  .message  .hint  .exit_code
-├── UsageError(ValueError)              2: the caller can put it right
+├── UsageError(ValueError)              2: the caller can fix it
 │   ├── UnknownName(LookupError)        no such name, kind or class
 │   │   └── BlockedName                 installed, but switched off by the environment
 │   ├── DuplicateName                   several distributions offer one name
 │   ├── SettingsError                   a setting is unknown, out of range or of the wrong type
-│   ├── ModelError                      a model, its parameters or a layer cannot serve
+│   ├── ModelError                      a model, its parameters or a layer does not fit
 │   ├── DataError                       shapes, labels, NaN, files
 │   ├── MissingExtra(ImportError)       an optional dependency is not installed
 │   └── OutputError                     an output folder cannot be used
@@ -24,11 +24,11 @@ import math
 
 
 class NeurAIError(Exception):
-    """Base of every error of NeurAI.
+    """Base class of all NeurAI errors.
 
     Args:
         message: what was wrong and where, and what was expected.
-        hint: the nearest right thing to do; empty when there is none.
+        hint: what to do about it; empty if there is no advice.
 
     >>> print(NeurAIError("The batch is empty.", "At least one example is needed."))
     The batch is empty.
@@ -47,7 +47,7 @@ class NeurAIError(Exception):
 
 
 class UsageError(NeurAIError, ValueError):
-    """The caller gave something that cannot work; the command line exits with 2."""
+    """The caller gave something invalid; the command line exits with 2."""
 
     exit_code = 2
 
@@ -69,7 +69,7 @@ class SettingsError(UsageError):
 
 
 class ModelError(UsageError):
-    """A model, its parameters or one of its layers cannot serve here."""
+    """A model, its parameters or one of its layers is not supported here."""
 
 
 class DataError(UsageError):
@@ -77,7 +77,7 @@ class DataError(UsageError):
 
 
 class MissingExtra(UsageError, ImportError):
-    """An optional dependency is not installed; the hint names the pip command that brings it."""
+    """An optional dependency is not installed; the hint gives the pip command that installs it."""
 
 
 class OutputError(UsageError):
@@ -106,7 +106,7 @@ class TrainingError(NeurAIError, RuntimeError):
     Args:
         message: why it stopped.
         hint: what to do about it.
-        step: the step at which it stopped, counted from 0; None when there was none.
+        step: the step at which it stopped, counted from 0; None if there was none.
     """
 
     def __init__(self, message: str, hint: str = "", *, step: int | None = None) -> None:
@@ -115,11 +115,11 @@ class TrainingError(NeurAIError, RuntimeError):
 
 
 class RisingEnergy(RuntimeWarning):
-    """The energy rose while activities relaxed, and what was relaxed means nothing.
+    """The energy rose while activities relaxed, so the result is meaningless.
 
     Args:
-        change: by how much; NaN or infinite where the relaxation ran away, or where it was given numbers that are not
-            finite. Not in the text, because Python gives a text once per line of code.
+        change: by how much; NaN or infinite if the relaxation diverged or its inputs were not finite. It is not part
+            of the message, because Python shows each message once per line of code.
 
     >>> RisingEnergy(0.5).change
     0.5

@@ -1,6 +1,6 @@
-"""Settings in plain words: what each one takes, and what was wrong with those given.
+"""Settings in plain words: the values that each one takes, and errors in those given.
 
-Reads settings classes and the errors of pydantic without importing either, so it costs nothing until used.
+It reads settings classes and pydantic errors without importing pydantic, so it costs nothing until used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from neurai_core.specs import Config
 
 TRACED = "traced"
-_LONGEST = 80  # characters of a value that a message repeats
+_LONGEST = 80  # number of characters of a value that a message repeats
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "multiple_of": "multiple of"}
 
 
@@ -31,10 +31,10 @@ class SettingRow:
 
     Attributes:
         name: keyword.
-        type: what it takes, such as ``float`` or ``'strict' or 'fixed'``.
-        default: its default as Python writes it; empty when it must be given.
-        range: its bounds, such as ``> 0``; empty when it has none.
-        description: what it means, with its unit.
+        type: the values that it takes, such as ``float`` or ``'strict' or 'fixed'``.
+        default: repr of its default; empty if it is required.
+        range: its bounds, such as ``> 0``; empty if it has none.
+        description: its meaning, with its unit.
     """
 
     name: str
@@ -63,19 +63,19 @@ def describe_settings(config: type[Config]) -> tuple[SettingRow, ...]:
 
 
 def validate_settings(config: type[Config], given: Mapping[str, Any], *, name: str, arrays: bool = False) -> Config:
-    """The settings class filled with what was given.
+    """Validate settings with their class.
 
-    Scalars of JAX may stand where a float is taken, also while they are traced: bounds are checked as far
-    as the value is known, and the scalar itself is kept.
+    JAX scalars are accepted as floats, even while they are traced: bounds are checked if the value is known,
+    and the scalar itself is kept.
 
     Args:
         config: the settings class.
         given: settings by keyword.
         name: whose settings they are, for the message.
-        arrays: whether arrays, and lists of numbers, may stand where a float is taken; every element is checked.
+        arrays: whether arrays and lists of numbers are accepted as floats; every element is checked.
 
     Raises:
-        SettingsError: one line per setting that is wrong, and what it takes.
+        SettingsError: one line per invalid setting, with the values that it takes.
     """
     plain = {key: _plain(value) for key, value in given.items()}
     traced = {key: value for key, value in plain.items() if is_traced(value)}
@@ -95,7 +95,7 @@ def validate_settings(config: type[Config], given: Mapping[str, Any], *, name: s
 
 
 def recorded_settings(config: Config) -> dict[str, Any]:
-    """The settings as JSON holds them, without those that mean nothing; one that is traced reads ``traced``.
+    """The settings as JSON data, without those that have no meaning; a traced one reads ``traced``.
 
     Arrays are lists.
     """
@@ -108,7 +108,7 @@ def recorded_settings(config: Config) -> dict[str, Any]:
 
 
 def place_of(value: Any) -> str:
-    """Where a function or class, or the class of any other object, is defined: ``module:name``.
+    """The place where a function, a class, or the class of any other object is defined: ``module:name``.
 
     >>> place_of(describe_settings)
     'neurai_core.explain:describe_settings'
@@ -124,20 +124,20 @@ def explain_errors(
     noun: str = "setting",
     places: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
-    """One line per field for an error of pydantic, with the value given or the nearest right name.
+    """Describe a pydantic error: one line per field, with the given value or the nearest valid name.
 
     Args:
         error: what pydantic raised.
         known: the names of all fields.
-        owner: whose fields they are.
+        owner: owner of the fields.
         noun: what a field is called.
-        places: of a field that holds an array: which element was checked, such as ``[2]``.
+        places: the checked element of fields that hold an array, such as ``[2]``.
     """
     return [_line(one, list(known), owner, noun, places) for one in error.errors(include_url=False)]
 
 
 def is_traced(value: Any) -> bool:
-    """Whether a value is a scalar of JAX that is not known yet, told by its behavior (no import of JAX)."""
+    """Whether a value is a traced JAX scalar, judged by its behavior (without importing JAX)."""
     if not _is_scalar(value):
         return False
     try:
@@ -148,7 +148,7 @@ def is_traced(value: Any) -> bool:
 
 
 def takes_float(config: type[Config], key: str) -> bool:
-    """Whether a setting is a float, so that a scalar of JAX may stand for it."""
+    """Whether a setting is a float, so that a JAX scalar is accepted."""
     field = config.model_fields.get(key)
     return field is not None and float in (field.annotation, *get_args(field.annotation))
 
@@ -243,7 +243,7 @@ def _is_numpy(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A number of NumPy as Python's own."""
+    """A NumPy number as a Python number."""
     return value.item() if _is_numpy(value) and getattr(value, "shape", None) == () else value
 
 
@@ -252,12 +252,12 @@ def _refuse_traced(key: str) -> str:
 
 
 def _stand_in(field: FieldInfo, value: Any) -> Any:
-    """A number to validate instead of a JAX scalar: its value when known, otherwise one that fits."""
+    """A number to validate in place of a JAX scalar: its value if known, otherwise a valid one."""
     return _fitting(field) if is_traced(value) else value.item()
 
 
 def _fitting(field: FieldInfo) -> Any:
-    """A number that a field takes."""
+    """A valid number for a field."""
     if isinstance(field.default, float | int):
         return field.default
     bounds = _bounds(field)
@@ -271,7 +271,7 @@ def _fitting(field: FieldInfo) -> Any:
 
 
 def _is_many(value: Any) -> bool:
-    """Whether a value is an array of numbers with one axis at least, of JAX or NumPy or a list as JSON holds it."""
+    """Whether a value is a JAX or NumPy array of numbers with at least one axis, or a nested list of them."""
     if not hasattr(value, "dtype"):
         return bool(_nested_shape(value))
     kind = str(getattr(value.dtype, "name", ""))
@@ -279,7 +279,7 @@ def _is_many(value: Any) -> bool:
 
 
 def _nested_shape(value: Any) -> tuple[int, ...] | None:
-    """The shape of nested lists of numbers, () of a number, and None of anything that is no array."""
+    """The shape of nested lists of numbers, () for a number, and None for anything that is not an array."""
     if not isinstance(value, list | tuple):
         return () if isinstance(value, float | int) and not isinstance(value, bool) else None
     inner = {_nested_shape(one) for one in value}
@@ -288,7 +288,7 @@ def _nested_shape(value: Any) -> tuple[int, ...] | None:
 
 
 def _element(field: FieldInfo, value: Any, choose: Callable[..., Any]) -> tuple[str, Any]:
-    """Of an array the element to check and its place: one that is NaN, else what ``choose`` takes."""
+    """The element of an array to check, and its place: a NaN if there is one, else the choice of ``choose``."""
     listed = _listed(value)
     elements = [] if listed == TRACED else list(_elements(listed))
     missing = [one for one in elements if one[1] != one[1]]
@@ -305,7 +305,7 @@ def _elements(values: list[Any] | tuple[Any, ...], place: str = "") -> Iterator[
 
 
 def _listed(value: Any) -> Any:
-    """An array as nested lists, or ``traced``; lists as they are."""
+    """An array as nested lists, or ``traced``; lists unchanged."""
     if isinstance(value, list | tuple):
         return value
     try:

@@ -20,25 +20,25 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 class PluginHooks:
-    """What an object named by an entry point of a kind (``neurai.algorithms``, ...) implements."""
+    """Hooks of a plugin, an object named by an entry point of a kind (``neurai.algorithms``, ...)."""
 
     @hookspec(firstresult=True)
     def neurai_spec(self) -> PluginSpec:  # type: ignore[empty-body]
-        """The description of the plugin. Must not import JAX."""
+        """Return the spec of the plugin. Must not import JAX."""
 
     @hookspec(firstresult=True)
     def neurai_build(self, config: Config, context: Mapping[str, Any]) -> Any:
-        """The object itself: a Rule, a Surrogate, an Adapter, a Dataset.
+        """Build the object itself: a Rule, a Surrogate, an Adapter, a Dataset.
 
         Args:
             config: the validated settings, an instance of the spec's config class.
-            context: what the kind passes besides settings; an algorithm gets ``loss``, ``accuracy``
+            context: arguments of the kind besides settings; an algorithm gets ``loss``, ``accuracy``
                 and ``has_aux``.
         """
 
 
 class ObserverHooks:
-    """What an observer (group ``neurai.observers``) implements, one or more of them."""
+    """Hooks of an observer (group ``neurai.observers``), which implements at least one of them."""
 
     @hookspec
     def neurai_before_step(self, step: int, epoch: int) -> None:

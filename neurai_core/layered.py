@@ -1,8 +1,8 @@
-"""A network as a chain of layers: what a local learning rule sees of a model.
+"""Networks as chains of layers, the form of model that local learning rules use.
 
-A `Layer` is two functions, ``init`` and ``apply``; where the layer is "linear, then elementwise" it also shows
-its two halves, so that a rule can take adjoints, exact differences and constant drives from them. A `Layered`
-is a tuple of layers. Both compare and hash by structure: a model that is built again does not retrace.
+A `Layer` is two functions, ``init`` and ``apply``; if the layer is "linear, then elementwise", it also exposes
+its two halves, so that a rule can derive adjoints, exact differences and constant drives from them. A `Layered`
+is a tuple of layers. Both compare and hash by structure, so rebuilding a model does not retrace.
 
 Parameters are plain pytrees, one per layer. Batch axis first; images are ``(B, H, W, C)``.
 """
@@ -46,13 +46,13 @@ class Layer:
         apply: ``(params, model_state, x, *, key=None, train=False) -> (y, model_state)``.
         linear: ``(params, x) -> pre-activation``, affine in x; with ``activation`` when
             ``apply = activation . linear``, else None. It may have a method ``along(params, d)``, its derivative
-            in the direction d, where that is faster than automatic differentiation.
+            in the direction d, if that is faster than automatic differentiation.
         activation: elementwise; None for a layer that is not "linear, then elementwise".
-        name: what error messages call it.
+        name: its name in error messages.
         stateful: whether ``apply`` updates a model state (batch statistics).
         stochastic: whether ``apply`` in training draws from its key (dropout).
-        numeric: whether its input is made of numbers. Integers then become the parameters' float type; elsewhere
-            they stay what they are, such as tokens.
+        numeric: whether its input is numeric. Integers are then converted to the parameters' float type; otherwise
+            they are kept, as for tokens.
         finds_key: whether ``apply`` takes the key of the whole model and finds its own part of it.
 
     Example:
@@ -122,7 +122,7 @@ class Layered:
             that the forward pass updates, ``()`` when there are none.
 
         Raises:
-            ModelError: a layer cannot take what the layer before it gives.
+            ModelError: a layer cannot take the output of the layer before it.
         """
         made = []
         shape = tuple(input_shape)
@@ -162,7 +162,7 @@ class Layered:
         return self.apply(params, model_state, x)[0]
 
     def inputs(self, params: PyTree, x: PyTree) -> PyTree:
-        """A batch as the first layer takes it: integers in the parameters' float type where they are numbers.
+        """Convert a batch for the first layer: integers to the parameters' float type, if they are numeric.
 
         >>> Layered((flatten(), dense(2))).inputs(((), {"w": jnp.ones((4, 2))}), jnp.ones((3, 2, 2), int)).dtype
         dtype('float32')
@@ -170,7 +170,7 @@ class Layered:
         return _in_floats(x, params) if self.layers[0].numeric else x
 
     def layer_key(self, key: jax.Array | None, index: int) -> jax.Array | None:
-        """The key that a layer's ``apply`` takes, from that of the model."""
+        """The key for a layer's ``apply``, from that of the model."""
         return key if key is None or self.layers[index].finds_key else jax.random.fold_in(key, index)
 
     def layer_states(self, model_state: PyTree) -> tuple[PyTree, ...]:
@@ -199,10 +199,10 @@ def forward(
     key: jax.Array | None = None,
     train: bool = False,
 ) -> tuple[PyTree, PyTree]:
-    """One forward pass of a `Layered`, of an adapted model, or of any callable ``model(params, x)``.
+    """Run one forward pass of a `Layered`, an adapted model, or any callable ``model(params, x)``.
 
     Returns:
-        ``(outputs, model_state)``; a plain callable hands its model state through.
+        ``(outputs, model_state)``; a plain callable returns its model state unchanged.
 
     Example:
         >>> forward(lambda params, x: params * x, 2.0, jnp.ones(3))[0].tolist()
@@ -243,7 +243,7 @@ RECTIFIERS = frozenset({"relu", "leaky_relu", "elu", "gelu", "silu", "softplus"}
 
 
 def activation_function(activation: str | Elementwise) -> Elementwise:
-    """The elementwise function of a name; a callable is returned as it is.
+    """Return the elementwise function of a given name; a callable is returned unchanged.
 
     Raises:
         UnknownName: no activation has that name.
@@ -275,7 +275,7 @@ class LinearThenElementwise:
     def __call__(
         self, params: PyTree, model_state: PyTree, x: PyTree, *, key: Any = None, train: bool = False
     ) -> tuple[PyTree, PyTree]:
-        """``activation(linear(params, x))``, the model state handed through."""
+        """``activation(linear(params, x))``, with an unchanged model state."""
         a = self.linear(params, x)
         y = self.activation(a)
         if jnp.shape(y) != jnp.shape(a):
@@ -295,7 +295,7 @@ class Stateless:
     def __call__(
         self, params: PyTree, model_state: PyTree, x: PyTree, *, key: Any = None, train: bool = False
     ) -> tuple[PyTree, PyTree]:
-        """``function(params, x)``, the model state handed through."""
+        """``function(params, x)``, with an unchanged model state."""
         return self.function(params, x), model_state
 
 
@@ -313,13 +313,13 @@ def linear_layer(
     activation: str | Elementwise,
     name: str,
 ) -> Layer:
-    """A layer "linear, then elementwise" from its two halves.
+    """Make a layer "linear, then elementwise" from its two halves.
 
     Args:
         init: ``(key, input_shape) -> (params, model_state)``.
         linear: ``(params, x) -> pre-activation``, affine in x.
         activation: name or elementwise callable.
-        name: what error messages call the layer.
+        name: name of the layer in error messages.
 
     Example:
         >>> scale = linear_layer(lambda key, shape: (jnp.ones(shape), ()), jnp.multiply, "relu", "scale")
@@ -436,7 +436,7 @@ def dense(
 
 
 def elementwise(activation: str | Elementwise) -> Layer:
-    """An activation as a layer of its own, without parameters, for networks that apply it first.
+    """An activation as a separate layer without parameters, for networks that apply it first.
 
     Args:
         activation: name or elementwise callable.
@@ -467,7 +467,7 @@ class ConvLinear:
         return y + params["b"] if "b" in params else y
 
     def along(self, params: PyTree, x: jax.Array) -> jax.Array:
-        """Without the bias: the derivative in the direction ``x``, wherever it is taken."""
+        """The convolution without bias: the derivative in the direction ``x``, at any point."""
         dtype = jnp.result_type(x, params["w"])
         return _convolved(self.stride, self.padding, jnp.asarray(x, dtype), jnp.asarray(params["w"], dtype))
 
@@ -479,9 +479,9 @@ def _convolved(stride: tuple[int, int], padding: Any, x: jax.Array, w: jax.Array
 
 @_convolved.defjvp
 def _convolved_jvp(stride: tuple[int, int], padding: Any, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    """Both terms with their axes in such an order that the transpose of each is an NHWC convolution.
+    """Both terms with axes ordered so that the transpose of each is an NHWC convolution.
 
-    In loops (a relaxation, a scan over time) XLA computes others up to 20 times slower on a CPU.
+    In loops (a relaxation, a scan over time) XLA runs other layouts up to 20 times slower on a CPU.
     """
     (x, w), (dx, dw) = primals, tangents
     along = partial(jax.lax.conv_general_dilated, window_strides=stride, padding=padding)
@@ -532,7 +532,7 @@ def conv(
         A layer with params ``{"w": (height, width, C_in, channels), "b": (channels,)}``.
 
     Raises:
-        ModelError: fewer than one channel, a kernel or stride below 1, or no such padding.
+        ModelError: fewer than one channel, a kernel or stride below 1, or an invalid padding.
 
     Example:
         >>> params, _ = conv(4, 3).init(jax.random.key(0), (8, 8, 1))
@@ -662,7 +662,7 @@ def flatten_linear(params: PyTree, x: jax.Array) -> jax.Array:
 
 
 def flatten() -> Layer:
-    """All axes but the batch's as one, ``(B, ...) -> (B, D)``.
+    """Flatten all axes but the batch axis, ``(B, ...) -> (B, D)``.
 
     Example:
         >>> flatten().apply((), (), jnp.ones((2, 4, 4, 3)))[0].shape
@@ -673,13 +673,13 @@ def flatten() -> Layer:
 
 @dataclass(frozen=True)
 class ChainInit:
-    """Parameters and model states of several layers as those of one."""
+    """Parameters and model states of several layers, combined into one."""
 
     model: Layered
     skip: bool
 
     def __call__(self, key: jax.Array, input_shape: Shape) -> tuple[PyTree, PyTree]:
-        """Raises ModelError when a residual chain does not keep the shape."""
+        """Raise ModelError if a residual chain does not keep the shape."""
         params, model_state = self.model.init(key, input_shape)
         if self.skip:
             given, got = tuple(input_shape), output_shape(self.model, params, model_state, input_shape)
@@ -732,7 +732,7 @@ def residual(*layers: Layer) -> Layer:
 
 
 def block(*layers: Layer) -> Layer:
-    """Several layers as one: a local rule keeps activities only at its output.
+    """Several layers as one layer: a local rule keeps activities only at its output.
 
     Example:
         >>> block(conv(4, 3, activation="relu"), max_pool(2)).name
@@ -753,7 +753,7 @@ class FixedInit:
 
 
 def function(fn: Callable[[PyTree, PyTree], PyTree], init: Callable[[jax.Array, Shape], PyTree] | None = None) -> Layer:
-    """Any callable as one layer.
+    """Any callable as a layer.
 
     Args:
         fn: ``(params, x) -> y``, batch axis first. A function of a module compares by identity, so define it once.
@@ -772,7 +772,7 @@ def function(fn: Callable[[PyTree, PyTree], PyTree], init: Callable[[jax.Array, 
 
 
 def _in_floats(x: PyTree, params: PyTree) -> PyTree:
-    """Integers and booleans in the float type of parameters, the default one where there are none."""
+    """Convert integers and booleans to the float type of the parameters, or the default one if there are none."""
     dtype = float_type(params)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype) if _is_whole(leaf) else leaf, x)
 
@@ -786,7 +786,7 @@ def output_shape(layer: Layer | Layered, params: PyTree, model_state: PyTree, in
     """Shape of one example after a layer, without computing.
 
     Raises:
-        ModelError: the layer makes nothing of its input, or something else than one array.
+        ModelError: the output of the layer is empty or not a single array.
     """
     x = jax.ShapeDtypeStruct((1, *input_shape), jax.dtypes.canonicalize_dtype(float_type(params)))
     y = jax.eval_shape(lambda p, s, x: layer.apply(p, s, x)[0], params, model_state, x)
@@ -803,7 +803,7 @@ def _check_not_empty(y: PyTree, x: PyTree) -> None:
 
 
 def one_array(activity: PyTree) -> Any:
-    """What a layer returned, which must be one array here.
+    """Check that a layer returned a single array.
 
     Raises:
         ModelError: it is a tuple or another tree.
@@ -821,7 +821,7 @@ def one_array(activity: PyTree) -> Any:
 
 @contextmanager
 def naming(index: int, layer: Layer, shape: Any) -> Iterator[None]:
-    """Turn what goes wrong inside a layer into one sentence that names the layer."""
+    """Turn errors inside a layer into one sentence that names the layer."""
     try:
         yield
     except ModelError as error:
@@ -835,7 +835,7 @@ def naming(index: int, layer: Layer, shape: Any) -> Iterator[None]:
 
 
 def check_forward(model: Any, params: PyTree, x: PyTree, *, model_state: PyTree = ()) -> PyTree:
-    """Shapes of the outputs, found without computing; a model and its inputs that do not fit are one clear error.
+    """Compute the shapes of the outputs, without running the model; a mismatch gives one clear error.
 
     Args:
         model: a `Layered`, an adapted model or a callable ``model(params, x)``.
@@ -847,7 +847,7 @@ def check_forward(model: Any, params: PyTree, x: PyTree, *, model_state: PyTree 
         The outputs as ``jax.ShapeDtypeStruct``.
 
     Raises:
-        ModelError: names the layer, what it was given and what it expected.
+        ModelError: names the layer, what it was given and what it expects.
 
     Example:
         >>> model = Layered((dense(3),))

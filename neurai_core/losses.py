@@ -1,21 +1,21 @@
-"""Losses and accuracies by name, on optax; each is one scalar per batch with its reduction stated.
+"""Losses and accuracies by name, based on optax; each gives one scalar per batch, with a stated reduction.
 
-A loss is any callable ``(outputs, targets) -> scalar``. One of your own takes what it likes; the named ones take the
-following and refuse everything else. B counts examples, C outputs or classes, ... stands for any axes between.
+A loss is any callable ``(outputs, targets) -> scalar``. Your own may take anything; the named ones take the following
+and reject everything else. B is the number of examples, C that of outputs or classes, ... any axes in between.
 
-- **Outputs** are floating point, ``(B, ...)``, batch axis first. Scores that compare classes, which are
-  ``cross_entropy``, ``sum_cross_entropy``, ``accuracy`` and ``top_5_accuracy``, want ``(B, ..., C)`` with at least two
+- **Outputs** are floating point, ``(B, ...)``, batch axis first. Scores that compare classes,
+  ``cross_entropy``, ``sum_cross_entropy``, ``accuracy`` and ``top_5_accuracy``, need ``(B, ..., C)`` with at least two
   classes, the last one five.
 - **Targets** are either numbers of exactly the outputs' shape, or, for outputs ``(B, ..., C)`` with C at least 2,
   integer labels 0..C-1 of shape ``(B, ...)``. Numbers may be floating point, integers or bools: probabilities (one-hot
-  rows) for scores that compare classes, numbers in [0, 1] for binary ones, any for the others. Where classes are not
-  compared, labels become one-hot rows, so every loss trains a classifier.
+  rows) for scores that compare classes, numbers in [0, 1] for binary ones, any for the others. If classes are not
+  compared, labels become one-hot rows, so every loss can train a classifier.
 - **Nothing is broadcast**: targets ``(B,)`` do not fit outputs ``(B, 1)``, nor labels ``(B,)`` outputs ``(B, T, C)``.
 - **The result** has the dtype of the outputs; an accuracy is float32, or float64 for float64 outputs.
 
-Shapes and dtypes are checked at every call, inside ``jax.jit`` while it is traced. Values are checked where they are
-known. Inside ``jit`` they are not, and a label outside the classes, a negative probability, or a target outside [0, 1]
-of a binary score makes the score NaN.
+Shapes and dtypes are checked at every call, inside ``jax.jit`` while tracing. Values are checked if they are concrete.
+Inside ``jit`` they are not, and a label outside the classes, a negative probability, or a target of a binary score
+outside [0, 1] makes the score NaN.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BatchScore = Callable[[jax.Array, jax.Array], Scalar]
 
 @dataclass(frozen=True)
 class Score:
-    """A named loss or accuracy: the callable and what it means.
+    """A named loss or accuracy: the callable and its meaning.
 
     Attributes:
         name: lookup name.
@@ -52,16 +52,16 @@ class Score:
     reduction: str
 
 
-# ---------------------------------------------------------------------------- what outputs and targets may be
+# ---------------------------------------------------------------------------- valid outputs and targets
 
 
 class _Contract(NamedTuple):
-    """What a score takes.
+    """The outputs and targets that a score takes.
 
     Attributes:
-        classes: the least number of outputs on the last axis; 0 where outputs need not be classes.
-        low: the least target, labels aside; None where every number will do.
-        high: the largest one.
+        classes: minimum number of outputs on the last axis; 0 if outputs need not be classes.
+        low: minimum of targets that are not labels; None for no bound.
+        high: maximum of these; None for no bound.
     """
 
     classes: int = 0
@@ -72,7 +72,7 @@ class _Contract(NamedTuple):
 def _takes(
     classes: int = 0, low: float | None = None, high: float = float("inf")
 ) -> Callable[[BatchScore], BatchScore]:
-    """Make a score refuse what does not fit, and NaN where a value that is not known yet lies out of range."""
+    """Make a score reject invalid arguments, and return NaN if a traced value is out of range."""
     contract = _Contract(classes, low, high)
 
     def decorate(score: BatchScore) -> BatchScore:
@@ -91,12 +91,12 @@ def _takes(
 
 
 def check_targets(score: Callable[..., Any] | None, outputs: Any, targets: Any) -> None:
-    """Refuse outputs and targets that a named score does not take; other callables take everything.
+    """Reject outputs and targets that a named score does not take; other callables take everything.
 
     Args:
         score: a loss or an accuracy.
         outputs: an array or a ``jax.ShapeDtypeStruct``.
-        targets: likewise; values are looked at where they are known.
+        targets: likewise; values are checked if they are concrete.
 
     Raises:
         DataError: names the score, what it was given and what it takes.
@@ -113,7 +113,7 @@ def check_targets(score: Callable[..., Any] | None, outputs: Any, targets: Any) 
 
 
 def is_labels(outputs: Any, targets: Any) -> bool:
-    """Whether targets are integer labels of the outputs' last axis, which has two entries or more.
+    """Whether targets are integer labels for the outputs' last axis, which has at least two entries.
 
     >>> is_labels(jnp.zeros((2, 3)), jnp.array([2, 0])), is_labels(jnp.zeros((2, 1)), jnp.array([0, 0]))
     (True, False)
@@ -126,7 +126,7 @@ def as_targets(outputs: Any, targets: jax.Array) -> jax.Array:
     """Targets in the shape and dtype of the outputs; integer labels become one-hot rows.
 
     Raises:
-        DataError: targets of another shape, no numbers, or labels known to be outside the classes.
+        DataError: targets have a different shape, are not numbers, or are labels outside the classes.
 
     >>> as_targets(jnp.zeros((2, 3)), jnp.array([2, 0])).tolist()
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
@@ -137,7 +137,7 @@ def as_targets(outputs: Any, targets: jax.Array) -> jax.Array:
 
 
 def _check(name: str, contract: _Contract, outputs: Any, targets: Any) -> bool:
-    """Whether the targets are labels, once they fit."""
+    """Check the arguments, and return whether the targets are labels."""
     labels = _check_forms(name, contract, *_forms(name, outputs, targets))
     if _known(targets):
         values = np.asarray(targets)
@@ -148,20 +148,20 @@ def _check(name: str, contract: _Contract, outputs: Any, targets: Any) -> bool:
 
 
 def _known(targets: Any) -> bool:
-    """Whether values can be looked at: not while JAX traces, nor where other processes hold a part."""
+    """Whether values can be read: not while JAX traces, nor if other processes hold a part."""
     if isinstance(targets, jax.Array):
         return not isinstance(targets, jax.core.Tracer) and targets.is_fully_addressable
     return isinstance(targets, np.ndarray | np.generic)
 
 
 def _roomy(targets: jax.Array) -> jax.Array:
-    """Integers of a type that holds the number of classes, which a small one need not."""
+    """Convert integers to a type that can hold the number of classes."""
     integers = jnp.issubdtype(targets.dtype, jnp.integer)
     return targets.astype(jnp.promote_types(targets.dtype, jnp.int32)) if integers else targets
 
 
 def _outside(contract: _Contract, labels: bool, outputs: Any, targets: Any) -> Any:
-    """Which targets are no class, or no number that the score takes; None where none can be."""
+    """A mask of targets that are not valid classes or numbers for the score; None if all must be valid."""
     if labels:
         return (targets < 0) | (targets >= outputs.shape[-1])
     if contract.low is None:
@@ -171,7 +171,7 @@ def _outside(contract: _Contract, labels: bool, outputs: Any, targets: Any) -> A
 
 @dataclass(frozen=True)
 class _Form:
-    """Shape and dtype of an array, of which checks are remembered."""
+    """Shape and dtype of an array, the key under which checks are cached."""
 
     shape: Shape
     dtype: Any
@@ -189,7 +189,7 @@ def _forms(name: str, outputs: Any, targets: Any) -> tuple[_Form, _Form]:
 
 @lru_cache(maxsize=256)
 def _check_forms(name: str, contract: _Contract, outputs: _Form, targets: _Form) -> bool:
-    """Whether the targets are labels, once shapes and dtypes fit."""
+    """Check shapes and dtypes, and return whether the targets are labels."""
     _check_dtypes(name, outputs, targets)
     _check_axes(name, contract, outputs)
     labels = is_labels(outputs, targets)
@@ -357,7 +357,7 @@ def huber(outputs: jax.Array, targets: jax.Array) -> Scalar:
 
 @_takes(classes=2, low=-float("inf"))
 def accuracy(outputs: jax.Array, targets: jax.Array) -> Scalar:
-    """Share of the batch whose largest output is the target's class, 0 to 1.
+    """Fraction of the batch whose largest output is the target's class, 0 to 1.
 
     >>> float(accuracy(jnp.eye(4), jnp.array([0, 1, 0, 0])))
     0.5
@@ -367,7 +367,7 @@ def accuracy(outputs: jax.Array, targets: jax.Array) -> Scalar:
 
 @_takes(classes=5, low=-float("inf"))
 def top_5_accuracy(outputs: jax.Array, targets: jax.Array) -> Scalar:
-    """Share of the batch whose class is among the five largest outputs, 0 to 1.
+    """Fraction of the batch whose class is among the five largest outputs, 0 to 1.
 
     >>> float(top_5_accuracy(-jnp.arange(10.0)[None], jnp.array([4])))
     1.0
@@ -378,7 +378,7 @@ def top_5_accuracy(outputs: jax.Array, targets: jax.Array) -> Scalar:
 
 @_takes(low=0, high=1)
 def binary_accuracy(outputs: jax.Array, targets: jax.Array) -> Scalar:
-    """Share of logits on the target's side of 0, 0 to 1.
+    """Fraction of logits on the target's side of 0, 0 to 1.
 
     >>> float(binary_accuracy(jnp.array([[1.0], [-1.0]]), jnp.array([[1.0], [1.0]])))
     0.5
@@ -391,7 +391,7 @@ def _labels(outputs: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def _share(right: jax.Array, outputs: jax.Array) -> Scalar:
-    """Share of what is right in float32 or wider: bfloat16 has no number between 0.996 and 1."""
+    """Mean of correctness in float32 or wider, because bfloat16 has no number between 0.996 and 1."""
     return jnp.mean(right, dtype=jnp.promote_types(outputs.dtype, jnp.float32))
 
 
@@ -419,7 +419,7 @@ ACCURACIES: dict[str, Score] = {
 
 
 def loss_function(loss: str | Callable[..., Any]) -> Callable[..., Any]:
-    """The loss of a name; a callable is returned as it is.
+    """Return the loss of a given name; a callable is returned unchanged.
 
     Raises:
         UnknownName: no loss has that name.
@@ -432,7 +432,7 @@ def loss_function(loss: str | Callable[..., Any]) -> Callable[..., Any]:
 
 
 def accuracy_function(accuracy: str | Callable[..., Any] | None) -> Callable[..., Any] | None:
-    """The accuracy of a name; a callable or None is returned as it is.
+    """Return the accuracy of a given name; a callable or None is returned unchanged.
 
     Raises:
         UnknownName: no accuracy has that name.
@@ -445,7 +445,7 @@ def accuracy_function(accuracy: str | Callable[..., Any] | None) -> Callable[...
 
 
 def score_function(score: str | Callable[..., Any]) -> Callable[..., Any]:
-    """The loss or accuracy of a name; a callable is returned as it is.
+    """Return the loss or accuracy of a given name; a callable is returned unchanged.
 
     Raises:
         UnknownName: no loss or accuracy has that name.

@@ -1,4 +1,4 @@
-"""The named values of a program: where they are, what must be true of them, and evaluation with some of them given."""
+"""Named values of programs: their places, checks, and evaluation with some of them given."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Named(NamedTuple):
 
     Attributes:
         name: the name.
-        shape: of the value, with the axes of the loops around it in front.
-        dtype: of the value.
+        shape: shape of the value, with the axes of the loops around it in front.
+        dtype: dtype of the value.
         loops: number of loops around it.
     """
 
@@ -40,7 +40,7 @@ def named_values(program: Program, turns: Shape = ()) -> Iterator[Named]:
         turns: lengths of the loops around it.
 
     Raises:
-        ModelError: a name stands where a value cannot be replaced.
+        ModelError: a value is named where it cannot be replaced.
 
     Example:
         >>> from jax.ad_checkpoint import checkpoint_name
@@ -63,13 +63,13 @@ def named_values(program: Program, turns: Shape = ()) -> Iterator[Named]:
 def evaluate(program: Program, arguments: Sequence[Any], given: Mapping[str, Any]) -> tuple[list[Any], list[jax.Array]]:
     """Evaluate a program with some of its named values given.
 
-    A name stays a name, so that rematerialization by names works as before. A custom derivative that has names inside
-    counts as long as none of them is given.
+    Names are kept, so that rematerialization by names still works. A custom derivative with names inside is used as
+    long as none of them is given.
 
     Args:
         program: the program.
         arguments: leaves of its arguments.
-        given: by name, what takes the place of a value; the axes of loops in front.
+        given: replacements for values, by name, with the axes of loops in front.
 
     Returns:
         ``(outputs, predictions)``: what the program computes for the named values, in the order of `named_values`.
@@ -103,12 +103,12 @@ def displace(
 ) -> tuple[list[Any], tuple[list[jax.Array], list[jax.Array]]]:
     """Evaluate a program whose named values are its predictions plus given errors, ``v = f(...) + e``.
 
-    A name that occurs again has the value that it had first.
+    A name that occurs again keeps its first value.
 
     Args:
         program: the program.
         arguments: leaves of its arguments.
-        errors: by name; the axes of loops in front.
+        errors: by name, with the axes of loops in front.
 
     Returns:
         ``(outputs, (predictions, values))`` for the named values, in the order of `named_values`.
@@ -144,7 +144,7 @@ def displace(
 
 
 def unnamed(function: Callable[..., PyTree], names: Collection[str]) -> Callable[..., PyTree]:
-    """A function whose values of some names have no name any more; other names, and all numbers, stay.
+    """Remove some names from the values of a function; other names, and all values, are unchanged.
 
     >>> from jax.ad_checkpoint import checkpoint_name
     >>> from neurai_core.programs import read_program
@@ -171,7 +171,7 @@ def unnamed(function: Callable[..., PyTree], names: Collection[str]) -> Callable
 
 
 def output_names(program: Program) -> frozenset[str]:
-    """The names of values that a program returns as they are.
+    """The names of values that a program returns unchanged.
 
     >>> from jax.ad_checkpoint import checkpoint_name
     >>> from neurai_core.programs import read_program
@@ -181,7 +181,7 @@ def output_names(program: Program) -> frozenset[str]:
     made = {equation.results[0]: equation for equation in program.equations if equation.results}
 
     def name_of(output: Operand) -> str | None:
-        """Its name, which stands before changes of shape."""
+        """The name of a value, given before any changes of its shape."""
         equation = made.get(output) if isinstance(output, Value) else None
         if equation is None or equation.name is not None or equation.primitive.name not in RESHAPING:
             return None if equation is None else equation.name
@@ -198,7 +198,7 @@ def _inside(equation: Equation, operands: Sequence[Any], given: Mapping[str, Any
 
 
 def _within(equation: Equation, operands: Sequence[Any], by_name: Mapping[str, Any], evaluate: Evaluate) -> Any:
-    """A call or a loop whose body is evaluated in another way, handed what its own names have."""
+    """A call or a loop whose body is evaluated in a different way, with the values for its names."""
     if equation.body is None:
         raise _out_of_reach(equation)
     return equation.descend(operands, {name: by_name[name] for name in equation.names if name in by_name}, evaluate)
@@ -217,7 +217,7 @@ def _out_of_reach(equation: Equation) -> ModelError:
     )
 
 
-# ---------------------------------------------------------------------------- what must be true of them
+# ---------------------------------------------------------------------------- checks
 
 
 def check_named_values(places: Sequence[Named], sources: Sequence[Labels], x: PyTree) -> None:
@@ -229,7 +229,7 @@ def check_named_values(places: Sequence[Named], sources: Sequence[Labels], x: Py
         x: the batch.
 
     Raises:
-        ModelError: naming the value that is no float, has two shapes, has no batch axis, or depends on nothing.
+        ModelError: a value is not a float, has two shapes, has no batch axis, or depends on nothing.
     """
     shapes: dict[str, Shape] = {}
     for named, labels in zip(places, sources, strict=True):
@@ -253,7 +253,7 @@ def check_named_values(places: Sequence[Named], sources: Sequence[Labels], x: Py
 
 
 def _check_batch_axis(named: Named, x: PyTree) -> None:
-    """A batch axis may be merged with others, and under `jax.vmap` it need not be the first one."""
+    """Check for a batch axis, which may be merged with others and, under `jax.vmap`, need not come first."""
     lengths = {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(x) if jnp.shape(leaf)}
     own = named.shape[named.loops :]
     if lengths and not any(axis % length == 0 for axis in own for length in lengths if length):

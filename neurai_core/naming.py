@@ -1,7 +1,7 @@
-"""How names are compared, taken apart and suggested.
+"""Comparing, parsing and suggesting names.
 
-A name is compared after folding case and dropping ``-``, ``_`` and ``.``, so ``SuperSpike``, ``super_spike``
-and ``super-spike`` are one name. Distributions are compared as PEP 503 says.
+Names are compared after folding case and dropping ``-``, ``_`` and ``.``, so ``SuperSpike``, ``super_spike``
+and ``super-spike`` are one name. Distributions are compared as in PEP 503.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable
 
 _DROPPED = str.maketrans("", "", "-_.")
-_LONGEST = 64  # letters of a wrong name that are compared
+_LONGEST = 64  # number of letters of a wrong name that are compared
 
 
 def canonical(name: str) -> str:
-    """The form in which two spellings of one name are equal.
+    """The canonical form of a name, equal for all its spellings.
 
     >>> canonical("Super-Spike") == canonical("super_spike")
     True
@@ -23,7 +23,7 @@ def canonical(name: str) -> str:
 
 
 def normalize_distribution(name: str) -> str:
-    """The name of a distribution as PEP 503 compares it.
+    """The name of a distribution, normalized as in PEP 503.
 
     >>> normalize_distribution("My_Plugin.Extra")
     'my-plugin-extra'
@@ -32,7 +32,7 @@ def normalize_distribution(name: str) -> str:
 
 
 def split_qualified(name: str) -> tuple[str, str | None]:
-    """A name and the distribution it is qualified with, or None.
+    """Split a name from the distribution that qualifies it, or None.
 
     >>> split_qualified("pc@some-dist")
     ('pc', 'some-dist')
@@ -44,7 +44,7 @@ def split_qualified(name: str) -> tuple[str, str | None]:
 
 
 def suggest(given: str, known: Iterable[str]) -> str | None:
-    """The known name nearest to the given one, or None when none is near.
+    """The known name nearest to the given one, or None if none is close.
 
     >>> suggest("etta", ["n", "eta", "mode"])
     'eta'
@@ -53,7 +53,7 @@ def suggest(given: str, known: Iterable[str]) -> str | None:
     >>> suggest("Super Spike", ["sigmoid", "superspike"])
     'superspike'
     """
-    import difflib  # only a miss pays for it
+    import difflib  # only needed after a miss
 
     wanted, by_key = canonical(given).replace(" ", ""), {canonical(name): name for name in known}
     near = [key for key in by_key if len(key) > 1 and _edits(wanted[:_LONGEST], key) <= max(1, len(key) // 4)]
@@ -64,7 +64,7 @@ def suggest(given: str, known: Iterable[str]) -> str | None:
 
 
 def _edits(a: str, b: str) -> int:
-    """How many letters to add, drop, replace or swap with the next one lead from one word to the other.
+    """Edit distance: insertions, deletions, substitutions and swaps of neighbors between two words.
 
     >>> _edits("eat", "eta"), _edits("etta", "eta"), _edits("kitten", "sitting")
     (1, 1, 3)
@@ -81,7 +81,7 @@ def _edits(a: str, b: str) -> int:
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """A sentence to append to a message, with a space in front; empty when nothing is near.
+    """A sentence to append to a message, with a leading space; empty if nothing is close.
 
     >>> did_you_mean("cros_entropy", ["mse", "cross_entropy"])
     " Did you mean 'cross_entropy'?"

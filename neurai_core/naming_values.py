@@ -1,7 +1,8 @@
-"""Names for the values of a model that names none: ``named(model, "auto")`` and ``named(model, "modules")``.
+"""Names for the values of a model without names: ``named(model, "auto")`` and ``named(model, "modules")``.
 
-The output of every matrix product or convolution of an activity with a parameter becomes an activity, its bias
-included. What is a parameter's and what is an activity's is read off the program of the model, so any function will do.
+The output of every matrix product or convolution of an activity with a parameter, including its bias, becomes an
+activity. Which values depend on parameters and which on activities follows from the program of the model, so any
+function works.
 """
 
 from __future__ import annotations
@@ -42,17 +43,17 @@ def named(model: Any, how: str = "auto") -> NamedModel:
 
     Args:
         model: a callable ``model(params, x)``, a `Layered`, or a model of a library with an adapter.
-        how: ``"auto"`` names the output of every matrix product or convolution of an activity with a parameter, its
-            bias included, after the path of the parameter. Values that the model names keep their names.
-            ``"modules"`` names what every module inside a model of Equinox or Flax returns, and every layer of a
+        how: ``"auto"`` names the output of every matrix product or convolution of an activity with a parameter,
+            including its bias, after the path of the parameter. Values that the model names keep their names.
+            ``"modules"`` names the output of every module inside an Equinox or Flax model, and of every layer of a
             `Layered`, after its path.
 
     Returns:
-        A callable ``model(params, x)``, with the parameters of the model given.
+        A callable ``model(params, x)`` that takes the parameters of the given model.
 
     Raises:
-        UsageError: there is no such way of naming.
-        ModelError: the model has no modules; or on use, no product has a parameter, or one stands inside ``while`` or
+        UsageError: ``how`` is unknown.
+        ModelError: the model has no modules; or on use, no product has a parameter, or one is inside ``while`` or
             ``cond``.
 
     Example:
@@ -77,18 +78,18 @@ def named(model: Any, how: str = "auto") -> NamedModel:
 
 
 def _naming(model: Any) -> Callable[[], AbstractContextManager[Any]] | None:
-    """Opens the context in which a library names the outputs of its modules."""
+    """Open the context in which a library names the outputs of its modules."""
     adapter = find_adapter(model)
     return None if adapter is None else adapter.naming
 
 
 @dataclass(frozen=True)
 class NamedModel(Wrapper):
-    """A model whose values have names; made by `named`.
+    """A model with named values; made by `named`.
 
     Attributes:
         model: the model.
-        how: the way of naming.
+        how: how values are named.
     """
 
     model: Any
@@ -139,11 +140,11 @@ class AutoNamed:
 
 @dataclass(frozen=True)
 class ModuleNamed:
-    """An adapted model with names for what its modules return.
+    """An adapted model with names for the outputs of its modules.
 
     Attributes:
         model: the adapted model.
-        naming: opens the context in which they do so.
+        naming: opens the context in which modules name their outputs.
     """
 
     model: Any
@@ -166,8 +167,8 @@ class NamedLayer:
     """The ``apply`` of a layer, its output named.
 
     Attributes:
-        run: the layer's own.
-        name: of its output.
+        run: the layer's own ``apply``.
+        name: name of its output.
     """
 
     run: Callable[..., tuple[PyTree, PyTree]]
@@ -191,7 +192,7 @@ def _lengths(x: PyTree) -> frozenset[int]:
 def _evaluate(
     program: Program, arguments: Sequence[Any], slices: PyTree, names: Mapping[Value, str]
 ) -> tuple[list[Any], PyTree]:
-    """A program with names given to some of its values."""
+    """A program with names for some of its values."""
 
     def step(equation: Equation, operands: list[Any]) -> list[Any]:
         if _is_opaque(equation) or not any(value in names for value in _values(equation.body)):
@@ -210,25 +211,25 @@ def _is_opaque(equation: Equation) -> bool:
 
 
 def _values(program: Program | None) -> Iterator[Value]:
-    """Every value that a program computes, those inside its calls and loops too."""
+    """Every value that a program computes, including those inside calls and loops."""
     for equation in program.equations if program is not None else ():
         yield from equation.results
         yield from _values(equation.body)
 
 
-# ---------------------------------------------------------------------------- what gets a name
+# ---------------------------------------------------------------------------- which values get names
 
 
 def product_names(program: Program, inputs: Sequence[Labels], lengths: Collection[int]) -> dict[Value, str]:
     """The values that become activities, and their names.
 
     Args:
-        program: of the model.
+        program: program of the model.
         inputs: labels of its inputs, from `argument_labels`.
-        lengths: of the batch axes.
+        lengths: lengths of the batch axes.
 
     Raises:
-        ModelError: there are no parameters, no product has one, or one stands where no value can be free.
+        ModelError: there are no parameters, no product has one, or one is in a place where no value can be free.
     """
     if not any(isinstance(label, Parameter) for labels in inputs for label in labels):
         raise ModelError(
@@ -254,7 +255,7 @@ def product_names(program: Program, inputs: Sequence[Labels], lengths: Collectio
 def _products(
     program: Program, labels: Mapping[Value, Labels], lengths: Collection[int]
 ) -> Iterator[tuple[Value | None, str]]:
-    """Every product with a parameter: the value to name, None where it has a name, and the parameter's path."""
+    """Every product with a parameter: the value to name, None if it has a name, and the parameter's path."""
     uses = _uses(program)
     for equation in program.equations:
         parameter = _parameter(equation, labels)
@@ -265,7 +266,7 @@ def _products(
 
 
 def _is_product(equation: Equation) -> bool:
-    """Whether an equation multiplies, or does so in a custom derivative.
+    """Whether an equation multiplies, directly or in a function with a custom derivative.
 
     Raises:
         ModelError: it does so in a branch, or in a loop of unknown length.
@@ -285,7 +286,7 @@ def _is_product(equation: Equation) -> bool:
 
 
 def _parameter(equation: Equation, labels: Mapping[Value, Labels]) -> str | None:
-    """The path of the first parameter of an operand made of parameters alone, beside one that the input enters."""
+    """The path of the first parameter of an operand made only of parameters, if the input enters the other one."""
     operands = [_of(operand, labels) for operand in equation.operands]
     if not any(map(_varies, operands)):
         return None
@@ -298,7 +299,7 @@ def _of(operand: Operand, labels: Mapping[Value, Labels]) -> Labels:
 
 
 def _varies(labels: Labels) -> bool:
-    """Whether the input, or an activity, enters."""
+    """Whether the input or an activity enters."""
     return any(not isinstance(one, Parameter) and one != COLLECTION for one in labels)
 
 
@@ -315,7 +316,7 @@ def _uses(program: Program) -> dict[Value, list[Equation | None]]:
 
 
 def _shapes(equation: Equation) -> bool:
-    """Whether an equation arranges the entries of its operand in another way, each once."""
+    """Whether an equation rearranges the entries of its operand, using each once."""
     kind, before, after = equation.primitive.name, equation.operands[0], equation.results[0]
     widens = isinstance(before, Value) and before.aval.size == after.aval.size
     return kind in SHAPING or (kind == "broadcast_in_dim" and widens)
@@ -324,7 +325,7 @@ def _shapes(equation: Equation) -> bool:
 def _end(
     value: Value, uses: Mapping[Value, list[Equation | None]], labels: Mapping[Value, Labels], lengths: Collection[int]
 ) -> Value | None:
-    """What a product becomes by its bias and by changes of shape, the batch axis in front if it ever is."""
+    """A product after its bias and changes of shape, with the batch axis in front if it ever is."""
     forms, biased = [value], False
     while len(readers := uses.get(forms[-1], [])) == 1 and (reader := readers[0]) is not None:
         if reader.name is not None:

@@ -1,8 +1,8 @@
-"""Networks: any JAX function, seen with its named values free.
+"""Networks: any JAX function, with its named values free.
 
 ``activity(x, "h1")`` names a value as ``jax.ad_checkpoint.checkpoint_name`` does, so a model that names values for
-rematerialization is a network as it stands. Reading the function's program gives the names in order of computation,
-and evaluating the program with activities put in gives what the function predicts for each of them.
+rematerialization already is a network. The function's program gives the names in order of computation, and evaluating
+the program with given activities yields the function's prediction of each of them.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ Predictions = dict[str, tuple[jax.Array, ...]]
 
 
 def activity(x: jax.Array, name: str) -> jax.Array:
-    """Name a value of a model: an activity of the network that the model is. Its value stays what it is.
+    """Name a value of a model, making it an activity of the network. The value is unchanged.
 
     The name is that of ``jax.ad_checkpoint.checkpoint_name``. Under `jax.vmap` the batch axis of the activity is the
     first one.
 
     Args:
         x: one array of floats, batch axis first.
-        name: a name; one that occurs again is one more prediction of the same activity.
+        name: a name; if it occurs again, that is another prediction of the same activity.
 
     Raises:
-        UsageError: the name is no text, or x is not one array.
+        UsageError: the name is not a string, or x is not a single array.
 
     Example:
         >>> activity(jnp.ones(2), "h1").tolist()
@@ -51,7 +51,7 @@ def activity(x: jax.Array, name: str) -> jax.Array:
         raise UsageError(
             f"The activity {name!r} is {shape_text(x)}, expected one array.", "Give each array a name of its own."
         )
-    # Under vmap JAX puts the batch axis anywhere; one that was added in front brings it there.
+    # Under vmap JAX may put the batch axis anywhere; an axis added in front brings it there.
     x = jax.lax.squeeze(jax.lax.expand_dims(x, (0,)), (0,))
     return checkpoint_name(x, name)  # type: ignore[no-any-return]
 
@@ -60,12 +60,12 @@ def activity(x: jax.Array, name: str) -> jax.Array:
 
 
 class PredictedFrom(NamedTuple):
-    """What enters a prediction directly, that is, without passing through a named value.
+    """The direct inputs of a prediction, those that do not pass through a named value.
 
     Attributes:
         parameters: paths of the parameters, which learn from this prediction.
         activities: names of the activities.
-        inputs: whether the input does.
+        inputs: whether the model's input enters.
     """
 
     parameters: tuple[str, ...]
@@ -74,11 +74,11 @@ class PredictedFrom(NamedTuple):
 
 
 class ActivityFacts(NamedTuple):
-    """What there is to know of an activity without computing.
+    """Facts about an activity, known without computing.
 
     Attributes:
         name: its name.
-        shape: its shape, the axes of the loops around it in front.
+        shape: its shape, with the axes of the loops around it in front.
         dtype: its dtype.
         loops: number of loops around it.
         predictions: what enters each of its predictions.
@@ -98,8 +98,8 @@ class Network:
     Attributes:
         function: ``(params, model_state, x) -> outputs``.
         split: ``params -> (params, model_state)``, from the user's structure to the function's.
-        names: of the activities, in order of computation.
-        shapes: of the activities, by name, at the batch that it was made with.
+        names: names of the activities, in order of computation.
+        shapes: shapes of the activities, by name, for the batch with which it was made.
         loops: number of loops around each, whose axes are in front of its shape.
 
     Example:
@@ -127,14 +127,14 @@ class Network:
         Args:
             params: parameters, in the structure that the model's own library gives them.
             x: inputs ``(B, ...)``.
-            activities: by name; each takes the place of the value that the function computes. Where an activity is
-                not given, that value stays.
+            activities: by name; each replaces the value that the function computes. Activities that are not given
+                keep that value.
 
         Returns:
-            ``(outputs, predictions)``: what the function computes for each activity, as many as the name occurs.
+            ``(outputs, predictions)``: a tuple of predictions for each activity, one per occurrence of its name.
 
         Raises:
-            DataError: an activity of a name or shape that the network does not have, or one that is no float.
+            DataError: an activity has an unknown name, the wrong shape, or is not a float.
         """
         program, arguments = self._read(params, x)
         places = list(named_values(program))
@@ -150,7 +150,7 @@ class Network:
         Args:
             params: as for a call.
             x: inputs ``(B, ...)``.
-            errors: by name, of the first prediction of each; none where a name is missing.
+            errors: errors of first predictions, by name; missing names have none.
 
         Returns:
             ``(outputs, predictions, activities)``.
@@ -169,10 +169,10 @@ class Network:
         return jax.tree.unflatten(program.structure, outputs), _by_name(places, found), at
 
     def facts(self, params: PyTree, x: PyTree) -> tuple[ActivityFacts, ...]:
-        """The activities, their shapes, and which parameters learn from which prediction.
+        """Describe the activities, their shapes, and which parameters learn from which prediction.
 
         Args:
-            params: parameters; only their shapes are looked at.
+            params: parameters; only their shapes are used.
             x: inputs, likewise.
 
         Example:
@@ -193,10 +193,10 @@ class Network:
         return tuple(facts.values())
 
     def outputs_from(self, params: PyTree, x: PyTree) -> PyTree:
-        """What enters the outputs directly: a `PredictedFrom` in place of every array that the function returns.
+        """The direct inputs of the outputs: a `PredictedFrom` for every array that the function returns.
 
         Args:
-            params: parameters; only their shapes are looked at.
+            params: parameters; only their shapes are used.
             x: inputs, likewise.
 
         Example:
@@ -216,7 +216,7 @@ class Network:
 
 
 def _undivided(function: Any) -> str:
-    """Why a model that names nothing does not come apart into layers either; nothing where nobody asked."""
+    """Why a model without names cannot be split into layers either; empty if layers were not tried."""
     model = getattr(function, "model", None)
     return f"{model.reason} " if isinstance(model, Undivided) else ""
 
@@ -230,7 +230,7 @@ def _by_name(places: Iterable[Named], found: Iterable[jax.Array]) -> Predictions
 
 @dataclass(frozen=True, eq=False)
 class Forward:
-    """A model as ``(params, model_state, x) -> outputs``; the draws of stochastic layers are held."""
+    """A model as ``(params, model_state, x) -> outputs``, with the draws of stochastic layers held fixed."""
 
     model: Any
     key: Any = None
@@ -238,26 +238,26 @@ class Forward:
     outputs_only: bool = True
 
     def __call__(self, params: PyTree, model_state: PyTree, x: PyTree) -> PyTree:
-        """The outputs for inputs x, or these and the updated collections."""
+        """The outputs for inputs x, or the outputs and the updated collections."""
         found = forward(self.model, params, x, model_state=model_state, key=self.key, train=self.train)
         return found[0] if self.outputs_only else found
 
 
 def network_of(model: Any, params: PyTree, x: PyTree, *, key: Any = None, train: bool = False) -> Network:
-    """See a model as a network of its named values.
+    """Convert a model to a network of its named values.
 
-    The model is traced, as by `jax.jit`, and not computed; only shapes of the parameters and inputs are looked at.
+    The model is traced, as by `jax.jit`, and not computed; only shapes of the parameters and inputs are used.
 
     Args:
         model: a callable ``model(params, x)``, a `Layered`, or a model of a library with an adapter.
         params: its parameters.
         x: a batch of inputs, batch axis first, or of ``jax.ShapeDtypeStruct``.
-        key: PRNG key of stochastic layers; the draw is held, so that a relaxation sees one function.
+        key: PRNG key of stochastic layers; the draw is held fixed, so that a relaxation sees one function.
         train: whether layers are in training mode.
 
     Raises:
-        ModelError: no value has a name; a name stands inside ``while`` or ``cond``, or for values of two shapes; an
-            activity is no float, has no batch axis or depends on nothing; or the model cannot be traced.
+        ModelError: no value has a name; a name is inside ``while`` or ``cond``, or is used for two shapes; an activity
+            is not a float, has no batch axis or depends on nothing; or the model cannot be traced.
 
     Example:
         >>> network_of(lambda params, x: activity(x @ params, "y"), jnp.ones((2, 1)), jnp.ones((4, 2))).names
@@ -270,14 +270,14 @@ def network_of(model: Any, params: PyTree, x: PyTree, *, key: Any = None, train:
 def learning_network(
     model: Any, params: PyTree, x: PyTree, *, model_state: PyTree = (), key: Any = None, train: bool = True
 ) -> Network:
-    """What a learning rule sees of an adapted model whose outputs are scored by a loss.
+    """Convert an adapted model to a network for a learning rule, whose outputs are scored by a loss.
 
-    As `network_of`, in training mode unless told otherwise, but what the function returns is the pair ``(outputs,
-    model_state)``, the collections updated once, and what it takes for parameters is ``(params, model_state)``. An
-    output that has a name is no activity: the loss is what is expected of it.
+    Like `network_of`, in training mode by default, but the function returns the pair ``(outputs, model_state)``, with
+    the collections updated once, and takes ``(params, model_state)`` as parameters. A named output is not an activity,
+    because it is scored by the loss.
 
     Args:
-        model: a `Layered`, an adapted model or a callable, as rules are given it.
+        model: a `Layered`, an adapted model or a callable, as passed to rules.
         params: its parameters.
         x: a batch of inputs.
         model_state: its collections.
@@ -285,7 +285,7 @@ def learning_network(
         train: whether layers are in training mode.
 
     Raises:
-        ModelError: as `network_of`; or nothing but outputs has a name.
+        ModelError: as for `network_of`; or only outputs are named.
 
     Example:
         >>> def model(params, x):
@@ -322,7 +322,7 @@ def _network(
 
 
 def _traced(function: Callable[..., PyTree], params: PyTree, model_state: PyTree, x: PyTree) -> Program:
-    """The program of a model; one that cannot be traced is one clear error."""
+    """The program of a model; a model that cannot be traced gives one clear error."""
     try:
         return read_program(function, params, model_state, x)
     except ModelError:
@@ -348,7 +348,7 @@ _DATA_DEPENDENT = (
 
 
 def check_names(given: Iterable[str], known: Collection[str], what: str) -> None:
-    """Raise DataError when something is given for a name that a network does not have."""
+    """Raise DataError if something is given for a name that a network does not have."""
     for name in given:
         if name not in known:
             raise DataError(
@@ -371,7 +371,7 @@ def _check_given(activities: Activities, shapes: Mapping[str, Shape]) -> None:
 
 
 def predicted_from(labels: Labels) -> PredictedFrom:
-    """What enters a value directly, from its labels.
+    """The direct inputs of a value, from its labels.
 
     >>> predicted_from(frozenset({"h", INPUT}))
     PredictedFrom(parameters=(), activities=('h',), inputs=True)

@@ -1,4 +1,4 @@
-"""Relaxation of a network: its free activities descend, or sample from, an energy. No parameter learns here."""
+"""Relaxation of networks: free activities descend on, or sample from, an energy. Parameters do not learn here."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from neurai_core.network import Activities, Network, check_names
 from neurai_core.rising import watched_descent
 from neurai_core.terms import NetworkEnergy
 
-CLIMB = 0.01  # of the energy at the start, that a relaxation may rise without a warning
+CLIMB = 0.01  # fraction of the initial energy by which it may rise without a warning
 
 
 class Relaxed(NamedTuple):
-    """Where the activities of a network ended; see `relax`.
+    """The result of a relaxation; see `relax`.
 
     Attributes:
-        activities: all of them by name, those that were held too.
-        energy: the share of every name before each step and at the end, ``(n + 1,)``; after a relaxation that ``tol``
-            ended, the share at the end is repeated.
+        activities: all activities by name, including held ones.
+        energy: the energy of every name before each step and at the end, ``(n + 1,)``; if ``tol`` ended the relaxation,
+            the final value is repeated.
         steps: number of steps taken, an int32 scalar.
-        change: root mean square change per element of the last step; nan where ``tol`` is 0.
-        dead: of every activity that is free in part or whole, the share of its free entries that are equal in all
-            examples at the end: a latent that nothing moves, or a rectified unit that never opens. The examples are
-            taken to lie along the first axis, after those of loops; of a single example everything is equal.
+        change: root mean square change per element of the last step; nan if ``tol`` is 0.
+        dead: for every activity that is at least partly free, the fraction of its free entries that are equal in all
+            examples at the end: a latent that nothing moves, or a rectified unit that is never active. The batch axis
+            is assumed to be the first one, after those of loops; for a single example all entries count.
     """
 
     activities: dict[str, jax.Array]
@@ -63,14 +63,14 @@ def relax(
         network: from `network_of`.
         params: parameters.
         x: inputs ``(B, ...)``.
-        start: activities by name; the others start at what the network computes with these in place.
-        held: by name, whether an activity stays where it starts: True, or a mask that broadcasts to its shape, True
-            where an entry stays. What is known is held (clamped); what is not is free.
-        energy: what descends; half squared errors of weight 1 where None.
-        corrector: an optax transformation in place of plain descent, such as ``optax.adam(0.05)`` or `langevin`. It
-            is handed the activities, and a key for each step as ``key``.
-        key: PRNG key, for a corrector that draws.
-        eta: step of plain descent, a number or an optax schedule over the steps; 0.1 where None. A corrector has its
+        start: activities by name; the others start at the values that the network computes from these.
+        held: by name, whether an activity stays at its start: True, or a mask that broadcasts to its shape, True
+            for entries that stay. Known values are held (clamped); unknown ones are free.
+        energy: the energy; None for half squared errors of weight 1.
+        corrector: an optax transformation that replaces plain descent, such as ``optax.adam(0.05)`` or `langevin`. It
+            gets the activities, and a key for each step as ``key``.
+        key: PRNG key, for a random corrector.
+        eta: step of plain descent, a number or an optax schedule over the steps; None for 0.1. A corrector has its
             own.
         n: number of steps.
         tol: stop once the root mean square change per element is below this; 0 takes all steps, and only then can the
@@ -80,14 +80,13 @@ def relax(
         A `Relaxed`.
 
     Warns:
-        RisingEnergy: the energy ends more than 1 % above where it began, or is not finite. Steps around the kink of a
-            sparse prior may raise it by less. A corrector that draws may climb, so nothing is watched where a key is
-            given.
+        RisingEnergy: the energy ends more than 1 % above its initial value, or is not finite. Steps around the kink of
+            a sparse prior may raise it by less. A random corrector may climb, so there is no warning if a key is given.
 
     Raises:
-        DataError: a start or a mask of a name or shape that the network does not have, or everything is held; ``start``
-            or ``held`` is no dictionary.
-        SettingsError: n is no whole number, eta or the corrector is of another type or both are given, or tol is
+        DataError: a start or a mask has an unknown name or the wrong shape, everything is held, or ``start`` or
+            ``held`` is not a dictionary.
+        SettingsError: n is not an integer, eta or the corrector has the wrong type, both are given, or tol is
             negative.
 
     Example:
@@ -140,7 +139,7 @@ def relax(
 
 
 def _dead(network: Network, free: Activities, masks: Mapping[str, Any]) -> dict[str, Scalar]:
-    """The share of entries that are equal in all examples, among those that are free in any."""
+    """The fraction of entries that are equal in all examples, among those that are free in any."""
 
     def share(name: str, value: jax.Array) -> Scalar:
         batch = network.loops[name]
@@ -153,7 +152,7 @@ def _dead(network: Network, free: Activities, masks: Mapping[str, Any]) -> dict[
 
 
 class _State(NamedTuple):
-    """What goes from step to step."""
+    """The state carried from step to step."""
 
     free: Activities
     carry: PyTree
@@ -161,7 +160,7 @@ class _State(NamedTuple):
 
 
 def _start(network: Network, params: PyTree, x: PyTree, start: Activities) -> tuple[Activities, dict[str, int]]:
-    """All activities where they start, in float32 at least, and how often each is predicted."""
+    """The initial activities, in at least float32, and the number of predictions of each."""
     _check_by_name("start", start, "start={'y': targets}")
     start = {name: jnp.asarray(value) for name, value in start.items()}
     _, predictions = network(params, x, start)
@@ -170,7 +169,7 @@ def _start(network: Network, params: PyTree, x: PyTree, start: Activities) -> tu
 
 
 def _masks(held: Mapping[str, Any], activities: Activities) -> dict[str, Any]:
-    """Masks by name: True where all is held, none where nothing is.
+    """Masks by name: True if all entries are held, missing if none are.
 
     Raises:
         DataError: a mask does not fit, or nothing is free.
@@ -203,7 +202,7 @@ def _mask(name: str, mask: Any, activity: jax.Array) -> Any:
 
 
 def _masked(changes: Activities, masks: Mapping[str, Any]) -> dict[str, jax.Array]:
-    """Changes, zero where an entry is held."""
+    """Changes, with zeros for held entries."""
     return {name: jnp.where(masks[name], 0, c) if name in masks else c for name, c in changes.items()}
 
 
@@ -230,7 +229,7 @@ def _check_mover(eta: Any, corrector: Any, tol: Any) -> None:
 
 
 def _check_at_least_zero(**settings: Any) -> None:
-    """Numbers only: what is traced, or a schedule, is not looked at."""
+    """Check numbers only, not traced values or schedules."""
     for name, value in settings.items():
         if isinstance(value, int | float) and not value >= 0:
             raise SettingsError(f"{name}={value}, expected a number, 0 or more.")
@@ -247,7 +246,7 @@ def _check_by_name(what: str, given: Any, example: str) -> None:
 
 
 class LangevinState(NamedTuple):
-    """What `langevin` carries: the number of steps it has taken."""
+    """State of `langevin`: the number of steps taken."""
 
     steps: Scalar
 
@@ -257,7 +256,7 @@ def langevin(eta: Any, temperature: Any = 1.0) -> optax.GradientTransformationEx
 
         v <- v - eta dF/dv + sqrt(2 eta temperature) xi ,   xi normal
 
-    The step makes the samples wider than the density: on a Gaussian of precision k their variance is
+    The finite step makes the samples wider than the density: for a Gaussian of precision k their variance is
     ``temperature / (k (1 - eta k / 2))``.
 
     Args:
@@ -266,7 +265,7 @@ def langevin(eta: Any, temperature: Any = 1.0) -> optax.GradientTransformationEx
 
     Raises:
         SettingsError: eta or the temperature is negative.
-        UsageError: on use, no key is given.
+        UsageError: on use, if no key is given.
 
     Example:
         >>> from neurai_core.network import activity, network_of

@@ -1,12 +1,12 @@
-"""The modules that are offered to plugins, in rows with what they are for.
+"""The modules that plugins may import, in rows with their purpose.
 
-The page "Writing a rule" shows this table. Built-in plugins, like those of third parties, import nothing else of the
-core. Offered is a module itself, not the modules of a package below it.
+The page "Writing a rule" shows this table. Built-in plugins, like third-party ones, import nothing else from the core.
+An entry covers the module itself, not the modules of a package below it.
 """
 
 from __future__ import annotations
 
-# Names inside neurai_core, which is offered itself.
+# Names inside neurai_core, which may be imported itself.
 OFFERED = {
     "plugin specs references hookspecs errors": "describing a plugin; no JAX",
     "naming explain": "names compared and suggested, settings checked and in words; no JAX",
@@ -27,7 +27,7 @@ OFFERED = {
 
 
 def offered_modules() -> tuple[str, ...]:
-    """Every module that is offered.
+    """Every module that plugins may import.
 
     >>> offered_modules()[:3]
     ('neurai_core', 'neurai_core.plugin', 'neurai_core.specs')

@@ -1,3 +1,3 @@
-"""Where `PluginStatus` can be imported from as well; it lives in `neurai_core.registry`."""
+"""Another import path for `PluginStatus`, which is defined in `neurai_core.registry`."""
 
 from neurai_core.registry import PluginStatus as PluginStatus

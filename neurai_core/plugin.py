@@ -1,4 +1,4 @@
-"""The ready-made plugin object: a spec and where its implementation is."""
+"""The ready-made plugin object: a spec and the location of its implementation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from neurai_core.specs import Config, PluginSpec
 
 
 class Plugin:
-    """Implements both hooks from a spec and a target, so a plugin is one line beside its settings class.
+    """Implements both hooks from a spec and a target, so a plugin is one line in addition to its settings class.
 
     The target is imported when the first object is built, and called as ``target(config, **context)``.
 
@@ -40,7 +40,7 @@ class Plugin:
 
     @hookimpl
     def neurai_build(self, config: Config, context: Mapping[str, Any]) -> Any:
-        """The target's result for these settings."""
+        """Call the target with these settings."""
         return resolve(self._target)(config, **context)
 
     def __repr__(self) -> str:
@@ -49,7 +49,7 @@ class Plugin:
 
 
 def resolve(target: str | Callable[..., Any]) -> Any:
-    """What ``"module:attribute"`` names; anything but a string is returned as it is.
+    """Import the object that ``"module:attribute"`` names; anything but a string is returned unchanged.
 
     >>> resolve("math:tau") > 6
     True
@@ -61,7 +61,7 @@ def resolve(target: str | Callable[..., Any]) -> Any:
 
 
 def source_of(target: str) -> str:
-    """The text of the module that ``"module:attribute"`` names; neither it nor a package around it is run.
+    """The source of the module in ``"module:attribute"``, without running it or any package around it.
 
     Raises:
         UsageError: there is no such module, or it has no source.

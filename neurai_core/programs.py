@@ -1,8 +1,9 @@
-"""Programs: what JAX computes for a function, as a flat list of equations that can be evaluated one by one.
+"""Programs: the computation of a JAX function as a flat list of equations that can be evaluated one by one.
 
 ``jax.make_jaxpr`` nests: functions under ``jit`` are programs inside programs and share their variables between calls.
-Here calls are inlined, and every equation reads and writes values of its own. What cannot be inlined without losing
-its meaning (loops, rematerialization, custom derivatives) stays one equation, with the program inside it as its `body`.
+Here calls are inlined, and every equation reads and writes its own values. Anything that cannot be inlined without
+losing its meaning (loops, rematerialization, custom derivatives) stays a single equation, with the program inside as
+its `body`.
 
 Only the public interface of JAX is used (`jax.extend.core`).
 """
@@ -57,9 +58,9 @@ class Loop(NamedTuple):
     """How a ``scan`` uses its operands ``(constants, carry, xs)`` and makes its results ``(carry, ys)``.
 
     Attributes:
-        constants: number of operands that every turn sees whole.
-        carry: number of operands, and results, that are carried from turn to turn.
-        length: number of turns; the others have a leading axis of this length.
+        constants: number of operands that every iteration sees whole.
+        carry: number of operands, and results, that are carried between iterations.
+        length: number of iterations; all other operands and results have a leading axis of this length.
     """
 
     constants: int
@@ -75,7 +76,7 @@ class Equation:
         eqn: JAX's own equation: ``eqn.primitive``, ``eqn.params``.
         operands: the values it reads, or literals.
         results: the values it writes, new ones.
-        inline: what is inlined in its `body`.
+        inline: the calls that are inlined in its `body`.
     """
 
     eqn: jex.JaxprEqn
@@ -85,7 +86,7 @@ class Equation:
 
     @property
     def primitive(self) -> Any:
-        """What it computes, a primitive of JAX."""
+        """The JAX primitive that it computes."""
         return self.eqn.primitive
 
     @property
@@ -100,7 +101,7 @@ class Equation:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Every name that it gives, those that are given inside it too, at any depth."""
+        """Every name that it gives, including those inside it, at any depth."""
         return (self.name,) if self.name is not None else tuple(chain.from_iterable(map(names_of, self.inside)))
 
     @property
@@ -129,17 +130,17 @@ class Equation:
         return Loop(len(self.operands) - sliced - carry, carry, int(self.eqn.params["length"]))
 
     def descend(self, operands: Sequence[Any], slices: PyTree, evaluate: Evaluate) -> tuple[list[Any], PyTree]:
-        """The results of a call or a ``scan`` whose body is evaluated in another way.
+        """Evaluate the body of a call or a ``scan`` in a different way.
 
-        Rematerialization and shardings stay; custom derivatives do not, for they are those of the whole.
+        Rematerialization and shardings are kept; custom derivatives are not, because they apply to the whole.
 
         Args:
             operands: its operands.
-            slices: what ``evaluate`` is handed beside them; a loop hands it one slice per turn.
+            slices: further arguments of ``evaluate``; a loop passes one slice per iteration.
             evaluate: ``(body, operands, slices) -> (results, extras)``.
 
         Returns:
-            ``(results, extras)``, the extras of a loop stacked over its turns.
+            ``(results, extras)``, with the extras of a loop stacked over its iterations.
 
         Example:
             >>> program = read_program(lambda x: jax.lax.scan(lambda c, _: (2 * c, c), x, length=3), 1.0)
@@ -165,14 +166,14 @@ class Equation:
 
     @cached_property
     def _alone(self) -> Callable[..., list[Any]]:
-        """The equation as a function of those of its operands that are no literals."""
+        """The equation as a function of its operands that are not literals."""
         eqn = self.eqn
         used = list(dict.fromkeys(v for v in eqn.invars if not isinstance(v, jex.Literal)))
         program = jex.Jaxpr((), used, eqn.outvars, [eqn], effects=eqn.effects, debug_info=_no_names(used, eqn.outvars))
         return jex.jaxpr_as_fun(jex.ClosedJaxpr(program, ()))  # type: ignore[no-any-return]
 
     def __call__(self, *operands: Any) -> list[Any]:
-        """The results for some operands, literals included, custom derivatives kept.
+        """Compute the results for given operands, including literals, keeping custom derivatives.
 
         >>> program = read_program(lambda x: 2 * x, 1.0)
         >>> program.equations[0](2.0, 5.0)
@@ -188,11 +189,11 @@ class Program:
     """A function as a flat list of equations.
 
     Attributes:
-        inputs: its arguments, the leaves of all in order.
-        constants: arrays that the function brought along.
+        inputs: the leaves of its arguments, in order.
+        constants: arrays that the function closes over.
         equations: in order of computation.
-        outputs: the leaves of what it returns.
-        structure: the tree of what it returns; None for a program inside an equation.
+        outputs: the leaves of its return value.
+        structure: the tree structure of its return value; None for a program inside an equation.
     """
 
     inputs: tuple[Value, ...]
@@ -202,14 +203,14 @@ class Program:
     structure: Any = None
 
     def run(self, arguments: Sequence[Any], step: Callable[[Equation, list[Any]], Sequence[Any]]) -> list[Any]:
-        """Evaluate the program, each equation by ``step``.
+        """Evaluate the program, with ``step`` for each equation.
 
         Args:
             arguments: one for each input.
             step: ``(equation, operands) -> results``.
 
         Returns:
-            The outputs, one leaf each.
+            The leaves of the outputs.
 
         Example:
             >>> program = read_program(lambda x: jax.numpy.sin(x) + 1, 0.0)
@@ -228,16 +229,15 @@ class Program:
 
 
 def read_program(function: Callable[..., PyTree], *args: PyTree, inline: Primitives = JITS) -> Program:
-    """What JAX computes for a function.
+    """Trace a function to a program.
 
-    Traced once per shape, as by `jax.jit`; only shapes and dtypes of the arguments are looked at.
+    Traced once per shape, as by `jax.jit`; only shapes and dtypes of the arguments are used.
 
     Args:
         function: any function that JAX can trace.
         *args: its arguments, arrays or tracers or `jax.ShapeDtypeStruct`.
-        inline: the calls that are inlined: `JITS` keeps rematerialization and custom derivatives as one equation
-            each; `CALLS` inlines these too, and so loses both. A ``jit`` that says how its arguments are sharded
-            stays an equation.
+        inline: the calls to inline: `JITS` keeps rematerialization and custom derivatives as one equation each;
+            `CALLS` inlines these too, and so loses both. A ``jit`` that specifies shardings stays an equation.
 
     Example:
         >>> program = read_program(jax.jit(lambda x: jax.nn.relu(2 * x)), 1.0)
@@ -252,12 +252,12 @@ def read_program(function: Callable[..., PyTree], *args: PyTree, inline: Primiti
 
 
 def program_of(closed: jex.ClosedJaxpr, *, inline: Primitives = JITS, structure: Any = None) -> Program:
-    """A jaxpr as a program; the same one for the same jaxpr.
+    """Convert a jaxpr to a program; the same jaxpr gives the same program.
 
     Args:
         closed: as `jax.make_jaxpr` returns it.
         inline: the calls that are inlined.
-        structure: the tree of what the function returns.
+        structure: the tree structure of the function's return value.
     """
     known = _PROGRAMS.setdefault(closed.jaxpr, {})
     if (inline, structure) not in known:
@@ -335,13 +335,13 @@ def primitives_of(closed: jex.ClosedJaxpr) -> Iterator[str]:
 
 
 def is_sharded(eqn: jex.JaxprEqn) -> bool:
-    """Whether a call says how its arguments or results are sharded."""
+    """Whether a call specifies shardings of its arguments or results."""
     said = [one for key in _SHARDINGS for one in eqn.params.get(key, ())]
     return any(isinstance(one, jax.sharding.Sharding) for one in said)
 
 
 def _constrained(arrays: Sequence[Any], shardings: Sequence[Any]) -> list[Any]:
-    """Arrays sharded as a call says."""
+    """Arrays sharded as specified by a call."""
     if not any(isinstance(one, jax.sharding.Sharding) for one in shardings):
         return list(arrays)
     pairs = zip(arrays, shardings, strict=True)

@@ -1,8 +1,8 @@
-r"""References by key: a paper is written down once, in BibTeX, and every spec that needs it names its key.
+r"""References by key: every paper is entered once, in BibTeX, and specs refer to it by key.
 
-What is read is a strict part of BibTeX, in UTF-8:
+The parser reads a strict subset of BibTeX, in UTF-8:
 
-    % a remark, between entries
+    % a comment between entries
     @article{rumelhart1986learning,
       title  = {Learning representations by back-propagating errors},
       author = {Rumelhart, David E. and Hinton, Geoffrey E. and Williams, Ronald J.},
@@ -10,9 +10,9 @@ What is read is a strict part of BibTeX, in UTF-8:
       doi    = {10.1038/323533a0}
     }
 
-A value stands in braces or is a whole number. Accented letters may be commands, such as ``{\'e}`` and ``{\o}``; in a
-title and in names no other command is read. ``doi``, ``url``, and ``eprint`` or a ``note`` of the form ``arXiv:...``
-become links. Anything else is an error that says where it is.
+A value is an integer or in braces. Accented letters may be commands, such as ``{\'e}`` and ``{\o}``; titles and names
+may not contain other commands. ``doi``, ``url``, and ``eprint`` or a ``note`` of the form ``arXiv:...`` become links.
+Anything else is an error that gives its location.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _ACCENTS = {"'": "\u0301", "`": "\u0300", "^": "\u0302", '"': "\u0308", "~": "\u
 
 
 def cited(module: str, *keys: str) -> tuple[Reference, ...]:
-    """The references of some keys, from the file ``references.bib`` beside a module, or else in a package around it.
+    """Look up references by key in the ``references.bib`` next to a module, or else in a package around it.
 
     Args:
-        module: ``__name__`` of the module that asks.
+        module: ``__name__`` of the calling module.
         *keys: keys of entries.
 
     Raises:
@@ -64,14 +64,14 @@ def cited(module: str, *keys: str) -> tuple[Reference, ...]:
 
 
 def bibliography(text: str, where: str = FILE) -> dict[str, Reference]:
-    """The entries of a file by key.
+    """Parse the entries of a file, by key.
 
     Args:
-        text: what is in the file.
-        where: the file, for errors.
+        text: content of the file.
+        where: name of the file, for errors.
 
     Raises:
-        DataError: names the file, the line and the entry that cannot be read.
+        DataError: an entry cannot be read; names the file and the line.
 
     >>> bibliography("@misc{toys, title = {{Toys}}, author = {A. Child}, year = 2001}")["toys"].title
     'Toys'
@@ -88,7 +88,7 @@ def bibliography(text: str, where: str = FILE) -> dict[str, Reference]:
 
 
 def _packages(package: str) -> Iterator[str]:
-    """A package and those around it, from the inside outward."""
+    """A package and those around it, from the innermost outward."""
     while package:
         yield package
         package = package.rpartition(".")[0]
@@ -96,7 +96,7 @@ def _packages(package: str) -> Iterator[str]:
 
 @cache
 def _read(package: str) -> dict[str, Reference]:
-    """The entries of a package's file; none where it has no file."""
+    """The entries of a package's file; none if it has no file."""
     from importlib.resources import files
 
     file = files(package) / FILE
@@ -110,7 +110,7 @@ def _read(package: str) -> dict[str, Reference]:
 
 
 def _entry(text: str, start: int, where: str) -> tuple[str, Reference, int]:
-    """The entry that begins at a place, and the place after it."""
+    """The entry that begins at a position, and the position after it."""
     head = _HEAD.match(text, start)
     if head is None:
         raise _unread(text, start, where, "expected an entry, as in @article{key, title = {...}}")
@@ -139,7 +139,7 @@ def _field(text: str, start: int, where: str) -> tuple[str, str, int]:
 
 
 def _closing(text: str, start: int, where: str) -> int:
-    """Where the brace closes that opens at a place."""
+    """The position of the closing brace for the one that opens at a position."""
     depth = 0
     for brace in _BRACE.finditer(text, start):
         depth += 1 if brace[0] == "{" else -1
@@ -167,7 +167,7 @@ def _reference(fields: dict[str, str], raw: str, where: str) -> Reference:
 
 
 def _plain(text: str, where: str) -> str:
-    """A text of LaTeX as it is printed."""
+    """LaTeX as plain text."""
     text = _LETTER.sub(lambda found: _LETTERS[found[1]], text)
     text = _ACCENTED.sub(lambda found: (found[2] or found[4]) + _ACCENTS[found[1] or found[3]], text)
     if "\\" in text:

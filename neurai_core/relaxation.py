@@ -1,6 +1,6 @@
 """Relaxation: move activities downhill for n steps, or until they hardly move. Shared by all energy-based rules.
 
-One compiled loop whatever n is: memory does not grow with the number of steps.
+There is one compiled loop for any n: memory does not grow with the number of steps.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from neurai_core.arrays import PyTree, Scalar
 
 
 class Relaxed(NamedTuple):
-    """Where a relaxation ended.
+    """The result of a relaxation.
 
     Attributes:
-        state: the activities (and whatever the step carries beside them).
+        state: the activities (and anything else that the step carries).
         steps: number of steps taken, an int32 scalar.
-        change: root mean square change per element of the last step that was looked at; nan when none was.
-        trace: what ``observe`` saw before every step and at the end, stacked ``(n + 1, ...)``; ``()`` without it.
+        change: root mean square change per element at the last check; nan if there was none.
+        trace: values of ``observe`` before every step and at the end, stacked ``(n + 1, ...)``; ``()`` without it.
     """
 
     state: PyTree
@@ -42,16 +42,16 @@ def relax(
 ) -> Relaxed:
     """Apply ``step`` up to n times.
 
-    The measure that ``tol`` is held against is the root mean square change per element of one step, so it depends
-    neither on the batch size nor on the width.
+    ``tol`` is compared with the root mean square change per element of one step, which depends neither on the batch
+    size nor on the width.
 
     Args:
         step: ``(t, state) -> state`` with t the number of the step, from 0.
         state: where to start.
         n: greatest number of steps.
-        tol: stop once the change per element is below this; 0 (a Python number) never looks.
-        every: look at the change every this many steps only; the steps taken are a multiple of it, or n.
-        observe: ``state -> anything``; its values are stacked. Turns off stopping early (``tol`` must be 0).
+        tol: stop once the change per element is below this; 0 (a Python number) disables the check.
+        every: number of steps between checks; the steps taken are a multiple of it, or n.
+        observe: ``state -> anything``; its values are stacked. Disables early stopping (``tol`` must be 0).
         moving: picks the part of the state whose change is measured, the activities.
 
     Returns:

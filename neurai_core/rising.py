@@ -1,7 +1,7 @@
-"""The warning that a relaxation went uphill, from wherever a rule is called: eagerly, or inside a program.
+"""The warning that a relaxation went uphill, for eager calls of a rule and inside compiled programs.
 
-Inside a program a host callback gives it, in a branch that is taken only where the energy rises. The callback is a
-pure one, whose zero is taken off what the rule returns: one with an effect would cost every call JAX's fast dispatch.
+Inside a program a host callback gives it, in a branch that is taken only if the energy rises. The callback is pure, and
+its zero is subtracted from the rule's result: a callback with effects would disable JAX's fast dispatch.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from neurai_core.arrays import PyTree, Scalar
 from neurai_core.errors import RisingEnergy
 from neurai_core.rule import Estimate
 
-ENERGY_CHANGE = "energy_change"  # in aux: what rules that descend on an energy report of a relaxation
-ROUNDING = 1000  # how many times the spacing of numbers near 1 + |loss| a change may be above 0 by rounding alone
+ENERGY_CHANGE = "energy_change"  # entry of aux in which rules that descend on an energy report its change
+ROUNDING = 1000  # multiple of the float spacing near 1 + |loss| by which rounding alone may raise a change above 0
 _UNWATCHED = ContextVar("unwatched", default=False)
 
 
 class Place(NamedTuple):
-    """The line of the user's that a warning is about."""
+    """The line of user code that a warning is about."""
 
     file: str
     line: int
@@ -37,10 +37,10 @@ class Place(NamedTuple):
 
 @contextmanager
 def unwatched() -> Iterator[None]:
-    """Let rules that are called, or traced, inside a ``with`` block not warn when the energy rises.
+    """Disable the warning about rising energy for rules called, or traced, inside a ``with`` block.
 
-    A program that is traced inside holds no host callback: it can be exported, and be kept in JAX's persistent
-    compilation cache. Look at ``aux["energy_change"]`` yourself; it is above 0, or NaN, where the energy rose.
+    A program that is traced inside has no host callback: it can be exported, and kept in JAX's persistent compilation
+    cache. Check ``aux["energy_change"]`` yourself; it is above 0, or NaN, if the energy rose.
 
     Example:
         >>> import neurai_core as neurai
@@ -60,17 +60,17 @@ def unwatched() -> Iterator[None]:
 
 
 def watched(found: Estimate) -> Estimate:
-    """An estimate that warns where its ``aux["energy_change"]`` `rises`.
+    """Make an estimate warn if its ``aux["energy_change"]`` `rises`.
 
-    Rules that are built by name are watched already.
+    Rules that are built by name already do.
 
     Args:
-        found: what a rule returned; handed on with the same numbers. Without an ``aux["energy_change"]`` that is one
-            real number, and inside ``jax.shard_map``, where callbacks are restricted, nothing is watched.
+        found: the result of a rule; returned with the same values. There is no warning if ``aux["energy_change"]`` is
+            not a single real number, or inside ``jax.shard_map``, where callbacks are restricted.
 
     Warns:
-        RisingEnergy: the energy rose. It is given for the line that called into NeurAI; in a compiled program, for
-            the one that traced it, and before anything that depends on the estimate is ready.
+        RisingEnergy: the energy rose. It refers to the line that called into NeurAI; in a compiled program, to the one
+            that traced it. It is given before anything that depends on the estimate is ready.
 
     Example:
         >>> import warnings
@@ -90,12 +90,12 @@ def watched(found: Estimate) -> Estimate:
 
 
 def watched_descent(change: Scalar, energy: Scalar, relaxed: PyTree) -> PyTree:
-    """What a relaxation returns, with the warning of `watched` where its energy rose.
+    """The result of a relaxation, with the warning of `watched` if its energy rose.
 
     Args:
-        change: of the energy, from the start to the end.
-        energy: at the start.
-        relaxed: handed on with the same numbers.
+        change: change of the energy from start to end.
+        energy: energy at the start.
+        relaxed: returned with the same values.
 
     >>> watched_descent(jnp.asarray(-1.0), jnp.asarray(2.0), "activities")
     'activities'
@@ -104,7 +104,7 @@ def watched_descent(change: Scalar, energy: Scalar, relaxed: PyTree) -> PyTree:
 
 
 def _watching(change: Scalar, size: Any, kept: PyTree, place: Place) -> tuple[PyTree, Scalar]:
-    """``(kept, change)``, which warn where the change `rises`."""
+    """``(kept, change)``, which warn if the change `rises`."""
     change = jax.lax.stop_gradient(change)
     rise = jnp.where(rises(change, jax.lax.stop_gradient(size)), change, 0)
     if not isinstance(rise, jax.core.Tracer):
@@ -113,7 +113,7 @@ def _watching(change: Scalar, size: Any, kept: PyTree, place: Place) -> tuple[Py
         return kept, change
     if jax.sharding.get_abstract_mesh().manual_axes:
         return kept, change
-    zero = _watch(place)(rise.astype(jnp.float32))  # threads of callbacks do not know of enable_x64
+    zero = _watch(place)(rise.astype(jnp.float32))  # callback threads do not inherit enable_x64
     kept, change = jax.tree.map(lambda leaf: _less(leaf, zero), (kept, change))
     return kept, change
 
@@ -122,9 +122,9 @@ def rises(change: Any, loss: Any) -> Any:
     """Whether a change of energy is NaN, or above 0 by more than rounding.
 
     Args:
-        change: of the energy.
-        loss: of the same batches. A loss near 0 is a small difference of numbers near 1, so rounding is measured on
-            1 + |loss|.
+        change: change of the energy.
+        loss: loss of the same batches. A loss near 0 is a small difference of numbers near 1, so rounding is measured
+            relative to 1 + |loss|.
 
     >>> bool(rises(1e-7, 0.3)), bool(rises(1e-3, 0.3)), bool(rises(-1.0, 0.3)), bool(rises(jnp.nan, 0.3))
     (False, True, False, True)
@@ -140,7 +140,7 @@ def _is_real_number(value: Any) -> bool:
 # ---------------------------------------------------------------------------- inside a program
 
 
-@cache  # the same function for the same place, which is compiled once
+@cache  # the same function for the same place, so that it is compiled once
 def _watch(place: Place) -> Callable[[Scalar], Scalar]:
     """``rise -> 0``, which warns on the host unless the rise is 0."""
 
@@ -156,13 +156,13 @@ def _watch(place: Place) -> Callable[[Scalar], Scalar]:
 
     @watch.def_vmap
     def watch_many(size: int, batched: list[bool], rises: jax.Array) -> tuple[Scalar, bool]:
-        return watch(jnp.max(rises)), False  # the largest alone, so that one branch is taken; NaN is the largest
+        return watch(jnp.max(rises)), False  # only the largest, so that one branch is taken; NaN counts as the largest
 
     return jax.jit(watch)
 
 
 def _less(leaf: PyTree, zero: Scalar) -> PyTree:
-    """The same numbers, to the bit, which depend on the callback: what nothing depends on is never called."""
+    """The same values, bit for bit, made to depend on the callback, which would otherwise be optimized away."""
     if not isinstance(leaf, jax.Array) or leaf.weak_type or not jnp.issubdtype(leaf.dtype, jnp.inexact):
         return leaf
     return leaf - zero.astype(leaf.dtype)
@@ -171,7 +171,7 @@ def _less(leaf: PyTree, zero: Scalar) -> PyTree:
 # ---------------------------------------------------------------------------- the warning
 
 _INSIDE = ("neurai_core", "jax", "jaxlib", "contextlib", "functools")
-_GIVEN: dict[str, dict[Any, Any]] = {}  # per file: what Python keeps to give a warning once per line
+_GIVEN: dict[str, dict[Any, Any]] = {}  # per file: the registry by which Python gives a warning once per line
 
 
 def _warn(change: float, place: Place) -> None:

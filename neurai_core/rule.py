@@ -1,7 +1,7 @@
-"""What a learning rule is: three pure functions, what they return, and the objective they serve.
+"""Learning rules: three pure functions, their results, and the objective.
 
-As an optax optimizer is a pair ``(init, update)``, a learning rule is a triple ``(init, estimate, predict)``.
-State is what is carried from step to step; ``aux`` is what is merely reported.
+Just as an optax optimizer is a pair ``(init, update)``, a learning rule is a triple ``(init, estimate, predict)``.
+The state is carried from step to step; ``aux`` is only reported.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from neurai_core.layered import forward
 
 
 class Estimate(NamedTuple):
-    """What a learning rule says of one batch.
+    """The result of a learning rule for one batch.
 
     Attributes:
-        grads: same structure, shapes and dtypes as ``params``; hand it to optax.
+        grads: gradients for optax, with the structure, shapes and dtypes of ``params``.
         loss: the feed-forward loss of the batch, a scalar.
-        accuracy: a scalar; -1.0 when the rule was built without an accuracy.
-        aux: what the rule reports: energy, residual, steps used, per-layer errors; ``aux["loss_aux"]`` holds
+        accuracy: a scalar; -1.0 if the rule was built without an accuracy.
+        aux: further reported values: energy, residual, steps used, per-layer errors; ``aux["loss_aux"]`` holds
             the second part of a loss that returns a pair.
     """
 
@@ -40,7 +40,7 @@ class State(NamedTuple):
 
     Attributes:
         model_state: the collections that the model's forward pass updates, ``()`` for most models.
-        own: what the rule carries: feedback weights, an optimizer's state, persistent activities.
+        own: the rule's own state: feedback weights, an optimizer's state, persistent activities.
     """
 
     model_state: PyTree
@@ -60,10 +60,10 @@ class Rule(NamedTuple):
     """A learning rule: turns a model and a batch into gradients.
 
     Attributes:
-        init: ``(model, params, *, key, model_state=()) -> state``; what is carried from step to step. For most
-            rules it is the model's own collections (batch statistics), ``()`` for most models; a rule that
-            carries more returns a `State`.
-        estimate: ``(model, params, state, batch, *, key=None) -> (Estimate, state)``; pure: it may be jitted,
+        init: ``(model, params, *, key, model_state=()) -> state``; the state carried from step to step. For most
+            rules it is the model's own collections (batch statistics), ``()`` for most models; a rule with more
+            state returns a `State`.
+        estimate: ``(model, params, state, batch, *, key=None) -> (Estimate, state)``; pure, so it can be jitted,
             vmapped and sharded. ``batch`` is ``(x, y)``, batch axis first.
         predict: ``(model, params, x, state=()) -> outputs`` of the trained network.
         origin: name, distribution, version and settings it was built from; None for a rule made by hand.
@@ -86,41 +86,41 @@ class Rule(NamedTuple):
 
 
 class Inferred(Protocol):
-    """What `GenerativeRule.infer` returns."""
+    """The result of `GenerativeRule.infer`."""
 
     @property
     def x(self) -> jax.Array:
-        """Inputs, what was missing filled in."""
+        """Inputs, with missing parts filled in."""
         ...
 
 
 @runtime_checkable
 class GenerativeRule(Protocol):
-    """What a rule offers, beside the functions of a `Rule`, when its spec claims ``generative``.
+    """The functions that a rule has in addition to those of a `Rule` if its spec claims ``generative``.
 
-    Its model is a `Layered`, and inputs are of the shape in which the model takes them.
+    Its model is a `Layered`, and inputs have the shape that the model takes.
     """
 
     predict: Callable[..., PyTree]
 
     def generate(self, model: Any, params: PyTree, y: jax.Array) -> jax.Array:
-        """Inputs, one for each of the labels y."""
+        """Generate inputs, one for each of the labels y."""
         ...
 
     def reconstruct(self, model: Any, params: PyTree, x: jax.Array, layer: int) -> jax.Array:
-        """The inputs that layer 1, 2, ... of the model predicts when it is shown x; ``layer`` is static."""
+        """Reconstruct inputs x from layer 1, 2, ... of the model; ``layer`` is static."""
         ...
 
     def infer(self, model: Any, params: PyTree, x: Any = None, y: Any = None, mask: Any = None) -> Inferred:
-        """Inputs of which only what the mask marks is known, the rest filled in.
+        """Fill in the parts of inputs that the mask does not mark as known.
 
-        ``mask`` is of the shape of one example or broadcasts to x, True where x is known; labels y may be given.
+        ``mask`` has the shape of one example or broadcasts to x, True where x is known; labels y are optional.
         """
         ...
 
 
 class Objective(NamedTuple):
-    """Loss and accuracy of a batch in the one form that rules use.
+    """Loss and accuracy of a batch in the form that rules use.
 
     Attributes:
         loss: ``(outputs, targets) -> (scalar, aux)``, whether or not the user's loss returns a pair.
@@ -140,7 +140,7 @@ def objective(loss: Callable[..., Any], accuracy: Callable[..., Any] | None, has
         has_aux: whether ``loss`` returns a pair.
 
     Raises:
-        ModelError: on use, one of them returns anything but one scalar, or a pair when ``has_aux``.
+        ModelError: on use, if one of them does not return one scalar, or a pair when ``has_aux``.
 
     Example:
         >>> from neurai_core.rule import objective
@@ -184,10 +184,10 @@ def _check_scalar(name: str, value: Any, outputs: PyTree, targets: PyTree) -> No
 
 
 def split_batch(batch: PyTree) -> tuple[PyTree, PyTree]:
-    """Inputs and targets of a batch; looks at shapes alone, so it costs nothing inside ``jax.jit``.
+    """Split a batch into inputs and targets; checks only shapes, so it costs nothing inside ``jax.jit``.
 
     Raises:
-        DataError: no pair, no examples, or an array of inputs and one of targets of different length.
+        DataError: the batch is not a pair, has no examples, or has different numbers of inputs and targets.
 
     >>> split_batch((jnp.zeros((0, 4)), jnp.zeros(0, int)))
     Traceback (most recent call last):
@@ -230,7 +230,7 @@ def true_gradient(
         ``(Estimate, model_state)``.
 
     Raises:
-        DataError: the batch is empty, or inputs and targets do not go together.
+        DataError: the batch is empty, or inputs and targets do not match.
         ModelError: the loss does not return a scalar.
 
     Example:
@@ -252,12 +252,12 @@ def true_gradient(
 
 
 def loss_aux(aux: PyTree) -> dict[str, Any]:
-    """What a loss handed back beside its value, as an entry of ``Estimate.aux``; empty when there is none."""
+    """The second part of a loss, as an entry of ``Estimate.aux``; empty if there is none."""
     return {"loss_aux": aux} if jax.tree.leaves(aux) else {}
 
 
 def feedforward_init(model: Any, params: PyTree, *, key: Any = None, model_state: PyTree = ()) -> PyTree:
-    """The ``init`` of rules that carry nothing of their own: the state is the model's."""
+    """The ``init`` of rules without a state of their own: the state is the model's."""
     return model_state
 
 
@@ -267,16 +267,16 @@ def feedforward_predict(model: Any, params: PyTree, x: PyTree, state: PyTree = (
 
 
 def check_objective(score: Objective, outputs: PyTree, targets: PyTree) -> None:
-    """Find out, without computing, whether the loss takes the model's outputs and returns a scalar.
+    """Check, without computing, that the loss takes the model's outputs and returns a scalar.
 
     Args:
         score: loss and accuracy.
         outputs: arrays or ``jax.ShapeDtypeStruct``.
-        targets: likewise; a named score looks at the values of arrays, see `neurai_core.losses`.
+        targets: likewise; a named score checks the values of arrays, see `neurai_core.losses`.
 
     Raises:
         DataError: a named loss or accuracy does not take these targets.
-        ModelError: one of your own fails on these shapes, or does not return one scalar.
+        ModelError: a custom one fails on these shapes, or does not return one scalar.
 
     >>> check_objective(objective(lambda outputs, targets: outputs.sum(), None), jnp.ones(3), jnp.ones(3))
     """
@@ -294,7 +294,7 @@ def check_objective(score: Objective, outputs: PyTree, targets: PyTree) -> None:
 
 
 def _evaluate_shape(function: Callable[..., Any], outputs: PyTree, targets: PyTree) -> None:
-    """Trace the outputs alone where the targets' values are there to be looked at."""
+    """Trace only the outputs if the values of the targets are concrete."""
     if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(targets)):
         jax.eval_shape(function, outputs, targets)
     else:

@@ -1,4 +1,4 @@
-"""What enters what: the inputs and the named values that each value of a program is computed from directly."""
+"""Sources of values: the inputs and named values from which each value of a program is computed directly."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Parameter(NamedTuple):
     """The label of a parameter.
 
     Attributes:
-        position: among the leaves of all parameters.
-        path: where it is in their tree, as ``layers.0.weight``; ``params`` where it is all of it.
+        position: position among the leaves of all parameters.
+        path: path in their tree, such as ``layers.0.weight``; ``params`` if it is the whole tree.
     """
 
     position: int
@@ -27,10 +27,10 @@ class Parameter(NamedTuple):
 
 
 class Other(NamedTuple):
-    """The label of what is no parameter.
+    """The label of an input that is not a parameter.
 
     Attributes:
-        what: it is.
+        what: description of the input.
     """
 
     what: str
@@ -40,7 +40,7 @@ INPUT, COLLECTION = Other("the input"), Other("a collection of the model")
 
 
 def argument_labels(params: PyTree, model_state: PyTree, x: PyTree) -> list[Labels]:
-    """The label of every leaf of the arguments of a model.
+    """The labels of all leaves of a model's arguments.
 
     >>> argument_labels({"w": 1.0}, (), 2.0)
     [frozenset({Parameter(position=0, path='w')}), frozenset({Other(what='the input')})]
@@ -51,7 +51,7 @@ def argument_labels(params: PyTree, model_state: PyTree, x: PyTree) -> list[Labe
 
 
 def parameter_paths(params: PyTree) -> list[str]:
-    """Where every leaf is in a tree of parameters, as ``layers.0.weight``; ``params`` where it is all of it.
+    """The path of every leaf in a tree of parameters, such as ``layers.0.weight``; ``params`` for a lone leaf.
 
     >>> parameter_paths([{"w": 1.0}, 2.0]), parameter_paths(1.0)
     (['0.w', '1'], ['params'])
@@ -69,9 +69,9 @@ class Sources(NamedTuple):
     """Labels of the values of a program.
 
     Attributes:
-        values: the labels of every value, those inside loops and calls too.
-        names: of every named value, in order of computation, the labels of what was computed for it.
-        outputs: of every output.
+        values: the labels of every value, including those inside loops and calls.
+        names: the labels of the prediction of every named value, in order of computation.
+        outputs: the labels of every output.
     """
 
     values: Mapping[Value, Labels]
@@ -80,7 +80,7 @@ class Sources(NamedTuple):
 
 
 def sources_of(program: Program, inputs: Sequence[Labels]) -> Sources:
-    """Label every value with the inputs and names from which it is computed without another name between.
+    """Label every value with the inputs and names from which it is computed directly.
 
     Args:
         program: the program.
@@ -126,7 +126,7 @@ def _results(
     if equation.loop is None:
         return _label(equation.body, operands, values, names)
     first, last = equation.loop.constants, equation.loop.constants + equation.loop.carry
-    while True:  # until what the loop carries has all the labels that it gets on the way
+    while True:  # until the carry of the loop has all the labels it acquires
         inside: list[Labels] = []
         results = _label(equation.body, operands, values, inside)
         carried = [a | b for a, b in zip(operands[first:last], results, strict=False)]

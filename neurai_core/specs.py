@@ -1,6 +1,6 @@
-"""What a plugin says about itself, without importing JAX: its settings, facts, claims and references.
+"""Specs: descriptions of plugins by settings, facts, claims and references, without importing JAX.
 
-Specs are frozen pydantic models that refuse unknown fields and survive a round trip through JSON.
+Specs are frozen pydantic models that reject unknown fields and survive a round trip through JSON.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_valid
 
 # defer_build moves building the validators, and pydantic's own scan for plugins, from import to first use.
 _FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-_LARGEST = 2**32  # of whole numbers: what sizes, counts and seeds of JAX can be
+_LARGEST = 2**32  # largest integer setting: the limit of sizes, counts and seeds in JAX
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Target = Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+(\.\w+)*$")]
@@ -23,8 +23,8 @@ Target = Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+(\.\w+)*$")]
 class Config(BaseModel):
     """Base of every settings class: frozen, no unknown settings, finite numbers only.
 
-    Give every number its bounds and every setting a description with its unit or range. Where some settings mean
-    nothing beside others, say so in `unused`: they are then refused, and left out of what a run records.
+    Give every number bounds, and every setting a description with its unit or range. If some settings have no meaning
+    beside others, list them in `unused`: they are then rejected, and left out of a run's record.
 
     >>> class SignConfig(Config):
     ...     scale: float = Field(0.02, gt=0, description="size of every gradient entry")
@@ -35,13 +35,13 @@ class Config(BaseModel):
     model_config = ConfigDict(**_FROZEN, allow_inf_nan=False)
 
     compiled_for: ClassVar[Mapping[str, tuple[float, ...]]] = {}
-    """Numbers for which the rule has code of its own: ``{"tol": (0,)}`` where 0 is never to look.
+    """Numbers for which the rule has special code, such as ``{"tol": (0,)}`` if 0 disables a check.
 
-    The class API compiles anew for these, and once for all other numbers.
+    The class API compiles separately for these, and once for all other numbers.
     """
 
     formerly: ClassVar[Mapping[str, str]] = {}
-    """Former names of settings, each with the name of now: what was written with them stays readable."""
+    """Former names of settings with their current names, so that old files stay readable."""
 
     @model_validator(mode="before")
     @classmethod
@@ -51,9 +51,9 @@ class Config(BaseModel):
         return {cls.formerly.get(name, name): value for name, value in given.items()}
 
     def unused(self) -> Mapping[str, str]:
-        """The settings that mean nothing beside the others, each with where: ``{"tol": "in mode exact"}``.
+        """Settings without meaning beside the others, each with the reason: ``{"tol": "in mode exact"}``.
 
-        One that differs from its default is an error; none of them is recorded.
+        Setting one to anything but its default is an error; none of them is recorded.
         """
         return {}
 
@@ -87,17 +87,17 @@ class Reference(BaseModel):
 
 
 class PluginSpec(BaseModel):
-    """What every plugin says, whatever its kind.
+    """The spec of any plugin, common to all kinds.
 
     Attributes:
-        kind: what it is, such as ``algorithm``.
-        name: lookup name, the same as the entry point's (or one of the aliases is).
+        kind: its kind, such as ``algorithm``.
+        name: lookup name, which must equal that of the entry point (or one of the aliases must).
         summary: one line for lists.
         config: the class of its settings.
-        aliases: further names; each one that should be found is an entry point of its own.
-        references: what it implements.
+        aliases: further names; each needs an entry point of its own to be found.
+        references: the papers it implements.
         offers: documented class name -> ``"module:attribute"``.
-        requires: top-level module that building needs -> what pip installs to get it, for instance
+        requires: top-level modules needed for building -> the pip requirement that provides them, such as
             ``{"equinox": "neurai[equinox]"}``.
 
     >>> spec = PluginSpec(kind="algorithm", name="bp", summary="Back propagation")
@@ -106,7 +106,7 @@ class PluginSpec(BaseModel):
     """
 
     model_config = _FROZEN
-    takes_arrays: ClassVar[bool] = False  # whether a setting that is a float may be an array
+    takes_arrays: ClassVar[bool] = False  # whether float settings may be arrays
 
     kind: Name
     name: Name
@@ -134,17 +134,17 @@ class PluginSpec(BaseModel):
 
 
 class Relaxes(BaseModel):
-    """The settings by which the relaxation of a rule is watched; ``neurai plot relaxation`` draws it.
+    """The settings for recording the relaxation of a rule, which ``neurai plot relaxation`` draws.
 
     With the setting ``trace`` on, an estimate reports ``aux["trace"]``: for every phase by name two arrays, ``energy``
     and ``residual``, the norm of the force, before every step and at the end, ``(n + 1,)``; or ``(K, n + 1)`` for K
     phases of one kind; or ``{}`` for a phase that was skipped.
 
     Attributes:
-        trace: the setting that turns the report on, a bool.
-        steps: that of the number of steps.
-        size: that of their size.
-        tol: that of the residual at which a phase ends early, 0 for never; empty where there is none.
+        trace: name of the bool setting that turns the report on.
+        steps: name of the setting for the number of steps.
+        size: name of the setting for their size.
+        tol: name of the setting for the residual at which a phase ends early, 0 for never; empty if there is none.
 
     >>> Relaxes(trace="energy_trace", steps="n", size="eta").steps
     'n'
@@ -162,17 +162,17 @@ class AlgorithmSpec(PluginSpec):
     """A learning rule.
 
     Attributes:
-        needs: what it must see of a model: ``callable`` (any ``model(params, x)``), ``network`` (one whose values have
-            names, or layers), or ``layered``.
-        claims: tags that tests verify: ``local``, ``exact``, ``order_in_beta``, ``stateful``, ...; ``generative`` says
-            that what is built is a `neurai_core.rule.GenerativeRule`.
-        defaults: run settings that suit the rule, such as ``{"loss": "sum_squared_error"}``; a run takes them where
-            nobody says otherwise.
-        relaxes: how its relaxation is watched; None for a rule that has none.
-        definition: the rule as its paper writes it, ``"package.equations:function"``; None for a rule that shows none.
-            The function is ``(config, loss, model, params, state, batch, *, key=None) -> grads``: of the arguments of
-            the rule's ``estimate`` the gradients that it must give, in plain JAX, at the documented step. It raises
-            NotImplementedError for settings that it does not cover. Nothing but tests imports its module, and
+        needs: the form of model that it needs: ``callable`` (any ``model(params, x)``), ``network`` (one with named
+            values, or layers), or ``layered``.
+        claims: tags that tests verify: ``local``, ``exact``, ``order_in_beta``, ``stateful``, ...; ``generative`` means
+            that it builds a `neurai_core.rule.GenerativeRule`.
+        defaults: run settings that suit the rule, such as ``{"loss": "sum_squared_error"}``; a run uses them unless
+            set otherwise.
+        relaxes: the settings for recording its relaxation; None for a rule without one.
+        definition: the equations of the rule as in its paper, ``"package.equations:function"``; None if there are none.
+            The function ``(config, loss, model, params, state, batch, *, key=None) -> grads`` takes the arguments of
+            the rule's ``estimate`` and returns the gradients that it must give, in plain JAX, at the documented step.
+            It raises NotImplementedError for settings that it does not cover. Only tests import its module, and
             ``neurai describe NAME --equations`` prints it.
     """
 
@@ -196,8 +196,8 @@ class SurrogateSpec(PluginSpec):
         area: integral of the derivative over all u, in terms of the settings.
         support: where the derivative is not zero, in terms of the settings; ``all`` for every u.
         symmetry: symmetry of the derivative around the threshold: ``even`` or ``none``.
-        letters: letter in the formulas -> what it stands for, where that is not the setting of its name: a
-            setting, or an expression in the settings and u.
+        letters: letters in the formulas -> their meaning, if it is not the setting of that name: a setting, or
+            an expression in the settings and u.
     """
 
     takes_arrays: ClassVar[bool] = True
@@ -218,8 +218,8 @@ class AdapterSpec(PluginSpec):
     """A bridge from the models of one library.
 
     Attributes:
-        library: what the library is called in print.
-        models: what it accepts, as the library spells it, such as ``eqx.nn.MLP``.
+        library: name of the library, as printed.
+        models: the models it accepts, as spelled in the library, such as ``eqx.nn.MLP``.
     """
 
     kind: Literal["adapter"] = "adapter"
@@ -236,7 +236,7 @@ class DatasetSpec(PluginSpec):
         classes: names of the classes by label; None when the files decide or there are none.
         train: number of training examples; None when the files decide.
         test: number of test examples; None when the files decide.
-        split: how training and test examples were told apart.
+        split: how the data were split into training and test examples.
         licence: the licence of the data.
         attribution: who made the data.
         source: where the data comes from.
@@ -255,15 +255,15 @@ class DatasetSpec(PluginSpec):
 
 
 class Origin(BaseModel):
-    """Where a built object comes from: enough to build it again, or to say what is missing.
+    """The origin of a built object: enough to rebuild it, or to say what is missing.
 
     Attributes:
-        kind: what it is, such as ``algorithm``.
+        kind: its kind, such as ``algorithm``.
         name: lookup name.
         distribution: the distribution that offers it.
         version: that distribution's version.
         settings: every setting by name; one that was traced when the object was built reads ``traced``.
-        context: what the kind passed besides settings, by name, such as ``{"loss": "cross_entropy"}``.
+        context: build arguments besides settings, by name, such as ``{"loss": "cross_entropy"}``.
 
     >>> origin = Origin(kind="algorithm", name="bp", distribution="neurai", version="0.1.0")
     >>> Origin.from_json(origin.to_json()) == origin
@@ -280,7 +280,7 @@ class Origin(BaseModel):
     context: dict[str, Any] = {}
 
     def __hash__(self) -> int:
-        # The dicts do not hash; equal origins agree in these four.
+        # Dicts do not hash; equal origins agree in these four.
         return hash((self.kind, self.name, self.distribution, self.version))
 
     def to_json(self) -> str:
@@ -289,5 +289,5 @@ class Origin(BaseModel):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """The origin that `to_json` wrote."""
+        """Read an origin written by `to_json`."""
         return cls.model_validate_json(text)

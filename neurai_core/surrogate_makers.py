@@ -1,4 +1,4 @@
-"""Where the makers of surrogates can be imported from as well; they live in `neurai_core.surrogates`."""
+"""Another import path for the makers of surrogates, which are defined in `neurai_core.surrogates`."""
 
 from neurai_core.surrogates.makers import Custom as Custom
 from neurai_core.surrogates.makers import Normalized as Normalized

@@ -1,4 +1,4 @@
-r"""Energies of networks: a sum over names of what each prediction of an activity costs.
+r"""Energies of networks: sums over all names of the costs of their predictions.
 
     F = sum_k sum_i w_ki C_k(mu_ki, v_k)        mu_ki the i-th prediction of activity v_k, summed over all entries
 
@@ -49,7 +49,7 @@ class Squared:
 
 @dataclass(frozen=True)
 class Laplace:
-    """Absolute error: ``|prediction - activity| / scale``. Sparse; at zero its slope is taken to be zero.
+    """Absolute error: ``|prediction - activity| / scale``. Sparse; its slope at zero is taken to be zero.
 
     Attributes:
         scale: mean absolute deviation, a number or an array that broadcasts against the activity.
@@ -100,7 +100,7 @@ class CrossEntropy:
     """``-sum_c activity_c log softmax(prediction)_c``: predictions are logits, activities probabilities or one-hot.
 
     Attributes:
-        axis: of the classes.
+        axis: axis of the classes.
 
     >>> round(float(CrossEntropy()(jnp.zeros(4), jnp.eye(4)[0])), 4)
     1.3863
@@ -118,9 +118,9 @@ class NetworkEnergy:
     """An energy of a network: terms and weights by name.
 
     Attributes:
-        terms: the term of a name; `Squared` for others.
-        weights: of a name, 1 for others: one number for all its predictions, or a sequence with one for each.
-            Weight 0 takes a term out: a free activity without a prior. Numbers may be traced.
+        terms: terms by name; `Squared` for all others.
+        weights: weights by name, 1 for all others: one number for all predictions of a name, or a sequence with one
+            for each. Weight 0 removes a term: a free activity without a prior. Numbers may be traced.
         learning: weights that differ while parameters learn, see `for_learning`.
 
     Example:
@@ -142,7 +142,7 @@ class NetworkEnergy:
     def by_name(
         self, predictions: Mapping[str, Sequence[jax.Array]], activities: Mapping[str, jax.Array]
     ) -> dict[str, Scalar]:
-        """The share of every name, summed over its predictions, entries and examples; in float32 at least.
+        """The energy of every name, summed over its predictions, entries and examples, in at least float32.
 
         Args:
             predictions: as a network returns them.
@@ -163,7 +163,7 @@ class NetworkEnergy:
 
     @property
     def for_learning(self) -> NetworkEnergy:
-        """The energy that parameters descend: with the weights of ``learning`` in place of ``weights``.
+        """The energy for learning parameters, with the weights of ``learning`` in place of ``weights``.
 
         >>> energy = NetworkEnergy(weights={"y": 0.1, "z": 0.0}, learning={"y": 1.0})
         >>> energy.for_learning.weights
@@ -178,8 +178,8 @@ class NetworkEnergy:
             counts: number of predictions of every activity.
 
         Raises:
-            DataError: a term or weight for a name that is none, or not one weight for each prediction.
-            SettingsError: a weight while relaxing is below 0, so that the energy has no minimum.
+            DataError: a term or weight has an unknown name, or there is not one weight for each prediction.
+            SettingsError: a weight for relaxing is below 0, so that the energy has no minimum.
         """
         for name in (*self.terms, *self.weights, *self.learning):
             if name not in counts:
@@ -204,7 +204,7 @@ def _weights(weight: Any, count: int) -> Sequence[Any]:
 
 
 def _is_zero(weight: Any) -> bool:
-    """A traced weight is no zero: its term stays."""
+    """Whether a weight is zero; a traced one is not, so its term stays."""
     return isinstance(weight, int | float) and weight == 0
 
 
@@ -221,5 +221,5 @@ def _check_above_zero(what: str, **numbers: Any) -> None:
 
 
 def _all(number: Any, holds: Callable[[Any], Any]) -> bool:
-    """Whether it holds for all of these numbers; what is traced is not looked at."""
+    """Whether a condition holds for all of these numbers; traced ones are not checked."""
     return isinstance(number, jax.core.Tracer) or bool(np.all(holds(np.asarray(number))))

@@ -1,4 +1,4 @@
-"""Wrappers that turn one learning rule into another, composable as optax's are."""
+"""Wrappers that turn one learning rule into another, composable like those of optax."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from neurai_core.rule import Estimate, Rule, model_state_of, objective, split_ba
 
 
 def with_alignment(rule: Rule, loss: str | Callable[..., Any], has_aux: bool = False) -> Rule:
-    """Report how a rule's gradients stand to the true gradient of the loss, layer by layer.
+    """Report how well a rule's gradients align with the true gradient of the loss, layer by layer.
 
     Adds to ``aux["alignment"]``, for every top-level entry of ``params``, ``cosine`` = <g, b> / (|g| |b|) and
     ``norm_ratio`` = |g| / |b|, where g are the rule's gradients and b those of back-propagation at the same
-    parameters, model state and key. An entry with a zero gradient reports nan. Costs one back-propagation.
+    parameters, model state and key. An entry with a zero gradient reports nan. This costs one extra back-propagation.
 
     Args:
-        rule: the rule to watch; its gradients are handed on unchanged.
-        loss: name or callable; the loss whose true gradient is the measure.
+        rule: the rule to wrap; its gradients are returned unchanged.
+        loss: name or callable; the loss whose true gradient is the reference.
         has_aux: whether ``loss`` returns a pair.
 
     Example:
@@ -64,14 +64,14 @@ def alignment(grads: PyTree, reference: PyTree) -> dict[str, tuple[jax.Array, ..
 
 
 def _entries(tree: PyTree) -> list[PyTree]:
-    """The top-level entries of a tree that hold any array; a lone array is one entry."""
+    """The top-level entries of a tree that contain arrays; a lone array is one entry."""
     children = jax.tree_util.default_registry.flatten_one_level(tree)
     entries = [tree] if children is None else list(children[0])
     return [entry for entry in entries if jax.tree.leaves(entry)]
 
 
 def accumulate(rule: Rule, k: int, reduction: str = "mean") -> Rule:
-    """Estimate over k equal slices of the batch, one after the other: 1/k of the memory for activities.
+    """Estimate over k equal slices of the batch, one after another, with 1/k of the memory for activities.
 
     With a loss that is a mean over the batch, ``reduction="mean"`` gives the whole batch's loss and gradients;
     with one that sums over the batch, ``reduction="sum"`` does. The state passes from slice to slice; numbers in
@@ -83,7 +83,7 @@ def accumulate(rule: Rule, k: int, reduction: str = "mean") -> Rule:
         reduction: ``"mean"`` or ``"sum"``.
 
     Raises:
-        UsageError: k below 1, or a reduction of another name; on use, a batch that k does not divide.
+        UsageError: k is below 1, or the reduction is unknown; on use, if k does not divide the batch size.
 
     Example:
         >>> import neurai_core as neurai
@@ -138,7 +138,7 @@ def per_example(rule: Rule) -> Rule:
     """Estimate every example by itself, as a batch of one.
 
     All entries of the `Estimate` gain a leading batch axis: ``grads`` is ``(B, *param.shape)``. Every example sees
-    the same state, which is handed back as it was. With a loss that is a mean over the batch, the mean of the
+    the same state, which is returned unchanged. With a loss that is a mean over the batch, the mean of the
     gradients over the first axis is the batch's gradient.
 
     Args:

@@ -32,8 +32,8 @@ def difference(activation: Elementwise, at: jax.Array) -> Change:
     """The change of an activation around a point, as a function of the change of its argument.
 
     Its derivative in u is that of the activation at ``at + u``. What depends on ``at`` alone is computed here,
-    once. An activation of your own takes part by a method ``difference(a, u)``; one without it, and unknown
-    here, gets the plain difference.
+    once. A custom activation may define a method ``difference(a, u)``; an unknown one without it gets the plain
+    difference.
 
     Args:
         activation: elementwise callable.
@@ -71,7 +71,7 @@ def _plain(activation: Elementwise) -> Callable[[jax.Array], Change]:
 
 
 def _near_or_plain(activation: Elementwise, near: Callable[[jax.Array], Change]) -> Callable[[jax.Array], Change]:
-    """``near`` for |u| < 1 and the plain difference, which then loses nothing, for larger changes."""
+    """``near`` for |u| < 1; for larger changes the plain difference, which is then accurate."""
 
     def at(a: jax.Array) -> Change:
         close, far = near(a), _plain(activation)(a)
@@ -136,11 +136,11 @@ def _tanh(a: jax.Array) -> Change:
     """(1 - t^2) s / (1 + t s) with s = tanh(u); the plain difference where u leads far back and 1 + t s cancels."""
     t = jnp.tanh(a)
     slope = 4 * jax.nn.sigmoid(2 * a) * jax.nn.sigmoid(-2 * a)  # 1 - t^2, accurate where t saturates too
-    out, least = jnp.where(jnp.abs(a) > 2, a, jnp.inf), jnp.finfo(a.dtype).eps  # only from far out does it cancel
+    out, least = jnp.where(jnp.abs(a) > 2, a, jnp.inf), jnp.finfo(a.dtype).eps  # it cancels only far from 0
 
     def change(u: jax.Array) -> jax.Array:
         back = (out * u < 0) & (2 * jnp.abs(u) > jnp.abs(out))
-        s = jnp.tanh(jnp.where(back, out + u, u))  # one of both: the hyperbolic tangent is what costs
+        s = jnp.tanh(jnp.where(back, out + u, u))  # only one of them, because the hyperbolic tangent is expensive
         return jnp.where(back, s - t, slope * s / jnp.maximum(1 + t * s, least))
 
     return change

@@ -1,6 +1,6 @@
-"""What a change is, and how a value and its change make the moved value.
+"""Changes of values, and how a value and its change make the moved value.
 
-The change of a float is a float of 32 bits at least, that of an integer an integer, that of a truth value whether it
+The change of a float is a float of at least 32 bits, that of an integer an integer, that of a boolean whether it
 differs. None is a change that is zero by the structure of the program.
 """
 
@@ -25,7 +25,7 @@ def change_dtype(dtype: Any) -> Any:
 
 
 def as_dtype(x: Any, dtype: Any) -> Any:
-    """A value in a dtype; the very same object if it has that already."""
+    """A value in a dtype; the same object if it already has that dtype."""
     return x if x.dtype == dtype else jax.lax.convert_element_type(x, dtype)
 
 

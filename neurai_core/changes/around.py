@@ -22,19 +22,19 @@ UNROLLED = 300  # equations in the light cone that are compiled one by one
 
 
 class Around:
-    """A function seen at one point, whose named values may move.
+    """A function expanded around one point, whose named values may move.
 
-    The function is evaluated once, here. Afterwards changes of its named values give changes of what it computes,
-    without cancellation however small they are. What changes need of the point is kept, rematerialized or not.
+    The function is evaluated once, here. Afterwards, changes of its named values give changes of its results, without
+    cancellation however small they are. The values needed for this are kept, rematerialized or not.
 
     Args:
         function: any function of JAX that names values by `jax.ad_checkpoint.checkpoint_name`.
-        *args: where it is seen.
+        *args: the point.
 
     Attributes:
         outputs: what the function returns.
         at: name -> value, in order of computation. A name inside ``scan`` has the axis of the loop in front.
-        base: name -> what each of its predictions differs by from its value: None for the first, which is the value,
+        base: name -> the difference of each of its predictions from its value: None for the first, which is the value,
             and a change for a name that occurs again.
         depends: name -> for each of its predictions the names on which it depends directly, not through another.
         outputs_depend: the names on which the outputs depend directly.
@@ -79,16 +79,16 @@ class Around:
 
         Args:
             named: name -> change, of the shape of the value, in 32 bits at least; None, or left out, for none.
-            resting: names whose change is zero at present: they are differentiated, and what they are multiplied with
-                is spared.
+            resting: names whose change is currently zero: they are differentiated, but products with them are
+                skipped.
 
         Returns:
             The tree of the outputs, and name -> one for each prediction. None is zero, whatever the changes are; the
-            change of a whole number is one, that of a truth value whether it differs.
+            change of an integer is an integer, that of a boolean whether it differs.
 
         Raises:
-            UnknownName: a name that the function does not give.
-            ModelError: a change of another shape than the value.
+            UnknownName: the function names no such value.
+            ModelError: a change has a different shape from its value.
         """
         given = {name: self._given(name, change, name in resting) for name, change in named.items()}
         outputs, predictions = awake(self._carry([None] * self._inputs, given))
@@ -98,9 +98,9 @@ class Around:
         """The first sweeps of a relaxation in stages, until every activity takes part.
 
         Args:
-            sweeps: the most sweeps to divide.
-            visits: the most visits to activities that are compiled; beyond it stages take several sweeps. If left
-                out, as many as make a program of moderate size.
+            sweeps: maximum number of sweeps to divide.
+            visits: maximum number of visits to activities that are compiled; beyond it stages take several sweeps. By
+                default as many as make a program of moderate size.
         """
         if visits is None:
             visits = UNROLLED * len(self.at) // max(1, self._work)

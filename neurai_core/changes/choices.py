@@ -1,8 +1,8 @@
 """Choices between values: maxima, absolute values, comparisons and selections, exact across their kinks.
 
-Which of two values is larger after a change is told from their distance and its change, (a - b) + (u - v), which is
-right however small the change is where a and b are near. A choice that stays the same passes the change of what is
-chosen; one that flips gives the difference of two different things.
+Which of two values is larger after a change follows from their distance and its change, (a - b) + (u - v), which is
+accurate however small the change, even if a and b are close. A choice that stays the same passes the change of the
+chosen value; one that flips gives the difference of two different values.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def larger(gap: Any, u: Any, v: Any) -> Any:
     """The change of a maximum of two, whose derivative is that of a maximum: half and half where both are equal."""
     zero = jnp.zeros_like(gap)
     u, v = (zero if one is None else jnp.broadcast_to(one, gap.shape) for one in (u, v))
-    # A maximum is moved by what both are moved by: the second value may as well be 0.
+    # A maximum moves with both of its values, so the second value may be taken to be 0.
     return _larger_of_two((gap, zero), (), (u, v))[0]
 
 
@@ -58,7 +58,7 @@ def minimum(equation: Equation, values: Values, results: Values, moving: Sequenc
 
 
 def clamp(equation: Equation, values: Values, results: Values, moving: Sequence[bool]) -> Partial:
-    """The larger of x and a lower bound, and of this and an upper bound the smaller."""
+    """x clipped to a lower and an upper bound."""
     low, x, high = values
 
     def change(gaps: Any, changes: Changes) -> list[Any]:
@@ -81,7 +81,7 @@ def absolute(equation: Equation, values: Values, results: Values, moving: Sequen
 
 
 def compare(equation: Equation, values: Values, results: Values, moving: Sequence[bool]) -> Partial:
-    """Whether a comparison flips, from the distance of both and its change; that of infinities as it stands."""
+    """Whether a comparison flips, from the distance of both and its change; infinities are compared directly."""
     if not all(jnp.issubdtype(value.dtype, jnp.floating) for value in values):
         return plain(equation, values, results, moving)
 
@@ -95,7 +95,7 @@ def compare(equation: Equation, values: Values, results: Values, moving: Sequenc
 
 
 def select(equation: Equation, values: Values, results: Values, moving: Sequence[bool]) -> Partial:
-    """The change of what is chosen; where the choice flips, the distance to what was chosen is added."""
+    """The change of the chosen value; where the choice flips, plus its distance to the former one."""
     which, *cases = values
 
     def among(which: Any, changes: Changes) -> Any:

@@ -13,7 +13,7 @@ class Stage(NamedTuple):
 
     Attributes:
         names: the activities that move in them, in order of computation.
-        resting: those among them that have not moved before, where that is known for the whole stage.
+        resting: those that have not moved before, where that is known for the whole stage.
         sweeps: the number of sweeps.
     """
 
@@ -25,16 +25,16 @@ class Stage(NamedTuple):
 def cone(predictions: Mapping[str, Sequence[Names]], outputs: Names, sweeps: int, visits: int) -> tuple[Stage, ...]:
     """The sweeps of a relaxation from the feed-forward point in stages, until every activity takes part.
 
-    At the feed-forward point only the outputs exert a force, and predictions of a name after its first, which may
-    differ from its value. An activity moves once a force reaches it: from a prediction that it enters or that is its
-    own, as soon as this has changed.
+    At the feed-forward point, only the outputs exert a force, and later predictions of a name, which may differ from
+    its value. An activity moves once a force reaches it: from a prediction that it enters or that is its own, as soon
+    as that prediction has changed.
 
     Args:
         predictions: for each name, the names on which each of its predictions depends directly.
         outputs: the names on which the outputs depend directly.
-        sweeps: the most sweeps to divide.
-        visits: the most visits to activities in all stages together, each of which is compiled; beyond it, stages
-            take several sweeps and compute in each what their last one reaches.
+        sweeps: maximum number of sweeps to divide.
+        visits: maximum number of visits to activities in all stages together, each of which is compiled; beyond it,
+            stages take several sweeps and compute in each what their last one reaches.
     """
     reached = _spread(predictions, outputs, sweeps)
     order = list(predictions)

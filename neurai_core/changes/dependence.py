@@ -1,4 +1,4 @@
-"""On which names the values of a program depend directly: not through another name."""
+"""Dependence of a program's values on names, direct only: not through another name."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ NONE: Names = frozenset()
 
 
 class Dependence(NamedTuple):
-    """What depends on what.
+    """The dependence of values on names.
 
     Attributes:
         outputs: for each output of the program, the names it depends on.
         predictions: for each name, the names on which each of its predictions depends.
-        moving: the values that depend on any.
-        work: the number of equations that depend on any, those inside others included.
+        moving: the values that depend on any name.
+        work: the number of equations that depend on any name, including nested ones.
     """
 
     outputs: tuple[Names, ...]
@@ -64,7 +64,7 @@ def dependence(program: Program, inputs: Sequence[Names], free: Container[str] =
 
 
 def _through(equation: Equation, operands: list[Names], free: Container[str]) -> Dependence:
-    """What the results of an equation, and predictions inside it, depend on."""
+    """The names on which the results of an equation, and predictions inside it, depend."""
     name, body = equation.name, equation.body
     if name is not None:
         return Dependence((frozenset([name]) if name in free else NONE,), {name: (operands[0],)}, (), 0)
@@ -79,7 +79,7 @@ def _tests_for_nan(equation: Equation) -> bool:
 
 
 def _around(equation: Equation, body: Program, operands: list[Names], free: Container[str]) -> Dependence:
-    """Around a loop until nothing is added."""
+    """Go around a loop until nothing is added."""
     constants, carry, _ = equation.loop  # type: ignore[misc]
     state = operands[constants : constants + carry]
     while True:
@@ -93,7 +93,7 @@ def _around(equation: Equation, body: Program, operands: list[Names], free: Cont
 def moving_state(
     equation: Equation, body: Program, moving: Sequence[bool], free: Container[str] = EVERYTHING
 ) -> list[bool]:
-    """Which parts of a loop's state may change, given which of its operands do and which names are free."""
+    """The parts of a loop's state that may change, given its changing operands and free names."""
     operands = [frozenset(["an operand"]) if is_moving else NONE for is_moving in moving]
     results = _around(equation, body, operands, free).outputs
     return [bool(names) for names in results[: equation.loop.carry]]  # type: ignore[union-attr]

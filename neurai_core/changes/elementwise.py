@@ -11,8 +11,8 @@ r"""Exact differences of known functions of one number: f(a + u) - f(a) without 
     sigmoid    half of tanh, of a/2 and u/2
     erf        |u| small: u times the mean of its slope from a to b (Gauss-Legendre); else from erfc of |a| and |b|
 
-Where a formula could overflow, or is itself a difference of near numbers, for large u, the plain difference takes over,
-which then loses nothing. Functions without a formula whose slope is known get the mean of the slope: `by_slope`.
+For large u, where a formula could overflow or would itself subtract nearly equal numbers, the plain difference is used,
+which is then accurate. Functions without a formula whose slope is known use the mean of the slope: `by_slope`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def known(difference: Difference, keep: Keep = lambda a, y: ()) -> Rule:
         difference: ``(a, kept, u) -> f(a + u) - f(a)``.
         keep: ``(a, f(a)) -> kept``, what depends on a alone.
     """
-    difference = jax.jit(difference, inline=True)  # traced once per shape, however often it is visited
+    difference = jax.jit(difference, inline=True)  # traced once per shape, no matter how often it is visited
 
     def change(values: Values, kept: Any, changes: Changes) -> list[Any]:
         return [difference(values[0], kept, changes[0])]
@@ -63,7 +63,7 @@ def _value(a: Array, y: Array) -> Array:
 
 
 def _tiny(near: Array, u: Array) -> Array:
-    """A change where it is small, and 0, which no formula minds, elsewhere."""
+    """A change where it is small, and 0, which is safe in every formula, elsewhere."""
     return jnp.where(near, u, 0)
 
 
@@ -85,7 +85,7 @@ def _grown(before: Array, after: Array, u: Array) -> Array:
 
 
 def _log1p_or_plain(x: Array, far: Array) -> Array:
-    """log(1 + x), and where x is far from 0 the plain difference."""
+    """log(1 + x), or the plain difference where x is far from 0."""
     near = jnp.abs(x) < 0.5
     return jnp.where(near, jnp.log1p(_tiny(near, x)), far)
 
@@ -176,7 +176,7 @@ def _cosh(a: Array, y: Array, u: Array) -> Array:
 
 
 def angle(equation: Equation, values: Values, results: Values, moving: Sequence[bool]) -> Partial:
-    """Of a point (y, x): the angle between both points, and a turn more or less where the point crosses the cut."""
+    """The angle by which a point (y, x) turns, plus or minus a full turn if it crosses the branch cut."""
 
     def change(values: Values, result: Any, changes: Changes) -> list[Any]:
         (y, x), (v, u) = values, (0 if change is None else change for change in changes)
@@ -202,13 +202,13 @@ def _sigmoid(a: Array, kept: tuple[Array, Array], u: Array) -> Array:
 
 
 def _risen(t: Array, slope: Array, s: Array, far: Callable[[], Array]) -> Array:
-    """slope s / (1 + t s). Where 1 + t s cancels, u leads far back from far out, and the plain difference will do."""
+    """slope s / (1 + t s). Where 1 + t s cancels, u leads back from far out, and the plain difference is accurate."""
     near = t * s > -0.5
     return jnp.where(near, slope * s / jnp.where(near, 1 + t * s, 1), far())
 
 
 def _sigmoid_slope(a: Array) -> Array:
-    """With all digits where the sigmoid is near 1, too."""
+    """Accurate even where the sigmoid is near 1."""
     return jax.nn.sigmoid(a) * jax.nn.sigmoid(-a)
 
 
@@ -220,7 +220,7 @@ def by_slope(function: Elementwise, radius: Elementwise, far: Difference | None 
 
     Args:
         function: the function.
-        radius: a -> the largest |u| for it; an eighth of the scale on which the function changes is enough.
+        radius: a -> the largest |u| for it; an eighth of the function's length scale is enough.
         far: the difference for larger changes, the plain one if left out.
         keep: what ``far`` needs, f(a) for the plain one.
     """
@@ -265,7 +265,7 @@ def _rest(a: Array, y: Array) -> Array:
 
 
 def _bell(a: Array) -> Array:
-    """How far e^(-a^2) stays near itself."""
+    """The length scale of e^(-a^2) at a."""
     return 0.5 / (1 + jnp.abs(a))
 
 

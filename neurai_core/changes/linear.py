@@ -1,7 +1,7 @@
 """Operations that are linear in what moves: the operation itself acts on the change.
 
-Some only arrange entries, of whatever type; the others add them up. What does not move, an index for example, stays as
-it is; where it moves, the plain difference is left.
+Some only rearrange entries, of any type; the others sum them. Operands that do not move, an index for example, are
+unchanged; where one moves, the plain difference is used.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ ALL = slice(None)
 
 
 def linear(places: slice, **settings: Any) -> Rule:
-    """The rule of an operation that is linear in the operands at some places, all of these taken together.
+    """The rule of an operation that is jointly linear in the operands at some places.
 
     Args:
         places: the operands it is linear in.
-        **settings: of the operation, other ones for changes than for values.
+        **settings: settings of the operation that differ between changes and values.
     """
 
     def rule(equation: Equation, values: Values, results: Values, moving: Sequence[bool]) -> Partial:
@@ -67,7 +67,7 @@ def same(equation: Equation, values: Values, results: Values, moving: Sequence[b
 
 
 def convert(equation: Equation, values: Values, results: Values, moving: Sequence[bool]) -> Partial:
-    """The change keeps its digits from float to float; another type gives the plain difference."""
+    """The change in the new dtype, from float to float; other types give the plain difference."""
     dtype = equation.results[0].aval.dtype
     if all(jnp.issubdtype(one, jnp.inexact) for one in (values[0].dtype, dtype)):
         return Partial(lambda changes: [as_dtype(changes[0], change_dtype(dtype))])

@@ -1,7 +1,7 @@
-"""Changes through ``scan``: turn by turn, with what every turn keeps of the point.
+"""Changes through ``scan``, one iteration at a time, using the values that each iteration keeps.
 
-The values are computed by one loop, which also gives out what each turn keeps. What all turns have in common, such as a
-weight, is kept once. Changes then go through a loop of their own.
+One loop computes the values and also returns what each iteration keeps. What all iterations share, such as a weight, is
+kept once. Changes are then propagated by a separate loop.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ def see_loop(
     at: Mapping[str, Any],
     see: Callable[..., Seen],
 ) -> Seen:
-    """See a loop at a point; names inside have its axis in front.
+    """Expand a loop around a point; names inside get the axis of the loop in front.
 
     Args:
         equation: the loop.
-        body: the program of one turn.
+        body: the program of one iteration.
         operands: its values.
         moves: for each operand whether it may change.
         at: the named values so far.
-        see: what sees the body.
+        see: the function that expands the body.
     """
     constants, _, _ = _split(operands, _loop(equation))
     moves_first, _, moves_last = _split(moves, _loop(equation))
@@ -57,7 +57,7 @@ def see_loop(
 
 
 class _Kept:
-    """What turns keep: arrays from outside that all have in common, and others.
+    """The arrays that iterations keep: arrays from outside, which all share, and others.
 
     Args:
         outside: the ids of arrays from outside.
@@ -67,20 +67,20 @@ class _Kept:
         self.outside = outside
 
     def split(self, carry: Partial) -> list[Any]:
-        """The arrays of one turn; the others and the tree of all are remembered."""
+        """The arrays of one iteration; the shared ones and the tree of all are remembered."""
         leaves, self.tree = jax.tree.flatten(carry)
         self.same = {place: leaf for place, leaf in enumerate(leaves) if id(leaf) in self.outside}
         return [leaf for place, leaf in enumerate(leaves) if place not in self.same]
 
 
 class _LoopCarrier(NamedTuple):
-    """How changes go through a loop: the fixed part of `Seen.carry`, without arrays.
+    """Propagation of changes through a loop: the static part of `Seen.carry`, without arrays.
 
     Attributes:
         equation: the loop.
-        body: the program of one turn.
-        tree: of what a turn keeps.
-        places: the leaves of it that all turns have in common.
+        body: the program of one iteration.
+        tree: structure of what an iteration keeps.
+        places: its leaves that all iterations share.
     """
 
     equation: Equation
@@ -121,7 +121,7 @@ class _LoopCarrier(NamedTuple):
         return [*state, *ys], found
 
     def _whole(self, same: Sequence[Any], own: Sequence[Any]) -> Partial:
-        """What one turn keeps, put together again."""
+        """The values that one iteration keeps, reassembled."""
         common, rest = dict(zip(self.places, same, strict=True)), iter(own)
         leaves = [common[place] if place in common else next(rest) for place in range(self.tree.num_leaves)]
         return jax.tree.unflatten(self.tree, leaves)  # type: ignore[no-any-return]
@@ -134,7 +134,7 @@ def _loop(equation: Equation) -> Loop:
 
 
 def _split(ones: Sequence[Any], loop: Loop) -> tuple[list[Any], list[Any], list[Any]]:
-    """What belongs to the constants, to the state, and to the sequences."""
+    """The parts for the constants, the state, and the sequences."""
     end = loop.constants + loop.carry
     return list(ones[: loop.constants]), list(ones[loop.constants : end]), list(ones[end:])
 
@@ -145,7 +145,7 @@ def _scan(equation: Equation, turn: Callable[..., Any], start: list[Any], slices
 
 
 def _same_in_all_turns(body: Program, constants: Values) -> dict[Value, Any]:
-    """The values that every turn computes alike, from what all see whole."""
+    """The values that are the same in every iteration, computed from the constants."""
     known = {**body.constants, **dict(zip(body.inputs, constants, strict=False))}
 
     def read(operand: Any) -> Any:

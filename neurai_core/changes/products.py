@@ -25,7 +25,7 @@ def product(equation: Equation, values: Values, results: Values, moving: Sequenc
 
 
 def matrix_product(equation: Equation, values: Values, results: Values, moving: Sequence[bool]) -> Partial:
-    """Of matrices, or a convolution, in the dtype of the values."""
+    """A matrix product or a convolution, in the dtype of the values."""
     dtypes = [value.dtype for value in values]
 
     def times(x: Any, y: Any) -> Any:
@@ -35,7 +35,7 @@ def matrix_product(equation: Equation, values: Values, results: Values, moving: 
         a, b = values
         return [_by_parts(a, b, changes, times)]
 
-    if all(moving):  # pulled back by two products, where the terms would take three
+    if all(moving):  # two products in the backward pass, where the separate terms would need three
         return Partial(exact(derivative_of(partial(bind, equation)), change), tuple(values), ())
     return Partial(change, (values[0] if moving[1] else None, values[1] if moving[0] else None), ())
 
@@ -63,7 +63,7 @@ def quotient(equation: Equation, values: Values, results: Values, moving: Sequen
 
 
 def integer_power(equation: Equation, values: Values, results: Values, moving: Sequence[bool]) -> Partial:
-    """A whole power, by halving; 1 / x^n as a quotient."""
+    """An integer power, by halving; 1 / x^n as a quotient."""
     n = equation.eqn.params["y"]
 
     def change(values: Values, y: Any, changes: Changes) -> list[Any]:

@@ -1,7 +1,7 @@
 """Maxima and products over an axis or over windows, in a form that keeps the digits of small changes.
 
-The change of a maximum m is the maximum of (a - m) + u: of how far each entry lies below it, moved. Running maxima and
-products carry pairs of a value and its change through an associative scan.
+The change of a maximum m is the maximum of (a - m) + u, the distance of each entry from it plus the entry's change.
+Running maxima and products carry pairs of a value and its change through an associative scan.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def running(combine: Callable[[Pair, Pair], Pair]) -> Rule:
 
 
 def windows(sign: int) -> Rule:
-    """The rule of the largest (1) or smallest (-1) entry of every window; the first of several takes the derivative."""
+    """The rule of the largest (1) or smallest (-1) entry of every window; the first of ties gets the derivative."""
 
     def rule(equation: Equation, values: Values, results: Values, moving: Sequence[bool]) -> Partial:
         settings = equation.eqn.params
@@ -93,7 +93,7 @@ def windows(sign: int) -> Rule:
 
 
 def _entries(x: Any, settings: dict[str, Any], outside: float) -> Any:
-    """Every window's entries, one place of the window after the other on a leading axis."""
+    """The entries of every window, with the position in the window as a leading axis."""
     size, stride = settings["window_dimensions"], settings["window_strides"]
     plain = all(one == 1 for one in (*settings["base_dilation"], *settings["window_dilation"]))
     if plain and tuple(size) == tuple(stride) and not any(map(any, settings["padding"])):
@@ -102,7 +102,7 @@ def _entries(x: Any, settings: dict[str, Any], outside: float) -> Any:
 
 
 def _tiles(x: Any, size: Sequence[int]) -> Any:
-    """Of windows side by side: axes split in two."""
+    """Entries of adjacent windows, by splitting axes in two."""
     whole = [length // k for length, k in zip(x.shape, size, strict=True)]
     x = x[tuple(slice(n * k) for n, k in zip(whole, size, strict=True))]
     split = x.reshape([one for pair in zip(whole, size, strict=True) for one in pair])
@@ -111,7 +111,7 @@ def _tiles(x: Any, size: Sequence[int]) -> Any:
 
 
 def _slid(x: Any, settings: dict[str, Any], outside: float) -> Any:
-    """Of windows that overlap, are dilated or padded: a slice for every place in the window."""
+    """Entries of overlapping, dilated or padded windows: one slice per position in the window."""
     size, stride, dilation = (settings[f"window_{name}"] for name in ("dimensions", "strides", "dilation"))
     padding = [
         (low, high, base - 1) for (low, high), base in zip(settings["padding"], settings["base_dilation"], strict=True)

@@ -1,4 +1,4 @@
-"""Changes that are zero at present and yet differentiated: activities that feel a force before they have moved."""
+"""Changes that are still zero but differentiated: activities that feel a force before they have moved."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Resting(NamedTuple):
     """A change that is known to be zero.
 
     Attributes:
-        zeros: in the shape of the value.
+        zeros: zeros in the shape of the value.
     """
 
     zeros: Any
@@ -29,7 +29,7 @@ def is_resting(change: Any) -> bool:
 
 
 def all_rest(changes: PyTree) -> bool:
-    """Whether all changes that are there are known to be zero."""
+    """Whether all changes that are not None are known to be zero."""
     return all(map(is_resting, jax.tree.leaves(changes, is_leaf=is_resting)))
 
 
@@ -39,7 +39,7 @@ def awake(changes: PyTree) -> PyTree:
 
 
 def carried(rule: Partial, changes: Changes, *, costly: bool) -> list[Any]:
-    """Changes through an operation: zeros stay zeros, and where these are costly to compute they are not.
+    """Changes through an operation: zeros stay zeros, and are not computed if that is costly.
 
     Args:
         rule: changes of the operands -> changes of the results.
@@ -54,13 +54,13 @@ def carried(rule: Partial, changes: Changes, *, costly: bool) -> list[Any]:
 
 @jax.custom_jvp
 def at_rest(function: Partial, changes: PyTree) -> PyTree:
-    """What a function of changes gives for zeros: zeros at no cost, with its derivative there.
+    """A function of changes evaluated at zeros: zeros at no cost, with its derivative there.
 
     Args:
         function: zero where the changes are.
         changes: zeros.
     """
-    # A zero that is seen to be one lets the compiler contract operations around it in another way: this one is read.
+    # With a visible zero the compiler would fuse the surrounding operations differently, so this one is read.
     zero = jax.tree.leaves(changes)[0].ravel()[0]
     shapes = jax.eval_shape(function, changes)
     return jax.tree.map(lambda leaf: jnp.full(leaf.shape, as_dtype(zero, leaf.dtype)), shapes)

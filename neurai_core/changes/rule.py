@@ -1,8 +1,8 @@
-"""What a rule for the change of one operation is, the plain one, and how to say what its derivative is.
+"""Rules for the change of one operation, the plain rule, and how to define derivatives of changes.
 
-A rule sees an operation at the point once, ``rule(equation, values, results, moving)``, computes what depends on the
-point alone, and returns a function from changes of the operands to changes of the results. That function is a
-`jax.tree_util.Partial`, a tree of the arrays it keeps, so that it can leave a loop whose turns it remembers.
+A rule is called once at the point, ``rule(equation, values, results, moving)``, computes what depends on the point
+alone, and returns a function from changes of the operands to changes of the results. That function is a
+`jax.tree_util.Partial`, a pytree of the arrays it keeps, so that a loop can return it for all iterations.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def bind(equation: Equation, *operands: Any, **settings: Any) -> list[Any]:
 
 
 def plain(equation: Equation, values: Values, results: Values, moving: Sequence[bool]) -> Partial:
-    """f(a + u) - f(a) as it stands: what is left where nothing better is known."""
+    """f(a + u) - f(a), computed directly: the fallback where nothing better is known."""
 
     def change(values: Values, results: Values, changes: Changes) -> list[Any]:
         return list(map(apart, equation(*map(moved, values, changes)), results))
@@ -43,10 +43,10 @@ def plain(equation: Equation, values: Values, results: Values, moving: Sequence[
 
 
 def exact(derivative: Derivative, change: Exact) -> Exact:
-    """A change whose derivative is that of the function at the moved point, whatever the change is computed by.
+    """A change whose derivative is that of the function at the moved point, however the change is computed.
 
     Args:
-        derivative: of the function; see `derivative_of`.
+        derivative: derivative of the function; see `derivative_of`.
         change: ``(values, kept, changes) -> changes of the results``; ``kept`` depends on the values alone.
     """
 
@@ -67,7 +67,7 @@ def exact(derivative: Derivative, change: Exact) -> Exact:
 
 
 def derivative_of(function: Callable[..., list[Any]]) -> Derivative:
-    """The derivative of a function, its own custom one too: ``(values, tangents) -> tangents``, None for zero."""
+    """The derivative of a function, custom ones included: ``(values, tangents) -> tangents``, None for zero."""
 
     def derivative(values: Values, tangents: Values) -> list[Any]:
         places = [place for place, tangent in enumerate(tangents) if tangent is not None]
@@ -91,10 +91,10 @@ def _known(tangents: Sequence[Any]) -> list[Any]:
 
 
 def _difference(there: Any, here: Any, out: Any) -> Any:
-    """The derivative there less the one here, for a change."""
+    """The derivative at the moved point minus that at the point, for a change."""
     if there is None:
         return jnp.zeros_like(out)
-    if there.dtype == jax.dtypes.float0:  # of whole numbers
+    if there.dtype == jax.dtypes.float0:  # of integers
         return there
     there = as_dtype(there, out.dtype)
     return there if here is None else there - as_dtype(here, out.dtype)

@@ -1,8 +1,8 @@
-"""Evaluate a program once for its values, and carry changes through it afterwards.
+"""Evaluate a program once for its values, then propagate changes through it.
 
-`see` goes through the equations with values, and asks the rule of each one that may change what it needs of the point.
-What it returns carries changes: a function of changes alone, itself a tree of the arrays that it keeps. A change that
-nothing reaches is None and costs nothing.
+`see` evaluates the equations and asks the rule of each one that may change which values it needs. The result
+propagates changes: it is a function of changes alone, and a pytree of the arrays that it keeps. A value that no change
+reaches has the change None, which costs nothing.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def see(
     at: Mapping[str, Any] = _NOTHING,
     known: Mapping[Value, Any] = _NOTHING,
 ) -> Seen:
-    """Evaluate a program, and remember at every equation what its change needs.
+    """Evaluate a program, and keep for every equation what its change needs.
 
     Args:
         program: the program.
         arguments: one value for each input.
         moving: for each input whether it may change.
-        at: values of names that occurred before: their next occurrence is one more prediction of them.
+        at: values of names that occurred before; their next occurrence is another prediction.
         known: values of the program that need not be computed again.
     """
     may_move = dependence(program, [frozenset(["an input"]) if moves else NONE for moves in moving]).moving
@@ -73,7 +73,7 @@ def _value(operand: Operand, values: Mapping[Value, Any]) -> Any:
 
 
 def _is_still(equation: Equation, moves: Sequence[bool]) -> bool:
-    """Whether nothing about an equation can change."""
+    """Whether nothing in an equation can change."""
     is_free = equation.name is not None or equation.holds_names
     return not is_free and not (any(moves) and equation.results)
 
@@ -108,7 +108,7 @@ _NAMED = Partial(tuple)
 
 
 def _see_call(equation: Equation, operands: Values, moves: Sequence[bool], at: Mapping[str, Any]) -> Seen:
-    """A call that is no more than its body."""
+    """A call that only evaluates its body."""
 
     def inside(body: Program, operands: Values, _: Any) -> tuple[list[Any], Seen]:
         seen = see(body, operands, moves, at)
@@ -119,7 +119,7 @@ def _see_call(equation: Equation, operands: Values, moves: Sequence[bool], at: M
 
 
 def _see_custom(equation: Equation, body: Program, operands: Values, moves: Sequence[bool]) -> Seen:
-    """A function with a derivative of its own: changes as its body says, their derivative as it says itself."""
+    """A function with a custom derivative: changes follow its body, their derivative the custom one."""
     inside = see(body, operands, moves)
 
     def change(values: Values, carry: Partial, changes: Changes) -> list[Any]:
@@ -130,7 +130,7 @@ def _see_custom(equation: Equation, body: Program, operands: Values, moves: Sequ
 
 
 class _Carrier(NamedTuple):
-    """How changes go through a program: the fixed part of `Seen.carry`, without arrays."""
+    """Propagation of changes through a program: the static part of `Seen.carry`, without arrays."""
 
     program: Program
     equations: tuple[Equation, ...]

@@ -1,4 +1,4 @@
-"""What is seen of a program, or of an equation with a program inside, at a point."""
+"""The expansion of a program, or of an equation with a program inside, around a point."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Predictions: TypeAlias = dict[str, tuple[Any, ...]]
 
 
 class Seen(NamedTuple):
-    """A program at a point.
+    """A program expanded around a point.
 
     Attributes:
         outputs: the values of its outputs.
@@ -27,6 +27,6 @@ class Seen(NamedTuple):
 
 
 def join(predictions: Predictions, more: Mapping[str, Sequence[Any]]) -> None:
-    """Append predictions to those that are there."""
+    """Append predictions to the existing ones."""
     for name, ones in more.items():
         predictions[name] = predictions.get(name, ()) + tuple(ones)

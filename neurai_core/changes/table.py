@@ -1,8 +1,8 @@
-"""Which rule an operation has.
+"""The table of rules for operations.
 
-Rules that arrange entries serve every type, sums and products complex numbers too, the others real floats. What has no
-rule, or works on another type, gets the plain difference: sorting, decompositions, loops and branches whose length or
-choice the data decide, rounding, and functions of two numbers that are rare in networks.
+Rules that rearrange entries support every type, sums and products also complex numbers, the others real floats. An
+operation without a rule, or on another type, gets the plain difference: sorting, decompositions, loops and branches
+that depend on the data, rounding, and functions of two numbers that are rare in networks.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The command ``neurai``. Whatever computes is imported inside the commands that compute.
+"""The command ``neurai``. Heavy modules are imported only inside the commands that compute.
 
-Exit codes: 0 done, 1 failed work, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.
+Exit codes: 0 success, 1 failure, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and say how it ended.
+    """Run a command and return its exit code.
 
     Args:
-        arguments: what stands on the command line after ``neurai``; None takes it from there.
+        arguments: the command-line arguments after ``neurai``; None takes those of the process.
 
     Returns:
         The exit code.
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from neurai_core.cli.output import only_json_on_stdout
 
     given = list(sys.argv[1:] if arguments is None else arguments)
-    words = [word for word in given if word != "--debug"]  # it may stand anywhere
+    words = [word for word in given if word != "--debug"]  # it may be given anywhere
 
     def run() -> Any:
         with only_json_on_stdout() if "--json" in words else nullcontext():

@@ -42,12 +42,12 @@ def activities(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the activities of a model: what relaxes when a rule that takes networks trains it.
+    """List the activities of a model: the values that relax when a rule for networks trains it.
 
     In order of computation, with the shape for one batch, what each is predicted from, and the parameters that learn
-    from that prediction. Nothing is computed. The outputs are no activity: parameters learn from the loss there.
+    from that prediction. Nothing is computed. Outputs are not activities: parameters learn from the loss there.
     """
-    network_rule = RunSettings.model_fields["rule"].default  # what is listed is what such a rule sees
+    network_rule = RunSettings.model_fields["rule"].default  # list what such a rule sees
     given = {"model": model, "activities": activities, "data": data, "surrogate": surrogate, "steps": steps}
     chosen = choose(given | {"rule": network_rule}, sets or (), None if config is None else Path(config), os.environ)
 
@@ -96,7 +96,7 @@ def _print(found: ActivityList, batch_size: int) -> None:
     rows.append((OUTPUTS, _shapes(found), _sources(found.outputs), ", ".join(found.outputs.parameters)))
     console = stdout()
     console.print(table(("activity", "shape", "predicted from", "parameters that learn from it"), rows))
-    console.print(f"Shapes are those for a batch of {batch_size}. Outputs are no activity: the loss is above them.")
+    console.print(f"Shapes are those for a batch of {batch_size}. Outputs are not activities: the loss is above them.")
 
 
 def _sources(prediction: PredictedFrom) -> str:
@@ -111,7 +111,7 @@ def _draw(found: ActivityList, path: Path, title: str) -> None:
     from neurai_core.report.canvas import GREEN, VERMILION
     from neurai_core.report.graph import Box, graph
 
-    # Keys of activities begin with a space: no name can be taken for the input or the outputs.
+    # Keys of activities begin with a space, so that no name is mistaken for the input or the outputs.
     predictions = [(f" {one.name}", each) for one in found.activities for each in one.predictions]
     predictions.append((OUTPUTS, found.outputs))
     boxes: dict[str, Box] = {INPUT: Box(INPUT, "", GREEN)} if any(each.inputs for _, each in predictions) else {}

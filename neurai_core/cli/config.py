@@ -28,12 +28,12 @@ from neurai_core.cli.options import (
 from neurai_core.cli.output import print_json, stdout
 from neurai_core.report.tables import table
 
-app = typer.Typer(help="Settings of a run: what they are and where they come from.", no_args_is_help=True)
+app = typer.Typer(help="Show the settings of a run and where they come from.", no_args_is_help=True)
 
 
 @app.callback()
 def config() -> None:
-    """Settings of a run: what they are and where they come from."""
+    """Show the settings of a run and where they come from."""
 
 
 @app.command()
@@ -60,8 +60,8 @@ def show(
 ) -> None:
     """Show what `neurai train` with the same options would use, and where each value comes from.
 
-    Flags win over --set, --set over the file of --config, the file over variables NEURAI_*, and these over
-    defaults.
+    Flags take precedence over --set, --set over the --config file, the file over NEURAI_* variables, and these
+    over defaults.
     """
     chosen = chosen_from(context)
     rows = [(name, value, chosen.sources[name]) for name, value in chosen.values().items()]

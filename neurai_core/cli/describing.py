@@ -23,11 +23,12 @@ _SHOWN_ELSEWHERE = {"kind", "name", "summary", "config", "references"}
 def describe(
     name: Annotated[str, typer.Argument(help="A rule, surrogate, data set or adapter.", autocompletion=complete_name)],
     equations: Annotated[
-        bool, typer.Option("--equations", help="Print a rule as its paper writes it: the file of its definition.")
+        bool,
+        typer.Option("--equations", help="Print the equations of a rule as in its paper: the file of its definition."),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Describe a rule, surrogate, data set or adapter: settings with bounds and meaning, facts, sources."""
+    """Describe a rule, surrogate, data set or adapter: its settings with bounds and meaning, facts, and sources."""
     found = _find(name)
     if equations:
         _print_equations(found, as_json)
@@ -46,7 +47,7 @@ def cite(
         typer.Argument(help="Rules, surrogates or data sets; neurai for the library.", autocompletion=complete_name),
     ],
 ) -> None:
-    """Print the BibTeX of what was used, on stdout."""
+    """Print BibTeX for what you used on stdout."""
     entries: dict[str, None] = {}
     for name in names:
         if name.lower() == _ITSELF:
@@ -61,7 +62,7 @@ def cite(
 
 
 def _find(name: str) -> list[PluginSpec]:
-    """The specs of that name, of whatever kind; with one name usually one."""
+    """The specs of that name, of any kind; usually just one."""
     from neurai_core.errors import BlockedName, UnknownName
     from neurai_core.naming import did_you_mean, split_qualified
     from neurai_core.registry import REGISTRY

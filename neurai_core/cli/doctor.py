@@ -1,4 +1,4 @@
-"""``neurai doctor``: what is installed, what is found, and what is wrong."""
+"""``neurai doctor``: check what is installed and found, and report problems."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ LIBRARIES = (
     "matplotlib",
 )
 OPTIONAL = ("equinox", "flax", "pooch")
-_NAMED = ("python", "neurai", "jax", "devices")  # in the line about what is fine
+_NAMED = ("python", "neurai", "jax", "devices")  # names in the line about what is fine
 Finding = tuple[str, str, str]  # topic, finding, what is wrong
 
 
 def doctor(
-    every: Annotated[bool, typer.Option("--all", help="List what is fine as well.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Also list what is fine.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Look at versions, devices, plugins, data sets and cache; exit with 1 if something is wrong.
+    """Check versions, devices, plugins, data sets and cache; exit with 1 if something is wrong.
 
-    What is fine is one line, what is missing another, and what is wrong one line each.
+    One line sums up what is fine, another what is missing; every problem gets a line of its own.
     """
-    plugins = [*_metadata(), *_plugins()]  # before JAX is imported, so that a plugin that crashes is found quickly
+    plugins = [*_metadata(), *_plugins()]  # before JAX is imported, so that a crashing plugin is found quickly
     findings = [*_versions(), *_environment(), *_devices(), *plugins, *_data_sets()]
     wrong = [f"{topic}: {problem}" for topic, _, problem in findings if problem]
     if as_json:
@@ -56,7 +56,7 @@ def doctor(
 
 
 def _print_summary(findings: Sequence[Finding]) -> None:
-    """What is fine in one line, and what could be there and is not in another."""
+    """Print what is fine in one line, and what is missing but optional in another."""
     there = [(topic, finding) for topic, finding, problem in findings if not problem and not _is_absent(finding)]
     named = [f"{topic} {finding}" for topic, finding in there if topic in _NAMED]
     stdout().print(f"fine: {', '.join(named)}, and {len(there) - len(named)} more (neurai doctor --all lists them)")
@@ -78,7 +78,7 @@ def _versions() -> Iterator[Finding]:
             yield name, version(name), ""
         except PackageNotFoundError:
             yield name, "not installed", "" if name in OPTIONAL else "is needed: python -m pip install neurai"
-        except Exception as error:  # damaged metadata raise anything
+        except Exception as error:  # damaged metadata can raise anything
             yield name, "?", f"Its metadata are damaged ({type(error).__name__}). Install it again."
 
 
@@ -109,7 +109,7 @@ def _devices() -> Iterator[Finding]:
         import jax
 
         devices = jax.devices()
-    except Exception as error:  # a broken installation of JAX raises anything
+    except Exception as error:  # a broken JAX installation can raise anything
         culprit = damaged_by(error)
         words = f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
         yield "devices", "none", f"JAX cannot be used: {culprit}. {culprit.hint}" if culprit else words
@@ -140,13 +140,13 @@ def _metadata() -> Iterator[Finding]:
 
 
 def _data_sets() -> Iterator[Finding]:
-    """The data sets that need no path, looked for without downloading."""
+    """Check the data sets that need no path, without downloading."""
     from neurai_core.registry import REGISTRY
 
     for name in REGISTRY.names("dataset"):
         try:
             fields = REGISTRY.spec("dataset", name).config.model_fields
-        except Exception:  # the list of plugins says it
+        except Exception:  # the list of plugins reports it
             continue
         if not any(field.is_required() for field in fields.values()):
             yield f"data of {name}", _data_set(name, {"download": False} if "download" in fields else {}), ""

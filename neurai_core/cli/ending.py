@@ -1,4 +1,4 @@
-"""How a command ends: every error as one sentence and a hint on stderr, and the right exit code."""
+"""The end of a command: errors as one sentence and a hint on stderr, and the right exit code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ClickException: Any = next(kind for kind in typer.BadParameter.__mro__ if kind._
 
 
 def ended(command: Callable[[], Any], *, debug: bool = False) -> int:
-    """Run a command and turn whatever it raises into words and an exit code.
+    """Run a command and turn whatever it raises into a message and an exit code.
 
     Args:
         command: returns None, or an exit code.
@@ -47,7 +47,7 @@ def say_error(message: str, hint: str) -> None:
 
 @contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """End with exit code 143 when asked to; training lays its own way of stopping over this one."""
+    """End with exit code 143 on SIGTERM; training installs its own handler on top of this one."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -59,7 +59,7 @@ def exit_on_sigterm() -> Iterator[None]:
 
 
 class _Terminated(BaseException):
-    """SIGTERM arrived; no SystemExit, for that may come from a module that is being imported."""
+    """SIGTERM arrived; not a SystemExit, which may also come from a module that is being imported."""
 
 
 def _exit(signum: int, frame: FrameType | None) -> None:
@@ -81,7 +81,7 @@ def _code_of(command: Callable[[], Any], debug: bool) -> int:
 
 
 def _say_lost(error: OSError) -> int:
-    if not isinstance(error, BrokenPipeError):  # there the reader has gone, as `head` does
+    if not isinstance(error, BrokenPipeError):  # the reader has gone, as with `head`
         say_error(f"The answer cannot be written to standard output: {error.strerror}.", "Send it elsewhere.")
     return FAILED
 

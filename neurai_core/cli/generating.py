@@ -25,12 +25,12 @@ def generate(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Draw what a network that runs both ways generates, reconstructs and fills in.
+    """Draw what a two-way network generates, reconstructs and fills in.
 
-    One image per class; reconstructions from every layer beside the originals; the lower half of an image filled in
-    from the upper one, without and with its label. For runs of rules that claim to be generative.
+    One image per class; reconstructions from every layer next to the originals; the lower half of an image filled
+    in from the upper one, without and with its label. For runs of rules that claim to be generative.
     """
-    from neurai_core.report.generation import figures_of, generation, made_by  # JAX from here on
+    from neurai_core.report.generation import figures_of, generation, made_by  # imports JAX from here on
     from neurai_core.training.callbacks import Callbacks
     from neurai_core.training.run import finished
 
@@ -47,11 +47,11 @@ def generate(
 
 
 def _generative(rule: Any) -> GenerativeRule:
-    """The rule of a run, which must claim to generate and be able to.
+    """The rule of a run, which must claim to be generative and have the functions for it.
 
     Raises:
         UsageError: it makes no such claim.
-        PluginError: it makes the claim and lacks a function.
+        PluginError: it makes the claim but lacks a function.
     """
     from neurai_core.registry import REGISTRY
     from neurai_core.rule import GenerativeRule
@@ -79,7 +79,7 @@ def _print_table(figures: dict[str, Any]) -> None:
 
     rows = [
         ("generated images, to the test images of their class", f"{figures['generation_mse']:.4f}"),
-        ("... the means of these, which no image can beat", f"{figures['generation_floor']:.4f}"),
+        ("... the means of these, the lowest possible", f"{figures['generation_floor']:.4f}"),
         *(
             (f"reconstruction from layer {layer}", f"{value:.4f}")
             for layer, value in enumerate(figures["reconstruction_mse"], 1)

@@ -55,11 +55,11 @@ def adapters(as_json: JsonFlag = False) -> None:
 
 
 def plugins(
-    static: Annotated[bool, typer.Option("--static", help="Read metadata only, import nothing.")] = False,
-    isolate: Annotated[bool, typer.Option("--isolate", help="Load each in a process of its own.")] = False,
+    static: Annotated[bool, typer.Option("--static", help="Read only metadata, import nothing.")] = False,
+    isolate: Annotated[bool, typer.Option("--isolate", help="Load each plugin in a separate process.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List every plugin with its distribution and state; exit with 1 if one failed or two clash."""
+    """List every plugin with its distribution and status; exit with 1 if one failed or two clash."""
     from neurai_core.registry import REGISTRY
 
     if not static and not isolate:
@@ -87,7 +87,7 @@ def plugins(
 
 
 def needs_attention(status: PluginStatus) -> bool:
-    """Whether a plugin failed, clashes with another, or changes what is not its own."""
+    """Whether a plugin failed, clashes with another, or changes global configuration."""
     unsettled = status.status == "duplicate" and bool(status.hint)
     return unsettled or status.status in ("failed", "crash") or bool(status.step)
 
@@ -110,7 +110,7 @@ def _names(entry: Any) -> str:
 
 
 def _specs(kind: str) -> Iterator[tuple[Any, Any]]:
-    """Every entry of a kind with its spec; what cannot be loaded is noted."""
+    """Every entry of a kind with its spec; those that cannot be loaded are noted."""
     from neurai_core.errors import NeurAIError
     from neurai_core.registry import REGISTRY
 

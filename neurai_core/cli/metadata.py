@@ -1,4 +1,4 @@
-"""What is wrong with the metadata of distributions that offer plugins, which decide what is found."""
+"""Problems in the metadata of distributions that offer plugins, which determine what is found."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-Damage = tuple[str, str]  # distribution, what is wrong
+Damage = tuple[str, str]  # distribution, problem
 
 
 def damages() -> Iterator[Damage]:
-    """Every distribution whose metadata are damaged, or older than what is installed."""
+    """Every distribution whose metadata are damaged or out of date."""
     import importlib_metadata
 
     yield from _without_plugins()
@@ -24,14 +24,14 @@ def damages() -> Iterator[Damage]:
 
 
 def _without_plugins() -> Iterator[Damage]:
-    """The core brings plugins of every kind; where it seems to bring none, its own metadata are at fault."""
+    """Check the core, which has plugins of every kind; if some are missing, its own metadata are at fault."""
     from neurai_core.registry.entries import CORE
     from neurai_core.registry.kinds import KINDS
     from neurai_core.registry.scan import Index
 
     index = Index(KINDS)
     if any(one.distribution == CORE for one in index.unreadable):
-        return  # the list of plugins says it
+        return  # the list of plugins reports it
     missing = [kind.plural for kind in KINDS if not any(entry.builtin for entry in index.entries(kind.name))]
     if missing:
         yield CORE, f"They list no {' and no '.join(missing)}. {_again(CORE)}"
@@ -44,7 +44,7 @@ def _nameless(offering: list[Any]) -> Iterator[Damage]:
 
 
 def _twice(offering: list[Any]) -> Iterator[Damage]:
-    """One folder holds the metadata of two versions, as an installation that was interrupted leaves them."""
+    """Find metadata of two versions in one folder, as left by an interrupted installation."""
     from neurai_core.naming import normalize_distribution
 
     seen: dict[tuple[str, str], Any] = {}
@@ -70,7 +70,7 @@ def _offers(distribution: Any) -> set[tuple[str, str]]:
     """Group and name of the plugins that the metadata list."""
     try:
         points = distribution.entry_points
-    except Exception:  # the list of plugins says it
+    except Exception:  # the list of plugins reports it
         return set()
     return {(point.group, point.name) for point in points if point.group in _groups()}
 

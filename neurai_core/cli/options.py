@@ -1,4 +1,4 @@
-"""The options that several commands share, and what the shell completes them to."""
+"""Options shared by several commands, and their shell completions."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ PANEL = "What decides the run"
 
 
 def complete_rule(incomplete: str) -> list[str]:
-    """Names of learning rules that begin so."""
+    """Learning rules whose names begin like this."""
     return _complete("algorithm", incomplete)
 
 
 def complete_data(incomplete: str) -> list[str]:
-    """Names of data sets that begin so."""
+    """Data sets whose names begin like this."""
     return _complete("dataset", incomplete)
 
 
 def complete_surrogate(incomplete: str) -> list[str]:
-    """Names of surrogates that begin so."""
+    """Surrogates whose names begin like this."""
     return _complete("surrogate", incomplete)
 
 
 def complete_activities(incomplete: str) -> list[str]:
-    """What may relax."""
+    """Choices of what relaxes."""
     ways, _ = get_args(RunSettings.model_fields["activities"].annotation)
     return [way for way in get_args(ways) if way.startswith(incomplete)]
 
 
 def complete_name(incomplete: str) -> list[str]:
-    """Names of any kind that begin so."""
+    """Names of any kind that begin like this."""
     from neurai_core.registry.kinds import KINDS
 
     return sorted({name for kind in KINDS for name in _complete(kind.name, incomplete)})
@@ -61,7 +61,7 @@ def _run_option(name: str, *flags: str, **more: Any) -> Any:
 
 
 def _settings_option(flag: str, owner: str) -> Any:
-    """The option that sets a rule's or a surrogate's own settings, one at a time."""
+    """The option for a rule's or a surrogate's own settings, one at a time."""
     return typer.Option(
         flag,
         rich_help_panel=PANEL,
@@ -93,9 +93,9 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
 def chosen_from(context: typer.Context) -> Chosen:
-    """The run that the options of a command describe."""
+    """The run described by the options of a command."""
     given = context.params
     flags = {name: given[name] for name in RunSettings.model_fields}
-    file = given["config"]  # older versions of typer hand its text
+    file = given["config"]  # older versions of typer pass a string
     path = None if file is None else Path(file)
     return choose(flags, given["sets"] or (), path, set_surrogate=given["set_surrogate"] or ())

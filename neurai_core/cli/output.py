@@ -1,6 +1,6 @@
 """Where output goes: answers to stdout, as tables or as JSON; everything else to stderr.
 
-Nothing that is printed is read as markup or as the name of an emoji: what users wrote comes out as they wrote it.
+Nothing is interpreted as markup or as an emoji name: user text is printed verbatim.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rich.console import Console
 from neurai_core.cli.streams import GuardedStream
 
 _answers: TextIO | None = None  # where JSON goes while stdout is kept for it
-_WIDE = 160  # columns when nobody's terminal says
+_WIDE = 160  # columns if there is no terminal
 
 
 def stdout() -> Console:
@@ -31,13 +31,13 @@ def stderr() -> Console:
 
 
 def note(sentence: str) -> None:
-    """Something to know that is no error."""
+    """Print a note that is not an error."""
     stderr().print(f"note: {sentence}")
 
 
 @contextmanager
 def only_json_on_stdout() -> Iterator[None]:
-    """Send to stderr whatever else is printed in a ``with`` block, also by what writes past Python."""
+    """Redirect everything else printed in a ``with`` block to stderr, including output that bypasses Python."""
     global _answers
     python = sys.stdout
     kept = _copy_of_stdout()
@@ -52,7 +52,7 @@ def only_json_on_stdout() -> Iterator[None]:
 
 
 def _give_back(kept: GuardedStream, python: Any) -> None:
-    """Let stdout go where it went before, and the watch over it know what could not be written meanwhile."""
+    """Restore stdout, and pass on any write error that occurred in the meantime."""
     kept.flush()
     os.dup2(kept.fileno(), 1)
     kept.close()
@@ -61,7 +61,7 @@ def _give_back(kept: GuardedStream, python: Any) -> None:
 
 
 def _copy_of_stdout() -> GuardedStream | None:
-    """A stream to where stdout goes, which from now on goes to stderr; None where it is no stream of the system."""
+    """Redirect stdout to stderr and return a stream to its target; None if it is not a system stream."""
     try:
         if sys.stdout.fileno() != 1:
             return None
@@ -74,7 +74,7 @@ def _copy_of_stdout() -> GuardedStream | None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on stdout."""
+    """Print one JSON value on stdout."""
     (_answers or sys.stdout).write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
 
 

@@ -1,6 +1,6 @@
-"""``neurai plot``: pictures of what there is. JAX and matplotlib are imported inside the commands.
+"""``neurai plot``: pictures. JAX and matplotlib are imported inside the commands.
 
-A further picture is a further command: a function here that asks ``neurai_core.report`` to draw and prints the path.
+Every picture is a command: a function here that calls ``neurai_core.report`` and prints the path.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def plot() -> None:
 @app.command()
 def surrogate(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Surrogates by name.", autocompletion=complete_surrogate)
+        list[str] | None, typer.Argument(help="Names of surrogates.", autocompletion=complete_surrogate)
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Draw every surrogate that is installed.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Draw every installed surrogate.")] = False,
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the surrogate; may be repeated."),
@@ -41,7 +41,7 @@ def surrogate(
     reach: Annotated[float, typer.Option("--reach", min=0.01, help="u goes from -REACH to REACH.")] = 3.0,
     out: OutFlag = None,
 ) -> None:
-    """Draw surrogates: derivative, primitive and what fires, over the membrane potential minus the threshold."""
+    """Draw surrogates: derivative, primitive and forward step, over the membrane potential minus the threshold."""
     if bool(names) == every:
         raise UsageError("Which surrogates?", "Name some, or give --all; `neurai surrogates` lists them.")
     if sets and len(names or ()) != 1:
@@ -50,7 +50,7 @@ def surrogate(
         )
     drawn = _every() if every else _named(names or [], sets or [])
 
-    from neurai_core.report.gallery import surrogate_gallery  # matplotlib from here on
+    from neurai_core.report.gallery import surrogate_gallery  # imports matplotlib from here on
 
     path = out or Path(f"{'surrogates' if every else '-'.join(names or [])}.png")
     stdout().print(str(surrogate_gallery(drawn, path, reach=reach)))
@@ -63,15 +63,15 @@ def relaxation(
         Path | None, typer.Option(metavar="FILE", help="The picture.", show_default="RUN/relaxation.png")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, metavar="N", help="Steps of a phase.", show_default="the run's")
+        int | None, typer.Option("--steps", min=1, metavar="N", help="Steps per phase.", show_default="the run's")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Draw the energy and the force of every phase, and say whether the phases had settled.
 
-    The network that the run left relaxes once more, on the first batch of its training data.
+    The trained network relaxes once more, on the first batch of its training data.
     """
-    from neurai_core.report.relaxation import relaxation as draw  # JAX and matplotlib from here on
+    from neurai_core.report.relaxation import relaxation as draw  # imports JAX and matplotlib from here on
     from neurai_core.training.phases import phases_of_run
 
     phases = phases_of_run(run, steps=steps)
@@ -96,7 +96,7 @@ def _named(names: list[str], sets: list[str]) -> dict[str, Surrogate]:
 
 
 def _every() -> dict[str, Surrogate]:
-    """Every surrogate; what cannot be built is noted."""
+    """Every surrogate; those that cannot be built are noted."""
     from neurai_core.registry import REGISTRY
 
     drawn = {}
@@ -109,6 +109,6 @@ def _every() -> dict[str, Surrogate]:
 
 
 def _build(name: str, settings: dict[str, Any]) -> Surrogate:
-    from neurai_core.by_name import surrogate as build  # JAX, once the settings are right
+    from neurai_core.by_name import surrogate as build  # imports JAX, once the settings are valid
 
     return build(name, **settings)

@@ -1,7 +1,7 @@
-"""The standard streams of the process: made usable before a command, and seen to be written after it.
+"""The standard streams of the process: made usable before a command, and checked for write errors after it.
 
-A command may meet a stream that is closed (``>&-``), full, or gone in the middle. Answers that cannot be written are
-an error; what goes to stderr is best effort, for training must not end because nobody can be told how it goes.
+A stream may be closed (``>&-``), full, or broken midway. Answers that cannot be written are an error; output to stderr
+is best effort, because training must not end when its progress cannot be shown.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-NARROWEST = 20  # columns; a terminal that claims fewer is not believed
+NARROWEST = 20  # columns; fewer reported by a terminal are ignored
 
 
 class GuardedStream:
-    """A stream that remembers the first error of writing to it, and from then on is sent nowhere.
+    """A stream that remembers the first write error and discards everything after it.
 
     >>> stream = GuardedStream(sys.stdout)
     >>> stream.isatty() == sys.stdout.isatty(), stream.lost
@@ -28,7 +28,7 @@ class GuardedStream:
         self.lost: OSError | None = None
 
     def write(self, text: str) -> int:
-        """Write the text, or lose it."""
+        """Write the text, or discard it."""
         try:
             return self._stream.write(text)
         except OSError as error:
@@ -36,7 +36,7 @@ class GuardedStream:
             return len(text)
 
     def flush(self) -> None:
-        """Bring out what was written, if that can be."""
+        """Flush if possible."""
         try:
             self._stream.flush()
         except OSError as error:
@@ -46,20 +46,20 @@ class GuardedStream:
         return getattr(self._stream, name)
 
     def _lose(self, error: OSError) -> None:
-        """Without this, what is left in the stream would fail once more at the end of the process."""
+        """Discard buffered text, which would otherwise fail again at the end of the process."""
         self.lost = self.lost or error
         os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 @contextmanager
 def guarded_streams() -> Iterator[GuardedStream]:
-    """Inside, the streams are open and never raise; what stdout could not take, its ``lost`` says afterwards."""
+    """Keep the streams open and silent inside the block; ``lost`` of stdout holds a write error afterwards."""
     _open_closed()
     if not _is_width(os.environ.get("COLUMNS", "80")):
         del os.environ["COLUMNS"]
     before, answers, words = (sys.stdout, sys.stderr), GuardedStream(sys.stdout), GuardedStream(sys.stderr)
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # what the encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")  # for characters that the encoding lacks
     sys.stdout, sys.stderr = cast(TextIO, answers), cast(TextIO, words)
     try:
         yield answers
@@ -70,14 +70,14 @@ def guarded_streams() -> Iterator[GuardedStream]:
 
 
 def _open_closed() -> None:
-    """Give closed streams their descriptors back, so that no file opened later gets one; writing there fails."""
+    """Reopen closed descriptors, so that no file opened later gets one of them; writing there fails."""
     while True:
         descriptor = os.open(os.devnull, os.O_RDONLY)
         if descriptor > 2:
             os.close(descriptor)
             break
     if sys.stdout is None:
-        sys.stdout = open(1, "w", encoding="utf-8")  # noqa: SIM115 - it lives as long as the process
+        sys.stdout = open(1, "w", encoding="utf-8")  # noqa: SIM115 - open for the lifetime of the process
     if sys.stderr is None:
         sys.stderr = open(2, "w", encoding="utf-8")  # noqa: SIM115
 

@@ -60,26 +60,26 @@ def train(
     config: ConfigFlag = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Folder of the run.", show_default="runs/<time>-<rule>-<data>"),
+        typer.Option(metavar="FOLDER", help="Folder for the run.", show_default="runs/<time>-<rule>-<data>"),
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Continue the run in this folder, to the same bits."),
+        typer.Option(metavar="FOLDER", help="Continue the run in this folder, bit for bit."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compile and check shapes only; write nothing.")] = False,
     as_json: JsonFlag = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
-    """Train a network. Without any option: a perceptron on handwritten digits, by predictive coding.
+    """Train a network. Without options: a multilayer perceptron on handwritten digits, by predictive coding.
 
-    Everything of the run goes into its folder: settings, metrics, parameters, learning curve. Settings come
-    from flags, then --set, then --config, then the environment; `neurai config show` says which is which.
+    The run's folder holds everything: settings, metrics, parameters, learning curve. Settings come from flags,
+    then --set, then --config, then the environment; `neurai config show` shows where each comes from.
     """
     if resume is not None:
         _refuse_others(context)
     chosen = None if resume is not None else chosen_from(context)
 
-    from neurai_core.training import run  # JAX from here on
+    from neurai_core.training import run  # imports JAX from here on
 
     view = _View(quiet=quiet)
     with view:
@@ -135,7 +135,7 @@ def _print_table(console: Console, result: dict[str, Any]) -> None:
 
 
 class _View:
-    """What is seen of a run: a progress bar on a terminal, a line per epoch elsewhere, nothing when quiet."""
+    """The progress display: a bar on a terminal, a line per epoch elsewhere, nothing when quiet."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
@@ -145,7 +145,7 @@ class _View:
 
     @property
     def callbacks(self) -> Callbacks:
-        """What a run calls."""
+        """The callbacks of a run."""
         from neurai_core.training.callbacks import Callbacks
 
         if self.quiet:

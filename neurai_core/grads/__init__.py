@@ -1,7 +1,7 @@
 """The documented class API: gradient algorithms in `autograd`, surrogates in `surrogate_grad`.
 
-Every class is the plugin's own, found through the registry on first touch, so that a third party's class
-appears here too.
+Every class comes from its plugin, found through the registry on first access, so third-party classes
+appear here too.
 
 Example:
     >>> from neurai_core.grads import BP

@@ -1,4 +1,4 @@
-"""``GradeBase``, ``LocalBase``, ``grad`` and the class of every learning rule that is installed."""
+"""``GradeBase``, ``LocalBase``, ``grad`` and the class of every installed learning rule."""
 
 from __future__ import annotations
 

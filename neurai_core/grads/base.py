@@ -1,8 +1,8 @@
-"""``GradeBase`` and ``LocalBase``: the documented classes, each a thin face of a registered learning rule.
+"""``GradeBase`` and ``LocalBase``: the documented classes, each a thin wrapper around a registered learning rule.
 
-A subclass names its rule and keeps its settings; compiling, checking and converting the model happen here. Numbers are
-traced and code is static: a step is compiled once per (model, shapes, settings that are no floats), whichever objects
-it is asked of. Counts, such as a number of sweeps, are code: loops of a known length are faster.
+A subclass names its rule and keeps its settings; compiling, checking and converting the model happen here. Floats are
+traced, everything else is static: a step is compiled once per (model, shapes, non-float settings), regardless of the
+object that uses it. Counts, such as a number of sweeps, are static, because loops of known length are faster.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class GradeBase:
     """Base class of gradient algorithms.
 
     Args:
-        loss_f: loss by name or callable ``(outputs, targets) -> scalar``; keyword arguments that ``get_grads`` or
+        loss_f: loss, a name or a callable ``(outputs, targets) -> scalar``; keyword arguments that ``get_grads`` or
             ``predict`` do not know are passed on to it.
-        acc_f: accuracy by name or callable ``(outputs, targets) -> scalar``; None reports -1.
-        fun_has_aux: whether ``loss_f`` returns a pair; the second part is handed back, never differentiated.
+        acc_f: accuracy, a name or a callable ``(outputs, targets) -> scalar``; None reports -1.
+        fun_has_aux: whether ``loss_f`` returns a pair; the second part is returned, never differentiated.
 
     Raises:
         UnknownName: no loss or accuracy has that name.
@@ -77,7 +77,7 @@ class GradeBase:
 
     @property
     def context(self) -> dict[str, Any]:
-        """Objects that the rule is built with beside its loss and its settings; they hash."""
+        """Further hashable objects that the rule is built with, besides its loss and settings."""
         return {}
 
     def rule(self, **loss_kwargs: Any) -> Rule:
@@ -85,7 +85,7 @@ class GradeBase:
         return self._rule(loss_kwargs)
 
     def _rule(self, loss_kwargs: Settings, changes: Settings = NOTHING, more: Settings = NOTHING) -> Rule:
-        """The rule with other settings, and with more objects for its build function."""
+        """The rule with other settings and further objects for its build function."""
         from neurai_core.registry import REGISTRY
 
         if not self.algorithm:
@@ -107,10 +107,10 @@ class GradeBase:
         key: jax.Array | None = None,
         **kwargs: Any,
     ) -> tuple[Any, ...]:
-        """Gradients of the loss of one batch with respect to the parameters.
+        """Compute gradients of the loss of one batch with respect to the parameters.
 
-        Compiles once per (model, shapes, settings that are no floats). A rule that carries something of its own from
-        step to step starts anew in every call; train it by its `Rule`.
+        Compiles once per (model, shapes, non-float settings). A rule with a state of its own starts afresh in every
+        call; use its `Rule` to carry the state from step to step.
 
         Args:
             model: a callable ``model(params, x)``, a `Layered`, or a model of a library with an adapter.
@@ -126,7 +126,7 @@ class GradeBase:
             ``return_param``. ``grads`` has the structure of ``param``; collections get zeros.
 
         Raises:
-            ModelError: model, parameters, inputs and loss do not fit each other.
+            ModelError: model, parameters, inputs and loss do not fit together.
             DataError: empty batch, lengths that differ, labels outside the classes.
         """
         adapted, params, model_state = self._prepare(model, param, batch_data, kwargs, starts=True)
@@ -140,7 +140,7 @@ class GradeBase:
         return result
 
     def predict(self, model: Any, param: PyTree, batch_data: tuple[PyTree, PyTree], **kwargs: Any) -> tuple[Any, ...]:
-        """Loss and accuracy of one batch, the model in evaluation mode.
+        """Compute loss and accuracy of one batch, with the model in evaluation mode.
 
         Args:
             model: as in ``get_grads``.
@@ -152,7 +152,7 @@ class GradeBase:
             ``(loss, accuracy)``, then the loss's second part if ``fun_has_aux``.
 
         Raises:
-            ModelError: model, parameters, inputs and loss do not fit each other.
+            ModelError: model, parameters, inputs and loss do not fit together.
             DataError: empty batch, lengths that differ, labels outside the classes.
         """
         adapted, params, model_state = self._prepare(model, param, batch_data, kwargs)
@@ -183,19 +183,19 @@ class GradeBase:
             batch: ``(x, y)``.
             key: PRNG key, or None.
             kwargs: passed on to the loss.
-            own: what the rule carries; None lets it start anew.
-            objects: more for the build function of the rule; they hash.
-            arrays: likewise, trees of arrays.
+            own: the rule's own state; None starts afresh.
+            objects: further hashable arguments of the rule's build function.
+            arrays: further arguments that are trees of arrays.
         """
         code, numbers = self._code(objects)
         return _estimated(code, model, Given(params, model_state, kwargs, numbers, dict(arrays)), own, batch, key)
 
     def _code(self, objects: Settings = NOTHING) -> tuple[Code, dict[str, Any]]:
-        """What is compiled for, and the numbers that are handed to what was compiled."""
+        """The static choices to compile for, and the numbers to pass to the compiled step."""
         parts = self.settings, self.context, objects
         now = [one for part in parts for one in (*part, *part.values())]
         before, coded = self._coded
-        if len(now) != len(before) or not all(map(is_, now, before)):  # the same objects: quicker than to be equal
+        if len(now) != len(before) or not all(map(is_, now, before)):  # checking identity is faster than equality
             coded = self._sorted_out(*parts)
             self._coded = now, coded
         return coded
@@ -217,13 +217,13 @@ class GradeBase:
     def _prepare(
         self, model: Any, param: PyTree, batch: tuple[PyTree, PyTree], kwargs: dict[str, Any], *, starts: bool = False
     ) -> tuple[Adapted, PyTree, PyTree]:
-        """Model, parameters and collections, checked; ``starts`` when the rule is about to learn."""
+        """Model, parameters and collections, checked; ``starts`` if the rule is about to learn."""
         adapted = adapt(model, needs=self.needs)
         params, model_state = adapted.split(param)
         seen = adapted.model, starts, _shapes(batch)
         if seen not in self._checked:
             self._check(adapted.model, params, model_state, batch, kwargs)
-            if starts:  # numbers are known here that what is compiled only traces: the time to warn of them
+            if starts:  # warn here, where numbers are concrete that are traced in the compiled step
                 jax.eval_shape(partial(_start, self.rule(**kwargs), adapted.model), params, model_state)
             self._checked.add(seen)
         return adapted, params, model_state
@@ -236,7 +236,7 @@ class GradeBase:
         batch: tuple[PyTree, PyTree],
         kwargs: dict[str, Any],
     ) -> None:
-        """Everything that can be wrong, once per model and shapes; values are looked at in this first batch."""
+        """Check everything, once per model and shapes; values are checked in this first batch only."""
         x, y = split_batch(batch)
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(batch))
         if not traced:
@@ -277,7 +277,7 @@ def _no_gradient(leaf: PyTree) -> PyTree:
 
 def _shapes(batch: tuple[PyTree, PyTree]) -> tuple[Any, ...]:
     if not isinstance(batch, tuple | list) or len(batch) != 2:
-        split_batch(batch)  # says what is wrong
+        split_batch(batch)  # raises if something is wrong
     leaves, structure = jax.tree.flatten(batch)
     return structure, *((np.shape(leaf), getattr(leaf, "dtype", None)) for leaf in leaves)
 
@@ -287,18 +287,18 @@ def _shapes(batch: tuple[PyTree, PyTree]) -> tuple[Any, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Code:
-    """What a compiled step depends on, all of a method but its numbers; the same object for the same choices.
+    """The static part of a method, on which a compiled step depends; the same object for the same choices.
 
     Attributes:
         method: one of the methods that share it.
-        objects: what the rule is built with beside the method's own.
+        objects: objects that the rule is built with, besides the method's own.
     """
 
     method: GradeBase
     objects: Settings
 
     def rule(self, given: Given) -> Rule:
-        """The rule, its numbers traced."""
+        """The rule with its numbers traced."""
         return self.method._rule(given.loss_kwargs, given.numbers, {**self.objects, **given.arrays})
 
 
@@ -306,14 +306,14 @@ _CODES: WeakValueDictionary[tuple[Any, ...], Code] = WeakValueDictionary()
 
 
 class Given(NamedTuple):
-    """What a compiled step is given beside its batch.
+    """The arguments of a compiled step besides the batch.
 
     Attributes:
         params: parameters.
         model_state: collections.
         loss_kwargs: passed on to the loss.
         numbers: settings.
-        arrays: what the rule is built with.
+        arrays: arrays that the rule is built with.
     """
 
     params: PyTree
@@ -328,7 +328,7 @@ def _estimated(code: Code, model: Any, given: Given, own: PyTree, batch: Any, ke
     rule = code.rule(given)
     if own is None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # given already, with numbers
+            warnings.simplefilter("ignore")  # already given, with numbers
             state = _start(rule, model, given.params, given.model_state)
     else:
         state = State(given.model_state, own)
@@ -336,7 +336,7 @@ def _estimated(code: Code, model: Any, given: Given, own: PyTree, batch: Any, ke
 
 
 def _start(rule: Rule, model: Any, params: PyTree, model_state: PyTree) -> PyTree:
-    """A fixed key: what a rule draws once and keeps, feedback weights say, is the same in every call."""
+    """A fixed key, so that draws that a rule keeps, such as feedback weights, are the same in every call."""
     return rule.init(model, params, key=jax.random.key(0), model_state=model_state)
 
 
@@ -350,7 +350,7 @@ def _evaluated(code: Code, model: Any, given: Given, batch: Any) -> tuple[Scalar
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a setting is a number of Python, or a scalar of NumPy or JAX."""
+    """Whether a setting is a Python number, or a NumPy or JAX scalar."""
     return (isinstance(value, int | float) and not isinstance(value, bool)) or getattr(value, "shape", None) == ()
 
 

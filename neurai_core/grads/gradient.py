@@ -26,8 +26,8 @@ def grad(
     Args:
         fun: returns a scalar, or ``(scalar, aux)`` when ``has_aux``.
         argnums: position or positions to differentiate with respect to.
-        has_aux: whether ``fun`` returns a pair; its second part is handed back, never differentiated.
-        holomorphic: whether ``fun`` is promised to be holomorphic; inputs and outputs must then be complex.
+        has_aux: whether ``fun`` returns a pair; its second part is returned, never differentiated.
+        holomorphic: whether ``fun`` is holomorphic; inputs and outputs must then be complex.
         allow_int: whether integer inputs may be differentiated (their gradient has dtype float0).
         reduce_axes: names of mapped axes (of ``jax.vmap(..., axis_name=)`` or ``jax.shard_map``) over which the
             arguments at ``argnums`` are shared: their gradient is summed over these axes with `jax.lax.psum`, the
@@ -72,7 +72,7 @@ def grad(
 
 
 def _per_element(args: tuple[Any, ...], argnums: int | Sequence[int], axes: tuple[Hashable, ...]) -> list[Any]:
-    """Mark shared arguments as varying over the axes, so that no sum is taken before ours."""
+    """Mark shared arguments as varying over the axes, so that no sum is taken before this one."""
     positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     for position in positions:
         if not -len(args) <= position < len(args):

@@ -1,7 +1,7 @@
-"""``SurrogateFunctionBase`` and the class of every surrogate that is installed.
+"""``SurrogateFunctionBase`` and the class of every installed surrogate.
 
-Each class is the plugin's own, found through the registry on first touch, so a third party's class appears
-here too.
+Every class comes from its plugin, found through the registry on first access, so third-party classes
+appear here too.
 
 Example:
     >>> import numpy as np

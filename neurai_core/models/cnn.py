@@ -22,7 +22,7 @@ def cnn(channels: Sequence[int], n_outputs: int, activation: str | Elementwise =
         A `Layered` for images ``(B, H, W, C)``.
 
     Raises:
-        ModelError: no convolution.
+        ModelError: there is no convolution.
 
     Example:
         >>> import jax, jax.numpy as jnp

@@ -2,7 +2,7 @@
 
     z_1 = a_1 W_1 x ,   z_l = z_{l-1} + a_l W_l phi(z_{l-1})  for 1 < l < L ,   y = a_L W_L phi(z_{L-1})
 
-One learning rate serves all depths if the residual branches change the sum by about 1 all together, not each:
+One learning rate works for all depths if the residual branches together, not each, change the sum by about 1:
 
     standard   a = 1 ,   variance 2 / N_in before a rectifier, 1 / N_in elsewhere: relu doubles the variance per layer
     depth      the same weights, and a_l = 1 / sqrt(L - 2) on residual branches, the uniform scaling of Hayou et al.
@@ -48,17 +48,17 @@ def resmlp(
     activation: str | Elementwise = "relu",
     parametrization: Parametrization = "depth",
 ) -> Layered:
-    """A residual network of dense layers, each with its activation in front.
+    """A residual network of dense layers, each preceded by its activation.
 
     Args:
         width: units of every hidden layer, N.
         depth: number of weight matrices L, at least 3: the first, L - 2 residual ones, and the last.
         n_outputs: width of the last layer.
         activation: name or elementwise callable.
-        parametrization: how weights are drawn and multiplied, ``standard``, ``depth`` or ``mupc``.
+        parametrization: how weights are drawn and scaled, ``standard``, ``depth`` or ``mupc``.
 
     Returns:
-        A `Layered` of L layers, the residual ones with the identity beside them.
+        A `Layered` of L layers, the residual ones with a skip connection.
 
     Raises:
         ModelError: a depth below 3, a width below 1, or an unknown parametrization.
@@ -83,7 +83,7 @@ def resmlp(
             f"A residual network needs a whole number of layers, at least 3, got {depth!r}.",
             hint="The first layer, one residual layer and the last one make 3.",
         )
-    first, last = dense(width), dense(n_outputs)  # they refuse what is no width
+    first, last = dense(width), dense(n_outputs)  # they reject invalid widths
     if parametrization == "mupc":
         init = partial(DenseInit, activation="identity", bias=False, initializer=jax.nn.initializers.normal(1.0))
         first, last = scaled(init(width), 1.0, 0.5), scaled(init(n_outputs), 1.0, 1.0)
@@ -96,12 +96,12 @@ def resmlp(
 
 
 def scaled(init: DenseInit, factor: float, power: float) -> Layer:
-    """``factor / D_in^power (x @ w) + b``: a dense layer with a part of the scale beside its weights.
+    """``factor / D_in^power (x @ w) + b``: a dense layer with part of its scale outside the weights.
 
     Args:
-        init: of the weights.
+        init: initializer of the weights.
         factor: a number.
-        power: of the number of inputs, which divides.
+        power: exponent of the number of inputs, which divides.
 
     Example:
         >>> import jax.numpy as jnp

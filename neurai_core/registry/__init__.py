@@ -1,12 +1,12 @@
-"""Find anything by name: learning rules, surrogates, adapters, data sets, and whatever kind comes next.
+"""Find plugins by name: learning rules, surrogates, adapters, data sets, and any further kind.
 
 ```
 names(kind) ─▶ find(kind, name) ─▶ spec(kind, name) ─▶ create(kind, name)
 one scan       one entry           checked and kept    a Rule, a Surrogate, ... that knows its origin
 scan           lookup, switches    loading, failures   loading
 ```
-A name costs one scan of metadata, a spec costs pydantic and that one plugin, a build costs JAX. The third line names
-the modules that do it; `status` lists what became of every plugin, and `observing` calls those that watch a run.
+A name costs one scan of metadata, a spec costs importing pydantic and that one plugin, a build costs importing JAX. The
+third line names the modules that do it; `status` lists the state of every plugin, and `observing` calls observers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An entry: a plugin as its distribution offers it, before anything of it is imported."""
+"""Entries: plugins as offered by distributions, before anything is imported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Entry:
 
     Attributes:
         kind: name of its kind.
-        name: lookup name as the distribution writes it.
+        name: lookup name as spelled by the distribution.
         value: ``"module:attribute"``; empty for a plugin registered in this process.
         point: the entry point; None for a plugin registered in this process.
         aliases: further lookup names.
@@ -35,12 +35,12 @@ class Entry:
 
     @cached_property
     def key(self) -> str:
-        """The name in the form in which names are compared."""
+        """The name in canonical form."""
         return canonical(self.name)
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """The name and the aliases in the form in which names are compared."""
+        """The name and the aliases in canonical form."""
         return tuple(dict.fromkeys(map(canonical, (self.name, *self.aliases))))
 
     @cached_property
@@ -55,7 +55,7 @@ class Entry:
 
     @property
     def builtin(self) -> bool:
-        """Whether it belongs to the distribution of the core itself."""
+        """Whether it belongs to the core's own distribution."""
         return self.comes_from(CORE)
 
     def comes_from(self, distribution: str) -> bool:
@@ -63,7 +63,7 @@ class Entry:
         return normalize_distribution(self.distribution) == normalize_distribution(distribution)
 
     def matches(self, item: str) -> bool:
-        """Whether an item of a switch means it: a name, a distribution, or ``name@distribution``."""
+        """Whether an item of a switch refers to it: a name, a distribution, or ``name@distribution``."""
         name, distribution = split_qualified(item)
         if distribution:
             return canonical(name) in self.keys and self.comes_from(distribution)
@@ -82,7 +82,7 @@ def core_version() -> str:
 
 
 def said(distribution: Any, field: str) -> str:
-    """The name or version in a distribution's metadata; a question mark when it has no metadata."""
+    """The name or version in a distribution's metadata; a question mark if there is none."""
     try:
         return getattr(distribution, field) or "?"
     except (FileNotFoundError, KeyError):

@@ -1,4 +1,4 @@
-"""What became of a plugin that failed, in words: what failed in which step, and what to do about it."""
+"""Error messages for failed plugins: what failed in which step, and what to do about it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from neurai_core.specs import PluginSpec
 
 
 class Refused(Exception):
-    """What a check of ours says; printed without the name of this class."""
+    """An error raised by a check here; printed without the name of this class."""
 
 
 def failure(entry: Entry, step: str, error: BaseException) -> PluginError:
-    """The failure of a plugin in a step, in words; or that of another distribution, if it is to blame."""
+    """The error for a plugin that failed in a step, or for another distribution that caused the failure."""
     culprit = damaged_by(error)
     if culprit is not None:
         message = f"Plugin {entry} cannot be used: {culprit}."
@@ -44,7 +44,7 @@ def _imports_jax(error: BaseException) -> bool:
 
 
 def again(error: PluginError) -> PluginError:
-    """A copy of a kept failure to raise, with its cause and without earlier tracebacks."""
+    """A copy of a recorded failure to raise, with its cause and without earlier tracebacks."""
     copy = PluginError(error.message, error.hint, distribution=error.distribution, step=error.step)
     copy.__cause__ = error.__cause__
     return copy
@@ -91,7 +91,7 @@ def _hook_remedy(text: str) -> str:
 
 
 def hook_names(hooks: type) -> dict[str, str]:
-    """The hooks of a specification with their arguments, as an author writes them."""
+    """The hooks of a specification with their arguments, as plugin authors write them."""
     functions = {name: value for name, value in vars(hooks).items() if name.startswith("neurai_")}
     arguments = {name: value.__code__.co_varnames[1 : value.__code__.co_argcount] for name, value in functions.items()}
     return {name: f"({', '.join(names)})" for name, names in arguments.items()}

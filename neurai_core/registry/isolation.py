@@ -1,4 +1,4 @@
-"""Loading a plugin in another process, which may die or hang without taking ours along."""
+"""Loading a plugin in another process, which may crash or hang without affecting this one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from neurai_core.registry.kinds import OBSERVER, Kind
 from neurai_core.registry.loading import OnStep, load, load_observer
 from neurai_core.registry.scan import Index
 
-TIMEOUT = 10.0  # seconds for one plugin, which imports no JAX to be loaded
+TIMEOUT = 10.0  # seconds per plugin; loading one does not import JAX
 _CHILD = """\
 import json, sys
 request = json.load(open(sys.argv[1]))
@@ -54,10 +54,10 @@ def load_isolated(entry: Entry, kind: Kind) -> dict[str, str]:
 
 
 def vet(asked: Sequence[tuple[Entry, Kind]]) -> dict[Entry, PluginError]:
-    """The plugins that crash or hang when they are loaded, found without loading any in this process.
+    """The plugins that crash or hang when loaded, found without loading any in this process.
 
-    A copy of this process loads them all, one after the other: that costs no start of an interpreter. Where no copy
-    can be made, because there are none or because of threads, each is loaded in a process of its own.
+    A fork of this process loads them all, one after another, which saves starting an interpreter. Where forking is
+    not possible, because of the platform or of threads, each is loaded in a separate process.
     """
     if asked and (not hasattr(os, "fork") or threading.active_count() > 1 or "jax" in sys.modules):
         with ThreadPoolExecutor() as pool:
@@ -82,7 +82,7 @@ def _failure(entry: Entry, said: dict[str, str]) -> PluginError:
 
 
 def _load_in_copy(asked: Sequence[tuple[Entry, Kind]]) -> tuple[int, dict[str, str]]:
-    """How many a copy of this process loads, and how it died then, if it did."""
+    """The number of plugins that a fork of this process loads, and how it died, if it did."""
     receive, send = os.pipe()
     with tempfile.TemporaryFile() as said:
         child = os.fork()
@@ -104,14 +104,14 @@ def _load_in_copy(asked: Sequence[tuple[Entry, Kind]]) -> tuple[int, dict[str, s
 
 
 def _be_the_copy(asked: Sequence[tuple[Entry, Kind]], send: int, said: int) -> NoReturn:
-    """Load one after the other, silently, and say over a pipe how far it came."""
+    """Load one after another, silently, and report progress over a pipe."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor, target in ((0, nothing), (1, nothing), (2, said)):
         os.dup2(target, descriptor)
     faulthandler.enable(said)
     try:
         for entry, kind in asked:
-            with suppress(BaseException):  # it answers; what it raises is found again by loading it
+            with suppress(BaseException):  # it did not crash; the error comes up again when it is loaded
                 _load(entry, kind, lambda step: os.write(send, f"{step}\n".encode()))
             os.write(send, b"loaded\n")
     finally:
@@ -119,7 +119,7 @@ def _be_the_copy(asked: Sequence[tuple[Entry, Kind]], send: int, said: int) -> N
 
 
 def _listen(pipe: Any, child: int) -> list[str]:
-    """What a copy says until it ends; one that says nothing for too long is ended."""
+    """Read the reports of a fork until it ends; end it if it is silent for too long."""
     text, deadline = b"", time.monotonic() + TIMEOUT
     while True:
         ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
@@ -135,7 +135,7 @@ def _listen(pipe: Any, child: int) -> list[str]:
 
 
 def answer(request: dict[str, Any], path: str) -> None:
-    """What the child does: load, and keep a file that says how far it came."""
+    """Load a plugin in the child process, and record progress in a file."""
 
     def say(said: dict[str, str]) -> None:
         Path(path).write_text(json.dumps(said))
@@ -169,7 +169,7 @@ def _answer(status: str, *, step: str = "", error: str = "", hint: str = "") -> 
 
 
 def _run(command: list[str]) -> dict[str, str]:
-    """Run the child; how it died and where, for the case that it did."""
+    """Run the child process; return how and where it died, if it did."""
     try:
         done = subprocess.run(
             command,

@@ -1,4 +1,4 @@
-"""What a plugin changes of JAX's configuration, which every other rule and model shares. Imports no JAX itself."""
+"""Changes that a plugin makes to JAX's global configuration. Does not import JAX itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 @contextmanager
 def configuration_changes() -> Iterator[list[str]]:
-    """Fill a list with what changes inside a ``with`` block, as ``name: old -> new``.
+    """Fill a list with the changes inside a ``with`` block, as ``name: old -> new``.
 
     >>> with configuration_changes() as changes:
     ...     pass
@@ -33,7 +33,7 @@ def configuration_changes() -> Iterator[list[str]]:
 
 
 class _Finder:
-    """Keeps JAX's configuration as it is now, or as it is once JAX has been imported."""
+    """A snapshot of JAX's configuration, taken now or as soon as JAX is imported."""
 
     def __init__(self) -> None:
         self.values = _values(sys.modules.get("jax"))
@@ -41,7 +41,7 @@ class _Finder:
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name != "jax" or self.values:
             return None
-        self.values = {"": None}  # the search below comes here again
+        self.values = {"": None}  # the search below calls this again
         found = importlib.util.find_spec(name)
         self.values = {}
         if found is not None and found.loader is not None:

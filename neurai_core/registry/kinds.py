@@ -1,4 +1,4 @@
-"""The kinds of plugins: one row each, and nothing else of NeurAI says what kinds there are."""
+"""The table of plugin kinds, one row each; nothing else in NeurAI lists the kinds."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Kind:
     """A kind of plugin; one row of the table `KINDS`.
 
     Attributes:
-        name: singular, also the front door's function.
+        name: singular, also the name of the public function.
         plural: for lists.
         group: entry-point group.
-        spec: ``"module:class"`` that its specs are instances of.
-        builds: ``"module:class"`` that what its plugins build are instances of; empty for anything.
-        admit: ``"module:function"`` that takes what a plugin built, its entry and what it was built with, and returns
-            what is handed on; empty to hand on whatever was built.
+        spec: ``"module:class"`` of its specs.
+        builds: ``"module:class"`` of the objects that its plugins build; empty for any.
+        admit: ``"module:function"`` that takes a built object, its entry and the context of the build, and returns the
+            object to pass on; empty to pass on objects unchanged.
     """
 
     name: str
@@ -53,7 +53,7 @@ OBSERVER = Kind("observer", "observers", "neurai.observers", "")
 
 
 def find_kind(kinds: Mapping[str, Kind], given: str) -> Kind:
-    """The kind of a name, singular or plural.
+    """The kind with a given name, singular or plural.
 
     >>> find_kind({kind.name: kind for kind in KINDS}, "Surrogates").name
     'surrogate'

@@ -1,11 +1,11 @@
-"""Loading one plugin, step by step, so that what is broken stays alone and says where it broke.
+"""Loading one plugin, step by step, so that a broken one affects no other and reports where it failed.
 
 ```
 requirements   the distribution's requirement on the core, from metadata, before any import
 import         the entry point is imported
-register       its hooks are checked in a scratch plugin manager of its own
+register       its hooks are checked in a plugin manager of its own
 spec           it is asked for its spec, which is checked
-settings       its settings class takes what was given
+settings       its settings class validates the given settings
 build          it builds an object (the first step that may import JAX)
 ```
 """
@@ -52,8 +52,8 @@ def load(entry: Entry, kind: Kind, on_step: OnStep = lambda step: None) -> Loade
 
     Args:
         entry: what to load.
-        kind: the kind it must be of.
-        on_step: called with the name of each step before it begins.
+        kind: its expected kind.
+        on_step: called with the name of each step before the step begins.
 
     Raises:
         BlockedName: a switch in the environment blocks it; nothing was imported.
@@ -92,7 +92,7 @@ def admit_local(plugin: Any, find_kind: Callable[[str], Kind]) -> dict[Entry, Lo
 
     Args:
         plugin: the object.
-        find_kind: from the name of a kind to its row.
+        find_kind: maps the name of a kind to its row.
 
     Raises:
         PluginError: a step failed.
@@ -114,7 +114,7 @@ def admit_observer(entry: Entry, plugin: Any, on_step: OnStep = lambda step: Non
     """Check the hooks of an observer.
 
     Raises:
-        PluginError: it implements no hook, or one that does not exist or takes unknown arguments.
+        PluginError: it implements no hook, an unknown one, or one with unknown arguments.
     """
     with _step(entry, "register", on_step):
         manager = _scratch_manager(plugin, entry.name, ObserverHooks)
@@ -123,7 +123,7 @@ def admit_observer(entry: Entry, plugin: Any, on_step: OnStep = lambda step: Non
 
 
 def fill_settings(loaded: Loaded, given: Mapping[str, Any]) -> Config:
-    """A plugin's settings class filled with what was given.
+    """Validate settings with a plugin's settings class.
 
     Raises:
         SettingsError: a setting is wrong.
@@ -135,11 +135,11 @@ def fill_settings(loaded: Loaded, given: Mapping[str, Any]) -> Config:
 
 
 def build(loaded: Loaded, kind: Kind, config: Config, context: Mapping[str, Any]) -> Any:
-    """The object that a plugin builds, as its kind admits it.
+    """Build a plugin's object, as admitted by its kind.
 
     Raises:
         MissingExtra: a library that it needs is not installed.
-        PluginError: it failed; errors about what the caller gave come through as they are.
+        PluginError: it failed; errors about the caller's arguments are raised unchanged.
     """
     check_extras(loaded.spec)
     with _step(loaded.entry, "build"):
@@ -165,14 +165,14 @@ def offered_class(loaded: Loaded, class_name: str) -> Any:
 
 
 def check_extras(spec: PluginSpec) -> None:
-    """Raise `MissingExtra` for the first library that building needs and that is not installed."""
+    """Raise `MissingExtra` for the first library that building needs but that is not installed."""
     for module, requirement in spec.requires.items():
         if not _importable(module):
             raise missing_extra(module, requirement, f"{spec.kind.capitalize()} {spec.name!r}")
 
 
 def _fetch(entry: Entry, on_step: OnStep) -> Any:
-    """The one place where an installed plugin is imported, behind the switches and the requirement check."""
+    """Import an installed plugin, after checking the switches and its requirement; the only place that does."""
     blocked = Switches.read().blocked_by(entry)
     if blocked:
         raise BlockedName(f"{entry.kind.capitalize()} {entry.name!r} is blocked by {blocked}.", "Unset it to use it.")
@@ -185,7 +185,7 @@ def _fetch(entry: Entry, on_step: OnStep) -> Any:
 
 @contextmanager
 def _step(entry: Entry, step: str, on_step: OnStep = lambda step: None) -> Iterator[None]:
-    """Contain whatever a plugin does in a step, ``sys.exit`` included."""
+    """Contain any failure of a plugin in a step, including ``sys.exit``."""
     on_step(step)
     start = time.perf_counter()
     try:
@@ -195,7 +195,7 @@ def _step(entry: Entry, step: str, on_step: OnStep = lambda step: None) -> Itera
     except BaseException as error:
         if step in ("settings", "build") and isinstance(error, UsageError):
             raise
-        # A spec is often built while its module is imported; what is invalid is the spec all the same.
+        # A spec is often built while its module is imported; the step that failed is still "spec".
         where = "spec" if step == "import" and isinstance(error, ValidationError) else step
         raise failure(entry, where, error) from error
     finally:

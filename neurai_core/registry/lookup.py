@@ -1,4 +1,4 @@
-"""From a name to the one entry that it means, or an error that says what else there is. Imports no plugin."""
+"""Lookup of the one entry that a name refers to, or an error with alternatives. Imports no plugin."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from neurai_core.registry.switches import Switches, trace
 
 
 class Lookup:
-    """The entries that are installed and those of this process.
+    """Installed entries and those registered in this process.
 
-    The scan is made at first use, and anew when a name is missing and ``sys.path`` or a folder on it changed.
+    The scan runs on first use, and again if a name is missing and ``sys.path`` or a folder on it has changed.
 
     Args:
         kinds: the table of kinds.
         lock: held while the index changes.
-        on_rescan: called after a new scan, whose entries are new objects.
+        on_rescan: called after a new scan, which creates new entry objects.
     """
 
     def __init__(self, kinds: Iterable[Kind], lock: threading.RLock, on_rescan: Callable[[], None]) -> None:
@@ -34,25 +34,25 @@ class Lookup:
         self._local: tuple[tuple[Entry, bool], ...] = ()
 
     def kind(self, given: str) -> Kind:
-        """The kind of a name, singular or plural."""
+        """The kind with a given name, singular or plural."""
         return find_kind(self.kinds, given)
 
     def add(self, entries: Iterable[Entry], *, replaces: bool) -> None:
-        """Make entries of this process findable; with ``replaces`` they hide others of their name."""
+        """Add entries of this process; with ``replaces`` they hide others of the same name."""
         with self._lock:
             self._local = (*((entry, replaces) for entry in entries), *self._local)
 
     def discard(self, entries: Iterable[Entry]) -> None:
-        """Forget entries of this process."""
+        """Remove entries of this process."""
         gone = set(entries)
         with self._lock:
             self._local = tuple(one for one in self._local if one[0] not in gone)
 
     def find(self, kind: str, name: str) -> Entry:
-        """The one entry of a name, which may be qualified; scans anew once when it is missing.
+        """The one entry of a name, which may be qualified; scans again once if it is missing.
 
         Raises:
-            UnknownName: nothing has that name; `BlockedName` when the environment blocks what has.
+            UnknownName: nothing has that name; `BlockedName` if the environment blocks it.
             DuplicateName: several distributions offer it and none was chosen.
         """
         kind = self.kind(kind).name
@@ -66,7 +66,7 @@ class Lookup:
         return entry
 
     def entries(self, kind: str) -> tuple[Entry, ...]:
-        """Every entry of a kind by name, blocked and clashing ones too, but none that a replacement hides."""
+        """Every entry of a kind by name, including blocked and clashing ones, but not those hidden by a replacement."""
         local = {entry.key for entry, _ in self._local if entry.kind == kind}
         keys = sorted(local | {entry.key for entry in self._index().entries(kind)})
         return tuple(entry for key in keys for entry in self.candidates(kind, key) if entry.key == key)
@@ -93,7 +93,7 @@ class Lookup:
         return self._index().unreadable
 
     def refresh(self) -> bool:
-        """Scan anew if ``sys.path`` or a folder on it changed since the last scan; whether it did."""
+        """Scan again if ``sys.path`` or a folder on it changed since the last scan; return whether it did."""
         with self._lock:
             if self._scanned is None or not self._scanned.stale():
                 return False
@@ -139,7 +139,7 @@ class Lookup:
         return self._missing(kind, bare)
 
     def _missing(self, kind: str, name: str) -> UnknownName:
-        """The error for a name that nobody offers: what else it is, or what may have been meant."""
+        """The error for an unknown name: another kind that has it, or a likely intended name."""
         message, others = f"No {kind} is named {name!r}", [other for other in self.kinds if other != kind]
         for other in others:
             if any(canonical(name) in entry.keys for entry in self.usable(other)):
@@ -154,10 +154,10 @@ class Lookup:
         return UnknownName(f"{message}.", self._installed(kind))
 
     def _near(self, kind: str, name: str) -> str | None:
-        """The name of the plugin of a kind that has the nearest name or alias."""
+        """The name of the plugin of a kind with the nearest name or alias."""
         entries = list(self.usable(kind))
         aliases = {alias: entry.name for entry in entries for alias in entry.aliases}
-        known = {entry.name: entry.name for entry in entries} | aliases  # of two that are as near, the name
+        known = {entry.name: entry.name for entry in entries} | aliases  # of two equally near, the name
         return known.get(suggest(name, known) or "")
 
     def _installed(self, kind: str) -> str:

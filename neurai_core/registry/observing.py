@@ -1,7 +1,7 @@
-"""Observers: the hooks that several plugins share, called around steps, epochs and checkpoints.
+"""Observers: plugins whose hooks are called around steps, epochs and checkpoints.
 
-All live in one plugin manager. An installed observer that fails is taken out, reported once and kept in the
-ledger; one that was given in this process is the caller's own code, so its exceptions come through.
+All share one plugin manager. An installed observer that fails is removed, reported once and recorded; one that was
+registered in this process is the caller's own code, so its exceptions propagate.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from neurai_core.registry.failures import failure
 
 
 class Observers:
-    """The observers that are on.
+    """The active observers.
 
     Args:
-        on_failure: called with an installed observer's entry and failure after it was taken out.
+        on_failure: called with an installed observer's entry and failure after it was removed.
     """
 
     def __init__(self, on_failure: Callable[[Entry, PluginError], None]) -> None:
@@ -32,18 +32,18 @@ class Observers:
         self._on_failure = on_failure
 
     def add(self, observer: Any, entry: Entry | None = None) -> None:
-        """Put an observer in, unless it is in already; ``entry`` is given for an installed one."""
+        """Add an observer unless it is active already; ``entry`` is given for an installed one."""
         if observer not in self:
             self._manager.register(observer, name=str(id(observer)))
         if entry is not None:
             self._entries[id(observer)] = entry
 
     def holds(self, entry: Entry) -> bool:
-        """Whether the installed observer of this entry is in."""
+        """Whether the installed observer of this entry is active."""
         return entry in self._entries.values()
 
     def remove(self, observer: Any) -> None:
-        """Take an observer out."""
+        """Remove an observer."""
         self._manager.unregister(observer)
         self._entries.pop(id(observer), None)
 

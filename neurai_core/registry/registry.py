@@ -1,4 +1,4 @@
-"""The registry itself: what was loaded and what failed, and every question that is asked of it."""
+"""The registry: plugins that were loaded or failed, and all queries about them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Registry:
-    """Every plugin that is installed or registered in this process.
+    """Registry of all plugins that are installed or registered in this process.
 
     Args:
         kinds: the table of kinds.
@@ -50,7 +50,7 @@ class Registry:
 
     @property
     def changes(self) -> int:
-        """How often what can be found has changed; what was looked up at one count holds until the next."""
+        """A counter of changes to what can be found; a lookup stays valid as long as it is unchanged."""
         return self._changes
 
     # ---- names: metadata only
@@ -60,8 +60,8 @@ class Registry:
 
         Args:
             kind: such as ``algorithm`` or ``algorithms``.
-            supports: only those whose spec makes this claim or has this need, such as ``local``. This loads
-                every spec of the kind; what fails is left out here and shown by `plugins`.
+            supports: only those whose spec has this claim or need, such as ``local``. This loads every spec of the
+                kind; those that fail are left out here and shown by `plugins`.
 
         Raises:
             UnknownName: there is no such kind.
@@ -87,7 +87,7 @@ class Registry:
             name: lookup name, possibly qualified: ``pc@some-dist``.
 
         Raises:
-            UnknownName: nothing has that name; `BlockedName` when the environment blocks what has.
+            UnknownName: nothing has that name; `BlockedName` if the environment blocks it.
             DuplicateName: several distributions offer it and none was chosen.
         """
         return self._lookup.find(kind, name)
@@ -95,7 +95,7 @@ class Registry:
     # ---- specs: pydantic, no JAX
 
     def spec(self, kind: str, name: str) -> PluginSpec:
-        """The spec of a name; imports that plugin alone.
+        """The spec of a plugin; imports only that plugin.
 
         Args:
             kind: such as ``algorithm``.
@@ -109,7 +109,7 @@ class Registry:
         return self._ready(kind, name).spec
 
     def settings(self, kind: str, name: str, given: Mapping[str, Any]) -> Config:
-        """The validated settings of a name; imports no JAX.
+        """The validated settings of a plugin; does not import JAX.
 
         Raises:
             UnknownName, DuplicateName, PluginError: as for `spec`.
@@ -127,14 +127,14 @@ class Registry:
         settings: Mapping[str, Any] | None = None,
         recorded: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Build the object of a name; it carries its origin when it has a field or a method for it.
+        """Build a plugin's object, with its origin if it has a field or a method for it.
 
         Args:
             kind: such as ``algorithm``.
             name: lookup name, possibly qualified.
-            context: what the kind passes besides settings, such as ``{"loss": callable}``.
+            context: arguments of the kind besides settings, such as ``{"loss": callable}``.
             settings: settings by keyword.
-            recorded: what the origin says about the context; by default its values, callables by name.
+            recorded: the context as recorded in the origin; by default its values, callables by name.
 
         Raises:
             UnknownName, DuplicateName, PluginError: as for `spec`.
@@ -157,12 +157,12 @@ class Registry:
         settings: Mapping[str, Any] | None = None,
         recorded: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Build an object again from what it knew about itself.
+        """Rebuild an object from its origin.
 
         Args:
-            origin: where it came from.
+            origin: the origin of the object.
             context: as for `create`.
-            settings: settings to change; those that were traced must be given.
+            settings: settings to change; settings that were traced must be given.
             recorded: as for `create`.
 
         Raises:
@@ -183,7 +183,7 @@ class Registry:
             raise UnknownName(error.message, f"It came from {pinned}: python -m pip install '{pinned}'.") from error
 
     def offers(self, kind: str | None = None) -> dict[str, str]:
-        """Every documented class that specs offer, with the name of its plugin; loads every spec.
+        """Every documented class offered by specs, with the name of its plugin; loads every spec.
 
         Args:
             kind: only plugins of this kind.
@@ -191,9 +191,9 @@ class Registry:
         return {name: one.spec.name for one in self._everything(kind) for name in one.spec.offers}
 
     def offered(self, class_name: str, kind: str | None = None) -> Any:
-        """The documented class of that name, from whichever plugin offers it.
+        """The documented class of a given name, from the plugin that offers it.
 
-        The plugin of the same name is asked first, so usually no other is loaded.
+        The plugin of the same name is tried first, so usually no other is loaded.
 
         Args:
             class_name: such as ``BP``.
@@ -215,13 +215,13 @@ class Registry:
     # ---- plugins and observers of this process
 
     def register(self, plugin: Any, *, replace: bool = False) -> PluginSpec:
-        """Make a plugin object findable in this process, for notebooks.
+        """Register a plugin object in this process, for notebooks.
 
-        Switches of the environment concern installed plugins only. Registering it twice changes nothing.
+        Environment switches apply to installed plugins only. Registering a plugin twice has no effect.
 
         Args:
             plugin: an object with the hooks ``neurai_spec`` and ``neurai_build``, such as a `Plugin`.
-            replace: take the place of one registered in this process before, as when a cell runs again.
+            replace: replace one registered earlier in this process, as when a notebook cell runs again.
 
         Returns:
             Its spec.
@@ -243,11 +243,11 @@ class Registry:
 
     @contextmanager
     def temporary(self, plugin: Any, *, replace: bool = False) -> Iterator[PluginSpec]:
-        """Make a plugin object findable inside a ``with`` block.
+        """Register a plugin object inside a ``with`` block.
 
         Args:
             plugin: as for `register`.
-            replace: hide whatever has its name, installed plugins included.
+            replace: hide any other plugin of its name, including installed ones.
 
         Raises:
             PluginError: its hooks or its spec are wrong.
@@ -265,7 +265,7 @@ class Registry:
                 self._remove(new)
 
     def observers(self) -> Observers:
-        """The observers that are on: installed ones, loaded now, and those of this process."""
+        """The active observers: installed ones, which are loaded now, and those of this process."""
         from neurai_core.registry.loading import load_observer
 
         with self._lock:
@@ -279,13 +279,13 @@ class Registry:
 
     @contextmanager
     def observe(self, observer: Any) -> Iterator[Any]:
-        """Put an observer on inside a ``with`` block; its exceptions come through.
+        """Activate an observer inside a ``with`` block; its exceptions propagate.
 
         Args:
             observer: an object or module with hooks of observers, marked with ``hookimpl``.
 
         Raises:
-            PluginError: it has no hook, a misspelled one, or one that asks for unknown arguments.
+            PluginError: it has no hook, a misspelled one, or one with unknown arguments.
         """
         from neurai_core.registry.loading import admit_observer
 
@@ -305,7 +305,7 @@ class Registry:
 
         Args:
             static: import nothing; a plugin that was not loaded before is ``unloaded``.
-            isolate: load each plugin in a process of its own, so that one that crashes is listed as well.
+            isolate: load each plugin in a separate process, so that one that crashes is listed as well.
         """
         self._lookup.refresh()
         passive = static or isolate
@@ -318,7 +318,7 @@ class Registry:
         return (*found, *map(unreadable_status, self._lookup.unreadable))
 
     def vet(self, kind: str | None = None) -> None:
-        """Find out in another process which plugins of others crash or hang when loaded; these count as failed.
+        """Find third-party plugins that crash or hang, by loading them in another process; these count as failed.
 
         Args:
             kind: only plugins of this kind; None for every one, observers too.
@@ -333,12 +333,12 @@ class Registry:
         strangers = [one for one in entries if one.point and one not in known and not one.builtin]
         self._failed |= vet([(one, kinds[one.kind]) for one in strangers])
 
-    # ---- loading and the ledger of failures
+    # ---- loading and recorded failures
 
     def _ready(self, kind: str, name: str) -> Loaded:
         entry = self._lookup.find(kind, name)
         if entry in self._failed and entry not in self._loaded and self._lookup.refresh():
-            entry = self._lookup.find(kind, name)  # what was missing may have been installed since
+            entry = self._lookup.find(kind, name)  # what was missing may have been installed in the meantime
         return self._load(entry)
 
     def _load(self, entry: Entry) -> Loaded:
@@ -354,7 +354,7 @@ class Registry:
             return self._loaded[entry]
 
     def _guarded(self, entry: Entry, action: Callable[[], Any]) -> Any:
-        """Do something with a plugin and keep its failure; doing it well clears an earlier one."""
+        """Do something with a plugin and record its failure; success clears an earlier one."""
         from neurai_core.registry.failures import again
         from neurai_core.registry.jax_configuration import configuration_changes
 
@@ -373,7 +373,7 @@ class Registry:
             self._changes_jax[entry] = f"It changes JAX's configuration, which is everyone's: {', '.join(changes)}."
 
     def _warn_of_changes(self, entry: Entry) -> None:
-        """Once per plugin that is used."""
+        """Warn once per plugin that is used."""
         if entry in self._changes_jax and entry not in self._warned:
             self._warned.add(entry)
             warnings.warn(f"Plugin {entry}: {self._changes_jax[entry]}", RuntimeWarning, stacklevel=4)
@@ -396,7 +396,7 @@ class Registry:
         self._failed = {}
 
     def _everything(self, kind: str | None) -> Iterator[Loaded]:
-        """Whatever can be loaded; what cannot is in the ledger."""
+        """Every plugin that can be loaded; failures are recorded."""
         for one in [kind] if kind else list(self._lookup.kinds):
             for name in self.names(one):
                 try:
@@ -449,17 +449,17 @@ class Registry:
             self._failed.pop(entry, None)
 
     def _earlier(self, new: Iterable[Entry]) -> list[Entry]:
-        """Every entry of plugins registered before under one of these names."""
+        """Entries of plugins registered earlier under one of these names."""
         same = [one for entry in new for one in self._of_these_names(entry) if one.point is None]
         managers = [self._loaded[entry].manager for entry in same]
         return [entry for entry, loaded in self._loaded.items() if loaded.manager in managers]
 
     def _rivals(self, entry: Entry) -> list[Entry]:
-        """Whatever is found under the name of an entry, itself included."""
+        """All entries found under the name of an entry, including itself."""
         return self._lookup.candidates(entry.kind, entry.key)
 
     def _of_these_names(self, entry: Entry) -> list[Entry]:
-        """Whatever has the name of an entry, or one of its aliases."""
+        """All entries with the name of an entry, or one of its aliases."""
         return [one for key in entry.keys for one in self._lookup.candidates(entry.kind, key)]
 
     def _refuse(self, new: Iterable[Entry], allowed: list[Entry]) -> None:

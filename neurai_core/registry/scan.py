@@ -1,7 +1,7 @@
-"""Which plugins are installed: one scan of the entry points.
+"""Installed plugins, from one scan of the entry points.
 
-Nothing of a plugin is imported here. A distribution's own name and version are read from its metadata only
-when asked for, because parsing it costs more than the whole rest of the scan.
+No plugin is imported here. A distribution's name and version are read from its metadata only on demand,
+because parsing it costs more than the rest of the scan.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Index:
     def stale(self) -> bool:
         """Whether ``sys.path``, or a distribution's metadata on it, changed since the scan.
 
-        A folder also changes when an import writes bytecode into it; that alone is not worth a scan.
+        A folder also changes when an import writes bytecode into it; that alone does not require a scan.
         """
         mark = fingerprint()
         if mark == self._mark:
@@ -89,7 +89,7 @@ class Index:
 def _entry(kind: str, points: list[EntryPoint]) -> Entry:
     """One entry for the entry points of one distribution that name one object: a plugin and its aliases.
 
-    Its name is that of the object, where an entry point has it, or else the first in the distribution's list.
+    Its name is that of the object if an entry point has it, else the first in the distribution's list.
     """
     attribute = canonical(points[0].value.rpartition(":")[2])
     first = next((point for point in points if canonical(point.name) == attribute), points[0])
@@ -98,12 +98,12 @@ def _entry(kind: str, points: list[EntryPoint]) -> Entry:
 
 
 def fingerprint() -> tuple[tuple[str, int], ...]:
-    """``sys.path`` with the time at which each folder last changed."""
+    """``sys.path`` with the modification time of each folder."""
     return tuple((path, _changed(path)) for path in sys.path)
 
 
 def metadata_folders() -> tuple[tuple[str, str, int], ...]:
-    """Every distribution's metadata on ``sys.path`` with the time at which it last changed."""
+    """Every distribution's metadata on ``sys.path`` with its modification time."""
     return tuple(sorted(found for path in sys.path for found in _metadata_in(path)))
 
 
@@ -129,7 +129,7 @@ def _entry_points() -> tuple[list[EntryPoint], list[Unreadable]]:
     try:
         return list(importlib_metadata.entry_points()), []
     except Exception:
-        # One unreadable file would hide every plugin; the slow walk leaves out only its distribution.
+        # One unreadable file would hide every plugin; the slow walk skips only its distribution.
         return _walk()
 
 
@@ -152,7 +152,7 @@ def _walk() -> tuple[list[EntryPoint], list[Unreadable]]:
 
 
 def damaged_by(error: BaseException | None) -> Unreadable | None:
-    """The distribution of unreadable metadata on which some library's scan of all of them failed, if one did."""
+    """The distribution whose unreadable metadata made a library's scan of all distributions fail, if any."""
     while error is not None:
         modules = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__))
         if any(name.startswith(("importlib.metadata", "importlib_metadata")) for name in modules):

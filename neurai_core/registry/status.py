@@ -1,4 +1,4 @@
-"""The list of plugins: what each one is, where it comes from, and what became of it."""
+"""The list of plugins: what each one is, where it comes from, and its status."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def statuses(
 
     Args:
         entries: the entries.
-        rivals: every entry that is found under the name of one, itself included.
-        state: what becomes of an entry that is neither blocked nor a duplicate: a failure, a library that it
-            lacks, or a status.
+        rivals: all entries found under the name of one, including itself.
+        state: the state of an entry that is neither blocked nor a duplicate: a failure, a missing library, or a
+            status.
     """
     switches = Switches.read()
     return [(entry, _status(entry, rivals(entry), switches, state)) for entry in entries]
@@ -93,6 +93,6 @@ def _row(entry: Entry) -> PluginStatus:
 def _with_state(row: PluginStatus, state: PluginError | MissingExtra | str) -> PluginStatus:
     if isinstance(state, str):
         return replace(row, status=state)
-    if isinstance(state, MissingExtra):  # its spec is fine; only building needs the library
+    if isinstance(state, MissingExtra):  # its spec is valid; only building needs the library
         return replace(row, error=state.message, hint=state.hint)
     return replace(row, status="failed", step=state.step, error=state.message, hint=state.hint)

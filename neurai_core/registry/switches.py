@@ -1,4 +1,4 @@
-"""What the environment says about plugins, obeyed before any of them is imported."""
+"""Environment variables that control plugins, applied before any of them is imported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from neurai_core.registry.entries import Entry
 
 @dataclass(frozen=True)
 class Switches:
-    """What the environment says about plugins, read anew for every decision.
+    """Settings of the environment for plugins, read again for every decision.
 
     Attributes:
         only: items of ``NEURAI_ONLY``, or None when it is not set.
@@ -43,7 +43,7 @@ class Switches:
         )
 
     def blocked_by(self, entry: Entry) -> str:
-        """The switch that keeps an installed plugin out, as it is set; empty when none does.
+        """The switch that blocks an installed plugin, as it is set; empty if none does.
 
         Plugins of this process are never blocked.
         """
@@ -61,7 +61,7 @@ class Switches:
 
 
 def trace(text: str) -> None:
-    """Say on stderr what is loaded, when ``NEURAI_TRACE`` is set."""
+    """Report on stderr what is loaded, if ``NEURAI_TRACE`` is set."""
     if os.environ.get("NEURAI_TRACE", "") not in ("", "0"):
         print(f"neurai: {text}", file=sys.stderr)
 

@@ -1,1 +1,1 @@
-"""What people look at: tables for the terminal and pictures for the run's folder."""
+"""Tables for the terminal and pictures for the run's folder."""

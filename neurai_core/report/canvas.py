@@ -1,6 +1,6 @@
-"""What all pictures share: no background and gray ink, which read on white and on black, and colors that differ.
+"""The style of all pictures: no background, gray ink that is readable on white and black, and distinct colors.
 
-The colors are those of Okabe and Ito, told apart by every kind of color vision.
+The colors are those of Okabe and Ito, which are distinguishable with every kind of color vision.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def canvas(path: Path, size: tuple[float, float], *, dpi: int = 150) -> Iterator
     """A figure to draw on; it is written when the block ends.
 
     Args:
-        path: the picture file; its ending chooses the format.
+        path: the picture file; its extension chooses the format.
         size: width and height in inches.
         dpi: pixels per inch.
 

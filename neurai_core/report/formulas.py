@@ -1,6 +1,6 @@
 r"""Formulas in LaTeX as plain text, for terminals: ``\frac{\alpha}{2}`` reads ``α / 2``.
 
-Understands what the formulas of surrogates are written in; of anything else it drops the backslash.
+Supports the LaTeX used in formulas of surrogates; of any other command only the backslash is dropped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def plain(latex: str, letters: Mapping[str, str] | None = None) -> str:
 
     Args:
         latex: the formula.
-        letters: letter -> what to print in its place, where that is one word.
+        letters: letter -> replacement, if that is a single word.
 
     >>> plain(r"\frac{\alpha}{2 (1 + \alpha |u|)^2}")
     'α / (2 (1 + α |u|)²)'
@@ -80,12 +80,12 @@ def _power(exponent: str) -> str:
 
 
 def _term(text: str) -> str:
-    """What may stand before a division sign: a sum in parentheses."""
+    """A numerator, with sums in parentheses."""
     return f"({text.strip()})" if re.search(r"[+-]", _without_groups(text)) else text.strip()
 
 
 def _factor(text: str) -> str:
-    """What may stand after one: only what is one piece goes without parentheses."""
+    """A denominator, in parentheses unless it is a single factor."""
     text = text.strip()
     return text if _PIECE.fullmatch(text) or _outermost(text) != text else f"({text})"
 

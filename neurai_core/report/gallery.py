@@ -1,4 +1,4 @@
-"""A gallery of surrogates: each one's derivative, and its primitive beside the step that it stands for."""
+"""A gallery of surrogates: the derivative of each, and its primitive together with the step it replaces."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _TOP = 1.35  # of most panels; the y axis of any other is marked
 
 
 def surrogate_gallery(surrogates: Mapping[str, Surrogate], path: Path, *, reach: float = _REACH) -> Path:
-    """One panel per surrogate over the same u, so that widths compare; a y axis of another scale is marked.
+    """Draw one panel per surrogate over the same u, so that widths compare; a different y scale is marked.
 
     Args:
-        surrogates: what to draw, by its title.
-        path: the picture file to write; its ending chooses the format.
+        surrogates: surrogates to draw, by title.
+        path: the picture file to write; its extension chooses the format.
         reach: u goes from -reach to reach.
 
     Raises:
@@ -81,7 +81,7 @@ def _mark_scale(axes: Axes) -> None:
 
 
 def _forward(surrogate: Surrogate, u: Any) -> Any:
-    """What fires; where spikes are drawn, the step that they are drawn around."""
+    """The forward step; for random spikes, the step around which they are drawn."""
     return (u >= 0).astype(u.dtype) if surrogate.needs_key else surrogate.replace(spiking=True)(u)
 
 

@@ -1,6 +1,6 @@
-"""What a network that runs both ways makes: one image per class, reconstructions, and the hidden half filled in.
+"""Pictures from a two-way network: one image per class, reconstructions, and images with the hidden half filled in.
 
-`made_by` asks for it, `generation` draws it, `figures_of` measures it.
+`made_by` generates them, `generation` draws them, `figures_of` measures them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from neurai_core.layered import Layered
 from neurai_core.report.canvas import VERMILION, canvas
 from neurai_core.rule import GenerativeRule
 
-FILLED = 1000  # test examples that have one half filled in
+FILLED = 1000  # number of test examples with one half filled in
 _PANEL, _DPI = 0.62, 150  # inches of one image
 HIDDEN = VERMILION  # the line above what was hidden
 
 
 class Made(NamedTuple):
-    """What a network made of a test set; the first test image of every class comes first.
+    """The images a network made from a test set; the first test image of every class comes first.
 
     Attributes:
         x: test inputs, as the model takes them.
@@ -34,11 +34,11 @@ class Made(NamedTuple):
         half: which part of one example is its upper half.
         shape: ``(H, W, C)`` of one image.
         generated: one image per class.
-        taken_for: the class that the network itself sees in each of them.
-        reconstructed: the inputs as layer 1, 2, ... predicts them.
-        filled: the first examples, at most `FILLED`, their lower half filled in.
-        filled_told: the same, the label known.
-        classes: what the labels stand for.
+        taken_for: the class that the network itself assigns to each of them.
+        reconstructed: the inputs as predicted by layer 1, 2, ...
+        filled: the first examples, at most `FILLED`, with their lower half filled in.
+        filled_told: the same with the label known.
+        classes: names of the classes.
     """
 
     x: np.ndarray
@@ -54,16 +54,16 @@ class Made(NamedTuple):
 
 
 def made_by(rule: GenerativeRule, model: Layered, params: PyTree, data: Dataset) -> Made:
-    """Ask a network for everything that is drawn and measured.
+    """Make everything that is drawn and measured.
 
     Args:
-        rule: one that generates.
+        rule: a rule that can generate.
         model: the network.
         params: its parameters.
         data: images with classes; the test images are used.
 
     Raises:
-        DataError: the data have no classes, or their examples are no images.
+        DataError: the data have no classes, or their examples are not images.
     """
     if data.n_classes is None:
         raise DataError(f"{data.name} has no classes to generate from.", "Use a data set with labels.")
@@ -94,12 +94,12 @@ def made_by(rule: GenerativeRule, model: Layered, params: PyTree, data: Dataset)
 
 
 def figures_of(made: Made) -> dict[str, Any]:
-    """How good what was made is.
+    """Measure the quality of the images.
 
     Returns:
         ``generation_mse``: mean squared error per pixel between the image of a class and the test images of that
         class; ``generation_floor``: that of the class means of the test images; ``recognized``: how many generated
-        images the network itself takes for their class, of ``classes``; ``reconstruction_mse``: one number per layer;
+        images the network itself assigns to their class, of ``classes``; ``reconstruction_mse``: one number per layer;
         ``lower_half_mse``, ``lower_half_with_label_mse``, ``lower_half_of_mean_image_mse``: of the lower half, filled
         in from the upper one, for at most `FILLED` test examples.
     """
@@ -119,7 +119,7 @@ def figures_of(made: Made) -> dict[str, Any]:
 
 
 def class_means(made: Made) -> np.ndarray:
-    """The mean of the test images of every class: of all images, the nearest to those of its class."""
+    """The mean of the test images of every class, the best single image for that class."""
     groups = [made.x[made.y == label] for label in range(len(made.generated))]
     return np.stack([group.mean(axis=0) if len(group) else np.full(made.x.shape[1:], np.nan) for group in groups])
 
@@ -132,7 +132,7 @@ def _mse(a: np.ndarray, b: np.ndarray) -> float:
 
 
 class Row(NamedTuple):
-    """One row of images ``(n, ...)`` and what it shows; ``cut`` draws the line above which images were seen."""
+    """One row of images ``(n, ...)`` and its label; ``cut`` draws the line above which images were given."""
 
     label: str
     images: np.ndarray
@@ -140,12 +140,12 @@ class Row(NamedTuple):
 
 
 def generation(made: Made, path: Path, *, title: str = "") -> Path:
-    """Draw what was made of the first test image of every class.
+    """Draw the images made from the first test image of every class.
 
     Args:
         made: from `made_by`.
         path: the picture file to write.
-        title: what stands above.
+        title: title of the picture.
 
     Raises:
         OutputError: the file cannot be written.
@@ -161,7 +161,7 @@ def generation(made: Made, path: Path, *, title: str = "") -> Path:
 def rows_of(made: Made) -> list[Row]:
     """The rows of the picture: generated, shown, reconstructed from every layer, lower half hidden and filled in.
 
-    Beside what was made stands what takes no network: the mean image of the class, and of all of them.
+    For comparison, they include what needs no network: the mean image of the class, and of all images.
     """
     n = len(np.unique(made.y))
     labels = made.y[:n]

@@ -1,7 +1,7 @@
-"""A picture of a graph, layered by depth: boxes with a name and details, arrows from above to below.
+"""A picture of a graph, layered by depth: boxes with a name and details, arrows from top to bottom.
 
-An arrow that passes a level by, or goes back, takes a lane beside the boxes: to the right those that go down, to the
-left, dashed, those that go back up.
+An arrow that skips a level or goes back takes a lane beside the boxes: downward arrows to the right, upward ones
+(dashed) to the left.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Box(NamedTuple):
     """One node.
 
     Attributes:
-        name: what stands in the first line.
-        detail: what stands in the second one.
-        color: of its frame.
+        name: text of the first line.
+        detail: text of the second line.
+        color: color of the frame.
     """
 
     name: str
@@ -41,16 +41,16 @@ class Box(NamedTuple):
 
     @property
     def width(self) -> float:
-        """Inches that its words take."""
+        """Width of the text, in inches."""
         return max(_SMALLEST, _LETTER * max(len(self.name), len(self.detail)) + 0.2)
 
 
 def levels_of(nodes: Sequence[str], edges: Iterable[Edge]) -> dict[str, int]:
-    """The level of every node: one below the lowest of those before it from which an edge comes.
+    """The level of every node: one below the lowest of its predecessors.
 
     Args:
         nodes: in order of computation.
-        edges: from one to another; those that go back, or to the node itself, do not count.
+        edges: pairs of nodes; edges that go back, or to the node itself, are ignored.
 
     >>> levels_of(["x", "h", "y"], [("x", "h"), ("x", "y"), ("h", "y"), ("y", "h")])
     {'x': 0, 'h': 1, 'y': 2}
@@ -70,7 +70,7 @@ def graph(boxes: Mapping[str, Box], edges: Sequence[Edge], path: FilePath, *, ti
         boxes: by key, in order of computation.
         edges: pairs of keys.
         path: the picture file to write.
-        title: what stands above.
+        title: title of the picture.
 
     Raises:
         OutputError: the file cannot be written.
@@ -98,7 +98,7 @@ def graph(boxes: Mapping[str, Box], edges: Sequence[Edge], path: FilePath, *, ti
 
 
 class _Drawing:
-    """Where boxes and lanes lie, in inches: the first level at the top, everything centered around 0."""
+    """Positions of boxes and lanes, in inches: the first level at the top, everything centered around 0."""
 
     def __init__(self, boxes: Mapping[str, Box], edges: Sequence[Edge]) -> None:
         self.boxes, self.edges = boxes, list(dict.fromkeys(edges))
@@ -113,7 +113,7 @@ class _Drawing:
         return self.level[edge[1]] - self.level[edge[0]]
 
     def _centers(self) -> dict[str, Point]:
-        """The centers of the boxes; those of one level side by side, in the order of what they come from."""
+        """The centers of the boxes; those of one level side by side, in the order of their predecessors."""
         centers: dict[str, Point] = {}
         for level in range(max(self.level.values()) + 1):
             row = [key for key in self.boxes if self.level[key] == level]
@@ -126,7 +126,7 @@ class _Drawing:
         return centers
 
     def _lanes(self, edges: Iterable[Edge]) -> dict[str, int]:
-        """The lane of every node that far edges leave; nodes share one where their edges do not meet."""
+        """The lane of every node with long outgoing edges; nodes share a lane if their edges do not meet."""
         spans: dict[str, tuple[int, int]] = {}
         for a, b in edges:
             low, high = sorted((self.level[a], self.level[b]))
@@ -165,7 +165,7 @@ class _Drawing:
         return [(x0, y0 - _BOX / 2), (x1, y1 + _BOX / 2)]
 
     def _around(self, edge: Edge) -> list[Point]:
-        """Out below the one, along a lane, and in from above to the other."""
+        """The path out of one box at the bottom, along a lane, and into the other from the top."""
         (x0, y0), (x1, y1) = (self.center[key] for key in edge)
         side, lanes = (1, self.down) if self._step(edge) > 1 else (-1, self.back)
         lane = side * (self.edge_of_boxes + _SIDES / 2 + _LANE * lanes[edge[0]])
@@ -198,7 +198,7 @@ def _arrow(axes: Axes, points: Sequence[Point], color: str, *, dashed: bool) -> 
 
 
 def _rounded(points: Sequence[Point]) -> Path:
-    """A way along points, its corners rounded."""
+    """A path through points with rounded corners."""
     vertices, codes = [points[0]], [Path.MOVETO]
     for before, corner, after in zip(points, points[1:], points[2:], strict=False):
         vertices += [_towards(corner, before), corner, _towards(corner, after)]

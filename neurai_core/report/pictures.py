@@ -16,13 +16,13 @@ COLORS = {"train": BLUE, "test": VERMILION}
 
 
 def learning_curve(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "") -> Path:
-    """Loss, on a logarithmic axis, and, where there is one, accuracy over the epochs, on training and test data.
+    """Draw loss (logarithmic) and, if available, accuracy over the epochs, on training and test data.
 
     Args:
-        rows: one per epoch, with ``epoch``, ``train_loss``, ``test_loss`` and perhaps ``train_accuracy`` and
+        rows: one per epoch, with ``epoch``, ``train_loss``, ``test_loss`` and optionally ``train_accuracy`` and
             ``test_accuracy``. A loss that is not positive makes the axis linear.
         path: the picture file to write.
-        title: what stands above.
+        title: title of the picture.
 
     Raises:
         OutputError: the file cannot be written.
@@ -42,12 +42,12 @@ def learning_curve(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str 
 
 
 def log_scale(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic axis whose ticks are plain numbers, also where it spans less than a factor of ten.
+    """Make an axis logarithmic with plain numbers as ticks, even if it spans less than a factor of ten.
 
     Args:
-        axes: whose y axis.
+        axes: axes whose y axis to change.
         low: smallest value drawn, above 0.
-        high: largest.
+        high: largest value drawn.
     """
     axes.set_yscale("log")
     digits = (1.0, 2.0, 5.0) if high / low > 3 else tuple(float(digit) for digit in range(1, 10))
@@ -73,4 +73,4 @@ def _panel(axes: Axes, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _number(value: float | None) -> float:
-    return math.nan if value is None else value  # what was not finite is null in the metrics
+    return math.nan if value is None else value  # non-finite values are null in the metrics

@@ -1,6 +1,6 @@
-"""Whether the phases of a relaxing rule had settled: a picture of energy and force over the steps, and words.
+"""Whether the phases of a relaxing rule had settled: a picture of energy and force over the steps, and a summary.
 
-What is drawn is ``aux["trace"]`` of an estimate; `neurai_core.specs.Relaxes` says what that is.
+Drawn is ``aux["trace"]`` of an estimate, which `neurai_core.specs.Relaxes` describes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from neurai_core.report.canvas import COLORS, INK, PANEL, canvas
 from neurai_core.report.pictures import log_scale
 from neurai_core.specs import Relaxes
 
-SETTLED = 1e-2  # share of its first force that a phase may keep and still count as settled
+SETTLED = 1e-2  # fraction of the initial force below which a phase counts as settled
 PANELS = {"energy": "energy", "residual": "norm of the force"}
 
 Trace = Mapping[str, Mapping[str, Any]]
@@ -31,9 +31,9 @@ def relaxation(trace: Trace, path: Path, relaxes: Relaxes, *, tol: float = 0.0, 
     Args:
         trace: ``estimate.aux["trace"]``.
         path: the picture file to write.
-        relaxes: what the rule calls the number and the size of its steps.
-        tol: the force below which a phase counts as settled; 0 takes 1 % of the force it began with.
-        title: what stands above.
+        relaxes: names of the rule's settings for the number and size of steps.
+        tol: the force below which a phase counts as settled; 0 takes 1 % of its initial force.
+        title: title of the picture.
 
     Returns:
         One sentence per phase.
@@ -76,7 +76,7 @@ def phases_of(trace: Trace) -> dict[str, dict[str, np.ndarray]]:
 
 
 def words(name: str, phase: Phase, relaxes: Relaxes, tol: float = 0.0) -> str:
-    """One sentence on whether a phase had settled, and what to do when it had not.
+    """One sentence on whether a phase had settled, and what to do if not.
 
     >>> relaxes = Relaxes(trace="trace", steps="n", size="eta")
     >>> words("free", {"energy": np.array([1.0, 0.5]), "residual": np.array([1.0, 0.6])}, relaxes)
@@ -125,7 +125,7 @@ def _marker(values: np.ndarray) -> str:
 
 
 def _legend(phases: Mapping[str, Phase], tol: float) -> list[Line2D]:
-    """An entry per phase, also for one that was skipped."""
+    """A legend entry per phase, even if it was skipped."""
     lines = [
         Line2D([], [], color=color, label=name if phase else f"{name}: skipped, it began at rest")
         for (name, phase), color in zip(phases.items(), COLORS * len(phases), strict=False)

@@ -1,4 +1,4 @@
-"""Tables for the terminal, as rich draws them."""
+"""Tables for the terminal, drawn with rich."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-WORD = 30  # characters of a word that no column breaks
+WORD = 30  # length of a word up to which no column breaks it
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> RenderableType:
-    """A table of plain texts: what looks like markup is printed as it is.
+    """A table of plain text: markup is printed verbatim.
 
-    Where the terminal is too narrow for the longest words of all columns, a row is a paragraph instead, with a line
-    for every value.
+    If the terminal is too narrow for the longest words of all columns, each row becomes a paragraph with a line for
+    every value.
 
     Args:
         columns: headings.
@@ -64,7 +64,7 @@ def _longest_word(text: str) -> int:
 
 
 def result_table(result: Mapping[str, Any]) -> RenderableType:
-    """What a run came to, from the object that ``neurai train --json`` prints."""
+    """The result of a run, from the object that ``neurai train --json`` prints."""
     rows = [
         ("train", *_scores(result, "train"), f"{result['step_ms']:.3f} ms"),
         ("test", *_scores(result, "test"), None),
@@ -74,7 +74,7 @@ def result_table(result: Mapping[str, Any]) -> RenderableType:
 
 
 def alignment_table(alignment: Mapping[str, Mapping[str, float]]) -> RenderableType:
-    """How a rule's gradients stand to the true ones: a row per entry of the parameters, a column per measure."""
+    """A rule's gradients compared with the true ones: a row per entry of the parameters, a column per measure."""
     entries = dict.fromkeys(entry for values in alignment.values() for entry in values)
     columns = tuple(measure.replace("_", " ") for measure in alignment)
     rows = [(entry, *(_rounded(values.get(entry)) for values in alignment.values())) for entry in entries]

@@ -1,4 +1,4 @@
-"""Surrogates: a step forward and a smooth derivative backward, as a class to write one and two ways to make one."""
+"""Surrogates: a step forward and a smooth derivative backward; a base class and two functions to make them."""
 
 from __future__ import annotations
 

@@ -22,14 +22,14 @@ def custom(
     facts: Facts | None = None,
     **numbers: Number,
 ) -> Surrogate:
-    """A surrogate from one or two functions.
+    """Make a surrogate from one or two functions.
 
     Args:
         derivative: ``(u, **numbers) -> g``; None takes it from the primitive by automatic differentiation.
-        primitive: ``(u, **numbers) -> P``; None leaves the surrogate without ``spiking=False`` and without
-            learning of its numbers.
+        primitive: ``(u, **numbers) -> P``; without it, ``spiking=False`` and learned parameters are not
+            available.
         spiking: as in `Surrogate`.
-        facts: what is known about it.
+        facts: known facts about it.
         **numbers: parameters of the functions, learnable.
 
     Raises:
@@ -56,10 +56,10 @@ def custom(
 
 
 def normalized(surrogate: Surrogate) -> Surrogate:
-    """The same shape with area 1, so that surrogates differ in shape and width alone.
+    """The same shape with area 1, so that surrogates differ only in shape and width.
 
     Args:
-        surrogate: one that states its area, or whose primitive has limits. Its numbers stay learnable.
+        surrogate: a surrogate that states its area, or whose primitive has limits. Its parameters stay learnable.
 
     Raises:
         UsageError: its area is not known, or not positive and finite.
@@ -74,7 +74,7 @@ def normalized(surrogate: Surrogate) -> Surrogate:
 
 
 class Custom(Surrogate):
-    """What `custom` makes: functions of u and of the numbers."""
+    """The surrogate made by `custom`, from functions of u and of its parameters."""
 
     derivative_function: Callable[..., Any] | None
     primitive_function: Callable[..., Any] | None
@@ -102,7 +102,7 @@ class Custom(Surrogate):
 
 
 class Normalized(Surrogate):
-    """What `normalized` makes: a surrogate divided by its area."""
+    """The surrogate made by `normalized`: a surrogate divided by its area."""
 
     surrogate: Surrogate
 
@@ -116,25 +116,25 @@ class Normalized(Surrogate):
 
     @property
     def has_primitive(self) -> bool:
-        """Whether the surrogate inside has one."""
+        """Whether the wrapped surrogate has a primitive."""
         return self.surrogate.has_primitive
 
     def step(self, u: Any, key: jax.Array | None) -> Any:
-        """That of the surrogate inside: spikes are not divided."""
+        """The step of the wrapped surrogate: spikes are not divided."""
         return self.surrogate.step(u, key)
 
     @property
     def needs_key(self) -> bool:
-        """Whether the surrogate inside draws its spikes."""
+        """Whether the wrapped surrogate draws its spikes."""
         return self.surrogate.needs_key
 
     def spikes(self, u: ArrayLike, *, key: jax.Array | None = None) -> jax.Array:
-        """Those of the surrogate inside."""
+        """As described by the wrapped surrogate."""
         return self.surrogate.spikes(u, key=key)
 
     @property
     def facts(self) -> Facts:
-        """Those of the surrogate inside, with area 1."""
+        """The facts of the wrapped surrogate, with area 1."""
         inner = self.surrogate.facts
         peak = None if inner.peak is None else inner.peak / _area(self.surrogate)
         return inner._replace(area=1.0, peak=peak)

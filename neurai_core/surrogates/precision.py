@@ -1,4 +1,4 @@
-"""What a surrogate takes: u and its numbers in the precision of the computation, and a key where spikes are drawn."""
+"""Arguments of surrogates: u and parameters in the precision of the computation, and a key for random spikes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def formula(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A formula that takes any real u: 16 bits are computed in 32 and rounded once, nothing is promoted."""
+    """Let a formula take any real u: 16 bits are computed in 32 and rounded once, without promotion."""
 
     @wraps(method)
     def evaluate(self: Surrogate, u: ArrayLike, *key: jax.Array | None) -> jax.Array:
@@ -30,12 +30,12 @@ def formula(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _in_precision(wide: Any, number: Any) -> Any:
-    """A number of the surrogate in the precision of the computation; Python's own adapt by themselves."""
+    """A parameter of the surrogate in the precision of the computation; Python numbers adapt by themselves."""
     return number.astype(wide) if hasattr(number, "astype") else number
 
 
 def as_array(value: Any) -> Any:
-    """An array, or a list of numbers, as floating-point numbers of JAX; anything else as it is."""
+    """Convert an array or a list of numbers to a floating-point JAX array; return anything else unchanged."""
     if isinstance(value, list | tuple) or hasattr(value, "dtype"):
         array = jnp.asarray(value)
         return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
@@ -43,7 +43,7 @@ def as_array(value: Any) -> Any:
 
 
 def _broadcast(u: jax.Array, surrogate: Surrogate) -> jax.Array:
-    """U in the shape that it has together with those numbers that are arrays."""
+    """Broadcast u with the parameters that are arrays."""
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(surrogate)]
     try:
         return jnp.broadcast_to(u, jnp.broadcast_shapes(u.shape, *shapes))
@@ -57,7 +57,7 @@ def _broadcast(u: jax.Array, surrogate: Surrogate) -> jax.Array:
 
 
 def real(u: ArrayLike, surrogate: Surrogate) -> jax.Array:
-    """U as an array of real floating-point numbers, broadcast with the numbers of the surrogate."""
+    """Convert u to a real floating-point array, broadcast with the parameters of the surrogate."""
     try:
         array = jnp.asarray(u)
     except (TypeError, ValueError):
@@ -74,7 +74,7 @@ def real(u: ArrayLike, surrogate: Surrogate) -> jax.Array:
 
 
 def key_for(surrogate: Surrogate, key: jax.Array | None) -> jax.Array | None:
-    """The key of a surrogate that draws its spikes, which must be given; None for another one."""
+    """The key of a surrogate that draws its spikes, which is required; None for any other."""
     if not surrogate.needs_key:
         return None
     if key is None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def fire(surrogate: Surrogate, u: jax.Array, key: jax.Array | None) -> jax.Array:
-    """The forward pass of a surrogate, with its derivative backward, by u and by its numbers."""
+    """The forward pass of a surrogate, with its derivatives backward with respect to u and its parameters."""
     frozen, arrays = _split(surrogate)
     return _fire(frozen, arrays, key, u)
 
@@ -36,7 +36,7 @@ class _Frozen(NamedTuple):
 
 
 def _split(surrogate: Surrogate) -> tuple[_Frozen, tuple[jax.Array, ...]]:
-    # Python numbers stay constants of the program: no promotion by their dtype, and nothing saved for them.
+    # Python numbers stay constants of the program: they neither promote dtypes nor need to be saved.
     leaves, treedef = jax.tree.flatten(surrogate)
     constants = tuple(leaf if isinstance(leaf, float | int) else None for leaf in leaves)
     arrays = tuple(jnp.asarray(leaf) for leaf, one in zip(leaves, constants, strict=True) if one is None)
@@ -62,7 +62,7 @@ def _fire_jvp(frozen: _Frozen, primals: Any, tangents: Any) -> tuple[jax.Array, 
 
 
 # Rematerialized: the backward pass keeps u, which the network keeps anyway, instead of a second array g(u).
-# The forward pass computes no part of g, so there is nothing that common subexpressions could undo.
+# The forward pass computes no part of g, so common subexpression elimination cannot undo this.
 @partial(jax.checkpoint, prevent_cse=False, static_argnums=(0,))
 def _input_tangent(frozen: _Frozen, arrays: tuple[jax.Array, ...], u: jax.Array, du: jax.Array) -> jax.Array:
     g: jax.Array = frozen.surrogate(arrays).derivative(u)
@@ -73,11 +73,11 @@ def _input_tangent(frozen: _Frozen, arrays: tuple[jax.Array, ...], u: jax.Array,
 def _number_tangent(
     frozen: _Frozen, arrays: tuple[jax.Array, ...], u: jax.Array, moving: dict[int, jax.Array]
 ) -> jax.Array:
-    """dP/dalpha dalpha for the numbers that are differentiated."""
+    """dP/dalpha dalpha for the differentiated parameters."""
     surrogate = frozen.surrogate(arrays)
     if not surrogate.has_primitive:
         raise no_primitive(surrogate, "has no primitive, which the derivative by one of its numbers needs.")
-    # At u = inf every formula has a factor u that meets a zero; a number far out gives the limit, its square fits.
+    # At u = inf a factor u times zero would give NaN; a large finite number, whose square fits, gives the limit.
     far = float(jnp.finfo(u.dtype).max) ** (1.0 if u.dtype == jnp.float16 else 0.5)  # type: ignore[no-untyped-call]
     bounded = jnp.where(jnp.isinf(u), jnp.copysign(jnp.asarray(far, u.dtype), u), u)
 
@@ -106,7 +106,7 @@ def _tangent(function: Callable[[Any], jax.Array], at: Any, along: Any) -> jax.A
 
 
 def no_primitive(surrogate: Surrogate, what: str) -> UsageError:
-    """The error for a surrogate that lacks one, with the names of those that have one."""
+    """The error for a surrogate without a primitive, with the names of those that have one."""
     names = ", ".join(_names_with_primitive())
     return UsageError(f"{type(surrogate).__name__} {what}", f"Surrogates with a primitive: {names}.")
 

@@ -1,12 +1,12 @@
-"""What a surrogate is: a step forward, a smooth derivative backward, and the facts about that derivative.
+"""The base class of surrogates: a step forward, a smooth derivative backward, and facts about that derivative.
 
 ```
 u ──▶ H(u) = 1 where u >= 0      forward,  spiking=True      u: membrane potential minus threshold
 u ──▶ P(u)                       forward,  spiking=False     the primitive, P' = g
-du ─▶ g(u) du + dP/dalpha dalpha backward, in both modes     the surrogate derivative; alpha: any number of it
+du ─▶ g(u) du + dP/dalpha dalpha backward, in both modes     the surrogate derivative; alpha: any parameter
 ```
-A `Surrogate` is a JAX pytree whose leaves are its numbers, so they can be traced, mapped over and learned;
-unless they are traced, it compares and hashes by their values, so one that is built again does not retrace.
+A `Surrogate` is a JAX pytree whose leaves are its parameters, so they can be traced, mapped over and learned;
+unless they are traced, it compares and hashes by their values, so rebuilding one does not retrace.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _FORMULAS = ("derivative", "primitive", "step")
 
 
 class Facts(NamedTuple):
-    """What holds for a surrogate derivative g and its primitive P, whatever its shape; None is "not stated".
+    """Facts about a surrogate derivative g and its primitive P; None means "not stated".
 
     Attributes:
         area: integral of g over all u; infinite where g does not fall fast enough.
         peak: largest value of g.
-        half_width: distance from the threshold at which g has fallen to half its peak, in units of u: on the
-            wider side where the two differ, infinite where it never falls so far.
+        half_width: distance from the threshold at which g has fallen to half its peak, in units of u; on the
+            wider side if the two differ, infinite if it never falls that far.
         support: ends of the interval outside which g is zero, in units of u.
         symmetric: whether ``g(-u) == g(u)``.
         signed: whether g takes both signs; P is then not monotone.
@@ -56,17 +56,17 @@ class Facts(NamedTuple):
 class Surrogate:
     """A function from membrane potentials to spikes with a surrogate derivative.
 
-    A subclass writes ``derivative``, ``primitive`` or, best, both, as functions of an array of at least 32
-    bits; the precision of u, its checks and every transformation are taken care of here. A missing derivative
-    is taken from the primitive by automatic differentiation; without a primitive there is no
-    ``spiking=False`` and no learning of the numbers. One that fires otherwise than by the step, such as at
-    random, writes ``step`` as well.
+    A subclass defines ``derivative``, ``primitive`` or, best, both, as functions of an array of at least 32
+    bits; this class handles the precision of u, checks and transformations. A missing derivative is computed
+    from the primitive by automatic differentiation; without a primitive, ``spiking=False`` and learned
+    parameters are not available. A surrogate that does not fire by the step, such as a random one, defines
+    ``step`` as well.
 
     Args:
         spiking: whether the forward pass is the step; otherwise it is the primitive. Both have the same
             derivative.
-        **settings: floats and arrays become the leaves of the pytree, anything else is static. With a
-            ``config_class`` they are validated by it.
+        **settings: floats and arrays become the leaves of the pytree, anything else is static. A
+            ``config_class`` validates them.
 
     Attributes:
         config_class: settings class of the plugin, None for a surrogate without one.
@@ -108,7 +108,7 @@ class Surrogate:
 
     @classmethod
     def build(cls, config: Config, **context: Any) -> Self:
-        """The surrogate of these settings: the target of its plugin.
+        """Build the surrogate from its settings; the target of its plugin.
 
         Args:
             config: the validated settings.
@@ -122,31 +122,31 @@ class Surrogate:
         """Spikes: 1 where ``u >= 0``, else 0; ``primitive(u)`` when ``spiking`` is off. NaN stays NaN.
 
         Args:
-            u: membrane potential minus threshold, real, any shape; array-valued numbers of the surrogate
-                broadcast against it.
-            key: what spikes are drawn with where `needs_key`; ignored elsewhere.
+            u: membrane potential minus threshold, real, any shape; array-valued parameters of the
+                surrogate broadcast against it.
+            key: PRNG key if `needs_key`; ignored otherwise.
 
         Returns:
-            The same dtype as u, and its shape, broadcast with the numbers.
+            Spikes with the dtype of u, and its shape broadcast with the parameters.
 
         Raises:
-            DataError: u is not of a real floating dtype, or does not broadcast with an array among the numbers.
+            DataError: u does not have a real floating dtype, or does not broadcast with the parameters.
             UsageError: a key is needed.
         """
         u = real(u, self)
         return fire(self, u, key_for(self, key) if self.spiking else None)
 
     def step(self, u: Any, key: jax.Array | None) -> Any:
-        """What the forward pass is while ``spiking`` is on: 1 where ``u >= 0``, else 0.
+        """The forward pass while ``spiking`` is on: 1 where ``u >= 0``, else 0.
 
-        A subclass that counts or draws its spikes overrides it, and `needs_key` if it draws. Its derivative is
-        never taken. Shape and dtype of u; NaN stays NaN.
+        A subclass that counts or draws its spikes overrides it, and `needs_key` if it draws. It is
+        never differentiated. Returns the shape and dtype of u; NaN stays NaN.
         """
         return heaviside(u)
 
     @property
     def needs_key(self) -> bool:
-        """Whether spikes are drawn, so that every call takes a key of its own."""
+        """Whether spikes are random, so that every call needs a key of its own."""
         return False
 
     def spikes(self, u: ArrayLike, *, key: jax.Array | None = None) -> jax.Array:
@@ -162,14 +162,14 @@ class Surrogate:
         return u >= 0 if plain else self.step(u, key_for(self, key)) > 0
 
     def derivative(self, u: Any) -> Any:
-        """The surrogate derivative g(u): what the backward pass multiplies by. Shape and dtype of u."""
+        """The surrogate derivative g(u), by which the backward pass multiplies, in the shape and dtype of u."""
         return slope(self.primitive, real(u, self))
 
     def primitive(self, u: Any) -> Any:
         """P(u), the integral of the derivative up to u: the forward pass when ``spiking`` is off.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is no primitive.
         """
         raise no_primitive(self, "was asked for its primitive, which it does not have.")
 
@@ -178,11 +178,11 @@ class Surrogate:
         """Whether there is a primitive."""
         return type(self).primitive is not Surrogate.primitive
 
-    # ---- what it knows about itself
+    # ---- facts and settings
 
     @property
     def facts(self) -> Facts:
-        """Area, peak, half width, support and symmetry for the present numbers; a subclass states them."""
+        """Area, peak, half width, support and symmetry for the current parameters; a subclass states them."""
         return Facts()
 
     @property
@@ -211,7 +211,7 @@ class Surrogate:
         """Where the registry found it; None when it was made directly."""
         return self._form.origin
 
-    # ---- the same with a difference
+    # ---- modified copies
 
     def replace(self, **changes: Any) -> Self:
         """The same surrogate with some settings changed, for instance ``replace(spiking=False)``.
@@ -229,7 +229,7 @@ class Surrogate:
         return new.with_origin(self.origin)
 
     def with_origin(self, origin: Origin | None) -> Self:
-        """The same surrogate, knowing where the registry found it. Origins do not count in comparisons."""
+        """The same surrogate with its origin in the registry. Comparisons ignore origins."""
         new: Self = _unflatten(type(self), changed(self._form, origin=origin), self._numbers.values())
         return new
 
@@ -291,13 +291,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether two numbers are the same; traced ones only when they are one object."""
+    """Whether two parameters are the same; traced ones only if they are the same object."""
     known = not (isinstance(a, jax.core.Tracer) or isinstance(b, jax.core.Tracer))
     return a is b or (known and bool(_content(a) == _content(b)))
 
 
 def _content(number: Any) -> Any:
-    """A number as something that hashes and compares; one that is traced does not hash."""
+    """A parameter in a form that hashes and compares; a traced one does not hash."""
     if isinstance(number, float | Surrogate | jax.core.Tracer) or not hasattr(number, "dtype"):
         return number
     values = np.asarray(number)
@@ -309,7 +309,7 @@ def _content(number: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Form:
-    """What a surrogate is apart from its numbers."""
+    """The static part of a surrogate."""
 
     numbers: tuple[str, ...]
     static: tuple[tuple[str, Any], ...]

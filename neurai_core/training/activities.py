@@ -1,4 +1,4 @@
-"""What relaxes in the model of a run: how a rule is shown the model, and what there is to know of its activities."""
+"""The activities of a run's model: how a rule sees the model, and which values relax."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from neurai_core.sources import argument_labels, sources_of
 
 
 def seen(model: Any, activities: str | None, *, needs: str, input_shape: Shape | None = None) -> Adapted:
-    """A user's model as a rule sees it.
+    """Return a user's model as a rule sees it.
 
     Args:
         model: a `Layered`, any callable ``model(params, x)``, or a model of a library with an adapter.
@@ -27,7 +27,7 @@ def seen(model: Any, activities: str | None, *, needs: str, input_shape: Shape |
         input_shape: shape of one example, for libraries that infer shapes late.
 
     Raises:
-        ModelError: the model does not come apart into layers, or has no modules, and that was asked for.
+        ModelError: layers or modules were requested, and the model cannot be split into them.
 
     Example:
         >>> from neurai_core.models import mlp
@@ -58,9 +58,9 @@ class ActivityList(NamedTuple):
     """The activities of a model.
 
     Attributes:
-        activities: in order of computation; outputs are none.
+        activities: in order of computation, without the outputs.
         output_shapes: the shape of every array that the model returns.
-        outputs: what enters these directly, and so learns from the loss.
+        outputs: what enters the outputs directly, and so learns from the loss.
     """
 
     activities: tuple[ActivityFacts, ...]
@@ -72,13 +72,13 @@ def listed(model: Any, params: PyTree, x: PyTree, *, model_state: PyTree = ()) -
     """List the activities that a rule finds in a model, without computing.
 
     Args:
-        model: a `Layered`, whose layers are its activities, or a callable whose values have names.
-        params: its parameters; only their shapes are looked at.
+        model: a `Layered`, whose layers are its activities, or a callable with named values.
+        params: its parameters; only their shapes are used.
         x: a batch of inputs, or of ``jax.ShapeDtypeStruct``.
         model_state: its collections.
 
     Raises:
-        ModelError: nothing but outputs has a name.
+        ModelError: only outputs are named.
 
     Example:
         >>> from neurai_core.models import mlp

@@ -1,4 +1,4 @@
-"""What training tells while it goes on, and whom."""
+"""Callbacks of training, and the metrics that they receive."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What is called while training goes on; every one may be left out.
+    """Functions called during training; each one is optional.
 
     Attributes:
         compiling: ``()``: the step is compiled now, which takes seconds.
         begin: ``(task, steps done)``: everything is compiled, the first step follows.
         steps: ``(steps done)``, several times a second.
         epoch: ``(row, progress)`` after every epoch.
-        note: ``(sentence)``: something to know that is no error.
-        stop: asked between stretches of steps; True ends training there. A run asks whether a signal has come.
-        notify: ``(hook, **arguments)`` of observers; given only when there are any, for then every step is
-            brought back to the host. A run gives its own.
+        note: ``(sentence)``: a note that is not an error.
+        stop: called between stretches of steps; True ends training there. A run checks for signals.
+        notify: ``(hook, **arguments)`` of observers; given only if there are any, because every step then
+            returns to the host. A run passes its own.
     """
 
     compiling: Callable[[], None] = lambda: None

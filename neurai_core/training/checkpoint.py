@@ -1,8 +1,8 @@
 """Trees of arrays on disk that verify themselves: one safetensors file, its SHA-256 in its own header.
 
 A file appears whole or not at all (written beside its place, flushed, renamed). Neither safetensors nor the
-file system notices a flipped bit, so the hash covers names, dtypes, shapes, bytes and facts, and reading checks
-it. No pickle, and nothing in a file names code to import.
+file system detects a flipped bit, so the hash covers names, dtypes, shapes, bytes and facts, and is checked
+when reading. No pickle, and nothing in a file names code to import.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def save(path: Path, tree: PyTree, facts: Mapping[str, Any] | None = None) -> Pa
     """Write a tree of arrays.
 
     Args:
-        path: the file; one that exists is replaced.
-        tree: arrays by any structure; PRNG keys are kept as their data.
-        facts: what JSON holds, kept beside the arrays.
+        path: the file; an existing one is replaced.
+        tree: a tree of arrays; PRNG keys are stored as their data.
+        facts: JSON data stored with the arrays.
 
     Raises:
-        ModelError: a leaf is none of the numbers that a file can hold; names it.
+        ModelError: a file cannot hold a leaf; names it.
         OutputError: the file cannot be written.
 
     Example:
@@ -53,7 +53,7 @@ def save(path: Path, tree: PyTree, facts: Mapping[str, Any] | None = None) -> Pa
     """
     arrays = {name: _plain(name, leaf) for name, leaf in _named_leaves(tree)}
     text = json.dumps(dict(facts or {}), sort_keys=True)
-    # One entry, because safetensors writes several in any order and equal runs shall give equal files.
+    # One entry, because safetensors writes several in arbitrary order and equal runs must give equal files.
     manifest = json.dumps({"facts": text, "sha256": _digest(arrays, text)}, sort_keys=True)
     content = to_bytes(arrays, metadata={"neurai": manifest})
     try:
@@ -78,7 +78,7 @@ def load(path: Path, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
 
     Raises:
         DataError: the file cannot be read, or is damaged.
-        ModelError: it holds a tree of another structure.
+        ModelError: it holds a tree of a different structure.
     """
     arrays, facts = _verified(path)
     leaves = _named_leaves(like)
@@ -88,7 +88,7 @@ def load(path: Path, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
 
 
 def save_step(folder: Path, step: int, tree: PyTree, facts: Mapping[str, Any] | None = None) -> Path:
-    """Write the checkpoint of a step into a folder; remove all but the newest two, and what a kill left half."""
+    """Write the checkpoint of a step into a folder; remove all but the newest two, and incomplete files."""
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -105,14 +105,14 @@ def any_in(folder: Path) -> bool:
 
 
 def newest(folder: Path, like: PyTree) -> tuple[PyTree, dict[str, Any], list[DataError]]:
-    """The newest checkpoint of a folder that is undamaged.
+    """Load the newest undamaged checkpoint of a folder.
 
     Returns:
-        ``(tree, facts, passed_over)``: what was damaged and passed over, newest first.
+        ``(tree, facts, passed_over)``, where ``passed_over`` lists damaged checkpoints, newest first.
 
     Raises:
         DataError: the folder holds no undamaged checkpoint.
-        ModelError: the newest undamaged one holds a tree of another structure.
+        ModelError: the newest undamaged one holds a tree of a different structure.
     """
     damaged: list[DataError] = []
     for path in _newest_first(folder):
@@ -137,7 +137,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _plain(name: str, leaf: Any) -> NDArray[Any]:
-    """A leaf as the file holds it: keys as their data, bfloat16 and its like as unsigned integers, little-endian."""
+    """A leaf as stored in the file: keys as their data, bfloat16 and the like as unsigned integers, little-endian."""
     array = np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf, order="C")
     if _is_extension(array.dtype):
         return array.view(f"u{array.dtype.itemsize}")
@@ -151,7 +151,7 @@ def _plain(name: str, leaf: Any) -> NDArray[Any]:
 
 
 def _is_extension(dtype: np.dtype[Any]) -> bool:
-    """Whether a dtype is one that another library adds to NumPy, such as bfloat16."""
+    """Whether a dtype was added to NumPy by another library, such as bfloat16."""
     return dtype.isbuiltin == 2
 
 
@@ -212,7 +212,7 @@ def _write_whole(path: Path, content: bytes) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make the rename last through a power cut, where folders can be flushed."""
+    """Make the rename survive a power cut, where folders can be flushed."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

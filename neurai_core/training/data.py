@@ -1,4 +1,4 @@
-"""Where data sets can be imported from as well; they live in `neurai_core.data`."""
+"""Another import path for data sets, which are defined in `neurai_core.data`."""
 
 from neurai_core.data import Dataset as Dataset
 from neurai_core.data import batches as batches

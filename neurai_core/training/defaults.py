@@ -1,6 +1,6 @@
-"""What a run takes where nobody says otherwise: the only plugins that the core names.
+"""Default plugins of a run: the only plugins that the core names.
 
-They are names like any other, looked up when a run starts.
+They are ordinary names, looked up when a run starts.
 """
 
 RULE = "pc"

@@ -1,4 +1,4 @@
-"""How a network does on the test set, in big batches through the rule's own prediction."""
+"""Evaluation on the test set, in large batches, with the rule's own prediction."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from neurai_core.arrays import PyTree, Scalar
 from neurai_core.training.task import Task
 
-AT_ONCE = 4096  # rows that are evaluated together, about
+AT_ONCE = 4096  # approximate number of rows evaluated together
 
 
 def evaluate(task: Task, params: PyTree, state: PyTree) -> tuple[float, float]:
     """Loss and accuracy on the test set, as means over batches of the training batch size.
 
-    Batches count by their size: a loss that is a mean over the batch gives the mean over the test set.
+    Batches are weighted by size: a loss that is a mean over the batch gives the mean over the test set.
     """
     return evaluator(task)(params, state)
 

@@ -1,6 +1,6 @@
-"""Training: the compiled step, run over the epochs, with nothing brought back to the host that is not asked for.
+"""Training: the compiled step, run over the epochs, returning to the host only what is needed.
 
-The host looks once per stretch of steps, whose length follows the clock and changes no number.
+The host checks in once per stretch of steps, whose length depends on the clock and does not affect results.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from neurai_core.training.evaluation import evaluator
 from neurai_core.training.step import Progress, Snapshot, begin, compiled, rows_used
 from neurai_core.training.task import Task
 
-LOOK_EVERY = 0.2  # seconds between two looks of the host
-FAR = 2.0  # times the loss at the start: a run that ends above that says so
+LOOK_EVERY = 0.2  # seconds between two checks by the host
+FAR = 2.0  # times the initial loss: a run that ends above it warns
 
 
 class NotFinite(TrainingError):
     """A loss was NaN or infinite, and training stopped.
 
     Args:
-        which: whose loss: ``training`` or ``test``.
+        which: which loss, ``training`` or ``test``.
         step: the step, counted from 0.
-        last_finite: what was kept.
+        last_finite: the parameters that were kept.
     """
 
     def __init__(self, which: str, step: int, last_finite: Snapshot) -> None:
@@ -46,13 +46,13 @@ class NotFinite(TrainingError):
 
 
 class Fitted(NamedTuple):
-    """The end of training.
+    """The result of training.
 
     Attributes:
         progress: where training stands.
         rows: one per epoch that was finished here.
-        step_ms: mean wall time of a step, without compiling and testing; nan when there was none.
-        stopped: whether it was asked to stop before the end.
+        step_ms: mean wall time of a step, without compiling and testing; nan if no step was run.
+        stopped: whether training was stopped before the end.
     """
 
     progress: Progress
@@ -62,12 +62,12 @@ class Fitted(NamedTuple):
 
 
 def fit(task: Task, progress: Progress | None = None, callbacks: Callbacks | None = None) -> Fitted:
-    """Train.
+    """Train a network.
 
     Args:
-        task: what to train, on what, and how.
-        progress: where to go on from; None for the beginning. Its arrays are given up.
-        callbacks: what to call meanwhile.
+        task: the training task.
+        progress: where to continue; None starts from the beginning. Its arrays are donated.
+        callbacks: functions to call during training.
 
     Raises:
         NotFinite: a loss was NaN or infinite.
@@ -93,7 +93,7 @@ def fit(task: Task, progress: Progress | None = None, callbacks: Callbacks | Non
 
 
 class _Clock:
-    """Wall time spent in steps, and how many should pass until the next look."""
+    """Wall time spent in steps, and the number of steps until the next check."""
 
     def __init__(self) -> None:
         self.seconds, self.steps, self.stretch = 0.0, 0, 1
@@ -123,12 +123,12 @@ class _Loop:
     def __post_init__(self) -> None:
         self.step = compiled(self.task, self.progress)
         self.test = evaluator(self.task)
-        self.start_loss, _ = self.test(self.task.params, self.progress.state)  # compiles it as well
+        self.start_loss, _ = self.test(self.task.params, self.progress.state)  # also compiles it
         self.x, self.y = map(jax.device_put, (self.task.data.x_train, self.task.data.y_train))
         self.done = int(self.progress.step)
 
     def epoch(self) -> None:
-        """Run to the end of the epoch, or until asked to stop."""
+        """Run to the end of the epoch, or until a stop is requested."""
         epoch, steps = self.done // self.task.epoch_steps, self.task.epoch_steps
         self._notify("neurai_before_epoch", epoch=epoch)
         order_now = order(self.task.seed, epoch, len(self.task.data.x_train))[: rows_used(self.task)]
@@ -148,7 +148,7 @@ class _Loop:
         start = time.perf_counter()
         for _ in range(steps):
             self.progress = self.step(self.progress, self.x, self.y, rows)
-        bad = int(self.progress.bad)  # waits for all of them
+        bad = int(self.progress.bad)  # waits for all steps
         seconds = time.perf_counter() - start
         if bad >= 0:
             self._warn_if_rising(self.progress.totals)
@@ -187,18 +187,20 @@ class _Loop:
         self._notify("neurai_after_epoch", epoch=epoch, metrics=values)
 
     def _warn_if_rising(self, reported: Mapping[str, Any]) -> None:
-        """Once per run: a relaxation that goes uphill, or ended in NaN, gives gradients of nothing."""
+        """Warn once per run if a relaxation went uphill or ended in NaN: its gradients are meaningless."""
         change = reported.get(f"aux/{ENERGY_CHANGE}", 0.0)
         if not self.warned and rises(change, reported["train_loss"]):
             self.warned = True
             warnings.warn(RisingEnergy(float(change)), stacklevel=4)
 
     def warn_if_worse(self) -> None:
-        """When the losses ended far above where the test loss of the untrained parameters was."""
+        """Warn if the losses ended far above the test loss of the untrained parameters."""
         if not self.rows:
             return
         start, values = self.start_loss, self.rows[-1].values
-        end = min(values["train_loss"], values["test_loss"])  # one alone may rise, as when a network overfits
+        end = min(
+            values["train_loss"], values["test_loss"]
+        )  # a single loss may rise, for instance when a network overfits
         if end - start > (FAR - 1) * abs(start):
             warnings.warn(
                 f"The loss ended at {end:.3g}, far above the {start:.3g} at which it started: training made the "

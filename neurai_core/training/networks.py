@@ -1,10 +1,10 @@
-"""The network that a text on the command line names: a built-in one by its widths, or the user's own.
+"""The network given by ``--model``: a built-in one with its widths, or the user's own.
 
 ```
 mlp:128,64           dense layers of these widths (mlp:128,64,tanh chooses the activation)
 resmlp:128x30        residual dense layers, 128 wide, 30 deep (resmlp:128x30,tanh,mupc: activation, parametrization)
 cnn:8,16             convolutions of these channels, each followed by pooling
-snn:128,64           spiking stages of these widths (snn:128,recurrent; snn:128,latency codes what has no time)
+snn:128,64           spiking stages of these widths (snn:128,recurrent; snn:128,latency encodes static inputs)
 package.module:net   a model, (model, params), or a function that makes one
 path/to/file.py:net  the same, from a file
 ```
@@ -39,7 +39,7 @@ from neurai_core.training.defaults import SURROGATE
 
 FAMILIES = {"mlp": "128,64", "resmlp": "128x8", "cnn": "8,16", "snn": "128"}
 RECURRENT = "recurrent"
-WIDEST, DEEPEST, MOST = 1_000_000, 1000, 2**31 - 1  # of a layer; layers; of all parameters together
+WIDEST, DEEPEST, MOST = 1_000_000, 1000, 2**31 - 1  # largest width of a layer; number of layers; number of parameters
 _FORMS = "Write mlp:128,64, resmlp:128x8, cnn:8,16, snn:128, module:attribute or file.py:attribute."
 
 
@@ -50,7 +50,7 @@ class Untrained(NamedTuple):
         model: a `Layered`, a model of a library with an adapter, or a callable ``model(params, x)``.
         params: its parameters in the model's own structure.
         flat: whether it takes examples as vectors.
-        sha256: of the file that the user's model comes from; empty for a built-in one.
+        sha256: hash of the file with the user's model; empty for a built-in one.
     """
 
     model: Any
@@ -68,18 +68,18 @@ def network(
     surrogate: Any = None,
     steps: int | None = None,
 ) -> Untrained:
-    """The network that a text names, for these data.
+    """Build the network that ``--model`` names, for the given data.
 
     Args:
         text: one of the forms above.
         input_shape: shape of one example.
         n_outputs: number of classes, or of regression targets.
         key: PRNG key for its parameters.
-        surrogate: of a spiking network; a function that makes a model is given it where there is one.
-        steps: time steps for which a spiking network is shown an example without time; likewise.
+        surrogate: for a spiking network; also passed to a function that makes a model, if given.
+        steps: number of time steps for which a spiking network sees a static example; also passed on.
 
     Raises:
-        ModelError: the text names no model, or the model does not fit the data.
+        ModelError: there is no such model, or it does not fit the data.
 
     Example:
         >>> found = network("mlp:16", (8, 8, 1), 10, jax.random.key(0))
@@ -105,7 +105,7 @@ def network(
 
 
 def absolute(text: str) -> str:
-    """The same text, with the path of a file made absolute, so that it can be used from any folder.
+    """Make the path of a file in the text absolute, so that it works from any folder.
 
     >>> absolute("mlp:16")
     'mlp:16'
@@ -161,7 +161,7 @@ def _cnn(text: str, rest: str, input_shape: Shape, n_outputs: int, key: jax.Arra
 
 
 def _initial(text: str, model: Any, key: jax.Array, shape: Shape) -> PyTree:
-    """The parameters to start from, counted before they are made."""
+    """Create the initial parameters, after checking their number."""
     planned = jax.eval_shape(lambda key: model.init(key, shape)[0], key)
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(planned))
     if count > MOST:
@@ -215,7 +215,7 @@ def _snn(
 
 
 def _check_snn(text: str, widths: list[int], codes: list[str], shape: Shape, surrogate: Any, steps: int | None) -> None:
-    """Whether a spiking network can be made of it for examples of this shape."""
+    """Check that a spiking network can be made for examples of this shape."""
     if not widths or surrogate is None:
         what = "names no width of spiking neurons" if not widths else "needs a surrogate, and none was given"
         raise ModelError(f"--model {text} {what}.", f"Write --model snn:128 --surrogate {SURROGATE}.")
@@ -249,7 +249,7 @@ def _own(text: str, offered: dict[str, Any], asked: dict[str, Any]) -> Untrained
 
 
 def _is_maker(found: Any) -> bool:
-    """Whether it makes a model rather than being one: any callable that no adapter knows."""
+    """Whether an object makes a model rather than being one: any callable that no adapter knows."""
     return callable(found) and not isinstance(found, Layered) and find_adapter(found) is None
 
 
@@ -271,7 +271,7 @@ def _made(text: str, maker: Callable[..., Any], offered: dict[str, Any], asked: 
 
 
 def _refuse(text: str, asked: dict[str, Any], why: str) -> None:
-    """What was asked for on the command line and reaches no model."""
+    """Raise for options of the command line that do not reach the model."""
     for name in asked:
         raise ModelError(f"--{name} was given, and {text} {why}.", f"Give the function an argument {name!r}.")
 
@@ -302,17 +302,17 @@ def _module(text: str, place: str) -> ModuleType:
 
 def _by_name(name: str) -> ModuleType:
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does, so that both ways of starting find the same
+        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does, so that both entry points find the same modules
     return importlib.import_module(name)
 
 
 def _from_file(path: Path) -> ModuleType:
-    if not os.path.isfile(path):  # unlike its own method, takes any name
+    if not os.path.isfile(path):  # unlike the path's own method, accepts any name
         raise ModelError(f"--model names the file {path}, which does not exist.", _FORMS)
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None  # it ends in .py
+    assert spec is not None and spec.loader is not None  # the file name ends in .py
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)  # dataclasses look their module up
+    sys.modules.setdefault(path.stem, module)  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 

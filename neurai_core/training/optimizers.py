@@ -1,4 +1,4 @@
-"""Any optimizer of optax by its name, with its schedule."""
+"""Optax optimizers by name, with schedules."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def optimizer(
     steps: int = 1,
     settings: Mapping[str, Any] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """An optimizer of optax.
+    """Create an optax optimizer.
 
     Args:
         name: such as ``adam``.
-        lr: learning rate, the largest one of the schedule.
+        lr: learning rate, the maximum of the schedule.
         schedule: ``constant``, or ``cosine``: lr * (1 + cos(pi * t / steps)) / 2 at step t.
         steps: number of steps of the run.
         settings: further arguments by name, such as ``{"momentum": 0.9}``.
 
     Raises:
         UnknownName: optax has no optimizer of that name.
-        SettingsError: it does not take one of the settings.
+        SettingsError: it does not accept one of the settings.
 
     Example:
         >>> optimizer("sgd", 0.1, settings={"momentum": 0.9}).update is not None
@@ -71,7 +71,7 @@ def optimizer(
 
 
 def _one_update(made: optax.GradientTransformationExtraArgs) -> Callable[[jax.Array], Any]:
-    """An update with what training has to offer: gradients, parameters and the loss."""
+    """Compute an update from gradients, parameters and the loss."""
     return lambda params: made.update(params, made.init(params), params, value=jnp.zeros(()))
 
 

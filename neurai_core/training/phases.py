@@ -1,4 +1,4 @@
-"""What the phases of a relaxing rule do with the network that a run left, on the first batch of its data."""
+"""Phases of a relaxing rule on the trained network of a run, for the first batch of its data."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Phases(NamedTuple):
 
     Attributes:
         trace: ``aux["trace"]`` of the rule.
-        tol: the residual at which the run's phases ended early, 0 when none did.
+        tol: the residual at which the run's phases end early; 0 if they never do.
         title: rule, data and run.
-        relaxes: what the rule calls its steps and their size.
+        relaxes: names of the rule's settings for steps and their size.
     """
 
     trace: dict[str, Any]
@@ -33,15 +33,15 @@ class Phases(NamedTuple):
 
 
 def phases_of_run(folder: Path, *, steps: int | None = None) -> Phases:
-    """Relax the network of a run once more, and watch.
+    """Relax the network of a run once more and record a trace.
 
     Args:
         folder: the folder of a run.
-        steps: steps of a phase in place of the run's own; None keeps them.
+        steps: steps per phase; None keeps the run's own.
 
     Raises:
         OutputError: the folder holds no run, or one without parameters.
-        UsageError: the rule of the run has no relaxation to watch.
+        UsageError: the rule of the run has no relaxation to draw.
     """
     task, kept = finished(folder)
     origin = task.rule.origin
@@ -50,7 +50,7 @@ def phases_of_run(folder: Path, *, steps: int | None = None) -> Phases:
     changes = {relaxes.trace: True} | ({relaxes.tol: 0.0} if tol else {})
     changes |= {} if steps is None else {relaxes.steps: steps}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that phases may not settle, or go uphill, is what is looked at
+        warnings.simplefilter("ignore")  # no warnings here: the plot shows phases that do not settle or go uphill
         rule = neurai.rebuild(origin, **changes)
         state = rule.init(task.model, kept.params, key=jax.random.key(0), model_state=kept.state)
     batch = tuple(jnp.asarray(a[: task.batch_size]) for a in (task.data.x_train, task.data.y_train))
@@ -63,7 +63,7 @@ def phases_of_run(folder: Path, *, steps: int | None = None) -> Phases:
 
 
 def _watchable(origin: Origin) -> Relaxes:
-    """How the rule's relaxation is watched.
+    """The settings for recording the rule's relaxation.
 
     Raises:
         UsageError: it has none, or not with these settings.

@@ -1,4 +1,4 @@
-"""What a run leaves besides its parameters: ``config.toml``, which repeats it, and ``metrics.jsonl``."""
+"""Files of a run besides its parameters: ``config.toml``, which repeats it, and ``metrics.jsonl``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HEAD = "# Written by neurai train. `neurai train --config THIS_FILE` repeats th
 
 
 def write_config(folder: Path, chosen: Chosen, task: Task) -> None:
-    """Write everything that decides the run: settings, versions, hashes."""
+    """Write everything that determines the run: settings, versions, hashes."""
     settings = chosen.settings.model_dump(exclude_none=True) | {
         "model": absolute(chosen.settings.model),
         "loss": task.loss_name,
@@ -35,13 +35,13 @@ def write_config(folder: Path, chosen: Chosen, task: Task) -> None:
 
 
 def record(task: Task) -> dict[str, Any]:
-    """What decides a run besides its settings: data, the file of the user's own model, versions, machine."""
+    """What determines a run besides its settings: data, the file of the user's model, versions, machine."""
     model = {"model_sha256": task.source_sha256} if task.source_sha256 else {}
     return {"data_sha256": task.data_sha256} | model | {"versions": versions(task)}
 
 
 def versions(task: Task) -> dict[str, str]:
-    """Versions of Python, of the libraries that compute, and of where rule, data and surrogate come from."""
+    """Versions of Python, of the numerical libraries, and of the distributions of rule, data and surrogate."""
     import jax
 
     found = {"python": platform.python_version()} | {name: importlib_metadata.version(name) for name in _LIBRARIES}
@@ -55,11 +55,11 @@ def versions(task: Task) -> dict[str, str]:
 
 
 def compare(chosen: Chosen, task: Task) -> list[str]:
-    """How the run differs from the one that wrote its file, as sentences; empty when it does not.
+    """Differences between this run and the one that wrote its file, as sentences.
 
     Raises:
         DataError: the data are not those of the file.
-        ModelError: the file of the user's own model has changed.
+        ModelError: the file of the user's model has changed.
     """
     said, now = chosen.record, record(task)
     _same_hash(said, now, "data_sha256", f"The data set {task.data.name!r}", DataError)
@@ -80,7 +80,7 @@ def read_metrics(folder: Path, up_to_step: int | None = None) -> list[dict[str, 
 
     Args:
         folder: the folder of the run.
-        up_to_step: leave out later rows, in the file as well: training goes on from there.
+        up_to_step: drop later rows, also from the file, because training continues from there.
     """
     path = folder / METRICS
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []

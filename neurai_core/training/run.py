@@ -1,10 +1,10 @@
-"""A run: settings in, a folder out that holds all of it and from which it can be repeated or continued.
+"""Runs: from settings to a folder that holds all results, and from which a run can be repeated or continued.
 
 ```
 runs/<time>-<rule>-<data>/
-    config.toml             everything that decides the run
+    config.toml             everything that determines the run
     metrics.jsonl           one line per epoch
-    checkpoints/            the newest two states, to continue from to the same bits
+    checkpoints/            the newest two states, to continue from bit for bit
     params.safetensors      the parameters at the end, or the last good ones
     learning_curve.png
 ```
@@ -40,12 +40,12 @@ PARAMS, PICTURE, CHECKPOINTS = "params.safetensors", "learning_curve.png", "chec
 
 
 def train(chosen: Chosen, out: Path | None = None, callbacks: Callbacks | None = None) -> dict[str, Any]:
-    """Train as chosen, from the beginning.
+    """Train with the chosen settings, from the beginning.
 
     Args:
         chosen: the settings, from `choose`.
         out: the folder; None for ``runs/<time>-<rule>-<data>``.
-        callbacks: what to call meanwhile.
+        callbacks: functions to call during training.
 
     Returns:
         ``rule, data, train_loss, train_accuracy, test_loss, test_accuracy, steps, step_ms, run``; the
@@ -53,9 +53,9 @@ def train(chosen: Chosen, out: Path | None = None, callbacks: Callbacks | None =
         by the names of the entries of the parameters, means over the last epoch.
 
     Raises:
-        OutputError: the folder holds something, or cannot be written; raised before anything is computed.
-        TrainingError: a loss was not finite, or a signal asked to stop; what stood is saved.
-        UsageError: the settings, the data and the model do not fit each other.
+        OutputError: the folder is not empty, or cannot be written; raised before anything is computed.
+        TrainingError: a loss was not finite, or a signal stopped training; the current state is saved.
+        UsageError: the settings, the data and the model do not fit together.
     """
     callbacks = callbacks or Callbacks()
     folder = _default_folder(chosen) if out is None else _new_folder(out)
@@ -70,7 +70,7 @@ def train(chosen: Chosen, out: Path | None = None, callbacks: Callbacks | None =
 
 
 def resume(folder: Path, callbacks: Callbacks | None = None) -> dict[str, Any]:
-    """Continue a run from its newest undamaged checkpoint, to the same bits as if it had never stopped.
+    """Continue a run from its newest undamaged checkpoint, bit for bit as if it had never stopped.
 
     Raises:
         OutputError: the folder holds no run.
@@ -83,11 +83,11 @@ def resume(folder: Path, callbacks: Callbacks | None = None) -> dict[str, Any]:
 
 
 def finished(folder: Path, callbacks: Callbacks | None = None) -> tuple[Task, Snapshot]:
-    """What a run trained, and the parameters and state that it ended with.
+    """Load the task of a run with its final parameters and state.
 
     Raises:
-        OutputError: the folder holds no run, or one that kept no parameters yet.
-        DataError: the file of the parameters is damaged.
+        OutputError: the folder holds no run, or one without saved parameters.
+        DataError: the parameter file is damaged.
     """
     task = _prepared(_settings_of(folder), callbacks or Callbacks())
     if not (folder / PARAMS).is_file():
@@ -122,7 +122,7 @@ def dry_run(chosen: Chosen, callbacks: Callbacks | None = None) -> dict[str, Any
 
 
 def _default_folder(chosen: Chosen) -> Path:
-    """Make a folder that did not exist; two runs that start in one second get two."""
+    """Make a new folder; two runs that start in the same second get different ones."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{chosen.settings.rule}-{chosen.settings.data}"
     for number in itertools.count(1):
         folder = Path("runs", name if number == 1 else f"{name}-{number}")
@@ -133,8 +133,8 @@ def _default_folder(chosen: Chosen) -> Path:
 
 
 def _new_folder(folder: Path) -> Path:
-    """Make the folder, or find it empty, and see that files can be written into it."""
-    if os.path.exists(folder / CONFIG):  # unlike the methods of a path, takes names that are too long
+    """Make the folder, or check that it is empty, and that files can be written into it."""
+    if os.path.exists(folder / CONFIG):  # unlike the methods of a path, accepts names that are too long
         raise OutputError(
             f"{folder} already holds a run.",
             f"Choose another --out, or go on with: neurai train --resume {folder}",
@@ -183,7 +183,7 @@ def _prepared(chosen: Chosen, callbacks: Callbacks) -> Task:
 
 
 def _restored(folder: Path, like: Progress, callbacks: Callbacks) -> Progress:
-    """Where the run stands; its beginning when it was stopped before the first checkpoint."""
+    """The progress of the run; the start if it was stopped before the first checkpoint."""
     if not checkpoint.any_in(folder / CHECKPOINTS):
         return like
     kept, _, damaged = checkpoint.newest(folder / CHECKPOINTS, saved(like))
@@ -202,7 +202,7 @@ class _Run:
     observers: Observers = field(default_factory=REGISTRY.observers)
 
     def go(self, progress: Progress) -> dict[str, Any]:
-        """Train from there to the end, and save whatever happens."""
+        """Train from there to the end, and save in any case."""
         read_metrics(self.folder, up_to_step=int(progress.step))
         with stop_on_signals() as asked:
             fitted = self._fit(progress, asked)
@@ -252,7 +252,7 @@ class _Run:
         return str(self.task.rule.origin.name)
 
     def _result(self, step_ms: float) -> dict[str, Any]:
-        """What the run came to; a run that was continued after its end has the time of its last epoch."""
+        """The result of the run; one that was continued after its end has the time of its last epoch."""
         last = read_metrics(self.folder)[-1]
         names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
         alignment = _alignment(last)

@@ -1,6 +1,6 @@
-"""What decides a run, and where each value comes from: flags > ``--set`` > file > ``NEURAI_*`` > rule > defaults.
+"""Settings of a run and where they come from: flags > ``--set`` > file > ``NEURAI_*`` > rule > defaults.
 
-Light: neither JAX nor optax is imported here, so a configuration is checked before anything heavy starts.
+Neither JAX nor optax is imported here, so a configuration is checked before anything slow starts.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from neurai_core.registry import REGISTRY
 from neurai_core.specs import AlgorithmSpec, Config, PluginSpec
 from neurai_core.training.defaults import DATA, RULE, SPIKING_RULE, SURROGATE
 
-# What has settings of its own -> kind.
+# Parts of a run with settings of their own -> kind.
 PARTS = {"rule": "algorithm", "data": "dataset", "surrogate": "surrogate", "optimizer": ""}
 SPIKELESS = ("mlp", "cnn")  # networks without a surrogate and without time
 ENVIRONMENT = {"data": "NEURAI_DATASET"}  # NEURAI_DATA is the folder where data sets are looked for
 
 
 class RunSettings(Config):
-    """What decides a run, besides the settings of its rule, data set, surrogate and optimizer."""
+    """Settings of a run, besides those of its rule, data set, surrogate and optimizer."""
 
     rule: str = Field(
-        RULE, min_length=1, description=f"learning rule by name; spiking networks take {SPIKING_RULE} without it"
+        RULE, min_length=1, description=f"learning rule by name; the default for spiking networks is {SPIKING_RULE}"
     )
     model: str = Field(
         "mlp:256,128,gelu",
@@ -42,36 +42,36 @@ class RunSettings(Config):
     )
     activities: Literal["layers", "named", "modules", "auto"] | None = Field(
         None,
-        description="what relaxes, for rules that take networks: layers; named, what the model names; modules, what "
-        "every module returns; or auto, every product with a parameter. Without it layers, where the model comes apart "
+        description="what relaxes, for rules that take networks: layers; named, what the model names; modules, the "
+        "output of every module; or auto, every product with a parameter. Without it, layers if the model can be split "
         "into them, else named",
     )
     data: str = Field(DATA, min_length=1, description="data set by name, idx:FOLDER or npz:FILE")
     surrogate: str | None = Field(
-        None, min_length=1, description=f"surrogate by name, for spiking networks, which take {SURROGATE} without it"
+        None, min_length=1, description=f"surrogate by name, for spiking networks; the default is {SURROGATE}"
     )
     steps: int | None = Field(
         None,
         ge=1,
         le=1_000_000,
-        description="time steps: of the data where they are coded in time, else how long a spiking network is shown "
-        "an example",
+        description="time steps: of the data if they are coded in time, else for which a spiking network sees an "
+        "example",
     )
-    optimizer: str = Field("adam", min_length=1, description="optimizer of optax by name")
-    lr: float = Field(2e-3, gt=0, description="learning rate, the largest one of the schedule")
+    optimizer: str = Field("adam", min_length=1, description="name of an optax optimizer")
+    lr: float = Field(2e-3, gt=0, description="learning rate, the maximum of the schedule")
     schedule: Literal["cosine", "constant"] = Field(
-        "cosine", description="learning rate over the run: falling to 0 as half a cosine, or constant"
+        "cosine", description="learning rate over the run: decaying to 0 as half a cosine, or constant"
     )
     loss: str = Field("auto", min_length=1, description="loss by name; auto is cross_entropy for classes, else mse")
     epochs: int = Field(25, ge=1, le=1_000_000, description="passes over the training data")
     batch_size: int = Field(64, ge=1, description="examples per step")
-    seed: int = Field(0, ge=0, lt=2**32, description="of parameters, data order and stochastic layers")
-    align: bool = Field(False, description="write into the metrics how the rule's gradients stand to the true ones")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of parameters, data order and stochastic layers")
+    align: bool = Field(False, description="add to the metrics how well the rule's gradients align with the true ones")
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A run as it was asked for.
+    """The requested settings of a run.
 
     Attributes:
         settings: the run's own settings.
@@ -93,7 +93,7 @@ class Chosen:
 
 @dataclass
 class _Layer:
-    """What one source says."""
+    """Settings from one source."""
 
     values: dict[str, Any] = field(default_factory=dict)
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -114,7 +114,7 @@ class _Layer:
         return replace(self, values={name: value for name, value in self.values.items() if name in self.sources})
 
     def over(self, below: _Layer) -> _Layer:
-        """This layer laid over another; settings below that were meant for another rule fall away."""
+        """Merge this layer over another; settings below that belong to a different rule are dropped."""
         changed = [part for part in PARTS if self.values.get(part, below.values.get(part)) != below.values.get(part)]
         kept = {part: given for part, given in below.parts.items() if part not in changed}
         parts = {part: kept.get(part, {}) | self.parts.get(part, {}) for part in {*kept, *self.parts}}
@@ -134,15 +134,15 @@ def choose(
     *,
     set_surrogate: Iterable[str] = (),
 ) -> Chosen:
-    """Bring all sources together and check what can be checked without computing.
+    """Merge all sources and check what can be checked without computing.
 
     Args:
-        flags: run settings by name; None stands for a flag that was not given.
-        sets: texts ``key=value``: a setting of the rule or of the run, or ``rule.``, ``data.``, ``surrogate.``
+        flags: run settings by name; None for a flag that was not given.
+        sets: strings ``key=value``: a setting of the rule or of the run, or ``rule.``, ``data.``, ``surrogate.``
             or ``optimizer.`` with the name of a setting.
         file: a ``config.toml`` as `neurai_core.training.record` writes it.
         environ: the environment.
-        set_surrogate: texts ``key=value``: settings of the surrogate.
+        set_surrogate: strings ``key=value``: settings of the surrogate.
 
     Raises:
         SettingsError: a setting is unknown, out of range or of the wrong type.
@@ -169,7 +169,7 @@ def choose(
 
 
 def data_reference(text: str) -> tuple[str, dict[str, str]]:
-    """The name of a data set and the settings that its text gives.
+    """The name of a data set and the settings given with it.
 
     >>> data_reference("digits")
     ('digits', {})
@@ -186,7 +186,7 @@ def data_reference(text: str) -> tuple[str, dict[str, str]]:
 
 
 def _dataset_spec(name: str) -> PluginSpec:
-    """What a data set says about itself; for a name that there is not, the hint says how to bring data of one's own."""
+    """The spec of a data set; for an unknown name, the hint says how to use your own data."""
     try:
         return REGISTRY.spec("dataset", name)
     except BlockedName:
@@ -197,9 +197,9 @@ def _dataset_spec(name: str) -> PluginSpec:
 
 
 def _readers() -> Iterator[tuple[str, str]]:
-    """The data sets that read a path, such as ``idx:FOLDER``, and what is there."""
+    """The data sets that read a path, such as ``idx:FOLDER``, with their summaries."""
     for name in REGISTRY.names("dataset"):
-        with suppress(NeurAIError):  # a broken plugin is no help
+        with suppress(NeurAIError):  # a broken plugin does not help here
             spec = REGISTRY.spec("dataset", name)
             path = spec.config.model_fields.get("path")
             if path is not None:
@@ -217,10 +217,10 @@ def variable(name: str) -> str:
 
 
 def settings_of_texts(texts: Iterable[str], config: type[Config]) -> dict[str, Any]:
-    """Settings given as ``key=value`` texts, unchecked: what is wrong with them, building says.
+    """Parse ``key=value`` strings into settings, without checking values.
 
     Raises:
-        SettingsError: a text is no pair.
+        SettingsError: a string is not a pair.
 
     >>> settings_of_texts(["batch-size=8", "data=digits"], RunSettings)
     {'batch_size': 8, 'data': 'digits'}
@@ -233,7 +233,7 @@ def settings_of_texts(texts: Iterable[str], config: type[Config]) -> dict[str, A
 
 
 def _from_rule(rule: str) -> _Layer:
-    """What suits a rule, over the defaults of what has settings of its own."""
+    """Defaults that suit a rule, over the defaults of all parts."""
     layer = _Layer({name: _default(name) for name in PARTS} | {"rule": rule})
     for name, value in cast(AlgorithmSpec, REGISTRY.spec("algorithm", rule)).defaults.items():
         layer.put(name, value, f"rule {rule}")
@@ -257,7 +257,7 @@ def _from_flags(flags: Mapping[str, Any]) -> _Layer:
 
 
 def _from_sets(pairs: list[tuple[str, str]], rule: str, data: str) -> tuple[_Layer, _Layer]:
-    """Settings of the run, and those of its parts, which belong to whatever flags choose."""
+    """Settings of the run and of its parts, where flags choose the parts."""
     config = REGISTRY.spec("algorithm", rule).config
     fields = config.model_fields
     values, inner = _Layer(), _Layer()
@@ -279,7 +279,7 @@ def _pair(text: str, flag: str = "--set") -> tuple[str, str]:
 
 
 def _set_name(key: str, rule_fields: set[str], rule: str, data: str) -> str:
-    """The full name of a key of ``--set``: a setting of the rule as ``rule.eta``, one of the run as it is."""
+    """The full name of a key of ``--set``: ``rule.eta`` for a setting of the rule, unchanged for one of the run."""
     if key.partition(".")[0] in PARTS and "." in key:
         return key
     own, of_run = (_same(key, names) for names in (rule_fields, RunSettings.model_fields))
@@ -303,19 +303,19 @@ def _set_name(key: str, rule_fields: set[str], rule: str, data: str) -> str:
 
 
 def _same(key: str, names: Iterable[str]) -> str:
-    """The name that a key is a spelling of; empty when it is none."""
+    """The setting that a key spells; empty if there is none."""
     return next((name for name in names if canonical(name) == canonical(key)), "")
 
 
 def _value(text: str, annotation: Any) -> Any:
-    """What a text on the command line stands for: a value of TOML, or the text itself."""
+    """The value of a command-line string: parsed as TOML if possible, else the string itself."""
     if annotation is str:
         return text
     if text.lower() == "none" and NoneType in get_args(annotation):
         return None
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):  # no TOML, or a number or nesting without end
+    except (ValueError, RecursionError):  # not TOML, or a number or nesting that is too large
         return text
 
 
@@ -341,7 +341,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"The configuration {path} cannot be read: {error.strerror or error}.",
             "Give the config.toml of a run, such as runs/<name>/config.toml.",
         ) from error
-    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number or nesting without end
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number or nesting that is too large
         raise UsageError(f"The configuration {path} is not TOML: {error}.", "Correct that line.") from error
 
 
@@ -365,7 +365,7 @@ def _refuse_unknown(given: Iterable[str], known: Iterable[str], path: Path, pref
 
 
 def _usual_rule(model: str) -> str:
-    """The rule of a run that names none."""
+    """The default rule of a run."""
     return SPIKING_RULE if _family(model) == "snn" else _default("rule")
 
 
@@ -389,7 +389,7 @@ def _checked(settings: RunSettings, merged: _Layer) -> Chosen:
 
 
 def _refuse_unused(part: str, config: Config, sources: Mapping[str, str]) -> None:
-    """An error for a setting that the others leave without a meaning, also where it is given as its default."""
+    """Raise for a setting that has no meaning beside the others, even if it has its default value."""
     for name, where in config.unused().items():
         source = sources.get(f"{part}.{name}", "")
         if source.startswith("--"):
@@ -397,12 +397,12 @@ def _refuse_unused(part: str, config: Config, sources: Mapping[str, str]) -> Non
 
 
 def _fitting(chosen: Chosen) -> dict[str, Any]:
-    """What is left of the settings that not every rule, network or data set has a use for."""
+    """Check and drop settings that this rule, network or data set does not use."""
     return {"activities": _activities(chosen), "steps": _steps(chosen), "surrogate": _surrogate(chosen)}
 
 
 def _activities(chosen: Chosen) -> str | None:
-    """What relaxes; an error when it was asked for together with a rule that takes no networks."""
+    """What relaxes; an error if it was requested with a rule that takes no networks."""
     rule, at = chosen.settings.rule, chosen.sources["activities"]
     if chosen.settings.activities is None or needs_of(rule) == "network":
         return chosen.settings.activities
@@ -417,7 +417,7 @@ def _activities(chosen: Chosen) -> str | None:
 
 
 def needs_of(rule: str) -> str:
-    """What a rule must see of a model.
+    """The form of model that a rule needs.
 
     >>> needs_of("bp")
     'callable'
@@ -426,7 +426,7 @@ def needs_of(rule: str) -> str:
 
 
 def _steps(chosen: Chosen) -> int | None:
-    """The steps that are left for the network; data coded in time take them as a setting of their own."""
+    """The time steps for the network; data coded in time have their own setting for them."""
     settings, sources = chosen.settings, chosen.sources
     if settings.steps is None:
         return None
@@ -453,7 +453,7 @@ def _surrogate(chosen: Chosen) -> str | None:
 
 
 def _refused(chosen: Chosen, name: str) -> bool:
-    """Whether the network has no use for a setting; an error when it was asked for on the command line."""
+    """Whether the network ignores a setting; an error if it was given on the command line."""
     model = chosen.settings.model
     if _family(model) not in SPIKELESS:
         return False
@@ -473,7 +473,7 @@ def _family(model: str) -> str:
 
 
 def _rank(source: str) -> int:
-    """How much a source counts, as `choose` orders them."""
+    """The precedence of a source, as ordered by `choose`."""
     if source == "default" or source.startswith(("rule ", "NEURAI_")):
         return int(source.startswith("NEURAI_"))
     return 3 + (not source.startswith("--set")) if source.startswith("--") else 2

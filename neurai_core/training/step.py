@@ -1,7 +1,7 @@
-"""One compiled step of training, and everything that it carries.
+"""The compiled training step and the state that it carries.
 
-The whole training set lies on the device and the step gathers its batch there; losses are summed there. A loss that
-is not finite is noticed at its very step, and the last parameters that had a finite loss are kept.
+The whole training set is on the device, where the step gathers its batch and sums losses. A non-finite loss is detected
+at its step, and the last parameters with a finite loss are kept.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ class Snapshot(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Everything that training carries: with the settings, it decides what follows to the last bit.
+    """The state of training: together with the settings, it determines all that follows, bit for bit.
 
     Attributes:
         params: the parameters.
         opt_state: the optimizer's state.
         state: the rule's state.
         step: number of steps done.
-        totals: sums over the epoch so far of loss, accuracy and whatever scalars the rule reports.
+        totals: sums over the epoch so far of loss, accuracy and all scalars that the rule reports.
         last: loss and accuracy of the last step.
-        bad: the first step whose loss was not finite; -1 while there was none.
-        last_finite: what to keep when a loss is not finite.
+        bad: the first step whose loss was not finite; -1 if there was none.
+        last_finite: the parameters to keep if a loss is not finite.
     """
 
     params: PyTree
@@ -54,7 +54,7 @@ class Progress(NamedTuple):
 
 
 def begin(task: Task) -> Progress:
-    """Where training starts: the task's parameters, fresh states, and no step done.
+    """The initial progress: the task's parameters, fresh states, and no step done.
 
     Raises:
         PluginError: the rule breaks its contract; found without computing.
@@ -81,16 +81,16 @@ def begin(task: Task) -> Progress:
 
 
 def own(progress: Progress) -> Progress:
-    """The same numbers in memory that nothing else uses: a step gives up the arrays that it is handed."""
+    """Copy arrays into memory that nothing else uses, because a step donates its arguments."""
     owned: Progress = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), progress)
     return owned
 
 
 def compiled(task: Task, progress: Progress) -> Callable[..., Progress]:
-    """The step, compiled: ``(progress, x, y, rows) -> progress``; the progress handed in is given up.
+    """Compile the step ``(progress, x, y, rows) -> progress``; the progress passed in is donated.
 
     Raises:
-        ModelError: the optimizer gives parameters or a state of another form than it takes.
+        ModelError: the optimizer changes the form of the parameters or of its state.
     """
     data = task.data
     arguments = (
@@ -135,17 +135,17 @@ def step_function(task: Task) -> Callable[..., Progress]:
 
 
 def saved(progress: Progress) -> PyTree:
-    """What a checkpoint holds: everything but what to keep when a loss is not finite."""
+    """The contents of a checkpoint: everything but ``last_finite``."""
     return progress._asdict() | {"last_finite": ()}
 
 
 def restored(tree: PyTree) -> Progress:
-    """The progress that a checkpoint holds."""
+    """The progress stored in a checkpoint."""
     return own(Progress(**tree | {"last_finite": Snapshot(tree["params"], tree["state"])}))
 
 
 def rows_used(task: Task) -> int:
-    """Rows of the training set that one epoch uses: those that fill a batch."""
+    """Number of training rows that one epoch uses: those that fill batches."""
     return task.epoch_steps * task.batch_size
 
 
@@ -154,7 +154,7 @@ def rows_used(task: Task) -> int:
 
 def _estimated(task: Task, progress: Progress, batch: PyTree) -> tuple[Estimate, PyTree]:
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(task.seed), 2), progress.step)
-    with unwatched():  # `fit` looks at the mean over the epoch
+    with unwatched():  # `fit` uses the mean over the epoch
         found: tuple[Estimate, PyTree] = task.rule.estimate(task.model, progress.params, progress.state, batch, key=key)
     return found
 
@@ -181,7 +181,7 @@ def _choose(condition: Scalar, yes: PyTree, no: PyTree) -> PyTree:
 
 
 def _check_closed(before: Progress, after: Progress) -> None:
-    """Whether a step gives back what it takes; a rule that keeps its contract leaves this to the optimizer."""
+    """Check that a step preserves the form of its state; for the rule, its contract ensures that."""
     for what in ("params", "opt_state", "state"):
         given, got = (jax.tree.map(_shape_of, getattr(one, what)) for one in (before, after))
         if given != got:

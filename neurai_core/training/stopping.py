@@ -1,4 +1,4 @@
-"""Being asked to stop: Ctrl-C and SIGTERM let the running step end, so that what stands can be saved."""
+"""Stopping on Ctrl-C and SIGTERM: the running step ends first, so that the current state can be saved."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from neurai_core.errors import TrainingError
 
 
 class Stopped(TrainingError):
-    """Training was stopped by a signal and what stood was saved.
+    """Training was stopped by a signal, and the current state was saved.
 
     Args:
         signum: the signal; the exit code is 128 plus its number.
@@ -31,12 +31,12 @@ class Stopped(TrainingError):
 
 
 class StopRequest:
-    """Whether a signal has asked to stop, and which."""
+    """The signal that requested a stop, if any."""
 
     signum: int | None = None
 
     def __call__(self) -> bool:
-        """Whether one has."""
+        """Whether a stop was requested."""
         return self.signum is not None
 
 
@@ -44,7 +44,7 @@ class StopRequest:
 def stop_on_signals() -> Iterator[StopRequest]:
     """Note SIGINT and SIGTERM inside the block instead of dying; a second one acts at once.
 
-    Outside the main thread, where Python allows no handlers, nothing is noted.
+    Outside the main thread, where Python allows no handlers, this has no effect.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

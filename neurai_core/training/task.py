@@ -1,4 +1,4 @@
-"""From settings to what can be trained: data, network, rule, loss and optimizer that fit each other.
+"""From settings to a training task: data, network, rule, loss and optimizer that fit together.
 
 Everything that can be known before the first step is checked here, without computing.
 """
@@ -29,7 +29,7 @@ from neurai_core.transforms import with_alignment
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is trained, on what, and how.
+    """A training task: what is trained, on which data, and how.
 
     Attributes:
         rule: turns the model and a batch into gradients.
@@ -37,15 +37,15 @@ class Task:
         params: the parameters to start from.
         data: inputs and targets in the shapes that the model takes and gives.
         score: loss and accuracy of a batch, for the test set; the rule has its own.
-        optimizer: what turns gradients into updates.
+        optimizer: turns gradients into updates.
         epochs: passes over the training data.
         batch_size: examples per step; rows that do not fill a batch are left out of their epoch.
-        seed: of data order and stochastic layers.
+        seed: seed of data order and stochastic layers.
         model_state: collections that the model's forward pass updates.
         loss_name: the loss, for the record.
-        data_sha256: of the data as they were read, before they got the model's shapes.
-        source_sha256: of the file that the user's own model comes from; empty for a built-in one.
-        surrogate: of a spiking network; None for another one.
+        data_sha256: hash of the data as read, before reshaping for the model.
+        source_sha256: hash of the file with the user's model; empty for a built-in one.
+        surrogate: surrogate of a spiking network; None for any other.
     """
 
     rule: Rule
@@ -80,12 +80,12 @@ class Task:
 
 
 def prepare(chosen: Chosen) -> Task:
-    """Build what a run's settings describe.
+    """Build the task that a run's settings describe.
 
     Raises:
         UnknownName: no loss, optimizer or activation has that name.
         SettingsError: a setting of the optimizer is wrong.
-        DataError: the data are unfit.
+        DataError: the data are invalid.
         ModelError: the model does not fit the data, the loss or the rule.
     """
     settings = chosen.settings
@@ -129,7 +129,7 @@ def prepare(chosen: Chosen) -> Task:
 
 
 def _n_steps(settings: RunSettings, data: Dataset) -> int:
-    """Steps of the whole run, which are counted in 32 bits."""
+    """Steps of the whole run, which must fit into 32 bits."""
     steps = settings.epochs * steps_per_epoch(len(data.x_train), settings.batch_size)
     if steps >= 2**31:
         raise SettingsError(f"{settings.epochs} epochs are {steps} steps; at most {2**31 - 1} can be counted.")
@@ -141,7 +141,7 @@ def _n_outputs(data: Dataset) -> int:
 
 
 def _loss_name(settings: RunSettings, data: Dataset) -> str:
-    """The loss that was asked for, or the usual one for the data."""
+    """The requested loss, or the default for the data."""
     if settings.loss == "auto":
         return "mse" if data.n_classes is None else "cross_entropy"
     if loss_function(settings.loss) in (cross_entropy, sum_cross_entropy) and _n_outputs(data) == 1:
@@ -158,7 +158,7 @@ def _fitting(task: Task) -> Task:
     x = jax.ShapeDtypeStruct(shape, task.data.x_train.dtype)
     outputs = check_forward(task.model, task.params, x, model_state=task.model_state)
     task = replace(task, data=_targets_like(task.data, outputs))
-    for y in (task.data.y_train, task.data.y_test):  # whole, for the sake of their values
+    for y in (task.data.y_train, task.data.y_test):  # all of them, to check their values
         check_objective(task.score, jax.ShapeDtypeStruct((len(y), *outputs.shape[1:]), outputs.dtype), y)
     return task
 
@@ -178,7 +178,7 @@ def _targets_like(data: Dataset, outputs: Any) -> Dataset:
 
 
 def _check_classes(data: Dataset, outputs: Any, shape: Shape) -> None:
-    """Whether the model gives a score to every class, at every position that has a label."""
+    """Check that the model gives a score to every class, at every labeled position."""
     labels = np.issubdtype(data.y_train.dtype, np.integer)
     positions = data.y_train.shape[1:] if labels else data.y_train.shape[1:-1]
     if len(shape) < 2 or shape[1:-1] != positions or shape[-1] < (data.n_classes or 0):

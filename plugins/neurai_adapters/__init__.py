@@ -1,4 +1,4 @@
-"""Bridges from the models of other libraries: what they accept, in light words; each is in files of its own.
+"""Specs of the adapters for other libraries' models, free of JAX; each implementation has its own files.
 
 No file here is named like a plugin, because importing a submodule binds its name in the package.
 """

@@ -1,8 +1,7 @@
-"""From a library's parameter tree to plain dicts, one per layer, and back: what every bridge shares.
+"""Conversion of a library's parameter tree to plain dicts, one per layer, and back; shared by all adapters.
 
-A `Plan` is made once per structure of model and says where every leaf goes; a `Conversion` is made for
-every `adapt`, applies the plan, and remembers the form of the parameters it split last, so that it can join
-to it.
+A `Plan` is made once per model structure and records where every leaf goes; a `Conversion` is made by every `adapt`,
+applies the plan, and remembers the form of the parameters it last split, so that it can join back to it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ REMEMBERED = 256
 
 
 def remember(cache: dict[Hashable, T], key: Hashable, make: Callable[[], T], name: str) -> T:
-    """The cached value of a model's structure, made when there is none; the oldest one leaves a full cache.
+    """The cached value for a model's structure, computed if missing; a full cache drops its oldest entry.
 
     Raises:
         ModelError: the structure of the model called ``name`` does not hash.
@@ -90,7 +89,7 @@ def gather(slots: Slots, leaves: list[Any]) -> tuple[PyTree, ...]:
 
 
 def scatter(slots: Slots, sections: tuple[PyTree, ...], leaves: list[Any]) -> None:
-    """Put the entries of the layers' dicts where they came from."""
+    """Put the entries of the layers' dicts back where they came from."""
     for layer, section in zip(slots, sections, strict=True):
         for name, i in layer:
             leaves[i] = section[name]
@@ -98,13 +97,13 @@ def scatter(slots: Slots, sections: tuple[PyTree, ...], leaves: list[Any]) -> No
 
 @dataclass(eq=False)
 class Plan:
-    """What is known of all models of one structure.
+    """Conversion plan for all models of one structure.
 
     Attributes:
         model: a `Layered`, or a `Whole` for rules that take any callable.
         params: path of every parameter -> (layer, name).
-        carried: path of every array that is no parameter -> (layer, name).
-        fixed: paths of leaves that are no arrays.
+        carried: path of every array that is not a parameter -> (layer, name).
+        fixed: paths of leaves that are not arrays.
         sections: number of layers; 1 for a `Whole`.
         hint: how to get parameters of the right structure.
     """
@@ -119,11 +118,11 @@ class Plan:
 
     @property
     def whole(self) -> bool:
-        """Whether the model is one callable."""
+        """Whether the model is a single callable."""
         return isinstance(self.model, Whole)
 
     def layout(self, leaves: list[Any], treedef: Any) -> Layout:
-        """The layout of trees of this structure; worked out once.
+        """The layout of trees of this structure; computed once.
 
         Raises:
             ModelError: a parameter is missing, or a leaf has no place in the model.
@@ -153,15 +152,15 @@ class Plan:
         return tuple(tuple((name, i) for at, name, i in found if at == layer) for layer in range(self.sections))
 
     def sections_of(self, tree: PyTree) -> tuple[PyTree, ...]:
-        """A tuple with one tree per layer, also for a model that is one callable."""
+        """A tuple with one tree per layer, even for a model that is a single callable."""
         return (tree,) if self.whole else tree
 
     def as_given(self, sections: tuple[PyTree, ...]) -> PyTree:
-        """What the rule gets: a tuple with one tree per layer, or the one tree of a callable."""
+        """The parameters as the rule takes them: a tuple with one tree per layer, or the single tree of a callable."""
         return sections[0] if self.whole else sections
 
     def model_state(self, sections: tuple[PyTree, ...]) -> PyTree:
-        """What the rule carries: as `as_given`, ``()`` when no layer carries anything."""
+        """The state that the rule carries: as in `as_given`, ``()`` if no layer carries anything."""
         return self.as_given(sections) if any(section != () for section in sections) else ()
 
     def state_sections(self, model_state: PyTree) -> tuple[PyTree, ...]:
@@ -171,7 +170,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Whole:
-    """A module as one callable ``model(params, x)``; compares by the structure of the module.
+    """A module as a single callable ``model(params, x)``; compares by the structure of the module.
 
     Attributes:
         part: ``(params, model_state, x, *, key, train) -> (y, model_state)``.
@@ -211,17 +210,17 @@ class Whole:
 
 @dataclass(frozen=True)
 class MadeByLibrary:
-    """The ``init`` of a layer that came out of another library's model, which made its parameters."""
+    """The ``init`` of a layer from another library's model; that library makes its parameters."""
 
     hint: str
 
     def __call__(self, key: jax.Array, input_shape: Shape) -> tuple[PyTree, PyTree]:
-        """Raises ModelError: the library makes the parameters."""
+        """Raise ModelError, because the library makes the parameters."""
         raise ModelError("an adapted layer has the parameters that its library made.", hint=self.hint)
 
 
 def no_key(name: str) -> ModelError:
-    """The error for a layer that draws random numbers in training and got no key."""
+    """The error for a layer that draws random numbers in training but got no key."""
     return ModelError(
         f"{name} draws random numbers in training and no key was given.",
         hint="Pass one, for instance get_grads(model, param, batch, key=jax.random.key(step)).",

@@ -7,7 +7,7 @@ differentiate. In layers every layer's params are a dict of the library's own le
 ``{"weight": (D_out, D_in), "bias": (D_out,)}``.
 
 Equinox modules take one example; the bridge adds the batch axis in front and keeps the layout of the
-library, so images are ``(B, C, H, W)``. In training a module runs in the mode it was given in, otherwise in
+library, so images are ``(B, C, H, W)``. In training a module runs in the mode in which it was given, otherwise in
 inference mode.
 """
 
@@ -89,7 +89,7 @@ def own_params(model: eqx.Module) -> PyTree:
 
 
 def adapt(model: eqx.Module, *, needs: str = "callable", input_shape: Shape | None = None) -> Adapted:
-    """See an Equinox model as a rule does.
+    """Convert an Equinox model to the form that a rule takes.
 
     Args:
         model: any module that can be called; for ``needs="layered"`` a `Sequential` or an `MLP`.
@@ -153,7 +153,7 @@ def units_of(model: Any, path: Path = (), place: Place = ()) -> list[Unit]:
     """The layers of a sequence, sequences inside it unrolled.
 
     Raises:
-        ModelError: the forward pass of the model is code of its own.
+        ModelError: the model has a forward pass of its own.
     """
     call = type(model).__call__ if callable(model) else None
     if call is eqx.nn.Sequential.__call__:
@@ -182,7 +182,7 @@ def _mlp_units(model: eqx.nn.MLP, path: Path) -> list[Unit]:
             hint="Use scan=False and activations without parameters, or an eqx.nn.Sequential; "
             "or use a rule that takes any callable, such as bp.",
         )
-    # The library applies no final activation when there is but one layer.
+    # The library applies no final activation if there is only one layer.
     last = model.final_activation if model.depth else MLP_IDENTITY
     activations = [*[model.activation] * (len(model.layers) - 1), last]
     pairs = enumerate(zip(model.layers, activations, strict=True))
@@ -251,7 +251,7 @@ def _check_ties(model: Any, plan: Plan, leaves: list[Any], treedef: Any) -> None
 
 
 class _Form(NamedTuple):
-    """The structure of the parameters split last; ``keys`` of the State, None when there was none."""
+    """The structure of the parameters last split; ``keys`` of the State, None if there was none."""
 
     layout: Layout
     treedef: Any
@@ -259,11 +259,11 @@ class _Form(NamedTuple):
 
 
 class Conversion:
-    """Splits a model's parameters into plain dicts and joins them to the form that was split last.
+    """Splits a model's parameters into plain dicts and joins them back to the form last split.
 
     Args:
         plan: where every leaf goes.
-        leaves: those of the adapted model; the ones that are no parameters serve where param has none.
+        leaves: those of the adapted model; its non-parameter leaves are used where ``param`` has none.
         treedef: its structure.
     """
 
@@ -307,7 +307,7 @@ class Conversion:
         )
 
     def join(self, params: PyTree, model_state: PyTree) -> PyTree:
-        """``(params, model_state)`` in the form that was split last, None in place of what is no parameter."""
+        """``(params, model_state)`` in the form last split, None in place of everything but parameters."""
         layout, treedef, keys = self._form
         leaves: list[Any] = [None] * treedef.num_leaves
         scatter(layout.params, self._plan.sections_of(params), leaves)

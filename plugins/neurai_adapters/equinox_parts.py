@@ -1,7 +1,7 @@
-"""An Equinox module as a pure function of a batch; its structure apart from its arrays.
+"""Equinox modules as pure functions of a batch, with structure and arrays kept apart.
 
 Equinox modules take one example, so the batch is mapped here. The batch axis gets the name that the model's
-batch normalization asks for.
+batch normalization expects.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Place = tuple[tuple[int, int], ...]  # index in a sequence and the sequence's le
 
 
 def mark(leaf: Any) -> Any:
-    """``PARAM`` for an inexact array, ``BUFFER`` for any other array, everything else as it is."""
+    """``PARAM`` for an inexact array, ``BUFFER`` for any other array, anything else unchanged."""
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
         return leaf
     return PARAM if jnp.issubdtype(leaf.dtype, jnp.inexact) else BUFFER
@@ -45,8 +45,8 @@ def mark(leaf: Any) -> Any:
 class Part:
     """A module as ``(params, model_state, x, *, key, train) -> (y, model_state)`` on a batch.
 
-    Compares by the structure of the module: tree, settings and functions, not the arrays. A module that wants
-    a key in evaluation too gets a fixed one there. ``place`` is where it stands in the sequences around it.
+    Compares by the structure of the module: tree, settings and functions, not the arrays. A module that needs
+    a key in evaluation too gets a fixed one there. ``place`` is its place in the sequences around it.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Part:
 
     @property
     def carries(self) -> bool:
-        """Whether the module has arrays that are no parameters, or a `State`."""
+        """Whether the module has arrays that are not parameters, or a `State`."""
         return bool(self.markers) or BUFFER in self.marks
 
     def module(self, params: PyTree, model_state: PyTree) -> Any:
@@ -103,7 +103,7 @@ class Part:
         return y, {**model_state, "state": state.tree_flatten()[0]}
 
     def _keys(self, key: Any, batch: int) -> Any:
-        """One key per example; a member of a sequence gets what the sequence would hand to it."""
+        """One key per example; a member of a sequence gets the key that the sequence would pass to it."""
         keys = jax.random.split(key, batch)
         for index, length in self.place:
             keys = jax.vmap(lambda key, at=index, n=length: jax.random.split(key, n)[at])(keys)
@@ -118,7 +118,7 @@ class Part:
 
 
 def _check_channels(module: Any, x: Any, error: Exception) -> None:
-    """Say so when a convolution failed because its images have channels last, or none."""
+    """Explain the failure of a convolution whose images have channels last, or no channels."""
     conv = next((node for node in _nodes(module) if isinstance(node, eqx.nn.Conv | eqx.nn.ConvTranspose)), None)
     shape = getattr(x, "shape", ())
     if conv is None or not shape:
@@ -144,7 +144,7 @@ def state_of(keys: tuple[Any, ...], values: tuple[Any, ...]) -> Any:
 
 
 def _named_modules(root: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """The modules inside that can be called; what a sequence returns, its last member does."""
+    """The callable modules inside, without sequences, which return what their last member returns."""
     children, _ = jax.tree_util.tree_flatten_with_path(
         root, is_leaf=lambda node: node is not root and isinstance(node, eqx.Module)
     )
@@ -157,7 +157,7 @@ def _named_modules(root: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[str,
 
 
 def _fresh(state: Any) -> Any:
-    """A copy, because a State refuses to be used again once it was updated."""
+    """A copy, because a State cannot be used again after an update."""
     return jax.tree.map(lambda leaf: leaf, state)
 
 
@@ -166,7 +166,7 @@ def _call(module: Any, *args: Any, key: Any) -> Any:
 
 
 def part_of(module: Any, place: Place = ()) -> Part:
-    """The structure of a module that stands at a place in the sequences around it.
+    """The structure of a module at its place in the sequences around it.
 
     Raises:
         ModelError: the module cannot be called, or its layers expect several batch axes.
@@ -213,7 +213,7 @@ def _parameters(module: Any) -> dict[str, inspect.Parameter]:
 
 
 def _takes_state(parameters: dict[str, inspect.Parameter]) -> bool:
-    """A second positional argument is the State, whatever its name."""
+    """Whether there is a second positional argument, which is the State whatever its name."""
     positional = [p for name, p in parameters.items() if p.kind <= p.POSITIONAL_OR_KEYWORD and name != "key"]
     return len(positional) > 1
 

@@ -1,16 +1,16 @@
 """Flax Linen models: any module as a callable; ``nn.Sequential`` in layers.
 
 Parameters are the variables of ``model.init(key, x)``, ``{"params": ..., "batch_stats": ...}``, or what is
-under ``"params"`` for a model without other collections; gradients come back in that structure, zeros for
+under ``"params"`` for a model without other collections; gradients come back in that structure, with zeros for
 the collections. In layers every layer's params are what Linen made for it: ``{"kernel": (D_in, D_out),
 "bias": ...}``.
 
-Training and evaluation are told through an argument ``train``, ``training``, ``is_training``,
-``deterministic`` or ``use_running_average`` of ``__call__``, where it has one: to the model, and to every member of
-a sequence, which itself hands arguments on to the first one only. Modules inside a member hear of it from that
-member's code. Whatever the code says, evaluation switches ``deterministic`` and ``use_running_average`` on in all
-modules inside, and training switches them off where they were left open. A key is the model's ``dropout`` stream,
-and a layer draws from it what the module draws in its place in the model.
+Training or evaluation mode is passed as the argument ``train``, ``training``, ``is_training``, ``deterministic`` or
+``use_running_average`` of ``__call__``, if there is one: to the model, and to every member of a sequence (a sequence
+itself passes arguments to its first member only). Members pass it on to their own modules. In any case, evaluation
+turns ``deterministic`` and ``use_running_average`` on in all modules inside, and training turns them off where they
+were left unset. A key becomes the model's ``dropout`` stream, and a layer draws the same numbers from it as the module
+does at its place in the model.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ INIT_HINT = "Make them in Flax, variables = model.init(key, x), then as_layered(
 
 
 def adapt(model: nn.Module, needs: str) -> Adapted:
-    """See a Linen module as a rule does.
+    """Convert a Linen module to the form that a rule takes.
 
     Raises:
         ModelError: the module cannot be called, cannot be split into layers, or uses one module twice.
@@ -74,9 +74,9 @@ _SEEN: dict[Hashable, tuple[Any, list[Path] | None]] = {}
 
 
 def structure_of(value: Any) -> Hashable:
-    """A module's settings in a form that compares and hashes, also where they hold lists, dicts and arrays.
+    """A module's settings in a form that compares and hashes, even if they hold lists, dicts and arrays.
 
-    Initializers of Flax's own modules are left out: they play no part in a forward pass.
+    Initializers of Flax's own modules are left out: a forward pass does not use them.
 
     >>> structure_of(nn.Sequential([nn.Dense(2)])) == structure_of(nn.Sequential([nn.Dense(2)]))
     True
@@ -132,7 +132,7 @@ class Part:
 
     @property
     def name(self) -> str:
-        """What error messages call the module."""
+        """The module's name in error messages."""
         return module_name(self.module)
 
     def __call__(
@@ -153,11 +153,11 @@ class Part:
 
     @cached_property
     def _told(self) -> frozenset[Path]:
-        """Where the modules are that are told of training: the module itself, or the members of a sequence."""
+        """Paths of the modules that get the training argument: the module itself, or the members of a sequence."""
         return frozenset(path for path, _ in _unrolled(self.module, ()))
 
     def _rngs(self, key: Any, train: bool) -> Any:
-        """Other streams fall back on ``params``; a model that draws in evaluation gets a fixed key."""
+        """Random streams: others fall back on ``params``; a model that draws in evaluation gets a fixed key."""
         if key is None and train:
             return None
         # With its path folded in, a layer draws what it draws inside the whole model.
@@ -166,11 +166,11 @@ class Part:
 
 
 def _mode(train: bool, told: frozenset[Path]) -> Callable[..., Any]:
-    """An interceptor that tells modules of training, and sets the flags of every module inside.
+    """An interceptor that passes the mode to modules and sets the flags of every module inside.
 
     Args:
         train: whether in training.
-        told: paths of the modules that are told by an argument.
+        told: paths of the modules that get it as an argument.
     """
 
     def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
@@ -189,7 +189,7 @@ def _mode(train: bool, told: frozenset[Path]) -> Callable[..., Any]:
 
 
 def _name(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-    """An interceptor that names what the modules inside return; what a sequence returns, its last member does."""
+    """An interceptor that names the outputs of the modules inside; a sequence returns that of its last member."""
     output, module = call(*args, **kwargs), context.module
     inside = context.method_name == "__call__" and module.path and not _is_sequence(module)
     return named_output(output, path_text(module.path)) if inside else output
@@ -224,7 +224,7 @@ def part_of(module: nn.Module, path: Path = ()) -> Part:
 def _see(model: nn.Module, needs: str) -> tuple[Any, list[Path] | None]:
     if needs == "layered":
         return _layered(model)
-    # Only init knows the collections of a compact module; Flax itself reports a missing one.
+    # Only init knows the collections of a compact module; Flax itself reports missing ones.
     part = part_of(model)
     return Whole(part, part.name, False, PARAMS_HINT), None
 
@@ -233,7 +233,7 @@ def _see(model: nn.Module, needs: str) -> tuple[Any, list[Path] | None]:
 
 
 def as_layer(member: Any, path: Path) -> Layer:
-    """One member of a sequence, and where it is there, as a layer."""
+    """One member of a sequence as a layer, and its place in the sequence."""
     if not isinstance(member, nn.Module):
         return function_layer(member, LINEAR_FUNCTIONS)
     part = part_of(member, path)
@@ -254,11 +254,11 @@ def members_of(model: Any, path: Path = ()) -> list[tuple[Path, Any]]:
     """The members of a sequence and the names of their variables, sequences inside it unrolled.
 
     Raises:
-        ModelError: the forward pass of the model is code of its own.
+        ModelError: the model has a forward pass of its own.
     """
     if not _is_sequence(model):
         raise cannot_layer(name_of(model), "an nn.Sequential")
-    # Linen gives members these names whatever names they have.
+    # Linen gives members these names even if they have others.
     found = [((*path, f"layers_{i}"), member) for i, member in enumerate(model.layers)]
     return [pair for at, member in found for pair in _unrolled(member, at)]
 
@@ -293,11 +293,11 @@ def _check_ties(model: nn.Module, members: list[tuple[Path, Any]], layers: list[
 
 
 class Conversion:
-    """Splits variables into plain trees and joins them to the form that was split last.
+    """Splits variables into plain trees and joins them back to the form last split.
 
     Args:
         model: the adapted model.
-        paths: names of every layer's variables; None for a model that is one callable.
+        paths: names of every layer's variables; None for a model that is a single callable.
     """
 
     def __init__(self, model: Any, paths: list[Path] | None) -> None:
@@ -309,7 +309,7 @@ class Conversion:
         """``variables -> (params, model_state)``.
 
         Raises:
-            ModelError: the parameters are no variables, or hold what no layer has.
+            ModelError: the parameters are not variables, or hold entries that no layer has.
         """
         if not isinstance(param, Mapping):
             given = type(param).__name__
@@ -338,7 +338,7 @@ class Conversion:
                 raise ModelError(f"Layer {index} ({layer.name}) has no parameters in the variables.", hint=PARAMS_HINT)
 
     def join(self, params: PyTree, model_state: PyTree) -> PyTree:
-        """``(params, model_state)`` in the form that was split last."""
+        """``(params, model_state)`` in the form last split."""
         if self._paths is not None:
             states = model_state if model_state != () else ((),) * len(self._paths)
             params, model_state = self._join_layers(params, states, self._paths)
@@ -374,7 +374,7 @@ def _put(tree: dict[str, Any], path: Path, value: Any) -> None:
 
 
 def _check_names(tree: Any, paths: list[Path], at: Path) -> None:
-    """Every name in the variables leads to a layer."""
+    """Check that every name in the variables leads to a layer."""
     if () in paths:
         return
     for name, below in tree.items():

@@ -1,4 +1,4 @@
-"""Flax models: the bridge to both of Flax's ways, NNX modules and Linen modules."""
+"""The adapter for both of Flax's APIs, NNX and Linen."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def own_params(model: Any) -> PyTree | None:
 
 
 def adapt(model: Any, *, needs: str = "callable", input_shape: Shape | None = None) -> Adapted:
-    """See a Flax model as a rule does.
+    """Convert a Flax model to the form that a rule takes.
 
     Args:
         model: any NNX or Linen module; for ``needs="layered"`` an ``nnx.Sequential`` or ``nn.Sequential``.
         needs: ``"callable"`` or ``"layered"``.
-        input_shape: not used; the parameters that are passed say the shapes.
+        input_shape: not used; the parameters that are passed determine the shapes.
 
     Raises:
         ModelError: the model cannot be called, cannot be split into layers, or ties weights between layers.

@@ -2,14 +2,14 @@
 
 Parameters are ``nnx.state(model, nnx.Param)``, its pure dict, or the module itself; gradients come back in
 that structure, for a module as an ``nnx.State``, as from ``nnx.grad``. Batch statistics and other Variables
-are taken from the parameters where they hold them, ``nnx.state(model, (nnx.Param, nnx.BatchStat))``, and
-otherwise from the module; the module itself is never changed. Inside, everything is plain dicts: a State as
+are taken from the parameters if these hold them, ``nnx.state(model, (nnx.Param, nnx.BatchStat))``, and
+otherwise from the module; the module itself is never changed. Internally, everything is a plain dict: a State as
 an argument of a compiled function costs three times as much. In layers every layer's params are a dict of
 the library's own leaves: ``{"kernel": (D_in, D_out), "bias": (D_out,)}``.
 
-In training a module runs in the mode it was given in, otherwise as after ``model.eval()``. A model, or a member of
-a sequence, whose ``__call__`` has an argument ``train``, ``training``, ``is_training``, ``deterministic`` or
-``use_running_average`` is told by that too. The random streams start anew from the key of the call, as after
+In training a module runs in the mode in which it was given, otherwise as after ``model.eval()``. If the ``__call__`` of
+a model, or of a member of a sequence, has an argument ``train``, ``training``, ``is_training``, ``deterministic`` or
+``use_running_average``, the mode is passed to it as well. The random streams restart from the key of the call, as after
 ``nnx.reseed``, so that a fixed key gives a fixed dropout mask; a layer draws what it draws inside the whole model.
 """
 
@@ -74,7 +74,7 @@ def own_params(model: nnx.Module) -> Any:
 
 
 def adapt(model: nnx.Module, needs: str) -> Adapted:
-    """See an NNX module as a rule does.
+    """Convert an NNX module to the form that a rule takes.
 
     Raises:
         ModelError: the module cannot be called, cannot be split into layers, or ties weights between layers.
@@ -91,11 +91,11 @@ def adapt(model: nnx.Module, needs: str) -> Adapted:
 _PLANS: dict[Hashable, Plan] = {}
 
 
-# ---------------------------------------------------------------------------- looking at a module
+# ---------------------------------------------------------------------------- structure of a module
 
 
 class _Seen(NamedTuple):
-    """What was found in a module: valid as long as its parts are the same objects."""
+    """The result of splitting a module: valid as long as its parts are the same objects."""
 
     parts: list[Any]
     graphdef: Any
@@ -109,7 +109,7 @@ _SEEN: dict[int, tuple[weakref.ref[Any], _Seen]] = {}
 
 
 def _look_at(model: nnx.Module) -> _Seen:
-    """Split a module, or recognise it: walking over its parts costs a tenth of splitting."""
+    """Split a module, or recognize it: walking over its parts costs a tenth of splitting."""
     parts = _parts(model)
     reference, seen = _SEEN.get(id(model), (None, None))
     if reference is not None and seen is not None and reference() is model and _same(parts, seen.parts):
@@ -171,14 +171,14 @@ class Part:
     Compares by the structure of the module: graph, settings and functions, not the arrays.
 
     Attributes:
-        name: what error messages call the module.
+        name: the module's name in error messages.
         graphdef: its structure.
         params: name and path of every parameter.
         carried: the same of every other array.
         keys: path of every random stream's key, and the stream's number in the whole model.
         counts: paths of the streams' counts.
         takes_rngs: whether the module has no streams of its own and is handed one.
-        drawn_before: how often earlier layers draw from that one.
+        drawn_before: how often earlier layers draw from the one it is handed.
     """
 
     name: str
@@ -196,7 +196,7 @@ class Part:
         values.update({path: model_state[name] for name, path in self.carried})
         values.update({path: jax.random.fold_in(key, number) for path, number in self.keys})
         values.update({path: jnp.zeros((), jnp.uint32) for path in self.counts})
-        # Without the copy, a forward pass would write into Variables that it was given as collections.
+        # Without the copy, a forward pass would write into the Variables it was given as collections.
         return nnx.merge(self.graphdef, _nested(values), copy=True)
 
     def __call__(
@@ -224,13 +224,13 @@ class Part:
 
 
 def _named_modules(root: Any) -> list[tuple[str, Any]]:
-    """The modules inside that can be called; what a sequence returns, its last member does."""
+    """The callable modules inside, without sequences, which return what their last member returns."""
     inside = [(path, module) for path, module in nnx.iter_modules(root) if path and callable(module)]
     return [(path_text(path), module) for path, module in inside if not _is_sequence(module)]
 
 
 def _forward(module: Any, args: Any, kwargs: Any, train: bool, rngs: Any) -> Any:
-    """``module(*args, **kwargs)``; a sequence tells every member of training, not only the first one."""
+    """``module(*args, **kwargs)``; a sequence passes the mode to every member, not only the first one."""
     if _is_sequence(module) and len(module.layers):
         for member in module.layers:
             y = _forward(member, args, kwargs, train, rngs)
@@ -296,7 +296,7 @@ def part_of(module: nnx.Module, draws: Draws) -> Part:
 
 
 def _takes_rngs(module: Any) -> bool:
-    # A sequence hands them on; from Flax 0.12.12 on its signature no longer says so.
+    # A sequence passes them on; since Flax 0.12.12 its signature no longer shows it.
     if _is_sequence(module):
         return True
     call = type(module).__call__ if isinstance(module, nnx.Module) else module
@@ -325,7 +325,7 @@ def members_of(model: Any, path: Path = ()) -> list[tuple[Path, Any]]:
     """The members of a sequence and where they are, sequences inside it unrolled.
 
     Raises:
-        ModelError: the forward pass of the model is code of its own.
+        ModelError: the model has a forward pass of its own.
     """
     if not _is_sequence(model):
         raise cannot_layer(name_of(model), "an nnx.Sequential")
@@ -368,10 +368,10 @@ def _check_streams(model: Any, members: list[tuple[Path, Any]]) -> None:
 
 
 def _draws_of(model: Any, members: list[tuple[Path, Any]]) -> list[Draws]:
-    """How every member draws what it draws inside the model.
+    """How every member draws the numbers that it draws inside the model.
 
     Raises:
-        ModelError: the members draw in turn from one stream, and it is not known how often one of them does.
+        ModelError: the members draw in turn from one stream, and the number of draws of one of them is not known.
     """
     whole, before, found = draws_of(model), 0, []
     for index, (path, member) in enumerate(members):
@@ -421,11 +421,11 @@ def _plan_of(model: nnx.Module, seen: Any, layers: list[Path]) -> Plan:
 
 
 class Conversion:
-    """Splits Params into plain dicts and joins them to the form that was split last.
+    """Splits Params into plain dicts and joins them back to the form last split.
 
     Args:
         plan: where every leaf goes.
-        seen: the module that was adapted; its batch statistics serve where the parameters have none.
+        seen: the module that was adapted; its batch statistics are used if the parameters have none.
     """
 
     def __init__(self, plan: Plan, seen: _Seen) -> None:
@@ -456,7 +456,7 @@ class Conversion:
         return tuple({**mine, **(other or {})} or () for mine, other in zip(own, given, strict=True))
 
     def join(self, params: PyTree, model_state: PyTree) -> PyTree:
-        """``(params, model_state)`` in the form that was split last.
+        """``(params, model_state)`` in the form last split.
 
         Raises:
             ModelError: nothing was split yet.

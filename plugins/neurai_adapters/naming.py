@@ -1,7 +1,7 @@
-"""Names for the outputs of the modules inside a model, each by its path: what every bridge shares.
+"""Names for the outputs of the modules inside a model, each by its path; shared by all adapters.
 
-Inside `naming` a bridge names what its modules return. A module that is called again in one forward pass is another
-activity: its name gets a number.
+Inside `naming`, an adapter names the outputs of its modules. A module that is called again in the same forward pass is
+a new activity: its name gets a number.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CALLS: ContextVar[Counter[str] | None] = ContextVar("calls", default=None)
 
 @contextmanager
 def naming() -> Iterator[None]:
-    """While it is open, the bridges name the outputs of the modules inside a model.
+    """A context in which adapters name the outputs of the modules inside a model.
 
     >>> with naming():
     ...     is_naming()
@@ -42,7 +42,7 @@ def is_naming() -> bool:
 
 
 def named_output(output: Any, path: str) -> Any:
-    """What a module returned, its arrays of floats named: by the path, or by path and number where it is a tuple."""
+    """A module's output with its float arrays named: by path, or by path and number for a tuple."""
     calls = _CALLS.get()
     if calls is None:
         return output
@@ -58,10 +58,10 @@ def _named(output: Any, name: str) -> Any:
 
 
 def name_outputs(modules: Iterable[tuple[str, Any]]) -> None:
-    """Let modules name what they return.
+    """Make modules name their outputs.
 
     Args:
-        modules: path and module, each an object of this forward pass alone.
+        modules: paths and modules; the modules are used in this forward pass only.
     """
     for path, module in modules:
         object.__setattr__(module, "__class__", _naming_class(cast(Hashable, type(module)), path))
@@ -69,7 +69,7 @@ def name_outputs(modules: Iterable[tuple[str, Any]]) -> None:
 
 @lru_cache(maxsize=4096)
 def _naming_class(cls: Any, path: str) -> Any:
-    """A class like another one, whose objects name what they return."""
+    """A variant of a class whose objects name their outputs."""
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         return named_output(cls.__call__(self, *args, **kwargs), path)

@@ -1,4 +1,4 @@
-"""A chain of layers from the elements of a user's sequence: which functions are elementwise, and what merges.
+"""Chains of layers from the elements of a user's sequence: which functions are elementwise, and which merge.
 
 An elementwise function right after a layer that is linear becomes that layer's activation: a local rule
 then sees the layers of the papers, "linear, then elementwise". Every other element is a layer of its own.
@@ -45,7 +45,7 @@ FLAGS = ("deterministic", "use_running_average")
 def told_of_training(module: Any, train: bool) -> dict[str, bool]:
     """The arguments of a Flax module's ``__call__`` that say whether it is trained.
 
-    A flag that the module has as an attribute too is left to the attribute, unless that is None.
+    If the module also has the flag as an attribute, the attribute decides, unless it is None.
     """
     names = inspect.signature(type(module).__call__).parameters
     told = {name: train for name in TRAIN_NAMES if name in names}
@@ -96,7 +96,7 @@ def is_one_of(function: Callable[..., Any], known: frozenset[Any]) -> bool:
 
 
 def name_of(function: Any) -> str:
-    """What error messages call a function or module."""
+    """The name of a function or module in error messages."""
     return str(getattr(function, "__name__", type(function).__name__))
 
 
@@ -108,7 +108,7 @@ def module_name(module: Any) -> str:
 
 
 def pass_through(params: PyTree, x: jax.Array) -> jax.Array:
-    """The linear half of a layer that is an activation alone."""
+    """The linear half of a layer that is only an activation."""
     return x
 
 
@@ -170,7 +170,7 @@ class Unit(NamedTuple):
 
 
 def merge_activations(units: Iterable[Unit]) -> list[Unit]:
-    """Let every activation that follows a linear layer become that layer's."""
+    """Merge every activation that follows a linear layer into that layer."""
     merged: list[Unit] = []
     for unit in units:
         if merged and _takes_activation(merged[-1].layer) and unit.layer.linear is pass_through:
@@ -202,7 +202,7 @@ def chain(units: list[Unit], name: str) -> Layered:
 
 
 def place_of(path: Path, layers: list[Path], name: str) -> tuple[int, str]:
-    """The layer a leaf of the model belongs to, and its name in there.
+    """The layer that a leaf of the model belongs to, and its name there.
 
     Raises:
         ModelError: the model has arrays outside its layers.

@@ -1,9 +1,9 @@
-"""A layer around the point of the feed-forward pass: f(x + d) - f(x) for a change d of its input, and its transpose.
+"""Layers around the feed-forward pass: f(x + d) - f(x) for a change d of the input, and its transpose.
 
-Formed as a difference of two outputs, the effect of a tiny change is lost in float32. Here it is computed from
-the change itself: linear halves act on d alone, activations by their exact differences, chains and residual
-layers by those of their parts. A layer that is none of these, such as max pooling, may bring a method
-``difference(params, model_state, x, d, *, key, train)`` on its ``apply``; else it gets the plain difference.
+Subtracting two outputs loses the effect of a tiny change in float32. Here it is computed from the change itself:
+linear halves act on d alone, activations use exact differences, and chains and residual layers combine those of their
+parts. Any other layer, such as max pooling, may define a method
+``difference(params, model_state, x, d, *, key, train)`` on its ``apply``; otherwise the plain difference is used.
 
 Changes are kept in float32 at least: with bfloat16 parameters the linear maps run in bfloat16, the rest does not.
 """
@@ -30,9 +30,9 @@ class Around(NamedTuple):
         output: f(x).
         model_state: the layer's collections, updated once by this pass.
         change: ``d -> f(x + d) - f(x)``, in float32 at least.
-        rest: ``zero -> (change, pull)`` at d = 0, sparing the linear maps of zeros; ``pull`` is the transpose of
+        rest: ``zero -> (change, pull)`` at d = 0, without applying linear maps to zeros; ``pull`` is the transpose of
             the derivative of ``change``.
-        bounded: whether parameters alone bound its derivative. That of a normalization has no bound.
+        bounded: whether the parameters alone bound its derivative; a normalization has no such bound.
     """
 
     output: PyTree
@@ -50,7 +50,7 @@ class Around(NamedTuple):
 def around(
     layer: Layer, params: PyTree, model_state: PyTree, x: PyTree, *, key: Any = None, remat: bool = False
 ) -> Around:
-    """See a layer around one input, in training mode, with its random draws and collections held.
+    """Expand a layer around one input, in training mode, with random draws and collections held fixed.
 
     Args:
         layer: the layer.
@@ -58,7 +58,7 @@ def around(
         model_state: its collections.
         x: the input, batch axis first.
         key: PRNG key of this layer for this batch.
-        remat: compute the layer's insides again for the transpose instead of keeping them.
+        remat: recompute the layer's intermediate values for the transpose instead of storing them.
 
     Example:
         >>> from neurai_core.layered import dense
@@ -108,7 +108,7 @@ def subtract(a: PyTree, b: PyTree) -> PyTree:
 def hidden_zero(tree: PyTree) -> Scalar:
     """A zero that the compiler cannot see, made from any value; nan if that is nan.
 
-    A visible zero lets it contract the operations around it in another way, which changes last bits.
+    With a visible zero, the compiler would fuse the surrounding operations differently, which changes the last bits.
 
     >>> float(hidden_zero(jnp.ones(3)))
     0.0

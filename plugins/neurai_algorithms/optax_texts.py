@@ -1,8 +1,8 @@
-"""Optax's schedules and transformations as text, so that settings can hold them, print them and read them back.
+"""Optax schedules and transformations as strings, so that settings can store, print and parse them.
 
 ``"cosine_decay_schedule(0.2, 20)"`` and ``"adam(1e-3, b1=0.8)"`` are calls of functions of optax with literal
-arguments; ``"my_package.steps:halving"`` names an object of any module. Reading a text never runs code of its
-own: only literals are allowed. Optax is imported when a text is made into an object, not before.
+arguments; ``"my_package.steps:halving"`` names an object of any module. Parsing a string never runs code in it:
+only literals are allowed. Optax is imported only when a string is turned into an object.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Call(NamedTuple):
 
 
 def parse(text: str) -> Call | None:
-    """The call that a text writes; None when it is the ``"module:attribute"`` of an object.
+    """Parse a call; None for the ``"module:attribute"`` of an object.
 
     Raises:
         ValueError: it is neither.
@@ -60,7 +60,7 @@ def _call(node: ast.expr) -> Call:
 
 
 def made(text: str) -> Any:
-    """The object that a text names.
+    """Make the object that a string describes.
 
     Raises:
         UnknownName: optax has no such function, or the module no such attribute.
@@ -95,7 +95,7 @@ def _imported(text: str) -> Any:
 
 
 def written(value: Any) -> Any:
-    """How settings record a value: texts and numbers as they are, an object as its ``module:name``.
+    """How settings record a value: strings and numbers as they are, an object as its ``module:name``.
 
     >>> written(0.1), written(parse)
     (0.1, 'neurai_algorithms.optax_texts:parse')

@@ -1,7 +1,7 @@
-"""How strongly activities are still pulled: the residual, and relaxations that end once it is below ``tol``.
+"""The residual of activities, and relaxations that end once it is below ``tol``.
 
-The residual is the norm of the force on an example's activity, mean over the batch and summed over activities. Traces
-report it, and ``tol`` is held against it, in every rule.
+The residual is the norm of the force on an example's activity, mean over the batch and summed over activities. In every
+rule, traces report it and ``tol`` is compared with it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def mean_norm(force: jax.Array, batch: int = 0) -> Scalar:
 
     Args:
         force: on one activity.
-        batch: number of the batch axis. Axes in front of it are turns of loops, over which norms are added up; with
+        batch: number of the batch axis. Axes before it are iterations of loops, over which norms are summed; with
             -1 all other axes belong to the example.
 
     >>> float(mean_norm(jnp.array([[3.0, 4.0], [0.0, 0.0]])))
@@ -43,7 +43,7 @@ def mean_norm(force: jax.Array, batch: int = 0) -> Scalar:
 
 
 def never(tol: Any) -> bool:
-    """Whether nothing but the number of steps ends a relaxation; that of a traced ``tol`` is not known.
+    """Whether only the number of steps ends a relaxation; False for a traced ``tol``.
 
     >>> never(0.0), never(0.1)
     (True, False)
@@ -59,21 +59,21 @@ def settle(
     tol: Any,
     every: int = 1,
 ) -> tuple[PyTree, Scalar, Scalar]:
-    """Up to n steps, until the residual is below ``tol``.
+    """Take up to n steps, until the residual is below ``tol``.
 
     Args:
         step: ``(number of the step, state) -> (state, forces that moved it)``.
         residual: of forces.
         state: where to start.
         n: greatest number of steps.
-        tol: the residual to end at; the Python number 0 never looks.
-        every: look every this many steps, and at the last.
+        tol: residual to stop at; the Python number 0 disables the check.
+        every: check every this many steps, and at the last one.
 
     Returns:
-        The state, the number of steps taken, and the residual where it was last looked at, before a step.
+        The state, the number of steps taken, and the residual at the last check, before a step.
     """
     if never(tol):
-        # The last step apart: a loop that carried its forces would write them at every step.
+        # The last step is separate: a loop that carried its forces would write them at every step.
         state = relax(lambda t, state: step(t, state)[0], state, n - 1).state
         state, forces = step(jnp.asarray(n - 1), state)
         return state, jnp.asarray(n), residual(forces)
@@ -94,5 +94,5 @@ def settle(
 
 
 def appended(trace: PyTree, last: PyTree) -> PyTree:
-    """A trace with one moment more."""
+    """A trace with one more entry."""
     return jax.tree.map(jnp.append, trace, last)

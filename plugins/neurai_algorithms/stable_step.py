@@ -1,8 +1,8 @@
-"""How large a step a relaxation stands: descent runs away where step times curvature of the energy is over 2.
+"""Stable steps for relaxations: descent diverges where step times curvature of the energy exceeds 2.
 
-The curvature is looked at before the first sweep, on a few examples of the batch. The documented step is taken as it
-is while the product leaves a margin, and a smaller one, well inside, where it does not. Where curvature changes as
-activities move, every move is a further look at it.
+The curvature is estimated before the first sweep, on a few examples of the batch. The documented step is used unchanged
+as long as the product leaves a margin; otherwise a smaller one, well inside the bound, replaces it. Where the curvature
+changes as activities move, every move gives a new estimate.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from neurai_core.arrays import PyTree, Scalar
 from neurai_core.curvature import largest_curvature, squares_per_example
 
 ITERATIONS = 4
-MOST = 8  # examples of a batch that are looked at, one in eight of a small batch; others are up to twice as curved
-ALLOWED = 1.5  # step times curvature up to which a step is left alone
-SAFE = 1.0  # the same of the step that is taken instead
-GROWTH = 1.5  # where moves say how large a step may be, it grows by this factor at most from sweep to sweep
-MATTERS = 1e-6  # a layer that moves less than this part of all layers shows the moves of others, or rounding
+MOST = 8  # examples of a batch that are examined, one in eight of a small batch; others are up to twice as curved
+ALLOWED = 1.5  # step times curvature up to which a step is left unchanged
+SAFE = 1.0  # step times curvature of the step that replaces it
+GROWTH = 1.5  # steps adapted to past moves grow by at most this factor per sweep
+MATTERS = 1e-6  # a layer that moves less than this fraction of all layers shows other layers' moves, or rounding
 
 
 def curvature_of(
@@ -30,11 +30,11 @@ def curvature_of(
     """The largest curvature of an energy, from its derivatives.
 
     Args:
-        uphill: activities -> derivatives of the energy by them.
+        uphill: activities -> derivatives of the energy with respect to them.
         at: activities, batch axis first, or somewhere else where ``rows`` says how long it is.
-        rows: number of examples. Where the first axis of an activity is another one, that of a loop or of time, all
-            examples are taken for one.
-        reverse: whether the derivatives are known in reverse mode only.
+        rows: number of examples. Where the first axis of an activity is that of a loop or of time, all
+            examples are treated as one.
+        reverse: whether only reverse mode is available.
     """
     if rows is None or all(leaf.shape[0] == rows for leaf in jax.tree.leaves(at)):
         return largest_curvature(uphill, at, ITERATIONS, reverse=reverse)
@@ -46,7 +46,7 @@ def curvature_of(
 
 
 def looked_at(batch: int) -> int:
-    """How many examples of a batch are looked at.
+    """Number of examples of a batch that are examined.
 
     >>> looked_at(1), looked_at(20), looked_at(128)
     (1, 3, 8)
@@ -55,7 +55,7 @@ def looked_at(batch: int) -> int:
 
 
 def limited(eta: Any, curvature: Scalar | None) -> Any:
-    """The documented step, to the bit, or a smaller one where the energy is too curved for it.
+    """The documented step, bit for bit, or a smaller one where the energy is too curved for it.
 
     >>> float(limited(0.1, jnp.asarray(10.0))), float(limited(0.1, jnp.asarray(50.0)))
     (0.10000000149011612, 0.019999999552965164)
@@ -72,7 +72,7 @@ def limited_steps(eta: Any, curvature: Scalar | None) -> Callable[[Any], Any]:
 
 
 def step_scale(eta: Any, n: int, curvature: Scalar | None) -> Scalar:
-    """What the documented step, a number or a schedule over n sweeps, was multiplied by at the least."""
+    """The smallest factor on the documented step, a number or a schedule over n sweeps."""
     if curvature is None:
         return jnp.ones(())
     steps = jax.vmap(eta)(jnp.arange(n)) if callable(eta) else jnp.asarray(eta)
@@ -80,12 +80,12 @@ def step_scale(eta: Any, n: int, curvature: Scalar | None) -> Scalar:
 
 
 def _share(step: Any, eta: Any) -> Any:
-    """What the documented step was multiplied by, 1 where it is 0, as at the end of a schedule."""
+    """The factor on the documented step; 1 where that step is 0, as at the end of a schedule."""
     return jnp.where(eta == 0, 1, step / jnp.where(eta == 0, 1, eta))
 
 
 class Moves(NamedTuple):
-    """What the moves of a relaxation have shown so far.
+    """Step limits learned from the moves of a relaxation so far.
 
     Attributes:
         directions: of the last move, one tree per layer, batch axis first.
@@ -103,7 +103,7 @@ class Moves(NamedTuple):
 
 
 def first_moves(curvature: Scalar, at: tuple[PyTree, ...]) -> Moves:
-    """Before the first move: zeros, and the limits from the curvature at the start.
+    """State before the first move: zeros, and limits from the initial curvature.
 
     Args:
         curvature: at the start.
@@ -119,8 +119,8 @@ def secant_steps(
 ) -> tuple[tuple[Scalar, ...], Moves]:
     """One step per example and layer, for energies whose curvature changes as activities move.
 
-    A move s and the change y of the gradient along it show the curvature |y| / |s|. An example keeps the documented
-    steps until one is too large for it. From then on layer l takes ``SAFE |s_l| / |y_l|``, at most the documented
+    A move s and the change y of the gradient along it give the curvature |y| / |s|. An example keeps the documented
+    steps until one is too large. From then on layer l takes ``SAFE |s_l| / |y_l|``, at most the documented
     step and `GROWTH` times its last limit. With the blocks H_lk of second derivatives, |y_l| is at most the sum over
     k of |H_lk| |s_k|; if that holds with equality, these steps keep step times curvature at or below SAFE (the bound of
     Collatz and Wielandt).
@@ -128,11 +128,11 @@ def secant_steps(
     Args:
         eta: the documented step of this sweep.
         curvature: at the start.
-        directions: downhill, one tree per layer; None for a layer that no signal has reached.
+        directions: descent directions, one tree per layer; None for a layer that no signal has reached.
         last: the moves so far.
 
     Returns:
-        The steps, each of shape (B,), and the moves with this one.
+        The steps, each of shape (B,), and the moves including this one.
     """
     known = tuple(old if new is None else new for new, old in zip(directions, last.directions, strict=True))
     pairs = list(zip(known, last.directions, last.steps, strict=True))

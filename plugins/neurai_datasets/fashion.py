@@ -1,6 +1,6 @@
 """Fashion-MNIST: found on this machine or downloaded once, and verified by its SHA-256 hashes.
 
-The hashes are those of the decompressed files: every packager compresses them anew.
+The hashes are those of the decompressed files, because every packager compresses them differently.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ SHA256 = {
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-TIMEOUT = 30  # seconds without a byte from the server
+TIMEOUT = 30  # seconds to wait without receiving a byte
 
 
 def build(config: FashionMnistConfig, **context: Any) -> Dataset:
-    """Fashion-MNIST as float32 (N, 28, 28, 1) in [0, 1]: 60000 to train, 10000 to test, as published.
+    """Fashion-MNIST as float32 (N, 28, 28, 1) in [0, 1]: 60000 training and 10000 test images, as published.
 
     Raises:
-        DataError: the files are nowhere and cannot be downloaded, or a file is not the published one.
-        MissingExtra: the files are nowhere and pooch, which downloads them, is not installed.
+        DataError: the files are not found and cannot be downloaded, or a file is not the published one.
+        MissingExtra: the files are not found and pooch, which downloads them, is not installed.
     """
     folder = locate() or _download(allowed=config.download)
     paths = find_all(folder)
@@ -51,7 +51,7 @@ def locate() -> Path | None:
 
 
 def _folders() -> Iterator[Path]:
-    """Where the files are looked for, in this order; the cache last, since only pooch knows it."""
+    """Folders to search, in this order; the cache comes last, since only pooch knows it."""
     given = os.environ.get(FOLDER_VARIABLE)
     if given:
         folder = Path(os.path.expanduser(given))
@@ -63,7 +63,7 @@ def _folders() -> Iterator[Path]:
 
 
 def _cache() -> Path | None:
-    """Where a download is kept; None without pooch, which knows the place."""
+    """Where downloads are stored; None without pooch, which determines the place."""
     try:
         import pooch
     except ImportError:
@@ -86,13 +86,13 @@ def _download(*, allowed: bool) -> Path:
 
 
 def _fetch(name: str, folder: Path) -> None:
-    """Download one file into the folder, unless it is there already; kept only if its hash is right."""
+    """Download one file into the folder unless it is already there; keep it only if its hash is right."""
     import pooch
 
     url = f"{UPSTREAM}/{name}.gz"
     try:
         pooch.retrieve(url, f"sha256:{SHA256[name]}", fname=name, path=folder, downloader=_decompressing)
-    except Exception as error:  # no network, refused, cut off, wrong bytes: the way out is the same
+    except Exception as error:  # no network, refused, cut off, wrong bytes: the remedy is the same
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise DataError(
             f"Fashion-MNIST was not found in {_looked()}, and downloading {url} failed: {reason}.",
@@ -122,7 +122,7 @@ def _verified(name: str, path: Path) -> Array:
 
 
 def _looked() -> str:
-    """The folders that were searched, each with what it lacks if it holds a part."""
+    """The folders that were searched, with the missing files of those that hold only some."""
     unset = "" if os.environ.get(FOLDER_VARIABLE) else f" (${FOLDER_VARIABLE} is not set)"
     return ", ".join(f"{folder}{_lacking(find(folder))}" for folder in _folders()) + unset
 
@@ -132,7 +132,7 @@ def _lacking(found: dict[str, Path]) -> str:
 
 
 def _how_to_get() -> str:
-    """The way out, for every error here."""
+    """How to get the files, for every error here."""
     return (
         f"Put {', '.join(f'{name}.gz' for name in FILES)} into a folder and set {FOLDER_VARIABLE} to it; "
         f"they are in Debian's package dataset-fashion-mnist, which puts them into {DEBIAN}, and "

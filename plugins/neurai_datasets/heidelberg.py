@@ -1,11 +1,11 @@
-"""The spiking Heidelberg data sets, SHD and SSC, from the HDF5 files that are published. Cramer et al. 2022.
+"""The spiking Heidelberg data sets, SHD and SSC, from the published HDF5 files. Cramer et al. 2022.
 
 ```
 PATH/shd_train.h5
 PATH/shd_test.h5       spikes/times[i]: float16, seconds     spikes/units[i]: integers 0..699      labels[i]
                        extra/keys: what the labels stand for
 ```
-SSC has a file `ssc_valid.h5` besides. Units are the channels of an artificial cochlea.
+SSC also has a file `ssc_valid.h5`. Units are the channels of an artificial cochlea.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def build_shd(config: SHDConfig, **context: Any) -> Dataset:
     """SHD: spike counts as float32 of shape (N, T, units).
 
     Raises:
-        DataError: names the file that is missing or damaged, and the example whose spikes lie outside the window.
+        DataError: a file is missing or damaged, or spikes of an example lie outside the window.
         MissingExtra: h5py is not installed.
     """
     return _dataset("shd", "test", SHD_CLASSES, config)

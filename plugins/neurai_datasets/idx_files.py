@@ -27,15 +27,15 @@ FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"
-LISTED = 12  # names of a folder that an error shows
+LISTED = 12  # file names that an error lists at most
 
 Array = NDArray[Any]
 
 
 def find(folder: Path) -> dict[str, Path]:
-    """Those of MNIST's four files that a folder holds, by their plain name.
+    """MNIST's four files, as far as a folder holds them, by plain name.
 
-    A file may be gzipped (`.gz`), and its name may have a dot before `idx`; of several the plain one counts.
+    A file may be gzipped (`.gz`), and its name may have a dot before `idx`; of several, the plain one is used.
     """
     found = {}
     for name in FILES:
@@ -47,10 +47,10 @@ def find(folder: Path) -> dict[str, Path]:
 
 
 def find_all(folder: Path) -> dict[str, Path]:
-    """All four files of a folder, by their plain name.
+    """All four files of a folder, by plain name.
 
     Raises:
-        DataError: the folder is none, or a file is missing; lists what is there.
+        DataError: there is no such folder, or a file is missing; lists what is there.
     """
     if not os.path.isdir(folder):
         what = "is a file" if os.path.isfile(folder) else "does not exist"
@@ -62,7 +62,7 @@ def find_all(folder: Path) -> dict[str, Path]:
 
 
 def read_stream(path: Path) -> bytes:
-    """The bytes of a file, decompressed if they are gzipped, whatever its name says.
+    """The bytes of a file, decompressed if they are gzipped, regardless of its name.
 
     Raises:
         DataError: the file cannot be read, or its gzip stream is damaged.
@@ -89,7 +89,7 @@ def parse(stream: bytes, path: Path) -> Array:
         path: the file's name, for errors.
 
     Raises:
-        DataError: wrong magic number, or more or fewer bytes than the header asks for.
+        DataError: wrong magic number, or more or fewer bytes than the header specifies.
 
     Example:
         >>> from pathlib import Path
@@ -121,7 +121,7 @@ def dataset(
     first: int | None = None,
     licence: str = "",
 ) -> Dataset:
-    """A checked data set from the four arrays of IDX files.
+    """Build and check a data set from the four arrays of IDX files.
 
     Args:
         name: the data set's name.
@@ -129,11 +129,11 @@ def dataset(
             [0, 1], other types float32 as they are.
         paths: the files they came from, for errors.
         classes: what the labels mean; their numbers, from `first` to the largest label, when None.
-        first: the label of the first class; None for 0, of which there must be an example.
+        first: the label of the first class; None for 0, which must then have an example.
         licence: the terms of the data.
 
     Raises:
-        DataError: see `neurai_core.data.check`; images and labels of different number.
+        DataError: see `neurai_core.data.check`; or the numbers of images and labels differ.
     """
     for images, labels in ((TRAIN_IMAGES, TRAIN_LABELS), (TEST_IMAGES, TEST_LABELS)):
         _check_pair(arrays[images], arrays[labels], paths[images], paths[labels])
@@ -148,7 +148,7 @@ def dataset(
 
 def as_inputs(images: Array) -> Array:
     """Images (N, H, W) as float32 (N, H, W, 1), bytes scaled to [0, 1]; other shapes keep their axes."""
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf, and the check names its row
+    with np.errstate(over="ignore"):  # values that float32 cannot hold become inf, and the check names their row
         values = images.astype(np.float32)
     if images.dtype == np.uint8:
         values /= 255

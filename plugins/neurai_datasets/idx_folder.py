@@ -1,4 +1,4 @@
-"""Any folder of IDX files under MNIST's names as a data set: MNIST itself, KMNIST, or one's own."""
+"""Any folder of IDX files under MNIST's names as a data set: MNIST itself, KMNIST, or your own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def build(config: IdxConfig, **context: Any) -> Dataset:
     """The data set in `config.path`: images (N, H, W, C), bytes scaled to [0, 1], classes up to the largest label.
 
     Raises:
-        DataError: the folder lacks a file, a file is truncated, too long or not IDX, or the data are unfit.
+        DataError: the folder lacks a file, a file is truncated, too long or not IDX, or the data are invalid.
     """
     paths = find_all(Path(os.path.expanduser(config.path)))
     arrays = {name: read(path) for name, path in paths.items()}

@@ -28,7 +28,7 @@ def build(config: NpzConfig, **context: Any) -> Dataset:
     of a regression, kept as float32.
 
     Raises:
-        DataError: no such file, no archive, an array is missing or holds no numbers, or the data are unfit.
+        DataError: the file is missing or not an archive, an array is missing or not numeric, or the data are invalid.
     """
     path = Path(os.path.expanduser(config.path))
     arrays = _read(path)
@@ -69,7 +69,7 @@ def _members(archive: np.lib.npyio.NpzFile, path: Path) -> dict[str, Array]:
 def _member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:
     try:
         return np.asarray(archive[name])
-    except ValueError as error:  # what numpy raises for an array of objects, whose pickle could run any code
+    except ValueError as error:  # raised by numpy for an array of objects, whose pickle could run arbitrary code
         raise DataError(f"{name} in {path} is no plain array: {error}.", "Store numbers, not objects.") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, MemoryError) as error:
         raise DataError(f"{name} in {path} is damaged: {error}.", "Write or fetch the file again.") from error
@@ -81,7 +81,7 @@ def _as_float(array: Array, name: str, path: Path) -> Array:
             f"{name} in {path} has dtype {array.dtype}, expected floating point or integers.",
             "Convert it to float32.",
         )
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf, and the check names its row
+    with np.errstate(over="ignore"):  # values that float32 cannot hold become inf, and the check names their row
         return array.astype(np.float32)
 
 
@@ -90,7 +90,7 @@ def _targets(train: Array, test: Array, path: Path, first: int | None) -> tuple[
     if kinds == "ff":
         return _as_float(train, "y_train", path), _as_float(test, "y_test", path), None
     if set(kinds) <= set("iu"):
-        classes = numbered_classes(str(path), train, test, first=first)  # before: it bounds what int32 has to hold
+        classes = numbered_classes(str(path), train, test, first=first)  # first: it bounds what int32 must hold
         return train.astype(np.int32) - (first or 0), test.astype(np.int32) - (first or 0), classes
     raise DataError(
         f"y_train and y_test in {path} have dtypes {train.dtype} and {test.dtype}, "

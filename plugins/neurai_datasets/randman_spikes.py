@@ -6,8 +6,8 @@ $$f(x) = \sum_{i=0}^{K-1} \theta_{0i} S_i \sin 2\pi(i x \theta_{1i} + \theta_{2i
   K = \min(\lceil 1000^{1/a} \rceil, 1000)$$
 
 where every $\theta$ is drawn from [0, 1) and $\theta_{00} = 0$. The authors' two programs differ in the spectrum:
-numpy has $S_i = (i+1)^{-a}$, torch $S_i = ((i+1)^a + 1)^{-1}$. Over the examples of a class, each unit is brought
-to [0, 1]; that times the number of steps is when it fires.
+numpy has $S_i = (i+1)^{-a}$, torch $S_i = ((i+1)^a + 1)^{-1}$. Over the examples of a class, each unit is scaled
+to [0, 1]; this value times the number of steps is its firing time.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def build(config: RandmanConfig, **context: Any) -> Dataset:
 
 
 def manifold(rng: np.random.RandomState, units: int, dimension: int, smoothness: float) -> Array:
-    """Draw the numbers theta of one manifold, (units, dimension, 3, K)."""
+    """Draw the parameters theta of one manifold, (units, dimension, 3, K)."""
     count = int(min(np.ceil(np.power(PRECISION, -1 / smoothness)), CUTOFF))
     theta = rng.uniform(low=0, high=1, size=(units, dimension, 3, count))
     theta[:, :, 0, 0] = 0
@@ -48,13 +48,13 @@ def manifold(rng: np.random.RandomState, units: int, dimension: int, smoothness:
 
 
 def embed(x: Array, theta: Array, smoothness: float, spectrum: Literal["numpy", "torch"] = "numpy") -> Array:
-    """Where the manifold lies over the points x.
+    """Evaluate the manifold at the points x.
 
     Args:
         x: (N, dimension), in the unit cube.
         theta: as `manifold` draws them.
         smoothness: a.
-        spectrum: whose.
+        spectrum: ``numpy`` or ``torch``.
 
     Returns:
         (N, units).

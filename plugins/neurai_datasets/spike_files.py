@@ -31,7 +31,7 @@ _DAMAGED = (
     AttributeError,
     TypeError,
     MemoryError,
-    NotImplementedError,  # of the zip file: a method or version that a flipped bit names
+    NotImplementedError,  # raised for a zip file whose method or version is unknown, for instance after a bit flip
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -44,8 +44,8 @@ def build(config: SpikeFilesConfig, **context: Any) -> Dataset:
     """Spike counts as float32 of shape (N, T, units), files and classes in the order of their names.
 
     Raises:
-        DataError: names the folder or file that is missing, damaged, or holds times outside the window or
-            numbers that are no units.
+        DataError: a folder or file is missing or damaged, or holds times outside the window or invalid unit
+            numbers.
     """
     folder = Path(os.path.expanduser(config.path))
     classes = _classes(folder)
@@ -57,7 +57,7 @@ def build(config: SpikeFilesConfig, **context: Any) -> Dataset:
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
-    if not os.path.isdir(folder):  # unlike its own method, takes names that are too long
+    if not os.path.isdir(folder):  # unlike the path's own method, does not fail on names that are too long
         raise DataError(f"{folder} is no folder.", TREE)
     names = sorted(path.name for path in (folder / "train").glob("*") if path.is_dir())
     if not names:
@@ -104,7 +104,7 @@ def _checked(path: Path, events: Events, config: SpikeFilesConfig) -> Events:
         raise DataError(
             f"{path} has times of {times.dtype} and units of {units.dtype}, expected numbers and integers.", HOW
         )
-    times = times.astype(np.float64)  # 16 bits neither tell 1000 steps apart nor hold a window of 100000
+    times = times.astype(np.float64)  # 16 bits can neither distinguish 1000 steps nor hold a window of 100000
     refuse_times(str(path), times, config.window)
     refuse_spikes(str(path), "unit", units, units < 0, "from 0 up", "units")
     if config.units is not None:

@@ -1,4 +1,4 @@
-"""The data sets in time: what they are, in light words; each implementation is in a file of its own."""
+"""Specs of the data sets in time, free of JAX; each implementation has its own file."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class SpikingDigitsConfig(Config):
     )
     steps: int = Field(50, ge=1, le=1_000_000, description="number of time steps")
     threshold: float = Field(0.05, ge=0, lt=1, description="latency: pixels darker than this, in [0, 1), never spike")
-    seed: int = Field(0, ge=0, lt=2**32, description="rate: what the spikes are drawn from")
+    seed: int = Field(0, ge=0, lt=2**32, description="rate: seed of the random spikes")
 
     def unused(self) -> dict[str, str]:
-        """What belongs to the other coding."""
+        """Settings of the other coding."""
         return {"threshold" if self.coding == "rate" else "seed": f"with coding {self.coding}"}
 
 
@@ -47,8 +47,10 @@ class YinYangConfig(Config):
     )
     train: int = Field(5000, ge=1, le=1_000_000, description="number of training examples")
     test: int = Field(1000, ge=1, le=1_000_000, description="number of test examples")
-    train_seed: int = Field(42, ge=0, lt=2**32, description="of the training examples; 42 as published")
-    test_seed: int = Field(40, ge=0, lt=2**32, description="of the test examples; 40 as published, 41 validates")
+    train_seed: int = Field(42, ge=0, lt=2**32, description="seed of the training examples; 42 as published")
+    test_seed: int = Field(
+        40, ge=0, lt=2**32, description="seed of the test examples; 40 as published, 41 for validation"
+    )
     small_radius: float = Field(0.1, gt=0, le=0.25, description="radius of the dots")
 
 
@@ -58,9 +60,9 @@ class RandmanConfig(Config):
     classes: int = Field(10, ge=2, le=1_000_000, description="number of classes, one manifold each")
     units: int = Field(20, ge=1, le=1_000_000, description="number of units; the published example has 100")
     steps: int = Field(100, ge=1, le=1_000_000, description="number of time steps")
-    dimension: int = Field(2, ge=1, le=16, description="of the manifolds")
+    dimension: int = Field(2, ge=1, le=16, description="dimension of the manifolds")
     smoothness: float = Field(
-        2.0, gt=0, description="exponent by which the power spectrum falls; larger is smoother and easier"
+        2.0, gt=0, description="exponent of the power spectrum's decay; larger is smoother and easier"
     )
     spikes: int = Field(1, ge=1, le=1_000_000, description="spikes of each unit; each has a manifold of its own")
     samples: int = Field(
@@ -71,7 +73,7 @@ class RandmanConfig(Config):
         "numpy",
         description="which of the two published spectra: numpy, 1/(i+1)^a; torch, 1/((i+1)^a + 1)",
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="of the manifolds, the examples and their order")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of the manifolds, the examples and their order")
 
 
 class SpikeFilesConfig(Config):
@@ -79,7 +81,7 @@ class SpikeFilesConfig(Config):
 
     path: str = Field(min_length=1, description="folder with train/CLASS/*.npz and test/CLASS/*.npz")
     steps: int = Field(100, ge=1, le=1_000_000, description="number of time steps into which the window is cut")
-    window: float = Field(1.0, gt=0, description="length of every example, in the unit of the files' times")
+    window: float = Field(1.0, gt=0, description="length of every example, in the time unit of the files")
     units: int | None = Field(
         None,
         ge=1,
@@ -95,7 +97,7 @@ class SHDConfig(Config):
     steps: int = Field(100, ge=1, description="number of time steps into which the window is cut")
     window: float = Field(1.4, gt=0, description="length of every example, in seconds; the last spike is before 1.4 s")
     merge: int = Field(
-        1, ge=1, le=HEIDELBERG_UNITS, description="how many neighboring units become one; 5 leaves 140 of 700"
+        1, ge=1, le=HEIDELBERG_UNITS, description="number of neighboring units merged into one; 5 leaves 140 of 700"
     )
 
 
@@ -107,9 +109,9 @@ class SSCConfig(SHDConfig):
         5,
         ge=1,
         le=HEIDELBERG_UNITS,
-        description="how many neighboring units become one; 1 keeps all 700, which take 27 GB at 100 steps",
+        description="number of neighboring units merged into one; 1 keeps all 700, which take 27 GB at 100 steps",
     )
-    part: Literal["test", "valid"] = Field("test", description="the file whose examples are tested on")
+    part: Literal["test", "valid"] = Field("test", description="the file that provides the test examples")
 
 
 spiking_digits = Plugin(
@@ -121,7 +123,7 @@ spiking_digits = Plugin(
         classes=tuple("0123456789"),
         train=1437,
         test=360,
-        split="that of the data set digits",
+        split="as in the data set digits",
         licence="CC-BY-4.0",
         attribution="E. Alpaydin and C. Kaynak (1998): Optical Recognition of Handwritten Digits, UCI "
         "Machine Learning Repository",
@@ -134,7 +136,7 @@ spiking_digits = Plugin(
 yin_yang = Plugin(
     DatasetSpec(
         name="yin-yang",
-        summary="points in a yin-yang symbol in three classes, as numbers or as spike times",
+        summary="points of a yin-yang symbol in three classes, as numbers or as spike times",
         config=YinYangConfig,
         shape=(4,),
         classes=YIN_YANG_CLASSES,
@@ -151,7 +153,7 @@ yin_yang = Plugin(
 randman = Plugin(
     DatasetSpec(
         name="randman",
-        summary="smooth random manifolds as spike times: all information is in when each unit fires, none in how often",
+        summary="smooth random manifolds as spike times: all information is in spike timing, none in spike counts",
         config=RandmanConfig,
         shape=(100, 20),
         classes=tuple("0123456789"),

@@ -1,4 +1,4 @@
-"""The 1797 handwritten digits that scikit-learn and the UCI repository know, carried as one small file.
+"""The 1797 handwritten digits of scikit-learn and the UCI repository, included as one small file.
 
 `data/README.md` says where they come from and how the file was made.
 """
@@ -22,10 +22,10 @@ CLASSES = tuple("0123456789")
 
 
 def build(config: Config, **context: Any) -> Dataset:
-    """The digits as float32 (N, 8, 8, 1) in [0, 1]; the file's own split, 1437 to train and 360 to test.
+    """The digits as float32 (N, 8, 8, 1) in [0, 1]; the file's own split, 1437 for training and 360 for testing.
 
     Raises:
-        DataError: the carried file is not the one that was published.
+        DataError: the included file is not the published one.
     """
     with np.load(io.BytesIO(_content()), allow_pickle=False) as archive:
         images, labels, test_rows = archive["images"], archive["labels"], archive["test_rows"]

@@ -1,6 +1,6 @@
 """The Yin-Yang data, drawn as by the authors' code, to the bit. Kriener, Göltz and Petrovici 2022.
 
-A circle of radius 1/2 about (1/2, 1/2) is parted into yin, yang and their dots. An example is a point
+A circle of radius 1/2 about (1/2, 1/2) is divided into yin, yang and their dots. An example is a point
 (x, y, 1 - x, 1 - y), or the times at which four units fire.
 """
 
@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 
 def build(config: YinYangConfig, **context: Any) -> Dataset:
-    """Points (N, 4), or spikes (N, T, 5) where the settings name a number of steps."""
+    """Points (N, 4), or spikes (N, T, 5) if the settings give a number of steps."""
     train, y_train = points(config.train, config.train_seed, config.small_radius)
     test, y_test = points(config.test, config.test_seed, config.small_radius)
     if config.steps is not None:
@@ -34,10 +34,10 @@ def build(config: YinYangConfig, **context: Any) -> Dataset:
 def points(n: int, seed: int, small: float = 0.1) -> tuple[Array, Array]:
     """Points (n, 4) in double precision and their classes (n,).
 
-    The class is drawn first, then points until one lies in it.
+    The class is drawn first, then points until one falls into it.
 
     Args:
-        n: how many.
+        n: number of points.
         seed: of ``numpy.random.RandomState``.
         small: radius of the dots.
 
@@ -70,6 +70,6 @@ def _label(x: float, y: float, small: float) -> int:
 
 
 def _spikes(x: Array, steps: int) -> Array:
-    """One spike of each unit at a time proportional to its number, and one of a fifth at the first step."""
+    """One spike per unit at a time proportional to its number, and one of a fifth unit at the first step."""
     times = np.concatenate([np.round(x * (steps - 1)), np.zeros((len(x), 1))], axis=1)
     return np.arange(steps)[:, None] == times[:, None]

@@ -1,4 +1,4 @@
-"""Surrogates that fire otherwise than by the step: at random, or more than once. Settings and specs, free of JAX."""
+"""Surrogates that do not fire by the step but at random, or more than once: settings and specs, free of JAX."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StochasticEscapeConfig(Config):
 class MultiLevelCountConfig(Config):
     """Settings of `multilevelcount`."""
 
-    spacing: float = Field(1.0, gt=0, description="distance of the levels, in units of u: the threshold")
+    spacing: float = Field(1.0, gt=0, description="distance between levels, in units of u: the threshold")
     levels: int = Field(4, ge=1, le=255, description="most spikes per step; area levels")
     spiking: Spiking = True
 

@@ -82,7 +82,7 @@ class PeriodicExponentialConfig(Config):
 
     grad_width: float = Field(0.5, gt=0, description="decay length, in units of u; half width 0.693 grad_width")
     grad_scale: float = Field(1.0, gt=0, description="peak times the period")
-    period: float = Field(1.0, gt=0, description="distance of the peaks, in units of u: the threshold")
+    period: float = Field(1.0, gt=0, description="distance between peaks, in units of u: the threshold")
     spiking: Spiking = True
 
 

@@ -1,4 +1,4 @@
-"""Derivatives that go on above the threshold, as those of rectifiers do: settings and specs, free of JAX.
+"""Derivatives that do not vanish above the threshold, like those of rectifiers: settings and specs, free of JAX.
 
 Their area is infinite, so they cannot be normalized.
 """
@@ -24,7 +24,7 @@ class StraightThroughConfig(Config):
 class OneSidedWindowConfig(Config):
     """Settings of `onesidedwindow`."""
 
-    window: float = Field(0.5, gt=0, description="distance below the threshold at which the derivative sets in")
+    window: float = Field(0.5, gt=0, description="distance below the threshold at which the derivative starts")
     spiking: Spiking = True
 
 
@@ -98,7 +98,7 @@ onesidedwindow = Plugin(
 leakyrelu = Plugin(
     SurrogateSpec(
         name="leakyrelu",
-        summary="LeakyReLU: one slope from the threshold on, another one below.",
+        summary="LeakyReLU: one slope above the threshold, another one below.",
         config=LeakyReLUConfig,
         derivative=r"\begin{cases} c & u < 0 \\ s & \text{otherwise} \end{cases}",
         primitive=r"\begin{cases} c u & u < 0 \\ s u & \text{otherwise} \end{cases}",
@@ -115,7 +115,7 @@ leakyrelu = Plugin(
 piecewiseleakyrelu = Plugin(
     SurrogateSpec(
         name="piecewiseleakyrelu",
-        summary="PiecewiseLeakyReLU: a ramp of height 1 that goes on with a small slope on both sides.",
+        summary="PiecewiseLeakyReLU: a ramp of height 1 that continues with a small slope on both sides.",
         config=PiecewiseLeakyReLUConfig,
         claims=("unimodal",),
         derivative=r"\begin{cases} \frac{1}{2 w} & |u| \le w \\ c & \text{otherwise} \end{cases}",

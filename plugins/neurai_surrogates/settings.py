@@ -1,4 +1,4 @@
-"""What the settings of all surrogates share."""
+"""Settings shared by all surrogates."""
 
 from __future__ import annotations
 

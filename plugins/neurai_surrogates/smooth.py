@@ -66,9 +66,9 @@ class MultiGaussianConfig(Config):
     lens: float = Field(
         0.5,
         gt=0,
-        description="standard deviation of the central lobe and distance of the side lobes, in units of u",
+        description="standard deviation of the central lobe and distance to the side lobes, in units of u",
     )
-    scale: float = Field(6.0, gt=0, description="standard deviation of a side lobe over that of the central one")
+    scale: float = Field(6.0, gt=0, description="standard deviation of a side lobe divided by that of the central one")
     hight: float = Field(0.15, ge=0, lt=1, description="weight of one negative side lobe; area 1 - hight")
     spiking: Spiking = True
 

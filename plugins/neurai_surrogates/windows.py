@@ -42,7 +42,7 @@ class SparseFastSigmoidConfig(Config):
     """Settings of `sparsefastsigmoid`."""
 
     alpha: float = Field(25.0, gt=0, description="slope of the fast sigmoid, per unit of u")
-    window: float = Field(1.0, gt=0, description="distance from the threshold from which on the derivative is 0")
+    window: float = Field(1.0, gt=0, description="distance from the threshold beyond which the derivative is 0")
     spiking: Spiking = True
 
 
@@ -72,7 +72,7 @@ polynomial = Plugin(
 triangle = Plugin(
     SurrogateSpec(
         name="triangle",
-        summary="Triangle: height and base of their own, area peak times width.",
+        summary="Triangle: independent height and base, area peak times width.",
         config=TriangleConfig,
         claims=("unimodal", "compact"),
         derivative=r"p \max\left(1 - \frac{|u|}{w}, 0\right)",

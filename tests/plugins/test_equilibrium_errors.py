@@ -51,7 +51,7 @@ def test_one_sided_estimates_of_an_unsettled_hopfield_network_warn():
         ({"order": "odd"}, "order"),
         ({"n_points": 0}, "n_points"),
         ({"linearized": True, "mode": "continual"}, "linearized needs two settled states"),
-        ({"init": "persistent", "mode": "continual"}, "do not go together"),
+        ({"init": "persistent", "mode": "continual"}, "cannot be combined"),
         ({"energy": "hopfield", "beta": -1.0}, "no minimum at -1"),
         ({"energy": "hopfield", "beta": 1.0, "mode": "symmetric"}, "nudges by -1"),
         ({"energy": "hopfield", "beta": 1.5, "mode": "richardson"}, "nudges by -1.5"),

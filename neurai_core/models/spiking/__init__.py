@@ -1,4 +1,4 @@
-"""Spiking networks: neurons, stages, the network as a model, codes in time, losses over time, and NIR."""
+"""Spiking networks: neurons, stages, networks as models, encoders, losses over time, and NIR."""
 
 from neurai_core.models.spiking.cells import ALIF as ALIF
 from neurai_core.models.spiking.cells import LIF as LIF

@@ -1,14 +1,14 @@
-r"""Spiking neurons: how a membrane charges, when it fires, and what is left after the spike.
+r"""Spiking neurons: charging of the membrane, firing, and reset.
 
-Time is counted in steps. With input current I, spike s and any of the options spelled out below,
+Time is counted in steps. With input current I and spike s,
 
 $$h_t = d\,v_{t-1} + (1-d)\,v_{rest} + \gamma I_t \qquad s_t = H(h_t - \theta) \qquad
   v_t = \begin{cases} h_t - \theta s_t & \text{soft} \\ (1-s_t) h_t + s_t v_{reset} & \text{hard} \\
   h_t & \text{none}\end{cases}$$
 
-Every cell is three elementwise functions. ``charge`` makes the state before the reset, ``output`` reads the
-spikes from it, and ``settle`` makes the state after the reset; so a network that keeps h alone can tell the
-spikes and v again by a compare.
+Every cell is three elementwise functions. ``charge`` computes the state before the reset, ``output`` reads the
+spikes from it, and ``settle`` computes the state after the reset; so a network that stores only h can recover
+the spikes and v by a comparison.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ RESETS = ("soft", "hard", "none")
 
 
 class Cell(Protocol):
-    """What the time loop asks of a neuron; all functions are elementwise over ``(..., N)``.
+    """The interface of a neuron; all functions are elementwise over ``(..., N)``.
 
     Attributes:
         seen: the entries of the state before the reset that ``output`` reads.
-        stored: those that the backward pass needs, ``seen`` among them.
-        spikes: whether its output is spikes, not a membrane potential.
+        stored: those that the backward pass needs, including ``seen``.
+        spikes: whether its output is spikes rather than a membrane potential.
     """
 
     @property
@@ -50,7 +50,7 @@ class Cell(Protocol):
         """Whether the output is spikes."""
 
     def init(self, shape: Shape) -> dict[str, jax.Array]:
-        """Learned numbers, one per neuron; an empty dict for a cell that learns none."""
+        """Learned parameters, one value per neuron; an empty dict if there are none."""
 
     def rest(self, shape: Shape, dtype: Any) -> State:
         """The state after the reset before the first step."""
@@ -65,7 +65,7 @@ class Cell(Protocol):
         """The state after the reset."""
 
     def recall(self, stored: State) -> State:
-        """The state before the reset from its stored entries; the others, of no use backward, are zero."""
+        """The state before the reset from its stored entries; the others, unused in the backward pass, are zero."""
 
 
 def exact_decay(tau: float, dt: float = 1.0) -> float:
@@ -99,16 +99,16 @@ class Leaky:
     r"""A leaky integrator that never fires: the usual readout. Its output is the membrane potential.
 
     Args:
-        decay: d, the share of the potential that is left after one step, in [0, 1]; see `exact_decay`.
+        decay: d, the fraction of the potential that is left after one step, in [0, 1]; see `exact_decay`.
         input_gain: the factor of the input; ``"complement"`` is ``1 - decay``.
         synapse: decay of a synaptic current $i_t = \alpha i_{t-1} + I_t$ that then charges the membrane; None
             lets the input charge it directly.
-        v_rest: potential to which it leaks.
-        learn: which of ``"decay"`` and ``"synapse"`` are learned, one number per neuron, starting from the
-            values given here; the parameter is the decay's logit.
+        v_rest: resting potential.
+        learn: which of ``"decay"`` and ``"synapse"`` are learned, one value per neuron, starting from the
+            values given here; the parameter is the logit of the decay.
 
     Raises:
-        ModelError: a number is out of its range, or there is nothing of that name to learn.
+        ModelError: a number is out of range, or nothing of that name can be learned.
 
     Example:
         >>> cell = Leaky(decay=0.5)
@@ -141,11 +141,11 @@ class Leaky:
 
     @property
     def stored(self) -> tuple[str, ...]:
-        """The membrane; the synaptic current too where a learned number multiplies it."""
+        """The membrane, and the synaptic current if a learned parameter multiplies it."""
         return (*self.seen, "i") if self.synapse is not None and self._needs_current() else self.seen
 
     def init(self, shape: Shape) -> dict[str, jax.Array]:
-        """The learned numbers at the values they were given, one per neuron."""
+        """The learned parameters at their given values, one per neuron."""
         return {name: jnp.full(shape, self._start(name), default_float()) for name in self.learn}
 
     def rest(self, shape: Shape, dtype: Any) -> State:
@@ -166,7 +166,7 @@ class Leaky:
         return before["v"]
 
     def settle(self, params: PyTree, before: State, spikes: jax.Array) -> State:
-        """Nothing is reset."""
+        """The same state: a readout has no reset."""
         return {name: before[name] for name in before if name in ("v", "i")}
 
     def recall(self, stored: State) -> State:
@@ -217,25 +217,25 @@ class LIF(Leaky):
     r"""The leaky integrate-and-fire neuron.
 
     Args:
-        decay: d, the share of the potential that is left after one step; see `exact_decay`.
+        decay: d, the fraction of the potential that is left after one step; see `exact_decay`.
         input_gain: gamma, the factor of the input; ``"complement"`` is ``1 - decay``.
         synapse: decay of the synaptic current (CuBa-LIF); None lets the input charge the membrane directly.
-        v_rest: potential to which it leaks.
-        learn: which of ``"decay"``, ``"synapse"`` and ``"threshold"`` are learned, one number per neuron.
+        v_rest: resting potential.
+        learn: which of ``"decay"``, ``"synapse"`` and ``"threshold"`` are learned, one value per neuron.
         threshold: theta, the potential at which it fires.
         reset: what a spike does to the potential: ``"soft"`` subtracts the threshold, ``"hard"`` sets
-            ``v_reset``, ``"none"`` leaves it.
+            ``v_reset``, ``"none"`` does nothing.
         v_reset: potential after a hard reset.
-        detach_reset: whether the gradient passes by the spike inside the reset.
+        detach_reset: whether the gradient ignores the spike in the reset.
         delay_reset: whether the reset takes place in the next step, after the leak: ``h_t = d h_{t-1} +
             gamma I_t - theta s_{t-1}`` when soft.
 
     Raises:
-        ModelError: a number is out of its range, or there is nothing of that name to learn.
+        ModelError: a number is out of range, or nothing of that name can be learned.
 
-    Other libraries' neurons: spikingjelly's is ``decay=1 - 1/tau, detach_reset=False``, with
-    ``input_gain="complement"`` where it decays the input; snntorch's Leaky is ``decay=beta``, with
-    ``delay_reset=True`` for its soft reset alone; spyx's is ``decay=beta, delay_reset=True, detach_reset=False`` and
+    Equivalents in other libraries: spikingjelly's neuron is ``decay=1 - 1/tau, detach_reset=False``, with
+    ``input_gain="complement"`` if it decays the input; snntorch's Leaky is ``decay=beta``, with
+    ``delay_reset=True`` for its soft reset only; spyx's is ``decay=beta, delay_reset=True, detach_reset=False``, but
     its spikes come one step later; jaxpike's is ``input_gain="complement"``.
 
     Example:
@@ -309,12 +309,12 @@ class LIF(Leaky):
 
 @dataclass(frozen=True)
 class ALIF(LIF):
-    r"""The adaptive LIF neuron: every spike raises the threshold, which then sinks back.
+    r"""The adaptive LIF neuron: every spike raises the threshold, which then decays back.
 
     $$u_t = h_t - (\theta + \beta a_t) \qquad a_{t+1} = \rho a_t + s_t$$
 
     Bellec et al. 2020, doi:10.1038/s41467-020-17236-y, where the reset is ``delay_reset=True``. Yin et al. 2021
-    write $(1-\rho) s_t$ for the last term: the same with ``adaptation`` times $1-\rho$.
+    write $(1-\rho) s_t$ for the last term, which is the same with ``adaptation`` times $1-\rho$.
 
     Args:
         decay: as in `LIF`.
@@ -328,9 +328,9 @@ class ALIF(LIF):
         detach_reset: as in `LIF`.
         delay_reset: as in `LIF`.
         adaptation: beta, how much one spike raises the threshold.
-        adaptation_decay: rho, the share of the adaptation that is left after one step, in [0, 1].
-        raised_reset: whether a soft reset subtracts the threshold as raised, $\theta + \beta a_t$, with the a_t of
-            the step in which it takes place; delayed, as in the code of Yin et al., the spike has raised that.
+        adaptation_decay: rho, the fraction of the adaptation that is left after one step, in [0, 1].
+        raised_reset: whether a soft reset subtracts the raised threshold, $\theta + \beta a_t$, with the a_t of the
+            step in which it takes place; if it is delayed, as in the code of Yin et al., a_t includes the spike.
 
     Example:
         >>> import neurai_core as neurai

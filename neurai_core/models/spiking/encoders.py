@@ -1,8 +1,8 @@
-r"""From numbers to spikes in time, and from traces in time to one number per class.
+r"""Encoders from numbers to spikes in time, and readouts from traces in time to one number per class.
 
 An encoder is called with a batch ``(B, ...)`` and returns ``(B, T, ...)``; `Delta` turns one sequence into
-another. `READOUTS` are the ways back. Numbers become times and draws in 32 bits at least; spikes come in the
-dtype of a floating-point input, else in the default one.
+another. `READOUTS` do the reverse. Times and random draws are computed in at least 32 bits; spikes have the
+dtype of a floating-point input, else the default one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from neurai_core.naming import canonical, did_you_mean
 
 
 class Encoder(Protocol):
-    """What turns a batch into one with a time axis."""
+    """A function that adds a time axis to a batch."""
 
     def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
         """``(B, ...) -> (B, T, ...)``."""
@@ -36,7 +36,7 @@ class Constant:
         steps: number of steps T, at least 1.
 
     Raises:
-        ModelError: fewer than one step.
+        ModelError: ``steps`` is below 1.
 
     >>> Constant(3)(jnp.array([[0.5]])).tolist()
     [[[0.5], [0.5], [0.5]]]
@@ -54,15 +54,15 @@ class Constant:
 
 @dataclass(frozen=True)
 class Rate:
-    """A spike at each step with the probability that the input names.
+    """A spike at each step with the probability given by the input.
 
     Args:
         steps: number of steps T, at least 1.
-        gain: factor of the input, which is then clipped to [0, 1].
-        seed: what the spikes are drawn from where no key is given, so that an evaluation can be repeated.
+        gain: factor on the input, which is then clipped to [0, 1].
+        seed: seed of the spikes if no key is given, so that an evaluation is reproducible.
 
     Raises:
-        ModelError: fewer than one step.
+        ModelError: ``steps`` is below 1.
 
     >>> spikes = Rate(1000)(jnp.array([[0.0, 0.25, 1.0]]), key=jax.random.key(1))
     >>> spikes.shape, bool(jnp.allclose(spikes.mean(axis=1), jnp.array([0.0, 0.25, 1.0]), atol=0.05))
@@ -86,14 +86,14 @@ class Rate:
 
 @dataclass(frozen=True)
 class Latency:
-    """One spike per input, the earlier the larger it is: 1 at the first step, the threshold at the last.
+    """One spike per input, earlier for larger inputs: 1 at the first step, the threshold at the last.
 
     Args:
         steps: number of steps T, at least 1.
-        threshold: inputs below it, in [0, 1), never spike.
+        threshold: inputs below this value, in [0, 1), never spike.
 
     Raises:
-        ModelError: fewer than one step, or a threshold outside [0, 1).
+        ModelError: ``steps`` is below 1, or ``threshold`` outside [0, 1).
 
     >>> Latency(4)(jnp.array([[1.0, 0.4, 0.0]]))[0].tolist()
     [[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
@@ -120,14 +120,14 @@ class Latency:
 
 @dataclass(frozen=True)
 class Delta:
-    """A spike where a sequence has risen by a threshold since the step before; -1 where it has fallen.
+    """A spike where a sequence has risen by a threshold since the previous step; -1 where it has fallen.
 
     Args:
         threshold: the change that makes a spike, above 0.
-        falling: whether a fall makes a spike of -1; otherwise it makes none.
+        falling: whether a fall gives a spike of -1, rather than none.
 
     Raises:
-        ModelError: a threshold that is not positive.
+        ModelError: ``threshold`` is not positive.
 
     >>> Delta(0.5)(jnp.array([[[0.0], [0.6], [0.7], [0.0]]]))[0, :, 0].tolist()
     [0.0, 1.0, 0.0, -1.0]
@@ -173,9 +173,9 @@ READOUTS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def read(readout: str, traces: jax.Array) -> jax.Array:
-    """Traces ``(B, T, C)`` as one row of numbers per example; ``"all"`` keeps them.
+    """Reduce traces ``(B, T, C)`` to one row of numbers per example; ``"all"`` keeps them.
 
-    ``"sum"`` is, of spikes, their count; ``"mean"`` their rate; ``"last"`` the last step, ``"max"`` the largest.
+    For spikes, ``"sum"`` is their count and ``"mean"`` their rate; ``"last"`` is the last step, ``"max"`` the largest.
 
     Raises:
         UnknownName: no readout has that name.
@@ -187,16 +187,16 @@ def read(readout: str, traces: jax.Array) -> jax.Array:
 
 
 def check_readout(readout: str) -> str:
-    """The readout's own name, however it was spelled."""
+    """The canonical name of a readout."""
     return _known("readout", readout, READOUTS)
 
 
 def encoder(name: str, steps: int) -> Encoder:
-    """The encoder of a name.
+    """Make an encoder by name.
 
     Raises:
         UnknownName: no encoder has that name.
-        ModelError: fewer than one step.
+        ModelError: ``steps`` is below 1.
 
     >>> encoder("rate", 50)
     Rate(steps=50, gain=1.0, seed=0)
@@ -205,10 +205,10 @@ def encoder(name: str, steps: int) -> Encoder:
 
 
 def check_steps(steps: int) -> int:
-    """The number of steps, if it is one.
+    """Return the number of steps, or raise if it is invalid.
 
     Raises:
-        ModelError: fewer than one step.
+        ModelError: ``steps`` is below 1.
     """
     number = whole_number(steps)
     if number is None or number < 1:

@@ -1,4 +1,4 @@
-r"""Losses of spiking networks: an ordinary loss read from traces over time, and a price on activity.
+r"""Losses of spiking networks: ordinary losses on traces over time, and an activity penalty.
 
 A network whose readout is ``"all"`` gives traces $(B, T, C)$; one with ``record=True`` gives `Recorded`.
 """
@@ -37,7 +37,7 @@ class OverTime:
 
 
 def over_time(loss: str | Callable[..., Any], readout: str = "max") -> Callable[..., Any]:
-    """A loss, or an accuracy, of traces over time.
+    """A loss or accuracy of traces over time.
 
     Args:
         loss: name of a loss or an accuracy, or a callable ``(outputs, targets) -> scalar``.
@@ -45,7 +45,7 @@ def over_time(loss: str | Callable[..., Any], readout: str = "max") -> Callable[
 
     Raises:
         UnknownName: no loss, accuracy or readout has that name.
-        ModelError: on use, the outputs are no traces.
+        ModelError: on use, if the outputs are not traces.
 
     Example:
         >>> traces = jnp.array([[[0.0, 3.0], [1.0, 0.0]]])
@@ -65,7 +65,7 @@ class WithActivity:
     strength: float
 
     def __call__(self, recorded: Recorded, targets: jax.Array) -> Scalar:
-        """The loss of the outputs and the price of the hidden spikes."""
+        """The loss of the outputs plus the penalty on hidden spikes."""
         _check_recorded("with_activity", recorded)
         price = sum(activity_price(spikes, self.lower, self.upper) for spikes in recorded.spikes[:-1])
         return self.loss(recorded.outputs, targets) + self.strength * price
@@ -74,17 +74,17 @@ class WithActivity:
 def with_activity(
     loss: str | Callable[..., Any], *, lower: float = 0.0, upper: float = float("inf"), strength: float = 1e-3
 ) -> Callable[..., Scalar]:
-    """A loss with a price on hidden neurons that are silent or too busy, for a network with ``record=True``.
+    """A loss with a penalty on hidden neurons that fire too little or too much, for a network with ``record=True``.
 
     Args:
-        loss: by name, or a callable ``(outputs, targets) -> scalar``.
-        lower: spikes per example below which a neuron, on average over the batch, costs.
-        upper: spikes per example above which it costs.
-        strength: factor of the price.
+        loss: a name or a callable ``(outputs, targets) -> scalar``.
+        lower: spikes per example, averaged over the batch, below which a neuron is penalized.
+        upper: spikes per example above which it is penalized.
+        strength: factor on the penalty.
 
     Raises:
         UnknownName: no loss has that name.
-        ModelError: ``lower`` above ``upper``, or a negative number.
+        ModelError: ``lower`` is above ``upper``, or a number is negative.
 
     Example:
         >>> outputs, spikes = jnp.zeros((1, 2)), (jnp.ones((1, 5, 3)), jnp.zeros((1, 5, 2)))
@@ -132,7 +132,7 @@ def of_outputs(score: str | Callable[..., Any]) -> Callable[..., Any]:
     """A loss or accuracy of the outputs alone, for a network with ``record=True``.
 
     Args:
-        score: by name, or a callable ``(outputs, targets) -> scalar``.
+        score: a name or a callable ``(outputs, targets) -> scalar``.
 
     Raises:
         UnknownName: no loss or accuracy has that name.

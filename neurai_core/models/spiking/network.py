@@ -1,7 +1,7 @@
-"""A spiking network as a model: stages run through time, from a batch to one row of numbers per example.
+"""Spiking networks as models: stages run through time, from a batch to one row of numbers per example.
 
-How it runs is decided stage by stage. Either the synapses of a stage are applied to all steps at once, before
-its loop (one large matrix product), or inside the loop of the stages before it (nothing but membranes is kept).
+For each stage, the synapses are either applied to all steps at once, before its loop (one large matrix product), or
+inside the loop of the stages before it (only membranes are stored).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from neurai_core.models.spiking.encoders import Constant, Encoder, check_readout
 from neurai_core.models.spiking.stages import Stage
 from neurai_core.models.spiking.time_loop import Loop, run, run_plainly
 
-# Currents of all steps at once pay where they stay in a cache of this size; 32 MiB of L3 was measured with.
+# Computing all currents at once pays off if they fit into a cache of this size; measured with 32 MiB of L3.
 CACHE_BYTES = 16 * 2**20
 Hoist = bool | Literal["auto"]
-# What `snn` is made of unless told otherwise. A spike over a weight of 1 lifts the membrane by about 1 at its peak.
+# Defaults of `snn`. A spike over a weight of 1 raises the membrane by about 1 at its peak.
 HIDDEN = LIF(exact_decay(10.0), input_gain=0.4, synapse=exact_decay(5.0))
 OUTPUT = Leaky(exact_decay(20.0))
 
 
 class Recorded(NamedTuple):
-    """Outputs together with what the neurons did.
+    """Outputs together with the spikes of the neurons.
 
     Attributes:
         outputs: ``(B, C)``, or ``(B, T, C)`` with ``readout="all"``.
@@ -49,24 +49,23 @@ class SpikingNetwork:
 
     Args:
         stages: from the input to the output.
-        surrogate: from `neurai_core.surrogate`: membranes to spikes, with a derivative; its numbers may be
-            traced or learned.
-        readout: how the last stage's traces become outputs: ``"max"``, ``"last"``, ``"mean"``, ``"sum"`` (of
-            spikes: their count) over time, or ``"all"``.
-        encode: turns examples without time into sequences; None takes sequences ``(B, T, ...)``.
+        surrogate: from `neurai_core.surrogate`; turns potentials into spikes. Its parameters may be traced or
+            learned.
+        readout: how the last stage's traces become outputs: ``"max"``, ``"last"``, ``"mean"``, ``"sum"`` (for
+            spikes, their count) over time, or ``"all"``.
+        encode: turns static examples into sequences; None expects sequences ``(B, T, ...)``.
         record: whether to return `Recorded`, with the spikes of every stage.
         hoist: whether a stage's synapses are applied to all steps at once: True, False, one per stage, or
-            ``"auto"``: the first stage's, where that makes few numbers out of many (fan-in at least the number
-            of neurons) or the currents of all steps fit into the cache; a later stage's, where the spikes
-            below and its currents both do.
-        chunk: store only what is carried every so many steps, and run each chunk again in the backward pass;
-            for long sequences, about sqrt(T). Synapses then stay in the loop.
-        store: ``"membrane"`` stores the membrane of every step and nothing else, and is differentiable in
-            reverse mode; ``"all"`` leaves differentiation to JAX: any mode, more memory.
+            ``"auto"``: the first stage's, if its fan-in is at least the number of neurons or the currents of
+            all steps fit into the cache; a later stage's, if both its currents and the spikes below do.
+        chunk: store only the state at every so many steps, and rerun each chunk in the backward pass; for long
+            sequences, about sqrt(T). Synapses then stay in the loop.
+        store: ``"membrane"`` stores only the membrane of every step and is differentiable in reverse mode;
+            ``"all"`` leaves differentiation to JAX: any mode, more memory.
         unroll: steps per iteration of the compiled loop.
 
     Raises:
-        ModelError: no stages, or options that do not go together.
+        ModelError: there are no stages, or options cannot be combined.
         UnknownName: no readout has that name.
 
     Example:
@@ -100,13 +99,13 @@ class SpikingNetwork:
         Args:
             key: PRNG key.
             input_shape: shape of one example: ``(T, D)`` or ``(T, H, W, C)`` for a sequence, the shape without
-                time for a network that encodes.
+                time if the network has an encoder.
 
         Returns:
             ``(params, ())``: one dict per stage.
 
         Raises:
-            ModelError: a stage cannot take what the stage before it gives.
+            ModelError: a stage cannot take the output of the stage before it.
         """
         shape = tuple(input_shape) if self._constant else self._sequence_shape(input_shape)[1:]
         made = []
@@ -120,7 +119,7 @@ class SpikingNetwork:
     def apply(
         self, params: PyTree, model_state: PyTree, x: jax.Array, *, key: jax.Array | None = None, train: bool = False
     ) -> tuple[Any, PyTree]:
-        """Outputs and the model state, handed through; a rate code draws from ``key``."""
+        """Outputs and the unchanged model state; a rate code draws from ``key``."""
         befores = self._run(params, self._drive(params, x, key))
         return self._outputs(params, befores), model_state
 
@@ -129,7 +128,7 @@ class SpikingNetwork:
         return self.apply(params, model_state, x)[0]
 
     def membranes(self, params: PyTree, x: jax.Array, *, key: jax.Array | None = None) -> tuple[State, ...]:
-        """Of every stage the state before the reset that its output is read from, ``(T, B, ...)`` each.
+        """For every stage, the entries of its state before the reset that determine its output, ``(T, B, ...)`` each.
 
         Args:
             params: as ``init`` makes them.
@@ -148,7 +147,7 @@ class SpikingNetwork:
         """
         if self.encode is None:
             return self._numbers(params, x)
-        # Coded before it is rounded to the parameters' precision: 16 bits do not tell 1000 steps apart.
+        # Encode before rounding to the parameters' precision: 16 bits cannot distinguish 1000 steps.
         wide = self._numbers(params, x, wide_float)
         return self.encode(wide, key=key).astype(jnp.result_type(*jax.tree.leaves(params)))
 
@@ -159,7 +158,7 @@ class SpikingNetwork:
     def layered(self) -> Layered:
         """The same network as a `Layered` whose activities are whole sequences, one layer per stage.
 
-        For rules that work layer by layer. The loops are then one per stage.
+        For rules that work layer by layer. There is then one loop per stage.
 
         Example:
             >>> import neurai_core as neurai
@@ -188,7 +187,7 @@ class SpikingNetwork:
         return tuple(jax.eval_shape(lambda x: encode(x), one).shape[1:])
 
     def _numbers(self, params: PyTree, x: jax.Array, chosen: Callable[[Any], Any] = jnp.dtype) -> jax.Array:
-        """A batch that fits, in the dtype of the parameters or one chosen by it."""
+        """Check a batch and convert it to the dtype of the parameters, or one chosen by it."""
         if not isinstance(params, (tuple, list)) or len(params) != len(self.stages):
             given = f"{len(params)} entries" if isinstance(params, (tuple, list)) else f"a {type(params).__name__}"
             raise ModelError(
@@ -203,11 +202,11 @@ class SpikingNetwork:
         return jnp.asarray(x, chosen(jnp.result_type(*jax.tree.leaves(params))))
 
     def _drive(self, params: PyTree, x: jax.Array, key: jax.Array | None) -> jax.Array:
-        """The sequence, or the input that is held at every step."""
+        """The sequence, or an input that is the same at every step."""
         return self._numbers(params, x) if self._constant else self.sequence(params, x, key=key)
 
     def _run(self, params: PyTree, drive: Any) -> tuple[State, ...]:
-        """The loops one after the other; every stage's state if they are recorded, else the last one's."""
+        """Run the loops one after another; return every stage's state if recorded, else that of the last."""
         steps = self.encode.steps if isinstance(self.encode, Constant) else check_steps(drive.shape[1])
         axis, go = None if self._constant else 1, run if self.store == "membrane" else run_plainly
         found: list[State] = []
@@ -224,7 +223,7 @@ class SpikingNetwork:
         return tuple(found if self.record else found[-1:])
 
     def _projected(self, params: PyTree, first: int, drive: Any, axis: int | None) -> jax.Array:
-        """The currents of stage ``first``, of all steps at once: time comes first."""
+        """The currents of stage ``first`` for all steps at once, time axis first."""
         stage = self.stages[first]
         if axis is None:
             return stage.project(params[first], drive)
@@ -232,7 +231,7 @@ class SpikingNetwork:
             return jnp.moveaxis(_folded(stage, params[0], drive), axis, 0)
         below = self.stages[first - 1]
 
-        # Rematerialized: the spikes are told again from the membranes, which are stored anyway.
+        # Rematerialized: the spikes are recomputed from the membranes, which are stored anyway.
         @jax.checkpoint
         def project(own: PyTree, under: PyTree, surrogate: Any, before: State) -> jax.Array:
             return _folded(stage, own, below.output(under, surrogate, before))
@@ -255,14 +254,14 @@ class SpikingNetwork:
         return self._usual(params, drive, steps)
 
     def _usual(self, params: PyTree, drive: jax.Array, steps: int) -> tuple[bool, ...]:
-        """What ``hoist="auto"`` means here."""
+        """Resolve ``hoist="auto"``."""
         shape = drive.shape[1:] if self._constant else drive.shape[2:]
         sizes = [math.prod(shape)]
         for stage, own in zip(self.stages, params, strict=True):
             shape = output_shape(stage.synapse, own["input"], (), shape)
             sizes.append(math.prod(shape))
         fits = [size * steps * drive.shape[0] * drive.dtype.itemsize <= CACHE_BYTES for size in sizes]
-        # The input is there anyway; spikes of a stage below are not: they would have to be written out too.
+        # The input exists anyway, but spikes of a stage below would have to be written out too.
         first = self._constant or sizes[0] >= sizes[1] or fits[1]
         return first, *(below and here for below, here in pairwise(fits[1:]))
 
@@ -293,12 +292,12 @@ def snn(
     Args:
         sizes: widths from the input to the output, at least two.
         surrogate: from `neurai_core.surrogate`.
-        steps: number of steps of an input without time, which is then encoded; None takes sequences.
-        encode: how: ``"constant"``, ``"rate"``, ``"latency"`` or an encoder.
+        steps: number of steps for static inputs, which are then encoded; None expects sequences.
+        encode: ``"constant"``, ``"rate"``, ``"latency"`` or an encoder.
         cell: the hidden neurons; by default `LIF` with a membrane of 10 steps and a synaptic current of 5.
         output: the output neurons; by default `Leaky` with 20 steps.
         recurrent: whether the hidden stages are recurrent.
-        bias: whether the synapses have a bias: a constant current, which adds up from step to step.
+        bias: whether the synapses have a bias, a constant current that accumulates over the steps.
         readout: as in `SpikingNetwork`.
         **options: further options of `SpikingNetwork`.
 
@@ -349,13 +348,13 @@ def _check_options(model: SpikingNetwork) -> None:
 
 
 def _folded(stage: Stage, own: PyTree, below: jax.Array) -> jax.Array:
-    """Currents of all steps, whichever of the two leading axes is the batch's."""
+    """Currents of all steps, whichever of the two leading axes is the batch axis."""
     current = stage.project(own, below.reshape(-1, *below.shape[2:]))
     return current.reshape(*below.shape[:2], *current.shape[1:])
 
 
 def _without_input(own: PyTree) -> PyTree:
-    """The parameters that a projected stage has left, so that its loop carries no gradient for the others."""
+    """The parameters that a projected stage still uses, so that its loop carries no gradient for the others."""
     return {name: value for name, value in own.items() if name != "input"}
 
 

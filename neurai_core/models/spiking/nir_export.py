@@ -1,4 +1,4 @@
-"""A spiking network as a NIR graph."""
+"""Export of spiking networks to NIR graphs."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from neurai_core.models.spiking.stages import Stage
 
 
 def to_nir(model: SpikingNetwork, params: PyTree, *, dt: float = STEP, input_shape: Shape | None = None) -> Any:
-    """A network as a ``nir.NIRGraph``; ``nir.write(path, graph)`` writes it.
+    """Convert a network to a ``nir.NIRGraph``; ``nir.write(path, graph)`` writes it.
 
     Args:
         model: its cells are `LIF` or `Leaky`, its synapses dense, conv, avg_pool and flatten layers or blocks of
             them; encoder and readout are not written.
         params: its parameters.
         dt: length of a step, in seconds.
-        input_shape: shape of one example at one step, such as ``(28, 28, 1)``; not needed where the first layer
-            is dense.
+        input_shape: shape of one example at one step, such as ``(28, 28, 1)``; not needed if the first layer is
+            dense.
 
     Raises:
         ModelError: a stage has no counterpart in NIR.
@@ -91,7 +91,7 @@ def _input_shape(model: SpikingNetwork, params: PyTree, given: Shape | None) -> 
 
 
 def _inner(layer: Layer, own: PyTree) -> Iterator[tuple[Layer, PyTree]]:
-    """The layers of which one is made, with their parameters."""
+    """The layers that make up a layer, with their parameters."""
     if isinstance(layer.apply, ChainApply) and not layer.apply.skip:
         for inner, weights in zip(layer.apply.model.layers, own, strict=True):
             yield from _inner(inner, weights)
@@ -100,7 +100,7 @@ def _inner(layer: Layer, own: PyTree) -> Iterator[tuple[Layer, PyTree]]:
 
 
 def _synapse(nir: Any, i: int, layer: Layer, own: PyTree, signal: Signal) -> tuple[Any, Signal]:
-    """The node of a layer, and what it gives."""
+    """The node of a layer, and its output signal."""
     linear: Any = layer.linear if layer.activation is identity else None
     own = jax.tree.map(np.asarray, own)
     if linear is flatten_linear:

@@ -1,4 +1,4 @@
-"""A NIR graph as a spiking network and its parameters."""
+"""Import of NIR graphs as spiking networks and their parameters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from neurai_core.models.spiking.nir_nodes import (
 from neurai_core.models.spiking.stages import Stage
 
 Method = Literal["euler", "exact"]
-EXTREME = 1e3  # a logit at which the sigmoid is 0 or 1 in every precision
+EXTREME = 1e3  # a logit for which the sigmoid is 0 or 1 in every precision
 Edges = list[tuple[str, str]]
 
 
@@ -44,29 +44,28 @@ def from_nir(
     delay_reset: bool | None = None,
     **options: Any,
 ) -> tuple[SpikingNetwork, PyTree]:
-    """The network of a NIR graph and its parameters.
+    """Convert a NIR graph to a network and its parameters.
 
-    Numbers that differ from neuron to neuron become learned ones; a gain that does is put into the weights, or into
-    a layer of factors after them where they cannot take it. Images are (H, W, C) here: weights, and what follows a
-    Flatten, are brought into that order.
+    Values that differ between neurons become learned ones; a gain that differs goes into the weights or, where that
+    is not possible, into a layer of factors after them. Images are (H, W, C) here: weights, and everything after a
+    Flatten, are reordered accordingly.
 
     Args:
         graph: a ``nir.NIRGraph``, for instance ``nir.read(path)``.
-        surrogate: what the neurons fire with; NIR does not say.
-        readout: as in `SpikingNetwork`; NIR does not say.
-        dt: length of a step, in the unit of the graph's time constants, usually seconds; what the exporting
-            program used.
+        surrogate: surrogate of the neurons, which NIR does not specify.
+        readout: as in `SpikingNetwork`; NIR does not specify it.
+        dt: length of a step, in the unit of the graph's time constants, usually seconds; the value that the
+            exporting program used.
         method: how a step is taken: ``"euler"``, a decay of ``1 - dt/tau``, as most programs export; ``"exact"``,
             ``exp(-dt/tau)``.
         reset: the reset of the exporting program, ``"soft"``, ``"hard"`` or ``"none"``, which NIR cannot
-            express. None takes what `to_nir` noted, else the hard one that NIR defines.
+            express. None takes the one recorded by `to_nir`, else the hard one that NIR defines.
         delay_reset: as in `LIF`: whether the exporting program resets in the step after the spike. None takes
-            what `to_nir` noted, else False.
+            the value recorded by `to_nir`, else False.
         **options: further options of `SpikingNetwork`.
 
     Raises:
-        ModelError: names the node that is not known or stands where it cannot, or the element of a parameter
-            that is out of its range.
+        ModelError: a node is unknown or in the wrong place, or an element of a parameter is out of range.
     """
     _check_options(dt, method, reset)
     said = {"reset": reset, "delay_reset": delay_reset}
@@ -100,7 +99,7 @@ def _check_options(dt: float, method: str, reset: str | None) -> None:
 
 
 def _flat(graph: Any, prefix: str = "") -> tuple[dict[str, Any], Edges]:
-    """Nodes and edges with the graphs inside put in their place: some programs nest recurrent neurons."""
+    """Nodes and edges with nested graphs inlined: some programs nest recurrent neurons."""
     nodes, edges = {}, [(f"{prefix}{a}", f"{prefix}{b}") for a, b in graph.edges]
     for name, node in graph.nodes.items():
         full = f"{prefix}{name}"
@@ -118,7 +117,7 @@ def _flat(graph: Any, prefix: str = "") -> tuple[dict[str, Any], Edges]:
 
 
 def _chain(nodes: dict[str, Any], edges: Edges) -> tuple[str, list[tuple[list[str], str, str | None]]]:
-    """The input's name; then, stage by stage, synapses, neurons and recurrent synapses by name."""
+    """The name of the input; then, stage by stage, of synapses, neurons and recurrent synapses."""
     kinds = {name: type(node).__name__ for name, node in nodes.items()}
     for name, kind in kinds.items():
         if kind not in ("Input", "Output", *SYNAPSES, *NEURONS):
@@ -177,7 +176,7 @@ def _one(names: list[str], what: str) -> str:
 
 
 def _shape(name: str, node: Any, first: Any) -> tuple[int, ...]:
-    """The shape of one example at one step, without the axes of one batch and one step that some programs write."""
+    """The shape of one example at one step, without the batch and time axes that some programs write."""
     given = (node.input_type or {}).get("input")
     if given is None:
         raise ModelError(f"The node {name!r} of the NIR graph has no shape.", "nir.Input({'input': np.array([784])})")
@@ -209,7 +208,7 @@ def _refuse(name: str, what: str, values: Array, bad: Array, expected: str, hint
 
 
 def _layer(name: str, node: Any, signal: Signal) -> tuple[Layer | None, PyTree, Signal]:
-    """The layer of a node, its parameters, and what it gives; no layer for a Flatten that does nothing."""
+    """The layer of a node, its parameters, and its output signal; no layer for a Flatten without effect."""
     kind = type(node).__name__
     if kind == "Flatten":
         return _flatten(name, node, signal)
@@ -287,7 +286,7 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def _flatten(name: str, node: Any, signal: Signal) -> tuple[Layer | None, PyTree, Signal]:
-    # Some programs count the batch axis, so that the first axis is number 1.
+    # Some programs count the batch axis, so that the first axis has number 1.
     if int(node.start_dim) not in (0, 1) or int(node.end_dim) not in (-1, len(signal.shape) - 1, len(signal.shape)):
         raise ModelError(
             f"The node {name!r} of the NIR graph flattens the axes {node.start_dim} to {node.end_dim}, expected all.",
@@ -300,7 +299,7 @@ def _flatten(name: str, node: Any, signal: Signal) -> tuple[Layer | None, PyTree
 
 
 class _Reader:
-    """How neurons are read: the step, and what is said about their reset."""
+    """How neurons are imported: the time step and their reset."""
 
     def __init__(self, dt: float, method: Method, said: dict[str, Any]) -> None:
         self.dt, self.method, self.said = dt, method, said
@@ -308,7 +307,7 @@ class _Reader:
     def stage(
         self, nodes: dict[str, Any], synapses: list[str], neuron: str, recurrent: str | None, signal: Signal
     ) -> tuple[Stage, PyTree, Signal]:
-        """The stage, its parameters, and what it gives."""
+        """The stage, its parameters, and its output signal."""
         layers, params = [], []
         for name in synapses:
             layer, own, signal = _layer(name, nodes[name], signal)
@@ -330,7 +329,7 @@ class _Reader:
         return stage, jax.tree.map(jnp.asarray, made), signal
 
     def _cell(self, name: str, node: Any, signal: Signal) -> tuple[Any, dict[str, Array], tuple[Array, Array], Any]:
-        """The class of the cell, its learned numbers, the gains of its current and its weights, and its settings."""
+        """The class of the cell, its learned values, the gains of its current and its weights, and its settings."""
         kind = type(node).__name__
         values, gains = self._dynamics(name, node, kind, signal)
         settings: dict[str, Any] = {}
@@ -348,7 +347,7 @@ class _Reader:
     def _dynamics(
         self, name: str, node: Any, kind: str, signal: Signal
     ) -> tuple[dict[str, Array], tuple[Array, Array]]:
-        """Decays; and the factors of the current that charges the membrane and of what enters that current."""
+        """Decays, and the factors on the current that charges the membrane and on the input of that current."""
         r, one = _each(name, "r", node, signal), np.ones(())
         if kind in ("IF", "I"):
             return {"decay": np.ones(signal.shape)}, (r * self.dt, one)
@@ -359,7 +358,7 @@ class _Reader:
         return {"decay": decay, "synapse": synapse}, (r * rate, _each(name, "w_in", node, signal) * entering)
 
     def _decay(self, name: str, what: str, node: Any, signal: Signal) -> tuple[Array, Array]:
-        """The decay of a time constant, and the rest up to 1."""
+        """The decay of a time constant, and its complement to 1."""
         tau = _each(name, what, node, signal)
         low = self.dt if self.method == "euler" else 0.0
         bad = ~(tau >= low * (1 - 1e-6)) | (tau <= 0)
@@ -412,7 +411,7 @@ def _add_bias(name: str, bias: Array, layers: list[Layer], params: list[PyTree])
 
 
 def _put_gains(gains: tuple[Array, Array], layers: list[Layer], params: list[PyTree]) -> tuple[float, Any]:
-    """The gain of the cell, and the factor that went into the weights: a factor that differs can go nowhere else."""
+    """The gain of the cell, and the factor for the weights, which must take a gain that differs between neurons."""
     gain, factor = gains
     input_gain, factor = (float(gain.flat[0]), factor) if _uniform(gain) else (1.0, factor * gain)
     if np.allclose(factor, 1, rtol=1e-12):

@@ -1,11 +1,11 @@
-r"""What reading and writing NIR, the neuromorphic intermediate representation, share: nodes, and orders of axes.
+r"""Nodes and axis orders of NIR, the neuromorphic intermediate representation, for import and export.
 
 NIR's neurons live in continuous time, $\tau \dot v = v_{leak} - v + R I$. One Euler step of length dt is one step
 of ours, as in most libraries that write NIR: $d = 1 - dt/\tau$ and $\gamma = R\,dt/\tau$; the synaptic current
-likewise, with $w_{in}\,dt/\tau_{syn} = 1$. NIR knows the hard reset alone. Whatever else a cell has, such as a
-soft reset, is kept in the node's metadata, where `from_nir` finds it again and other programs do not look.
+likewise, with $w_{in}\,dt/\tau_{syn} = 1$. NIR has only the hard reset. Other options of a cell, such as a soft
+reset, are kept in the node's metadata, where `from_nir` finds them and other programs ignore them.
 
-Images are (C, H, W) in NIR and (H, W, C) here, so neurons that follow a flattened image stand in another order.
+Images are (C, H, W) in NIR and (H, W, C) here, so neurons after a flattened image are in a different order.
 
 Pedersen et al. 2024, doi:10.1038/s41467-024-52259-9.
 """
@@ -25,7 +25,7 @@ from neurai_core.arrays import PyTree, Shape
 from neurai_core.layered import Layer, linear_layer, no_params
 from neurai_core.models.spiking.cells import LIF, Leaky
 
-STEP = 1e-4  # seconds; what most other libraries write
+STEP = 1e-4  # seconds; the value that most other libraries write
 NEURONS = {"LIF": LIF, "CubaLIF": LIF, "IF": LIF, "LI": Leaky, "CubaLI": Leaky, "I": Leaky}
 WEIGHTS = ("Affine", "Linear")
 SYNAPSES = (*WEIGHTS, "Conv2d", "AvgPool2d", "SumPool2d", "Flatten", "Scale")
@@ -37,11 +37,11 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Signal:
-    """What runs along an edge at one step.
+    """The signal along an edge at one step.
 
     Attributes:
         shape: of one example, channels last.
-        order: of a flattened image, where each of our entries stands in NIR's order; None where both agree.
+        order: for a flattened image, the position of each of our entries in NIR's order; None if both agree.
     """
 
     shape: Shape
@@ -53,7 +53,7 @@ class Signal:
         return (self.shape[-1], *self.shape[:-1]) if len(self.shape) == 3 else self.shape
 
     def flattened(self) -> Signal:
-        """The signal after Flatten, which keeps NIR's order there and ours here."""
+        """The signal after Flatten, which uses NIR's order there and ours here."""
         size = math.prod(self.shape)
         order = self.to_ours(np.arange(size).reshape(self.nir_shape)).ravel()
         return Signal((size,), None if (order == np.arange(size)).all() else order)

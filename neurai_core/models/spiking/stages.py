@@ -16,7 +16,7 @@ from neurai_core.models.spiking.cells import Cell, State
 
 
 class Past(NamedTuple):
-    """What a stage carries from one step to the next.
+    """The state of a stage between two steps.
 
     Attributes:
         rest: the neurons' state after the reset.
@@ -34,14 +34,14 @@ class Stage:
     Args:
         synapse: a layer of `neurai_core.layered` that turns the spikes below into currents, such as
             ``dense(128)``, ``conv(16, 3)`` or ``block(avg_pool(2), flatten(), dense(10))``; it is applied to
-            every step alike.
+            every step in the same way.
         cell: the neurons: `LIF`, `ALIF` or `Leaky`.
         recurrent: whether each neuron's spike reaches every neuron of the stage in the next step.
-        detach_recurrent: whether the gradient passes by that path (the recurrent weights still learn): what
-            e-prop computes.
+        detach_recurrent: whether the gradient ignores that path (the recurrent weights still learn), as in
+            e-prop.
 
     Raises:
-        ModelError: the synapses draw random numbers or carry state of their own.
+        ModelError: the synapses draw random numbers or carry a state.
 
     Example:
         >>> from neurai_core.layered import dense
@@ -68,7 +68,7 @@ class Stage:
         """Parameters ``{"input": ..., "cell": {...}}``, with ``"recurrent"`` (N, N), of variance 1/N, if it is.
 
         Raises:
-            ModelError: recurrent neurons in more than one axis.
+            ModelError: recurrent neurons have more than one axis.
         """
         params, _ = self.synapse.init(key, input_shape)
         shape = output_shape(self.synapse, params, (), input_shape)
@@ -76,11 +76,11 @@ class Stage:
         return made | {"recurrent": self._recurrent(key, shape)} if self.recurrent else made
 
     def start(self, shape: Shape, dtype: Any) -> Past:
-        """The past before the first step, for a batch of ``shape`` neurons."""
+        """The state before the first step, for a batch of ``shape`` neurons."""
         return Past(self.cell.rest(shape, dtype), jnp.zeros(shape, dtype) if self.recurrent else ())
 
     def project(self, params: PyTree, below: jax.Array) -> jax.Array:
-        """Currents of any number of leading axes: ``(..., D) -> (..., N)``, all but the batch's folded."""
+        """Currents for any number of leading axes, ``(..., D) -> (..., N)``, folded into the batch axis."""
         current: jax.Array = self.synapse.apply(params["input"], (), below)[0]
         return current
 
@@ -96,7 +96,7 @@ class Stage:
         return self.cell.output(params["cell"], surrogate, before)
 
     def fire(self, params: PyTree, surrogate: Any, before: State) -> tuple[jax.Array, Past]:
-        """The output and what is carried on."""
+        """The output and the next state."""
         spikes = self.output(params, surrogate, before)
         rest = self.cell.settle(params["cell"], before, spikes)
         return spikes, Past(rest, spikes if self.recurrent else ())

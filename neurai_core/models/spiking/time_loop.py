@@ -1,9 +1,9 @@
-"""Stages run through time in one loop that stores the membranes before the reset and nothing else.
+"""Stages run through time in one loop that stores only the membranes before the reset.
 
-The backward pass goes through the steps in reverse. From the stored membranes it tells spikes, resets and
-surrogate derivatives again, elementwise; currents are never stored and matrix products never repeated, because
-the derivative of a step needs neither. In chunks, only what is carried from chunk to chunk is stored, and
-each chunk is run again before its steps are gone through backward.
+The backward pass goes through the steps in reverse. It recomputes spikes, resets and surrogate derivatives from the
+stored membranes, elementwise; currents are never stored and matrix products never repeated, because the derivative of a
+step needs neither. With chunks, only the state between chunks is stored, and each chunk is rerun before its backward
+pass.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from neurai_core.models.spiking.stages import Past, Stage
 
 @dataclass(frozen=True)
 class Loop:
-    """What a run through time looks like, apart from its arrays.
+    """The static description of a run through time.
 
     Attributes:
         stages: run one after the other within each step.
         steps: number of steps T.
         axis: the drive's axis of time; None for a drive that is the same at every step.
-        projected: whether the drive is the first stage's current, not what its synapses take.
+        projected: whether the drive is the first stage's current rather than the input of its synapses.
         kept: the stages whose membranes are returned.
         chunk: steps of a chunk; None stores the membranes of every step.
         unroll: steps per iteration of the compiled loop.
@@ -68,12 +68,12 @@ def run(loop: Loop, surrogate: Any, params: PyTree, drive: jax.Array) -> tuple[S
 
     Args:
         loop: what to run.
-        surrogate: what turns potentials into spikes.
+        surrogate: turns potentials into spikes.
         params: one dict per stage; that of a projected first stage needs no ``"input"``.
-        drive: what charges the first stage, with its time at ``loop.axis``.
+        drive: the input of the first stage, with its time axis at ``loop.axis``.
 
     Returns:
-        For each kept stage the entries of its state before the reset that its output is read from, each
+        For each kept stage, the entries of its state before the reset that determine its output, each
         ``(T, B, ...)``.
     """
     form, arrays = split_numbers(surrogate)
@@ -86,7 +86,7 @@ def run_plainly(loop: Loop, surrogate: Any, params: PyTree, drive: jax.Array) ->
 
 
 def start(loop: Loop, params: PyTree, drive: jax.Array) -> tuple[Past, ...]:
-    """What every stage carries before the first step."""
+    """The state of every stage before the first step."""
     below = jax.eval_shape(lambda drive: _at(loop, drive, 0), drive)
     carried = []
     for index, (stage, own) in enumerate(zip(loop.stages, params, strict=True)):
@@ -122,12 +122,12 @@ def _step(loop: Loop, surrogate: Any, params: PyTree, carried: Carried, below: j
 
 
 def _seen(loop: Loop, befores: Kept) -> Kept:
-    """What is returned."""
+    """The returned entries of the states."""
     return tuple({name: befores[i][name] for name in loop.stages[i].cell.seen} for i in loop.kept)
 
 
 def _stored(loop: Loop, befores: Kept) -> Kept:
-    """What the backward pass needs."""
+    """The entries that the backward pass needs."""
     pairs = zip(loop.stages, befores, strict=True)
     return tuple({name: before[name] for name in stage.cell.stored} for stage, before in pairs)
 
@@ -166,10 +166,10 @@ def _run_forward(loop: Loop, form: Numbers, arrays: Any, params: PyTree, drive: 
 
 
 def _chunks(loop: Loop, surrogate: Any, params: PyTree, drive: jax.Array, begin: Carried) -> tuple[Kept, Carried]:
-    """What is returned, and what each chunk begins with.
+    """The returned entries, and the initial state of each chunk.
 
-    The last chunk runs on beyond the end, with the last input; nothing of that is returned, so nothing of it has a
-    cotangent. One loop of its own for fewer steps would be compiled differently and round differently.
+    The last chunk runs beyond the end, with the last input; nothing of that is returned, so none of it has a cotangent.
+    A separate loop with fewer steps would be compiled differently and round differently.
     """
     length, count = _cut(loop)
 
@@ -214,7 +214,7 @@ def _run_backward(loop: Loop, form: Numbers, residuals: Any, d_kept: Kept) -> tu
 def _back_chunks(
     loop: Loop, surrogate: Any, params: PyTree, drive: Any, toward: _Toward, begins: Carried, d_kept: Kept, back: Any
 ) -> tuple[_Toward, jax.Array]:
-    """Each chunk again, from the last to the first."""
+    """Rerun each chunk, from the last to the first."""
     length, count = _cut(loop)
     beyond = length * count - loop.steps
     padded = jax.tree.map(lambda one: jnp.pad(one, ((0, beyond), *[(0, 0)] * (one.ndim - 1))), d_kept)
@@ -241,7 +241,7 @@ def _back(
         return tuple(stage.cell.recall(before) for stage, before in zip(loop.stages, one, strict=True))
 
     def past(k: jax.Array) -> Carried:
-        """What step k was given: told from the membranes of the step before."""
+        """The input of step k, recomputed from the membranes of the previous step."""
         steps = zip(loop.stages, params, recalled(jnp.maximum(k - 1, 0)), strict=True)
         before = tuple(stage.fire(own, surrogate, one)[1] for stage, own, one in steps)
         return jax.tree.map(lambda given, told: jnp.where(k == 0, given, told), begin, before)
@@ -281,7 +281,7 @@ def _charge(loop: Loop, i: int, own: PyTree, past: Past, below: jax.Array) -> St
 def _fires(
     loop: Loop, form: Numbers, arrays: Any, params: PyTree, below: jax.Array, befores: Kept
 ) -> tuple[list[jax.Array], list[Any]]:
-    """Every stage's input at this step, and what takes the cotangents of its output and past to its membrane.
+    """Every stage's input at this step, and the map from cotangents of its output and state to its membrane.
 
     The last stage's output leaves the loop through its membrane, so only its past has a cotangent.
     """

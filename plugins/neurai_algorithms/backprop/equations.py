@@ -1,8 +1,8 @@
-"""Back-propagation on dense layers, as Rumelhart, Hinton and Williams 1986 write it; numbers are their equations.
+"""Back-propagation on dense layers, as in Rumelhart, Hinton and Williams 1986; equation numbers are theirs.
 
-The letters are theirs: y is the output of a unit, x its total input, w_ji the weight from unit i to unit j, E the error
-and d the desired outputs. Here w has shape (units below, units), every example is a row, and any activation serves,
-where theirs is the logistic function. doi:10.1038/323533a0.
+The notation is theirs: y is the output of a unit, x its total input, w_ji the weight from unit i to unit j, E the error
+and d the desired outputs. Here w has shape (units below, units), every example is a row, and any activation works;
+theirs is the logistic function. doi:10.1038/323533a0.
 """
 
 from __future__ import annotations

@@ -28,22 +28,22 @@ class BiPC(PC):
     Args:
         loss_f: loss at the label end by name or callable ``(outputs, targets) -> scalar``.
         loss_f_b: loss at the input end by name or callable ``(predicted inputs, inputs) -> scalar``.
-        acc_f: accuracy by name or callable ``(outputs, targets) -> scalar``; None reports -1.
+        acc_f: accuracy, a name or a callable ``(outputs, targets) -> scalar``; None reports -1.
         eta: step of one sweep, a number > 0.
         n: sweeps, at least 1.
         eta_trace: an `EtaTrace`, or what it takes as ``step``; corrects the step. None leaves it constant.
-        mode: ``PCMode.SWEIGHT_BISTRICT`` (one set of weights for both ways) or ``PCMode.BISTRICT`` (separate ones).
-        fun_has_aux: whether ``loss_f`` returns a pair whose second part is handed back.
+        mode: ``PCMode.SWEIGHT_BISTRICT`` (shared weights) or ``PCMode.BISTRICT`` (separate ones).
+        fun_has_aux: whether ``loss_f`` returns a pair whose second part is returned.
         alpha_f: weight of the upward predictions in the energy.
-        alpha_b: weight of the downward ones; None is 0.1 with shared weights and 0.01 with separate ones, and with
-            more than 64 inputs less in proportion. With 0 the rule is strict predictive coding, to the last bit.
+        alpha_b: weight of the downward ones; None is 0.1 with shared weights and 0.01 with separate ones, and
+            proportionally less with more than 64 inputs. With 0 the rule is strict predictive coding, bit for bit.
         **settings: further settings of `BiPCConfig`: ``precision``, ``loss_scale``, ``fresh``, ``stable``,
             ``energy_trace``.
 
     Raises:
         SettingsError: a setting is unknown or out of range.
 
-    Every method takes the plain model; the parameters are those that `init` makes, one tree with an entry
+    Every method takes the plain model and the parameters from `init`: one tree with an entry
     ``{"up": ..., "down": ...}`` per layer.
 
     Example:
@@ -84,31 +84,31 @@ class BiPC(PC):
         self._settings = {name: getattr(config, name) for name in type(config).model_fields}
 
     def init(self, model: Any, key: jax.Array, input_shape: Shape, params: PyTree = None) -> PyTree:
-        """Parameters of both ways.
+        """Make the parameters of both directions.
 
         Args:
             model: a `Layered`, or a model of a library with an adapter.
             key: PRNG key.
             input_shape: shape of one example.
-            params: parameters that the model has already, one entry per layer; None draws them.
+            params: existing parameters of the model, one entry per layer; None draws new ones.
 
         Returns:
             A tuple with one ``{"up": ..., "down": ...}`` per layer; the ``up`` parts are ``params``, or what the
             model's own ``init`` gives for this key.
 
         Raises:
-            ModelError: a layer cannot be reversed; names it.
+            ModelError: a layer cannot be reversed.
         """
         if params is None:
             return two_way(model, self.shared).init(key, input_shape)[0]
         return extended(model, params, key=key, input_shape=input_shape, shared=self.shared)
 
     def generate(self, model: Any, param: PyTree, y: Any) -> jax.Array:
-        """What the label end predicts: a sweep down.
+        """Generate the inputs that the label end predicts, in one downward sweep.
 
         Args:
             model: as in ``get_grads``.
-            param: parameters of both ways.
+            param: parameters of both directions.
             y: integer labels (B,), or activities of the label end (B, ...).
 
         Returns:
@@ -122,11 +122,11 @@ class BiPC(PC):
         return _ask(self, "generate", both, None, param, jnp.asarray(y))
 
     def reconstruct(self, model: Any, param: PyTree, x: Any, layer: int = 1) -> jax.Array:
-        """What a layer predicts when inputs are shown: a sweep up to it, and down again.
+        """Reconstruct inputs from a layer: sweep up to it, then back down.
 
         Args:
             model: as in ``get_grads``.
-            param: parameters of both ways.
+            param: parameters of both directions.
             x: inputs (B, ...).
             layer: 1 (next to the input) to L.
 
@@ -141,15 +141,15 @@ class BiPC(PC):
     def infer(
         self, model: Any, param: PyTree, x: Any = None, y: Any = None, mask: Any = None, *, n: int | None = None
     ) -> Inferred:
-        """Fill in what is missing of either end: what is known is held, everything else relaxes.
+        """Fill in missing parts of either end: known values are held fixed, everything else relaxes.
 
         Args:
             model: as in ``get_grads``.
-            param: parameters of both ways.
+            param: parameters of both directions.
             x: inputs (B, ...); None when all of them are missing.
             y: integer labels (B,) or activities of the label end; None when missing.
             mask: True where ``x`` is known, of any shape that broadcasts to it; a pair of masks for ``(x, y)``; None
-                when what is given is known.
+                when everything given is known.
             n: steps; 50 times the rule's ``n`` by default.
 
         Returns:
@@ -164,7 +164,7 @@ class BiPC(PC):
         return _ask(self, "infer", both, n, param, x, y, mask)
 
     def probe(self, *args: Any, **kwargs: Any) -> Any:
-        """Not for this rule, whose energy has two directions.
+        """Not available for this rule, whose energy has two directions.
 
         Raises:
             UsageError: always.
@@ -172,7 +172,7 @@ class BiPC(PC):
         raise UsageError("Bidirectional predictive coding has no probe.", hint="PC(...).probe sees the way up alone.")
 
     def _check_ends(self, both: Layered, param: PyTree, y: Any) -> None:
-        """Look at labels here, where their values are known."""
+        """Check labels here, where their values are concrete."""
         check_params(both, param)
         if y is not None:
             clamped(both, param, y)

@@ -6,11 +6,11 @@ r"""Bidirectional predictive coding on dense layers: energy, sweep, gradient.
     v_l <- v_l - eta/p dF/dv_l                                                all l at once, from the sweep up
     dtheta = (df_l/dtheta)^T dF/df_l + (dg_l/dtheta)^T dF/dg_l                summed over l, theta all of A, b, B, c
 
-Weights of their own downwards (bistrict): energy, dynamics, errors and learning are equations 4 to 7 of Oliviers, Tang
-and Bogacz 2026, arXiv:2505.23415, whose alpha_disc is a_f and alpha_gen a_b. There activations are those of the layer
-that predicts, and squares stand where the losses are. One set of weights, B_l = A_l (sweight_bistrict), is the idea of
-Qiu et al. 2025, arXiv:2305.18472, in the same energy. As in strict predictive coding dF/df_l and dF/dg_l are from
-before the last sweep, and what they multiply from after it.
+Separate downward weights (bistrict): energy, dynamics, errors and learning are equations 4 to 7 of Oliviers, Tang
+and Bogacz 2026, arXiv:2505.23415, whose alpha_disc is a_f and alpha_gen a_b. There the activation is that of the
+predicting layer, and squared errors take the place of the losses. Shared weights, B_l = A_l (sweight_bistrict), are the
+idea of Qiu et al. 2025, arXiv:2305.18472, in the same energy. As in strict predictive coding, dF/df_l and dF/dg_l are
+taken before the last sweep, and the factors they multiply after it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from neurai_core.losses import as_targets, loss_function
 
 
 def definition(config: Any, loss: Any, model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
-    """The gradients of the parameters of both ways; the losses count s times while v relaxes."""
+    """Gradients for both directions; the losses are multiplied by s while v relaxes."""
     if config.eta_trace is not None or config.alpha_f == 0:
         raise NotImplementedError("The definition takes plain steps, eta_trace=None, and begins with a sweep up.")
     x, y = batch
@@ -60,6 +60,6 @@ def definition(config: Any, loss: Any, model: Any, params: Any, state: Any, batc
 
     before, v = jax.lax.fori_loop(0, config.n, sweep, (v, v))
     seen = v if config.fresh else before
-    errors = jax.grad(F)(predictions(params, seen), seen)  # prediction minus v, weighed as in F
+    errors = jax.grad(F)(predictions(params, seen), seen)  # prediction minus v, weighted as in F
     grads = jax.vjp(lambda params: predictions(params, v), params)[1](errors)[0]
     return jax.tree.map(lambda g: g / s, grads)

@@ -1,7 +1,7 @@
-r"""What a two-way network can be asked: generate from a label, reconstruct from a layer, fill in what is missing.
+r"""Queries to a two-way network: generate from a label, reconstruct from a layer, fill in missing parts.
 
-Filling in is descent on the energy with what is known held and everything else moving. A missing end is a layer like
-any other: it pays 1/2 |prediction - activity|^2 where it is missing, and the loss sees only what is known.
+Filling in is descent on the energy: known values are held fixed, everything else moves. A missing end is a layer like
+any other: it contributes 1/2 |prediction - activity|^2 where it is missing, and the loss covers only what is known.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ NodeValues = tuple[jax.Array, ...]
 
 
 class Inferred(NamedTuple):
-    """What `infer` finds.
+    """Result of `infer`.
 
     Attributes:
-        x: the input, what was missing filled in.
+        x: the input, with missing parts filled in.
         hidden: activities v_1..v_{L-1}.
         y: activities of the label end; where they were given, as given (labels as one-hot rows).
         energy: F at the end, a scalar.
@@ -92,7 +92,7 @@ def reconstructed(model: Layered, params: PyTree, x: jax.Array, layer: int) -> j
 
 
 def inferred(task: BothWays, known: tuple[jax.Array, jax.Array], n: int) -> Inferred:
-    """Relax all that is not known.
+    """Relax everything that is not known.
 
     Args:
         task: the batch; the inputs of its ways hold what is known of both ends.
@@ -138,7 +138,7 @@ def energy(task: BothWays, known: tuple[jax.Array, jax.Array], values: NodeValue
 
 
 def _end(task: BothWays, way: Any, prediction: jax.Array, activity: jax.Array, known: jax.Array) -> Scalar:
-    """The loss against what is known, where nothing is known 0, and squares where it is not."""
+    """The loss where the end is known, 0 if nothing is known, and squared errors elsewhere."""
     target = jnp.where(known, activity, jax.lax.stop_gradient(prediction))
     loss = replace(way, y=jax.lax.stop_gradient(target)).scaled_loss(prediction)
     precision: Any = task.config.precision

@@ -4,11 +4,11 @@ r"""A network that runs both ways: every layer of a `Layered` with its reverse, 
     down  g_l(v) = phi_{l-1}(B_l^T v + c_{l-1})     predicts v_{l-1} from v_l; the identity for phi_0
 
 The transpose comes from `jax.linear_transpose` of the layer's linear half, so dense, convolution, average pooling
-and flattening need no code of their own. With shared weights B_l is A_l; with separate ones it is a set of its own.
+and flattening need no code of their own. With shared weights B_l is A_l; with separate ones it is its own set.
 
 The parameters are one entry per layer, ``{"up": the layer's own, "down": {"b": c_{l-1}}}``, with ``"weights"`` of
-B_l in ``down`` when they are separate: the structure of ``up``, None where a leaf takes no part in the linear map.
-The bias c has the shape of one example of the layer's input, so the tree knows the shapes of the way down.
+B_l in ``down`` when they are separate: the structure of ``up``, None where the linear map does not use a leaf.
+The bias c has the shape of one example of the layer's input, so the tree determines all downward shapes.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ Linear = Callable[[PyTree, PyTree], PyTree]
 
 
 def two_way(model: Any, shared: bool = True) -> Layered:
-    """A model whose parameters hold its way down too; called, it computes what the model computes.
+    """Add a downward direction to a model; its outputs stay the same.
 
     Args:
-        model: a `Layered` of layers "linear, then elementwise", or a model of a library with an adapter. One that
-            is two-way already is returned as it is.
-        shared: whether the way down has the weights of the way up, or a set of its own.
+        model: a `Layered` of layers "linear, then elementwise", or a model of a library with an adapter. A
+            model that is already two-way is returned as is.
+        shared: whether the downward direction uses the upward weights or separate ones.
 
     Returns:
-        A `Layered`; its ``init(key, input_shape)`` gives the ``up`` parameters that the model's own gives, and the
-        ``down`` ones beside them.
+        A `Layered`; its ``init(key, input_shape)`` gives the ``up`` parameters of the model's own ``init``, plus
+        the ``down`` ones.
 
     Raises:
-        ModelError: a layer has no linear half to transpose, draws at random or carries statistics, or the model is
-            two-way in the other way.
+        ModelError: a layer has no linear half to transpose, is random or carries statistics, or the model is
+            two-way with the other kind of weights.
 
     Example:
         >>> from neurai_core.models import mlp
@@ -65,7 +65,7 @@ def two_way(model: Any, shared: bool = True) -> Layered:
 
 
 def is_two_way(model: Any) -> bool:
-    """Whether a model is one that `two_way` made.
+    """Whether a model was made by `two_way`.
 
     >>> from neurai_core.models import mlp
     >>> is_two_way(mlp((2, 2))), is_two_way(two_way(mlp((2, 2))))
@@ -113,9 +113,9 @@ class Upward:
 class Downward:
     """The reverse of a layer's linear half, from its output to one example of ``shape``.
 
-    A map over positions, such as a convolution or pooling, adds up over all outputs that see an input, so that the
-    transpose of one that takes n numbers to m gives back m/n times too much on average; what it gives is divided by
-    that. Of average pooling this is the pseudo-inverse. Downward weights of its own are drawn in this scale already.
+    The transpose of a map over positions, such as a convolution or pooling, sums over all outputs that see an input.
+    For a map from n numbers to m its result is m/n times too large on average, so it is divided by that; for average
+    pooling this gives the pseudo-inverse. Separate downward weights are drawn at this scale already.
     """
 
     linear: Linear
@@ -146,14 +146,14 @@ class TwoWayInit:
         return {"up": up, "down": self.down(up, jax.random.fold_in(key, 1), input_shape, float_type(up))}, ()
 
     def down(self, up: PyTree, key: jax.Array, input_shape: Shape, dtype: Any) -> PyTree:
-        """The downward parameters: zero biases, and for separate weights a draw of its own in reverse scale."""
+        """The downward parameters: zero biases, and separate weights drawn at the reverse scale."""
         shape = tuple(input_shape)
         _check_transposable(self.index, self.layer, up, shape)
         biases = {"b": jnp.zeros(shape, dtype)}
         return biases if self.shared else {"weights": self._weights(up, key, shape), **biases}
 
     def _weights(self, up: PyTree, key: jax.Array, shape: Shape) -> PyTree:
-        """As wide a draw as the layer's own would be if it had this many inputs: those of the way down."""
+        """The scale of the layer's own draw if it had as many inputs as the downward direction has."""
         drawn, _ = self.layer.init(key, shape)
         outputs = output_shape(self.layer, up, (), shape)
         scale = math.sqrt(math.prod(shape) / math.prod(outputs))
@@ -164,7 +164,7 @@ class TwoWayInit:
 
 
 def _joined(weights: PyTree, up: PyTree) -> PyTree:
-    """Weights with the leaves that play no part filled in."""
+    """Weights with the unused leaves filled in."""
     return jax.tree.map(lambda w, own: own if w is None else w, weights, up, is_leaf=lambda leaf: leaf is None)
 
 
@@ -197,7 +197,7 @@ def transposed(linear: Linear, params: PyTree, shape: Shape, name: str) -> Calla
         linear: ``(params, x) -> pre-activation``, affine in x.
         params: its parameters.
         shape: of a batch of its inputs.
-        name: what an error calls it.
+        name: the layer's name in errors.
 
     Raises:
         ModelError: it cannot be transposed.
@@ -241,16 +241,16 @@ def _check_transposable(index: int, layer: Layer, params: PyTree, shape: Shape) 
     jax.eval_shape(back, output)
 
 
-# ---------------------------------------------------------------------------- the way down
+# ---------------------------------------------------------------------------- the downward direction
 
 
 def input_shapes(params: PyTree) -> tuple[Shape, ...]:
-    """Shapes of one example of every layer's input, as two-way parameters know them."""
+    """Shape of one example of every layer's input, read from two-way parameters."""
     return tuple(tuple(entry["down"]["b"].shape) for entry in params)
 
 
 def reverse(model: Layered, params: PyTree) -> tuple[Layered, PyTree]:
-    """The way down as a network of its own: the layers g_L, ..., g_1 and their parameters in this order.
+    """The downward direction as a separate network: the layers g_L, ..., g_1 and their parameters in this order.
 
     Args:
         model: two-way.
@@ -282,7 +282,7 @@ def _reverse_layer(index: int, layer: Layer, shape: Shape, bend: Any) -> Layer:
 
 
 def extended(model: Any, params: PyTree, *, key: jax.Array, input_shape: Shape, shared: bool = True) -> PyTree:
-    """Parameters of a plain model with downward ones beside them.
+    """Extend the parameters of a plain model by downward ones.
 
     Args:
         model: the plain model.
@@ -312,10 +312,10 @@ def extended(model: Any, params: PyTree, *, key: jax.Array, input_shape: Shape, 
 
 
 def check_params(model: Layered, params: PyTree) -> None:
-    """See that parameters hold both ways.
+    """Check that parameters cover both directions.
 
     Raises:
-        ModelError: an entry lacks one, or has the other kind of downward weights; says how to make them.
+        ModelError: an entry lacks one, or has the other kind of downward weights.
     """
     hint = "Make them by rule.init(model, key, input_shape), or from those of the plain model by rule.extended."
     if not isinstance(params, tuple | list) or len(params) != len(model):

@@ -1,4 +1,4 @@
-r"""Descent on the energy of a network that predicts both ways.
+r"""Descent on the energy of a network that predicts in both directions.
 
     F = a_f [ loss_f(f_L(v_{L-1}), y) + p/2 sum_{0<l<L} |f_l(v_{l-1}) - v_l|^2 ]
       + a_b [ loss_b(g_1(v_1), x)     + 1/2 sum_{0<l<L} |g_{l+1}(v_{l+1}) - v_l|^2 / m_l ] ,   v_0 = x, v_L = y
@@ -6,15 +6,15 @@ r"""Descent on the energy of a network that predicts both ways.
     ef_l = f_l(v_{l-1}) - v_l, ef_L = dloss_f ;   eb_l = g_{l+1}(v_{l+1}) - v_l, eb_0 = dloss_b
     v_l <- v_l + eta [ a_f (ef_l - Jf_{l+1}^T ef_{l+1}) + a_b (eb_l - Jg_l^T eb_{l-1}) ]   for all l at once
 
-with precision p and m_l positions, both 1 unless the settings or `BiPCConfig.for_inputs` say otherwise. What descends
-is F/p, as losses scaled by 1/p and downward errors by 1/(p m_l).
+with precision p and m_l positions, both 1 unless the settings or `BiPCConfig.for_inputs` say otherwise. The quantity
+minimized is F/p, with losses scaled by 1/p and downward errors by 1/(p m_l).
 
-The way down is the way up of the reversed network, so both are seen by the same code. As in strict predictive
-coding the state is the distance from where the activities began, errors are changes added to the errors of the
-beginning, and gradients take their inputs after the last move and their errors before it.
+The downward direction is the upward direction of the reversed network, so the same code handles both. As in strict
+predictive coding, the state is the distance of the activities from their start, errors are the initial errors plus
+changes, and gradients take their inputs after the last move and their errors before it.
 
-Where one way has weight 0 and the other 1 nothing is left but strict predictive coding, of the network or of its
-reverse, and that is what runs.
+If one direction has weight 0 and the other 1, only strict predictive coding is left, of the network or of its reverse,
+and that is what runs.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ class BothWays(NamedTuple):
 
 
 class SolutionBoth(NamedTuple):
-    """What a relaxation finds; ``up`` or ``down`` is None where only the other way ran.
+    """Result of a relaxation; ``up`` or ``down`` is None if only the other direction ran.
 
     Attributes:
         grads: in the structure of the two-way params and the scale of the user's losses.
-        up: of the way up.
-        down: of the way down, its layers from the top.
+        up: result of the upward direction.
+        down: result of the downward direction, its layers from the top.
         energy: F where the errors were taken.
         energy_change: of all sweeps but the last.
         step_scale: what the documented step was multiplied by.
@@ -96,7 +96,7 @@ def relaxed_both(task: BothWays) -> SolutionBoth:
 
 
 def known_to_be(alpha: Any, number: int) -> bool:
-    """Whether a weight is known to be a number; that of a traced one is not known."""
+    """Whether a weight is known to equal a number; a traced weight is never known."""
     return isinstance(alpha, int | float) and alpha == number
 
 
@@ -108,16 +108,16 @@ def _one_way(task: BothWays) -> PCConfig:
     return task.up.config.model_copy(update={**kept, "eta": eta, "corrector": corrector})
 
 
-# ---------------------------------------------------------------------------- one way
+# ---------------------------------------------------------------------------- one direction
 
 
 class Way(NamedTuple):
-    """One direction, seen around the activities at the beginning.
+    """One direction, expressed around the initial activities.
 
     Attributes:
         task: its layers, clamped input and loss.
         sites: every layer around the activity that it starts from.
-        base: errors of the hidden activities at the beginning; None for exact zeros.
+        base: initial errors of the hidden activities; None for exact zeros.
         weights: of the hidden errors in the energy; None for 1.
     """
 
@@ -135,7 +135,7 @@ class Way(NamedTuple):
         return (*hidden, jax.grad(self.task.scaled_loss)(self.end(changes)))
 
     def changes(self, deltas: Activities) -> list[PyTree]:
-        """Of every prediction since the beginning; the first one, from a clamped input, has none."""
+        """Change of every prediction since the start; the first one, from a clamped input, has none."""
         moved = (site.change(d) for site, d in zip(self.sites[1:], deltas, strict=True))
         return [zeros(self.sites[0].output), *moved]
 
@@ -144,7 +144,7 @@ class Way(NamedTuple):
         return add(widened(self.sites[-1].output), changes[-1])
 
     def look(self, deltas: Activities) -> tuple[tuple[PyTree, ...], Activities]:
-        """Errors, and minus the gradient of this way's energy by the hidden activities."""
+        """Errors, and minus the gradient of this direction's energy with respect to the hidden activities."""
         seen = [site.pull(d) for site, d in zip(self.sites[1:], deltas, strict=True)]
         errors = self.errors(deltas, [zeros(self.sites[0].output), *(change for change, _ in seen)])
         pulls = self.weighed(errors)
@@ -152,18 +152,18 @@ class Way(NamedTuple):
         return errors, tuple(subtract(e, b) for e, b in zip(pulls[:-1], back, strict=True))
 
     def weighed(self, errors: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
-        """The errors as the energy weighs them."""
+        """The errors, weighted as in the energy."""
         if self.weights is None:
             return errors
         return tuple(tree_scale(e, w) for e, w in zip(errors, (*self.weights, 1.0), strict=True))
 
     def energy(self, deltas: Activities) -> Scalar:
-        """This way's part of F, without its weight."""
+        """This direction's part of F, without its weight."""
         changes = self.changes(deltas)
         return self.task.scaled_loss(self.end(changes)) + self._hidden_energy(self.errors(deltas, changes)[:-1])
 
     def start_energy(self) -> Scalar:
-        """The same at the beginning, where nothing need be computed again."""
+        """The same at the start, where nothing needs to be recomputed."""
         return self.task.scaled_loss(widened(self.sites[-1].output)) + self._hidden_energy(self.base)
 
     def _hidden_energy(self, errors: tuple[PyTree, ...]) -> Any:
@@ -196,7 +196,7 @@ def _base(sites: tuple[Around, ...], start: Activities) -> tuple[PyTree, ...]:
 
 
 def _begin(task: BothWays) -> tuple[Way, Way, Activities]:
-    """Both ways around the activities of the bottom-up sweep; of the top-down one when nothing predicts upwards."""
+    """Both directions around the activities of the upward sweep, or of the downward one if nothing predicts upwards."""
     weights = None if task.hidden_down is None else task.hidden_down[::-1]
     if known_to_be(task.config.weights[0], 0):
         down = feedforward(task.down, task.down.x)
@@ -258,13 +258,13 @@ def _both(task: BothWays) -> SolutionBoth:
 
 
 def _weighed(task: BothWays) -> Callable[[PyTree, PyTree], PyTree]:
-    """Both ways' parts of something, by their weights in the energy."""
+    """The sum of both directions' parts, weighted as in the energy."""
     alpha_f, alpha_b = task.config.weights
     return lambda one, other: add(tree_scale(one, alpha_f), tree_scale(other, alpha_b))
 
 
 def _curvature(task: BothWays, up: Way, down: Way) -> Scalar | None:
-    """Of the energy at the beginning, for a few examples; None where nobody asks."""
+    """Curvature of the initial energy for a few examples; None if it is not needed."""
     if not task.config.stable or task.config.eta_trace is not None or len(up.sites) == 1:
         return None
     rows = looked_at(batch_size(task.up.x))
@@ -298,8 +298,8 @@ def state_step(
 
     Args:
         task: the batch, for its settings.
-        curvatures: of the activities, one per entry of the tuple that is moved; asked only when they are needed.
-        curvature: of the whole energy, which the documented step is limited by; None for no limit.
+        curvatures: of the activities, one per entry of the moved tuple; computed only when needed.
+        curvature: of the whole energy, which limits the documented step; None for no limit.
     """
     trace = task.config.eta_trace
     if trace is None:
@@ -326,7 +326,7 @@ def hidden_curvatures(task: BothWays) -> Callable[[], tuple[Scalar, ...]]:
 
 
 def curvatures(task: BothWays) -> tuple[Scalar, ...]:
-    """Of the energy along v_0..v_L, for activations of slope 1, relative to that of an activity nobody else looks at.
+    """Curvature of the energy along v_0..v_L for activations of slope 1, relative to that of an unconnected activity.
 
     ``(a_f (1 + |A_{l+1}|^2) + a_b (1 + |B_l|^2)) / (a_f + a_b)``, squares of spectral norms.
     """
@@ -346,7 +346,7 @@ def _squared_norms(task: Task) -> list[Scalar]:
 
 
 def _squared_norm(affine: Callable[[jax.Array], jax.Array], x: jax.Array) -> Scalar:
-    """By power iteration from a fixed direction."""
+    """The squared spectral norm, by power iteration from a fixed direction."""
     pull = jax.linear_transpose(affine, x)
     constant = affine(jnp.zeros_like(x))
 

@@ -1,8 +1,8 @@
 r"""Bidirectional predictive coding: every layer predicts the one above and the one below.
 
-One network then classifies (a sweep up), generates (a sweep down from a label), reconstructs its input from any layer,
-and fills in what is missing of either end. Energy and descent are in `relaxation`, the way down in
-`layers`, what the network can be asked in `inference`.
+One network then classifies (an upward sweep), generates (a downward sweep from a label), reconstructs its input from
+any layer, and fills in missing parts of either end. The energy and its descent are in `relaxation`, the downward
+direction in `layers`, queries to the network in `inference`.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ INFER_SWEEPS = 50  # times n, the steps of `infer` when none are given: a missin
 
 
 class BiPCRule(NamedTuple):
-    """A `Rule` that can be asked more.
+    """A `Rule` that also generates, reconstructs and fills in.
 
     Attributes:
         init: as in `Rule`; the params are those of the two-way model.
         estimate: as in `Rule`.
         predict: as in `Rule`.
         extended: ``(model, params, *, key, input_shape) -> (two-way model, its params)``: a plain model and its
-            parameters with downward ones beside them.
+            parameters, extended by downward ones.
         generate: ``(model, params, y) -> x``: what the label end predicts.
         reconstruct: ``(model, params, x, layer) -> x``: what layer 1..L predicts when x is shown.
         infer: ``(model, params, x=None, y=None, mask=None, *, n=None) -> Inferred``.
@@ -167,7 +167,7 @@ def _task(
 
 
 def _loss_scale(scale: Any, precision: Any, x: jax.Array) -> Any:
-    """The factor on both losses: what descends is F over the precision, so that the step need not follow it."""
+    """The factor on both losses: F over the precision is minimized, so that the step need not depend on it."""
     if known_to_be(precision, 1):
         return scale
     return (float(batch_size(x)) if scale == "per_sample" else scale) / precision
@@ -214,7 +214,7 @@ def _end(given: Any, mask: Any, like: jax.ShapeDtypeStruct) -> tuple[jax.Array, 
 
 
 def _report(task: BothWays, found: SolutionBoth, params: PyTree) -> Estimate:
-    """The loss reported is that of the sweep up, whatever the activities came to."""
+    """Report the loss of the upward sweep, wherever the activities have moved."""
     outputs = found.up.outputs if found.up else task.up.model(task.up.params, task.up.x)
     loss, extra = task.up.score.loss(outputs, task.up.y)
     aux = {**loss_aux(extra), "steps": jnp.asarray(task.config.n, jnp.int32), **_norms(found)}

@@ -18,8 +18,8 @@ from neurai_core.references import cited
 from neurai_core.specs import AlgorithmSpec, Config, Relaxes
 
 ALPHA_B = {PCMode.SWEIGHT_BISTRICT: 0.1, PCMode.BISTRICT: 0.01}
-MANY = 64  # inputs from which on the default of alpha_b makes up for their number
-WIDE = 16  # inputs, or activities of a map, from which on the default of precision does
+MANY = 64  # with more inputs than this, the default of alpha_b compensates for their number
+WIDE = 16  # with more inputs, or activities of a map, than this, so does the default of precision
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class EtaTrace:
     """How the step of the states is corrected over the sweeps. ``EtaTrace()`` leaves it constant.
 
     Attributes:
-        step: takes the place of the constant ``eta``: a number, a schedule ``sweep -> step``, or an optax
-            transformation, which takes the place of the whole step. Texts name functions of optax.
-        momentum: share of the last move that is made again, 0 <= momentum < 1.
+        step: replaces the constant ``eta``: a number, a schedule ``sweep -> step``, or an optax
+            transformation, which replaces the whole step. Strings name functions of optax.
+        momentum: fraction of the last move that is repeated, 0 <= momentum < 1.
         curvature: divide each layer's step by the curvature of the energy there,
             ``(alpha_f (1 + |A_up|^2) + alpha_b (1 + |B_down|^2)) / (alpha_f + alpha_b)`` with spectral norms.
 
     Raises:
-        SettingsError: a value is out of range, or a transformation meets ``momentum``.
+        SettingsError: a value is out of range, or a transformation is combined with ``momentum``.
 
     >>> EtaTrace(step="cosine_decay_schedule(0.2, 20)", curvature=True).momentum
     0.0
@@ -93,7 +93,7 @@ class BiPCConfig(Config):
     }
 
     loss_b: str | Callable[..., Any] = Field(
-        "sum_squared_error", description="loss at the input end, of (what is predicted downwards, inputs)"
+        "sum_squared_error", description="loss at the input end, a function of (downward prediction, inputs)"
     )
     eta: float = Field(0.1, gt=0, description="step of one sweep, usually below 1")
     n: int = Field(20, ge=1, le=1_000_000, description="sweeps over the layers")
@@ -103,20 +103,20 @@ class BiPCConfig(Config):
         "'cosine_decay_schedule(0.2, 20)', or an optax transformation such as 'adam(0.05)'",
     )
     mode: Literal["sweight_bistrict", "bistrict"] = Field(
-        "sweight_bistrict", description="one set of weights for both ways, or separate ones"
+        "sweight_bistrict", description="one set of weights for both directions, or separate ones"
     )
     alpha_f: float = Field(1.0, ge=0, description="weight of the upward predictions in the energy")
     alpha_b: float | None = Field(
         None,
         ge=0,
-        description="weight of the downward predictions; by default 0.1 with shared weights, else 0.01, and with more "
-        "than 64 inputs less in proportion",
+        description="weight of the downward predictions; by default 0.1 with shared weights, else 0.01, and "
+        "proportionally less with more than 64 inputs",
     )
     precision: float | None = Field(
         None,
         gt=0,
-        description="weight of the upward predictions of hidden layers beside the losses; by default 1, and beside an "
-        "alpha_b by default more in proportion where the inputs or a hidden map have more than 16 numbers",
+        description="weight of the upward predictions of hidden layers relative to the losses; by default 1, and with "
+        "the default alpha_b proportionally more if the inputs or a hidden map exceed 16 numbers",
     )
     loss_scale: float | Literal["per_sample"] = Field(
         1.0,
@@ -124,9 +124,7 @@ class BiPCConfig(Config):
         "batch size, for losses that are means over the batch",
     )
     fresh: bool = Field(False, description="gradients from the errors after the last move, not before it")
-    stable: bool = Field(
-        True, description="without eta_trace: smaller steps where the energy is too curved for those asked for"
-    )
+    stable: bool = Field(True, description="without eta_trace: take smaller steps where the energy is too curved")
     energy_trace: bool = Field(False, description="report the energy before every sweep and at the end")
 
     @field_validator("eta_trace", mode="before")
@@ -186,7 +184,7 @@ class BiPCConfig(Config):
 
         Args:
             count: number of inputs.
-            largest: of activities in any hidden map, such as that of a convolution.
+            largest: largest number of activities in any hidden map, such as that of a convolution.
 
         >>> full = [BiPCConfig().for_inputs(*counts) for counts in ((4,), (64,), (640,), (64, 512))]
         >>> [(config.alpha_b, config.precision) for config in full]

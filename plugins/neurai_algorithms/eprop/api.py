@@ -11,9 +11,9 @@ class EProp(GradeBase):
     """E-prop: gradients of a spiking network by eligibility traces that run forward in time.
 
     Args:
-        loss_f: loss by name or callable ``(outputs, targets) -> scalar``.
-        acc_f: accuracy by name or callable ``(outputs, targets) -> scalar``; None reports -1.
-        fun_has_aux: whether ``loss_f`` returns a pair whose second part is handed back.
+        loss_f: loss, a name or a callable ``(outputs, targets) -> scalar``.
+        acc_f: accuracy, a name or a callable ``(outputs, targets) -> scalar``; None reports -1.
+        fun_has_aux: whether ``loss_f`` returns a pair whose second part is returned.
 
     Example:
         >>> import jax, jax.numpy as jnp, neurai_core as neurai

@@ -1,13 +1,13 @@
-r"""E-prop, as Bellec et al. 2020 write it, doi:10.1038/s41467-020-17236-y; numbers are their equations.
+r"""E-prop, as in Bellec et al. 2020, doi:10.1038/s41467-020-17236-y; equation numbers are theirs.
 
     dE/dW_ji ~ sum_t L_j^t ebar_ji^t                                 (1) with a learning signal for dE/dz_j^t
     L_j^t = sum_k B_jk dE/dy_k^t                                     (4), there for the squared error
     e_ji^t = (dz_j^t/dh_j^t) eps_ji^t                                (13), eligibility trace
     eps_ji^t = (dh_j^t/dh_j^{t-1}) eps_ji^{t-1} + dh_j^t/dW_ji       (14), eligibility vector
 
-h_j is the state of neuron j, z_j its spike, y the readout, which filters the spikes, and ebar the trace filtered alike.
-The derivatives are those of one neuron, with the spikes that reach it held. So one jvp of all neurons, each along its
-weight from the same i, gives a row of them.
+h_j is the state of neuron j, z_j its spike, y the readout, which filters the spikes, and ebar the trace with the same
+filter. The derivatives are those of one neuron, with its incoming spikes held fixed. So one jvp of all neurons, each
+along its weight from the same i, gives a row of them.
 """
 
 from __future__ import annotations

@@ -7,12 +7,12 @@ $$\epsilon_{ji}^t = \frac{\partial s_j^t}{\partial s_j^{t-1}} \epsilon_{ji}^{t-1
   \qquad L_j^t = \sum_k B_{jk} \frac{\partial E}{\partial y_k^t}$$
 
 and $\bar e$ the eligibility trace filtered as the readout y filters spikes. The derivatives are those of one
-neuron alone: what its spike does to the others, and through them to itself, is left out. So with B the readout's
-weights this is the gradient of back-propagation through time with the recurrent spikes' path cut.
+neuron alone: what its spike does to the others, and through them to itself, is left out. So if B holds the readout's
+weights, this is the gradient of back-propagation through time with the path through recurrent spikes cut.
 
-No array grows with time but the readout and its errors. Those come first, for the whole sequence, because a
-readout such as the largest value over time tells which step was wrong only at the end; they are then met by the
-traces in a second pass forward.
+Only the readout and its errors grow with time. They are computed first, for the whole sequence, because a readout such
+as the largest value over time shows only at the end which step was wrong; a second forward pass combines them with the
+traces.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ def build(
 
 
 class _Traces(NamedTuple):
-    """What is carried from step to step; P counts a neuron's incoming weights, its bias among them.
+    """State carried from step to step; P is the number of a neuron's incoming weights, including its bias.
 
     Attributes:
         rest: state of the hidden neurons after the reset, entries (B, N).
-        spikes: theirs, (B, N).
+        spikes: their spikes, (B, N).
         eligibility: derivative of ``rest`` by every incoming weight, entries (P, B, N).
         filtered: the readout's filter of the eligibility traces, entries (P, B, N).
-        shown: the readout's filter of what it is shown, the spikes and a constant 1, entries (B, N + 1).
+        shown: the readout's filter of its inputs, the spikes and a constant 1, entries (B, N + 1).
         grads: sums so far, of the hidden neurons' incoming weights (P, N) and of the readout's (N + 1, C).
     """
 
@@ -108,7 +108,7 @@ def _estimate(
 def _second_pass(
     model: SpikingNetwork, params: PyTree, feedback: jax.Array, sequence: jax.Array, errors: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Forward once more: every step's errors ``(B, T, C)`` meet the traces."""
+    """Run forward again, combining every step's errors ``(B, T, C)`` with the traces."""
 
     def step(before: _Traces, at: tuple[jax.Array, jax.Array]) -> tuple[_Traces, None]:
         return _step(model, params[0], feedback, before, *at), None
@@ -160,12 +160,12 @@ def _before_the_first(model: SpikingNetwork, params: PyTree, sequence: jax.Array
 
 
 def _incoming(own: PyTree, x: jax.Array, spikes: jax.Array) -> jax.Array:
-    """What reaches a hidden neuron, (B, P): the input, 1 for the bias, and the spikes of the step before."""
+    """Inputs of a hidden neuron, (B, P): the input, 1 for the bias, and the spikes of the previous step."""
     return jnp.concatenate([_with_one(x), spikes], axis=1) if "recurrent" in own else _with_one(x)
 
 
 def _weights(own: PyTree) -> jax.Array:
-    """The weights of what is incoming, (P, N)."""
+    """The incoming weights, (P, N)."""
     w = own["input"]["w"]
     bias = own["input"].get("b", jnp.zeros(w.shape[1], w.dtype))
     recurrent = [own["recurrent"]] if "recurrent" in own else []
@@ -189,15 +189,15 @@ def _as_params(params: PyTree, incoming: jax.Array, shown: jax.Array) -> PyTree:
 
 
 def _random_feedback(key: Any, weights: jax.Array) -> jax.Array:
-    """Fixed feedback of the size of a fresh readout's weights."""
+    """Draw fixed feedback weights at the scale of a new readout's."""
     return normal(key, weights.shape, weights.dtype) / jnp.sqrt(weights.shape[0])
 
 
 def _check(model: Any) -> None:
-    """What e-prop can train.
+    """Check that e-prop can train a model.
 
     Raises:
-        ModelError: names what does not fit.
+        ModelError: it cannot; names the part that does not fit.
     """
     if not isinstance(model, SpikingNetwork):
         raise ModelError(f"E-prop trains a SpikingNetwork, got a {type(model).__name__}.", _HINT)

@@ -23,7 +23,7 @@ class EPropConfig(Config):
 eprop = Plugin(
     AlgorithmSpec(
         name="eprop",
-        summary="E-prop: eligibility traces that run forward in time, met by a learning signal; for spiking networks.",
+        summary="E-prop: eligibility traces that run forward in time, times a learning signal; for spiking networks.",
         config=EPropConfig,
         needs="callable",
         claims=("local", "spiking"),

@@ -31,29 +31,29 @@ class EP(LocalBase):
     """Equilibrium propagation: gradients from the difference between a free and a nudged equilibrium.
 
     Args:
-        loss_f: loss by name or callable ``(outputs, targets) -> scalar``; it nudges the outputs. A callable is
+        loss_f: loss, a name or a callable ``(outputs, targets) -> scalar``; it nudges the outputs. A callable is
             taken as a mean over the batch, so that ``beta`` means the same for every batch size.
-        acc_f: accuracy by name or callable ``(outputs, targets) -> scalar``; None reports -1.
+        acc_f: accuracy, a name or a callable ``(outputs, targets) -> scalar``; None reports -1.
         beta: strength of the nudge, not 0.
         dt: step of a relaxation in units of ``tau``, or a schedule ``number of the step -> dt``.
         n_relax: steps of a phase.
         tau: time constant of the activities; only ``dt / tau`` matters.
         tol: a phase ends once its residual (norm of the force per example, mean over the batch, summed over
-            layers) is below; 0 never looks.
+            layers) is below this; 0 disables the check.
         mode: an `EPMode` or its name.
-        activation: name or elementwise callable in place of the model's own: in all layers with ``hopfield``, in
-            hidden ones with ``gaussian``.
+        activation: name or elementwise callable that replaces the model's own: in all layers with ``hopfield``,
+            in hidden ones with ``gaussian``.
         fun_has_aux: whether ``loss_f`` returns a pair; its second part is not differentiated.
         energy: ``gaussian``, ``hopfield``, ``module:attribute``, or an `Energy`; all but ``gaussian`` need layers.
         init: where free phases start: ``zeros``, ``normal`` (needs a key), ``feedforward``, ``persistent`` (where
-            the last batch of the same shape ended, see ``activities``), or the activities ``(u_1, ..., u_L)``, on
-            a network those of its names and last of its outputs; None takes the energy's own.
+            the last batch of the same shape ended, see ``activities``), or the activities ``(u_1, ..., u_L)``; for
+            a network, those of its named values, then its outputs. None takes the energy's default.
         order: ``synchronous`` or ``even_odd``.
         n_points: number of nudges of mode HOLOMORPHIC.
-        linearized: contract the mixed second derivative of E at the free state with the change of activities.
+        linearized: contract the mixed second derivative of E at the free state with the change in activities.
         n_nudged: steps of a nudged phase; None takes ``n_relax``.
-        check_every: hold the residual against ``tol`` every this many steps.
-        stable: take a smaller step than ``dt`` where the energy bends too sharply for it.
+        check_every: compare the residual with ``tol`` every this many steps.
+        stable: take a smaller step than ``dt`` where the energy is too curved for it.
         linearised: former spelling of ``linearized``.
 
     Attributes:
@@ -136,13 +136,13 @@ class EP(LocalBase):
     def preset(
         cls, name: str, loss_f: Any = None, acc_f: str | Callable[..., Any] | None = "accuracy", **changes: Any
     ) -> Self:
-        """Settings that are known to train, by name.
+        """Create a rule from named settings that are known to train.
 
         Args:
             name: a key of ``equilibrium_spec.PRESETS``.
             loss_f: None takes the preset's.
             acc_f: as for the class.
-            **changes: settings in place of the preset's.
+            **changes: settings that override the preset's.
 
         Raises:
             UnknownName: no preset has that name.
@@ -174,11 +174,11 @@ class EP(LocalBase):
 
     @property
     def context(self) -> dict[str, Any]:
-        """Functions in place of names, and what makes zeros."""
+        """Functions that replace names, and the one that makes zeros."""
         return self._objects | {"zeros": self.normal_fun}
 
     def _rule(self, loss_kwargs: Settings, changes: Settings = NOTHING, more: Settings = NOTHING) -> Rule:
-        """Not through the registry, whose contract is that what is carried keeps its shape: batches may differ here."""
+        """Build without the registry, whose contract fixes the shape of the carried state: batches may differ here."""
         objects = {**self.context, **more}
         repeat = objects.pop("repeat", 1)
         config = cast(EPConfig, validate_settings(EPConfig, {**self._settings, **changes}, name=self.algorithm))
@@ -200,29 +200,29 @@ class EP(LocalBase):
     ) -> tuple[PyTree, Scalar, Scalar, Scalar]:
         """Gradients, accuracy, loss and energy of one batch.
 
-        Compiles once per (model, shapes, settings that are no floats); beta, dt, tau and tol may change freely.
+        Compiles once per (model, shapes, non-float settings); beta, dt, tau and tol may change freely.
 
         Args:
             model: a `Layered`, a model of a library with an adapter, or any function whose values have names.
             param: its parameters, in the library's own structure.
             batch_data: ``(x, y)``, batch axis first.
-            optim: optimizer of optax, for mode CONTINUAL: it moves the weights during the nudged phase, from
-                ``opt_state`` on. The gradients returned are the sum over its steps, so that one update by plain SGD
-                ends at the weights where the phase ended. Other modes do not look at it.
+            optim: optax optimizer for mode CONTINUAL: it moves the weights during the nudged phase, starting from
+                ``opt_state``. The gradients returned are the sum over its steps, so that one update by plain SGD
+                reaches the weights at the end of the phase. Other modes ignore it.
             opt_state: its state.
-            repeat: number of independent estimates to average (new sign, new normal activities); one is computed
-                where nothing is drawn.
+            repeat: number of independent estimates to average (new sign, new normal activities); only one is
+                computed if nothing is drawn.
             key: PRNG key for RANDOM_SIGN, init ``normal`` and stochastic layers.
             **kwargs: numbers or arrays passed on to the loss.
 
         Returns:
-            ``(grads, accuracy, loss, energy)``: grads of the structure of ``param``; accuracy and loss of the free
+            ``(grads, accuracy, loss, energy)``: grads have the structure of ``param``; accuracy and loss of the free
             outputs; energy is the batch mean of F = E + beta C at the end of the (first) nudged phase.
 
         Raises:
-            ModelError: model, parameters, inputs and loss do not fit each other, or a layer cannot serve.
+            ModelError: model, parameters, inputs and loss do not fit together, or a layer is not supported.
             DataError: empty batch, lengths that differ, labels outside the classes.
-            UsageError: CONTINUAL without an optimizer, something to draw without a key, repeat below 1.
+            UsageError: CONTINUAL without an optimizer, a random draw without a key, or repeat below 1.
             TrainingError: activities blew up; names the layer and the step of the relaxation.
         """
         optim, opt_state = self._optimizer(optim, opt_state)
@@ -266,7 +266,7 @@ class EP(LocalBase):
         kwargs: dict[str, Any],
         own: PyTree,
     ) -> None:
-        """Stop where activities blew up; says where. Not possible under an outer transformation."""
+        """Raise if activities blew up, and say where; not possible under an outer transformation."""
         if isinstance(estimate.loss, jax.core.Tracer) or not estimate.aux["blown_up"]:
             return
         mode = EPMode.TWO_PHASE if self._settings["mode"] == EPMode.CONTINUAL else self._settings["mode"]
@@ -285,7 +285,7 @@ _OBJECTS = {"dt": "schedule", "activation": "activation", "energy": "energy"}  #
 
 
 def _known(value: Any) -> Any:
-    """A scalar of JAX as a number, unless it is traced."""
+    """A JAX scalar as a Python number, unless it is traced."""
     return value.item() if getattr(value, "shape", None) == () and not is_traced(value) else value
 
 
@@ -295,7 +295,7 @@ def _plain(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class _InStructureOfUser:
-    """An optimizer whose state has the structure of the user's parameters; the collections among them stay."""
+    """An optimizer whose state has the structure of the user's parameters; it leaves collections alone."""
 
     optim: Any
     adapted: Adapted
@@ -310,7 +310,7 @@ class _InStructureOfUser:
 
 
 def _averaged(rule: Rule, repeat: int) -> Rule:
-    """The mean of several estimates, each with a key of its own; the state is that of the last one."""
+    """Average several estimates, each with its own key; the state is that of the last one."""
 
     def estimate(
         model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
@@ -325,12 +325,12 @@ def _averaged(rule: Rule, repeat: int) -> Rule:
 
 
 def _draws(model: Any, key: Any) -> bool:
-    """Whether a model may draw; of a network only whoever gives it a key knows."""
+    """Whether a model may be random; for a network, only the presence of a key tells."""
     return any(layer.stochastic for layer in model.layers) if isinstance(model, Layered) else key is not None
 
 
 def _names(model: Any, params: PyTree, model_state: PyTree, x: PyTree, key: Any) -> tuple[str, ...]:
-    """What the activities are called, in the order of their states."""
+    """Names of the activities, in the order of their states."""
     if isinstance(model, Layered):
         return tuple(b.name for b in chain_of(model, params, x, model_state=model_state).blocks)
     network = learning_network(model, params, x, model_state=model_state, key=key)

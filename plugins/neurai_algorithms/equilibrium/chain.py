@@ -1,4 +1,4 @@
-"""Equilibrium propagation on layers: how the activities of a chain move down any energy."""
+"""Equilibrium propagation on layers: descent of a chain's activities on any energy."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def chain_dynamics(
     energy: Energy,
     activation: Elementwise | None,
 ) -> ChainDynamics:
-    """How the activities of one batch move on layers.
+    """Dynamics of one batch on layers.
 
     Args:
         model: the layers.
         params: their parameters.
         x: inputs.
-        model_state: their collections, which stay as they are.
-        cost: what nudges; None when there are no targets, and the model is then in evaluation mode.
-        key: PRNG key of stochastic layers; the draw is held.
-        descent: how they descend.
-        energy: what they descend.
-        activation: in place of the model's own; None keeps these.
+        model_state: their collections, which do not change.
+        cost: the nudging cost; None without targets, and the model is then in evaluation mode.
+        key: PRNG key of stochastic layers; the draw is held fixed.
+        descent: how activities descend.
+        energy: the energy they descend on.
+        activation: replaces the model's own; None keeps those.
 
     Raises:
-        ModelError: a layer cannot serve.
+        ModelError: a layer is not supported.
     """
     params, x = _working(model, params, x)
     chain = chain_of(
@@ -77,13 +77,13 @@ def _working(model: Layered, params: PyTree, x: jax.Array) -> tuple[PyTree, jax.
 
 @dataclass(frozen=True, kw_only=True)
 class ChainDynamics(Dynamics):
-    """How the activities of a chain of layers move, on any energy.
+    """Dynamics of the activities of a chain of layers, on any energy.
 
     Attributes:
-        energy: what they descend.
+        energy: the energy they descend on.
         chain: the network with its inputs.
         drive: ``chain.drive(params)``.
-        limit: the largest step to take; None takes any.
+        limit: the largest step to take; None for no limit.
     """
 
     energy: Energy
@@ -102,7 +102,7 @@ class ChainDynamics(Dynamics):
         return self.energy.feedforward(self.chain, self.params)
 
     def project(self, activities: Activities) -> Activities:
-        """Activities brought back to where they may be."""
+        """Activities projected back into their allowed range."""
         return self.energy.project(self.chain, activities)
 
     @property
@@ -115,7 +115,7 @@ class ChainDynamics(Dynamics):
         return replace(self, params=params, drive=self.chain.drive(params))
 
     def outputs(self, u: Activities) -> jax.Array:
-        """What the cost sees of the last activities."""
+        """The last activities, as the cost takes them."""
         return self.energy.outputs(self.chain, self.params, u[-1])
 
     def force(self, u: Activities, beta: Any) -> Activities:
@@ -161,12 +161,12 @@ class ChainDynamics(Dynamics):
         return jnp.asarray(self.descent.rate(t), self.drive.dtype)
 
     def scale(self, n: int) -> Scalar:
-        """What the largest of n steps is multiplied by, 1 unless it is above the limit."""
+        """The factor on the largest of n steps, 1 unless it is above the limit."""
         largest = jnp.max(jax.vmap(self._rate)(jnp.arange(n)))
         return jnp.ones_like(largest) if self.limit is None else jnp.minimum(1, self.limit / largest)
 
     def settle(self, u: Activities, beta: Any, n: int, clamped: bool = False) -> Settled:
-        """Up to n steps from u, in whatever layout is faster."""
+        """Take up to n steps from u, in whichever layout is faster."""
         chain, (laid,) = self.energy.laid_out(self.chain, [u])
         dynamics = replace(self, chain=chain, drive=self.drive.T) if chain.batch_last else self
         settled = dynamics._settle(laid, beta, n, clamped).or_zeros()

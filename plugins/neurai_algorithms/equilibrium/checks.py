@@ -1,4 +1,4 @@
-"""What equilibrium propagation refuses, and what it warns of: settings, functions and models that cannot work."""
+"""Errors and warnings of equilibrium propagation: settings, functions and models that cannot work."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from neurai_core.errors import ModelError, SettingsError, UsageError
 from neurai_core.losses import cross_entropy
 from neurai_core.rule import Objective
 
-DRIFT = 1e-2  # share of the distance from rest that a free phase may keep before one-sided estimates suffer
+DRIFT = 1e-2  # fraction of the distance from rest that may remain after a free phase before one-sided estimates suffer
 
 
 def check_settings(
@@ -31,7 +31,7 @@ def check_settings(
     init: str,
     schedule: Callable[[Scalar], Scalar] | None = None,
 ) -> None:
-    """Refuse settings that cannot work and warn of those that do not learn; traced numbers pass.
+    """Reject settings that cannot work and warn about those that do not learn; traced numbers pass.
 
     Raises:
         SettingsError: a branch of the nudge has no energy minimum.
@@ -71,12 +71,12 @@ def _lowest(config: EPConfig) -> float:
 
 
 def check_network(config: EPConfig, energy: Energy, activation: Elementwise | None, model: Any) -> None:
-    """Refuse settings that mean nothing on a network of named values.
+    """Reject settings that have no meaning on a network of named values.
 
     Args:
         config: settings.
-        energy: what activities descend.
-        activation: that takes the place of the model's own, or None.
+        energy: the energy that activities descend on.
+        activation: replaces the model's own; None keeps those.
         model: the network.
 
     Raises:
@@ -111,10 +111,10 @@ def check_network(config: EPConfig, energy: Energy, activation: Elementwise | No
 
 
 def check_elementwise(activation: Elementwise) -> None:
-    """Find out by trying whether a function treats every entry by itself.
+    """Check by trial that a function is elementwise.
 
     Raises:
-        ModelError: it does not; names it.
+        ModelError: it is not.
 
     >>> check_elementwise(jnp.tanh)
     """
@@ -141,7 +141,7 @@ def _not_elementwise(activation: Elementwise) -> str:
 
 
 def check_holomorphic(activations: list[Elementwise], cost: Cost, outputs: jax.Array) -> None:
-    """Find out by trying whether activations and loss have a complex derivative around the real axis.
+    """Check by trial that activations and loss have a complex derivative around the real axis.
 
     A holomorphic function is the mean of its values on a circle around a point. Neither a kink nor a
     conjugation has that property.
@@ -152,7 +152,7 @@ def check_holomorphic(activations: list[Elementwise], cost: Cost, outputs: jax.A
         outputs: shape and dtype of the outputs.
 
     Raises:
-        UsageError: one of them does not; names it.
+        UsageError: one of them does not.
     """
     for activation in activations:
         if not _analytic(activation):

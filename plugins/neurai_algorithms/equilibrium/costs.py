@@ -1,4 +1,4 @@
-"""The cost that nudges the outputs, and its gradient, in closed form where there is one.
+"""The cost that nudges the outputs, and its gradient, in closed form where one exists.
 
 Costs are per example: with a loss that is a mean over the batch, ``beta`` means the same for every batch size.
 """
@@ -39,7 +39,7 @@ class Cost(NamedTuple):
     y: PyTree
 
     def scale(self, size: int) -> int:
-        """What the loss of the batch is of the mean cost per example: the batch size for a sum, else 1."""
+        """The ratio of the batch's loss to the mean cost per example: the batch size for a sum, else 1."""
         return size if self.loss in SUMS else 1
 
     def value(self, outputs: jax.Array) -> Scalar:

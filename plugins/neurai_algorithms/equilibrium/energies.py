@@ -1,4 +1,4 @@
-"""The two energies of equilibrium propagation that ship: conditional Gaussian and layered Hopfield.
+"""The two built-in energies of equilibrium propagation: conditional Gaussian and layered Hopfield.
 
 Activities u_1 .. u_L are pre-activations, u_0 = x is clamped, rho is the identity on it.
 
@@ -26,14 +26,14 @@ from neurai_core.layered import hard_sigmoid, identity
 from neurai_core.naming import did_you_mean
 from neurai_core.plugin import resolve
 
-FREE = 0.5  # share of a coupling that acts where activities are clipped: those at a bound do not move
+FREE = 0.5  # fraction of a coupling that acts where activities are clipped: those at a bound do not move
 
 
 class Gaussian(Coupled):
     """Conditional Gaussian: E = sum_l |u_{l+1} - map_l(rho(u_l))|^2, the energy of predictive coding times 2.
 
-    The feed-forward activities have E = 0, so the free phase is skipped. Any layer serves; where a block's map is
-    not affine its gradients come from the layer's own derivative.
+    The feed-forward activities have E = 0, so the free phase is skipped. Any layer works; where a block's map is
+    not affine, its gradients come from the layer's own derivative.
     """
 
     default_init: ClassVar[str] = "feedforward"
@@ -85,7 +85,7 @@ class Gaussian(Coupled):
 class Hopfield(Coupled):
     """Layered Hopfield: E = sum_l 1/2 |u_l|^2 - sum_l <rho(u_{l+1}), map_l(rho(u_l))>, rho on the output too.
 
-    Where rho is the library's ``hard_sigmoid`` the dynamics is projected: rho counts as the identity and every step
+    Where rho is the library's ``hard_sigmoid``, the dynamics is projected: rho acts as the identity and every step
     ends with a clip to [0, 1]. (With rho' = 0 outside the interval the activities chatter and never settle.)
     """
 
@@ -93,7 +93,7 @@ class Hopfield(Coupled):
     any_layout: ClassVar[bool] = True
 
     def check(self, chain: Chain) -> None:
-        """Every block must be affine: the coupling is symmetric, so its adjoint is part of the dynamics."""
+        """Check that every block is affine: the coupling is symmetric, so its adjoint is part of the dynamics."""
         for block in chain.blocks:
             if not block.affine:
                 raise ModelError(
@@ -146,7 +146,7 @@ class Hopfield(Coupled):
 
 
 def _gains(chain: Chain, params: PyTree) -> list[Scalar]:
-    """|map_l| times the steepest slope of what is below, of all blocks but the first."""
+    """|map_l| times the steepest slope of the layer below, for all blocks but the first."""
     below = jax.eval_shape(chain.feedforward, params)
     parts = zip(chain.blocks, below, chain.norms(params), strict=False)
     return [steepest(_rho(block), v) * norm for block, v, norm in parts]
@@ -169,11 +169,11 @@ ENERGIES: dict[str, Energy] = {"gaussian": Gaussian(), "hopfield": Hopfield()}
 
 
 def energy_of(energy: Any) -> Energy:
-    """The energy of a name, of a ``"module:attribute"`` text, or the object itself.
+    """The energy given by name, as a ``"module:attribute"`` string, or as an object.
 
     Raises:
         UnknownName: no energy has that name.
-        SettingsError: what was named is no `Energy`.
+        SettingsError: the named object is not an `Energy`.
 
     >>> type(energy_of("hopfield")).__name__
     'Hopfield'

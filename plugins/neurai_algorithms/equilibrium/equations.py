@@ -22,7 +22,7 @@ from neurai_core.layered import activation_function, hard_sigmoid
 
 
 def definition(config: Any, loss: Any, model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
-    """sum_k w_k dE/dtheta(u_k), where u_k ends a phase with the nudge beta_k that began at the free state."""
+    """sum_k w_k dE/dtheta(u_k), where u_k is the end of a phase with nudge beta_k from the free state."""
     (x, y), hopfield, rho = batch, config.energy == "hopfield", activations(config, model)
     init = config.init or ("zeros" if hopfield else "feedforward")
     known = config.mode in CONTRASTS and config.energy in ("gaussian", "hopfield") and init in ("zeros", "feedforward")

@@ -1,4 +1,4 @@
-"""How equilibrium propagation turns phases into a gradient: nudges beta_k and weights w_k of every estimator.
+"""Gradient estimators of equilibrium propagation: nudges beta_k and weights w_k of their phases.
 
 The estimate is sum_k Re(w_k dF/dtheta(u(beta_k))), mean over the batch, F = E + beta C, with sum_k w_k = 0 and
 sum_k w_k beta_k = 1; an estimator's bias order is the first power of beta that the weights do not cancel.
@@ -28,7 +28,7 @@ class Points(NamedTuple):
     Attributes:
         betas: ``(K,)``; every phase starts at the free state.
         weights: ``(K,)``.
-        free_weight: weight of the free state itself; None when the free state is not a point.
+        free_weight: weight of the free state itself; None if it is not one of the points.
         clamped: whether the output is held at ``o - beta dC/do`` instead of being nudged.
     """
 
@@ -70,7 +70,7 @@ def points(config: EPConfig, key: jax.Array | None) -> Points:
 
 
 def _circle(b: jax.Array, n: int) -> Points:
-    """Half of the circle: a point and its conjugate have conjugate activities, so one stands for both."""
+    """Half of the circle: a point and its conjugate have conjugate activities, so one represents both."""
     angles = [cmath.exp(2j * math.pi * k / n) for k in range(n // 2 + 1)]
     shares = [1 if k in (0, n / 2) else 2 for k in range(n // 2 + 1)]
     weights = [share / n / angle for share, angle in zip(shares, angles, strict=True)]

@@ -2,9 +2,9 @@ r"""Equilibrium propagation on any network of named values, with the gaussian en
 
     E = sum_k sum_i |mu_ki(v) - v_k|^2 + |mu_o(v) - o|^2 ,    F = E + beta C(o)
 
-``v_k`` are the named values, ``mu_ki`` the i-th prediction of one, ``o`` the outputs, an activity as well. Outputs that
-no parameter enters but through named values are a function of these instead, o(v), without an error of their own. So
-a chain whose pre-activations have names is the chain of layers of `energies`.
+``v_k`` are the named values, ``mu_ki`` its i-th prediction, ``o`` the outputs, also an activity. Outputs that
+depend on parameters only through named values are a function of these instead, o(v), without an error of their own. So
+a chain whose pre-activations are named is the chain of layers of `energies`.
 
 As in strict predictive coding on networks, the state is the distance of all activities from the feed-forward pass, and
 changes are carried through the program of the model, so that float32 keeps its digits at small nudges.
@@ -42,19 +42,19 @@ from neurai_core.network import Network, learning_network
 def network_dynamics(
     model: Any, params: PyTree, x: PyTree, model_state: PyTree, cost: Cost | None, key: Any, descent: Descent
 ) -> NetworkDynamics:
-    """How the activities of one batch move on a network of named values.
+    """Dynamics of one batch on a network of named values.
 
     Args:
-        model: a callable whose values have names.
+        model: a callable with named values.
         params: its parameters.
         x: inputs.
         model_state: its collections.
-        cost: what nudges; None when there are no targets, and the model is then in evaluation mode.
-        key: PRNG key of stochastic layers; the draw is held.
-        descent: how they descend.
+        cost: the nudging cost; None without targets, and the model is then in evaluation mode.
+        key: PRNG key of stochastic layers; the draw is held fixed.
+        descent: how activities descend.
 
     Raises:
-        ModelError: nothing but outputs has a name, or the model does not return one array of floats.
+        ModelError: only outputs are named, or the model does not return a single array of floats.
     """
     learns = cost is not None
     network = learning_network(model, params, x, model_state=model_state, key=key, train=learns)
@@ -85,7 +85,7 @@ def network_dynamics(
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkDynamics(Dynamics):
-    """How the named values of a network, and its outputs, move. A state holds their distances from a forward pass.
+    """Dynamics of the named values of a network and its outputs. A state holds their distances from a forward pass.
 
     Attributes:
         network: from `learning_network`.
@@ -95,7 +95,7 @@ class NetworkDynamics(Dynamics):
         predicts_outputs: whether the outputs are an activity with a prediction, the last one; else they are a
             function of named values.
         clamps: the named values that enter the outputs directly.
-        scaled: number of steps -> what the documented step is multiplied by to be stable.
+        scaled: number of steps -> the factor that makes the documented step stable.
     """
 
     network: Network
@@ -106,7 +106,7 @@ class NetworkDynamics(Dynamics):
     clamps: tuple[str, ...]
     scaled: Callable[[int], Scalar] = field(default=lambda n: jnp.ones(()))
 
-    # ---- what there is to move
+    # ---- activities and states
 
     @property
     def _origin(self) -> Activities:
@@ -120,7 +120,7 @@ class NetworkDynamics(Dynamics):
 
     @property
     def settled_by_feedforward(self) -> bool:
-        """Whether the activities of a forward pass are an exact minimum of E: where every name has one prediction."""
+        """Whether the activities of a forward pass minimize E exactly: they do if every name has one prediction."""
         return all(len(found) == 1 for found in self.here.base.values())
 
     def feedforward(self) -> Activities:
@@ -139,7 +139,7 @@ class NetworkDynamics(Dynamics):
         """The same batch with other parameters."""
         return replace(self, params=params, here=Around(self.network.function, params, self.model_state, self.x))
 
-    # ---- what is descended on
+    # ---- energy and forces
 
     def _seen(self, u: Activities) -> tuple[tuple[Errors, tuple[Any, ...]], jax.Array]:
         """``((errors of named values, errors of the outputs), change of the outputs)``, prediction minus activity."""
@@ -153,7 +153,7 @@ class NetworkDynamics(Dynamics):
         return widened(self.here.outputs[0]) + change  # type: ignore[no-any-return]
 
     def outputs(self, u: Activities) -> jax.Array:
-        """What the cost sees."""
+        """The outputs, as the cost takes them."""
         return self._outputs_at(u[-1] if self.predicts_outputs else self._seen(u)[1])
 
     def total(self, u: Activities, beta: Any) -> Scalar:
@@ -176,7 +176,7 @@ class NetworkDynamics(Dynamics):
         return pull((jax.tree.map(lambda e: 2 * e, errors), nudge(change).astype(change.dtype)))[0]  # type: ignore[no-any-return]
 
     def _clamps(self) -> list[bool]:
-        """For every activity, whether holding it holds the outputs."""
+        """For every activity, whether holding it fixed fixes the outputs."""
         names = [not self.predicts_outputs and name in self.clamps for name in self.here.at]
         return [*names, *([True] if self.predicts_outputs else [])]
 
@@ -201,7 +201,7 @@ class NetworkDynamics(Dynamics):
         return sum((mean_norm(f, axis) for f, axis in zip(forces, loops, strict=False)), jnp.zeros(()))
 
     def scale(self, n: int) -> Scalar:
-        """What the documented step is multiplied by, at the least of n steps."""
+        """The smallest factor on the documented step over n steps."""
         return self.scaled(n)
 
     def curvature(self, nudge: Any) -> Scalar:
@@ -216,7 +216,7 @@ class NetworkDynamics(Dynamics):
         start = few.state(few.feedforward())
         return curvature_of(lambda u: few._force(u, lambda change: nudge * change), start, rows, reverse=reverse)
 
-    # ---- what is learned from it
+    # ---- gradients
 
     def contrast(self, states: Sequence[Activities], weights: jax.Array) -> PyTree:
         """``sum_k w_k dE/dparams(u_k)``, mean over the batch."""
@@ -248,7 +248,7 @@ class NetworkDynamics(Dynamics):
             top = [widened(outputs) - activities[-1]] if self.predicts_outputs else []
             return 2 * half_square((errors, top)) / batch_size(self.x)
 
-        def slope(params: PyTree) -> Scalar:  # reverse mode twice: some functions have no other
+        def slope(params: PyTree) -> Scalar:  # reverse mode twice: some functions have no forward mode
             uphill = jax.grad(energy, argnums=1)(params, self.activities(u))
             return sum((jnp.vdot(g, c) for g, c in zip(uphill, change, strict=True)), jnp.zeros(()))
 

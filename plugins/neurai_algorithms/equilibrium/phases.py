@@ -1,7 +1,7 @@
-"""The dynamics of equilibrium propagation: du/dt = -dF/du in steps of dt / tau, all phases alike.
+"""The dynamics of equilibrium propagation: du/dt = -dF/du in steps of dt / tau, the same for all phases.
 
-Those of layers are in `chain`, those of networks of named values in `network`. Memory does not grow with the number of
-steps, and no phase is differentiated through.
+The dynamics of layers is in `chain`, that of networks of named values in `network`. Memory does not grow with the
+number of steps, and no phase is differentiated through.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from neurai_core.arrays import PyTree, Scalar
 from neurai_core.energy import Activities
 from neurai_core.relaxation import relax
 
-BLOWN_UP = 1e6  # a force or activity of this size, or not finite, means that the activities ran away
+BLOWN_UP = 1e6  # a force or activity of this size, or a non-finite one, means that the activities diverged
 
 
 class Settled(NamedTuple):
@@ -39,7 +39,7 @@ class Settled(NamedTuple):
 
     @property
     def blown_up(self) -> Scalar:
-        """Whether some force was huge or not finite: it is as large as the activities when these run away."""
+        """Whether any force was huge or not finite; when activities diverge, forces are as large as they are."""
         return ~jnp.all(self.residual < BLOWN_UP)
 
     def or_zeros(self) -> Settled:
@@ -48,14 +48,14 @@ class Settled(NamedTuple):
 
 
 class Descent(NamedTuple):
-    """How activities descend, whatever the model.
+    """How activities descend, for any model.
 
     Attributes:
         rate: number of the step -> dt / tau.
         stable: whether to take a smaller step where the energy is too curved.
-        nudge: what nudging adds to the curvature of the outputs.
-        tol: a phase ends once the residual is below; the Python number 0 never looks.
-        check_every: looks every this many steps.
+        nudge: curvature that nudging adds at the outputs.
+        tol: a phase ends once the residual is below this; the Python number 0 disables the check.
+        check_every: number of steps between checks.
         even_odd: whether every other layer moves in turn, the even ones (from 0) first.
     """
 
@@ -69,19 +69,19 @@ class Descent(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Dynamics:
-    """How the activities of one batch move: what the chain of layers and the network of names have in common.
+    """Dynamics of one batch: the interface shared by chains of layers and networks of named values.
 
     Attributes:
         params: parameters of the model.
-        cost: what nudges; None when there are no targets.
-        descent: how they descend.
+        cost: the nudging cost; None without targets.
+        descent: how activities descend.
     """
 
     params: PyTree
     cost: Cost | None
     descent: Descent
 
-    # ---- what there is to move
+    # ---- activities and states
 
     @property
     def shapes(self) -> Activities:
@@ -93,11 +93,11 @@ class Dynamics:
         raise NotImplementedError
 
     def project(self, activities: Activities) -> Activities:
-        """Activities brought back to where they may be."""
+        """Activities projected back into their allowed range."""
         return activities
 
     def state(self, activities: Activities) -> Activities:
-        """What a relaxation moves, for these activities: themselves, or their distance from somewhere."""
+        """The state that a relaxation moves: the activities, or their distance from a reference point."""
         return activities
 
     def activities(self, u: Activities) -> Activities:
@@ -113,10 +113,10 @@ class Dynamics:
         """The same batch with other parameters."""
         raise NotImplementedError
 
-    # ---- what is descended on
+    # ---- energy and forces
 
     def outputs(self, u: Activities) -> jax.Array:
-        """What the cost sees."""
+        """The outputs, as the cost takes them."""
         raise NotImplementedError
 
     def total(self, u: Activities, beta: Any) -> Scalar:
@@ -136,7 +136,7 @@ class Dynamics:
         assert self.cost is not None
         return self.cost.value(self.outputs(u))
 
-    # ---- what is learned from it
+    # ---- gradients
 
     def contrast(self, states: Sequence[Activities], weights: jax.Array) -> PyTree:
         """``sum_k Re(w_k dE/dparams(u_k))``, mean over the batch."""
@@ -149,7 +149,7 @@ class Dynamics:
     # ---- phases
 
     def scale(self, n: int) -> Scalar:
-        """What the largest of n steps is multiplied by to be stable."""
+        """The factor that makes the largest of n steps stable."""
         raise NotImplementedError
 
     def settle(self, u: Activities, beta: Any, n: int, clamped: bool = False) -> Settled:
@@ -167,7 +167,7 @@ class Dynamics:
         return residual_of(forces)
 
     def traced(self, u: Activities, beta: Any, n: int, clamped: bool = False) -> Settled:
-        """Exactly n steps, with what was seen on the way."""
+        """Take exactly n steps and record a trace."""
 
         def seen(u: Activities) -> dict[str, jax.Array]:
             return {

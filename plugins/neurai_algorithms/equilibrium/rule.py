@@ -4,10 +4,10 @@ A free phase settles where dE/du = 0; a nudged one where dF/du = 0, F = E + beta
 
     (1/beta) [dE/dtheta (nudged) - dE/dtheta (free)]  =  d/dtheta [F(beta) - F(0)] / beta  ->  dL/dtheta,  beta -> 0
 
-exactly at the left, to order beta at the right. Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024.
+where the equality is exact and the limit holds to order beta. Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024.
 
 A batch passes through `EquilibriumRule` from top to bottom. The model becomes `Dynamics`, of layers in `chain` or of
-named values in `network`, which settle phases; nudges and weights of an estimator are in `estimators`.
+named values in `network`, which runs the phases; nudges and weights of an estimator are in `estimators`.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ def build(
         loss: ``(outputs, targets) -> scalar``, or a pair when ``has_aux``; it nudges the outputs.
         accuracy: ``(outputs, targets) -> scalar`` or None.
         has_aux: whether the loss returns a pair.
-        activation: an elementwise callable in place of ``config.activation``.
-        energy: an `Energy` in place of ``config.energy``.
-        activities: where free phases start, in place of ``config.init``.
-        schedule: number of the step -> dt, in place of ``config.dt``.
-        optimizer: of optax; moves the weights in mode continual.
+        activation: an elementwise callable that replaces ``config.activation``.
+        energy: an `Energy` that replaces ``config.energy``.
+        activities: where free phases start; replaces ``config.init``.
+        schedule: number of the step -> dt; replaces ``config.dt``.
+        optimizer: optax optimizer that moves the weights in mode continual.
         zeros: ``(shape, dtype) -> array``, makes the activities of init zeros.
         **context: not used.
 
@@ -81,13 +81,13 @@ def build(
 
 
 class Free(NamedTuple):
-    """A free phase and what goes on from it.
+    """The result of a free phase.
 
     Attributes:
-        dynamics: of this batch.
+        dynamics: dynamics of this batch.
         start: where it started.
         settled: where it ended.
-        outputs: there.
+        outputs: the outputs there.
     """
 
     dynamics: Dynamics
@@ -96,18 +96,18 @@ class Free(NamedTuple):
     outputs: jax.Array
 
     def blown_up(self, nudged: Settled) -> Scalar:
-        """Whether activities ran away in this phase or in those that went on from it."""
+        """Whether activities diverged in this phase or in those that followed it."""
         return self.settled.blown_up | nudged.blown_up
 
 
 class Learned(NamedTuple):
-    """What the nudged phases of a batch taught.
+    """The result of the nudged phases of a batch.
 
     Attributes:
         grads: mean over the batch.
         nudged: where the phases ended; of several, stacked.
-        own: what the rule carries on.
-        aux: what is reported of the energy.
+        own: state that the rule carries on.
+        aux: what is reported about the energy.
     """
 
     grads: PyTree
@@ -118,7 +118,7 @@ class Learned(NamedTuple):
 
 @dataclass(frozen=True)
 class EquilibriumRule:
-    """What every step needs, and the three functions of the rule; the attributes are the arguments of `build`."""
+    """The three functions of the rule; the attributes are the arguments of `build`."""
 
     config: EPConfig
     loss: Callable[..., Any]
@@ -133,7 +133,7 @@ class EquilibriumRule:
     zeros: Callable[..., jax.Array]
 
     def start(self, model: Any, params: PyTree, *, key: Any = None, model_state: PyTree = ()) -> PyTree:
-        """What is carried: activities with init persistent, the optimizer's state in mode continual."""
+        """The carried state: activities with init persistent, the optimizer's state in mode continual."""
         if self.config.mode == EPMode.CONTINUAL and self.optimizer is not None:
             return State(model_state, self.optimizer.init(params))
         return State(model_state, ()) if self.init == "persistent" else model_state
@@ -141,7 +141,7 @@ class EquilibriumRule:
     def estimate(
         self, model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
     ) -> tuple[Estimate, PyTree]:
-        """One batch: a free phase, nudged ones, and what they teach."""
+        """Estimate gradients from one batch: a free phase, then nudged ones."""
         x, y = split_batch(batch)
         score, own = objective(self.loss, self.accuracy, self.has_aux), getattr(state, "own", ())
         cost = Cost(score, self.loss, y)
@@ -175,7 +175,7 @@ class EquilibriumRule:
     def _dynamics(
         self, model: Any, params: PyTree, x: PyTree, model_state: PyTree, cost: Cost | None, key: Any
     ) -> tuple[Dynamics, PyTree]:
-        """How the activities of a batch move, and the collections after it; without a cost in evaluation mode."""
+        """The dynamics of a batch, and the collections after it; in evaluation mode without a cost."""
         model = adapt(model, needs="network").model
         if not isinstance(model, Layered):
             check_network(self.config, self.energy, self.rho, model)
@@ -189,7 +189,7 @@ class EquilibriumRule:
         return on_layers, model_state
 
     def _descent(self, moves: bool) -> Descent:
-        """The settings of a step; costs bend by 1 at most, which the nudge adds to the curvature of the outputs."""
+        """The settings of a step; costs have curvature 1 at most, which the nudge adds at the outputs."""
         config = self.config
         clamped = config.mode in (EPMode.COUPLED, EPMode.CONTRASTIVE)
         return Descent(
@@ -255,7 +255,7 @@ class EquilibriumRule:
         energy = jnp.where(blown_up, jnp.nan, energy)
         aux: dict[str, Any] = {"energy": energy}
         if not chosen.clamped:
-            # The barrier: else what zeros give is computed while compiling.
+            # The barrier keeps the compiler from evaluating the zeros at compile time.
             start = jax.lax.optimization_barrier(free.start)
             began = jnp.zeros_like(energy) if rests else dynamics.total(start, None)
             aux["energy_change"] = energy - began - chosen.betas[0].real * dynamics.mean_cost(free.settled.u)
@@ -276,7 +276,7 @@ class EquilibriumRule:
         return chosen._replace(betas=chosen.betas.astype(kind), weights=chosen.weights.astype(kind))
 
     def _nudged(self, free: Free, chosen: Points) -> Settled:
-        """All nudged phases, one after the other from the free state, stacked; compiled once."""
+        """Run all nudged phases from the free state, one after another, and stack them; compiled once."""
         dynamics, n = free.dynamics, self.config.n_nudged or self.config.n_relax
         run = dynamics.traced if self.config.trace else dynamics.settle
         u = tuple(v.astype(chosen.betas.dtype) for v in free.settled.u)
@@ -289,10 +289,10 @@ class EquilibriumRule:
             return jax.tree.map(lambda leaf: leaf[None], phase(chosen.betas[0]))
         return jax.lax.map(phase, chosen.betas)
 
-    # ---- or a nudged phase in which the weights move
+    # ---- mode continual: weights move during the nudged phase
 
     def _continual(self, free: Free, opt_state: PyTree) -> Learned:
-        """Weights move by the optimizer at every nudged step; the gradients of all steps add up."""
+        """Let the optimizer move the weights at every nudged step; gradients are summed over the steps."""
         if self.optimizer is None:
             raise UsageError(
                 "EP: mode continual moves the weights during the nudged phase and got no optimizer.",
@@ -321,7 +321,7 @@ class EquilibriumRule:
         total = jax.tree.map(lambda g: jnp.where(free.blown_up(nudged), 0, g), total)
         return Learned(total, nudged, opt_state, {"energy": dynamics.total(u, beta), "params": moved})
 
-    # ---- what is told of it
+    # ---- report
 
     def _report(self, free: Free, nudged: Settled) -> dict[str, Any]:
         return {
@@ -334,7 +334,7 @@ class EquilibriumRule:
 
 
 def _fitting(activities: Any, shapes: Activities) -> Activities:
-    """Activities that were given, in the types of this batch's."""
+    """The given activities, in the types of this batch's."""
     if not _same_shapes(activities, shapes):
         given = [jnp.shape(v) for v in activities]
         raise ModelError(

@@ -15,7 +15,7 @@ from neurai_core.specs import AlgorithmSpec, Config, Relaxes
 
 
 class EPMode(StrEnum):
-    """How phases are combined into a gradient estimate. b is ``beta``, g(b) the energy's gradient when nudged by b.
+    """How phases are combined into a gradient estimate. b is ``beta``, g(b) the gradient of the energy nudged by b.
 
     Attributes:
         TWO_PHASE: [g(b) - g(0)] / b, either sign of b; bias O(b), 2 phases.
@@ -60,7 +60,9 @@ class EPConfig(Config):
     n_relax: int = Field(20, ge=1, le=1_000_000, description="steps of a phase, the most when tol is above 0")
     tau: float = Field(1.0, gt=0, description="time constant of the activities; only dt / tau matters")
     tol: float = Field(
-        0.0, ge=0, description="a phase ends once the norm of the force, summed over activities, is below this; 0 never"
+        0.0,
+        ge=0,
+        description="a phase ends once the norm of the force, summed over activities, is below this; 0 for never",
     )
     mode: EPMode = Field(EPMode.TWO_PHASE, description="how phases are combined into a gradient")
     activation: str | None = Field(
@@ -77,11 +79,11 @@ class EPConfig(Config):
         "synchronous", description="all layers at once, or every other layer in turn"
     )
     n_points: int = Field(2, ge=1, le=64, description="number of nudges of mode holomorphic")
-    linearized: bool = Field(False, description="contract the mixed second derivative with the change of activities")
+    linearized: bool = Field(False, description="contract the mixed second derivative with the change in activities")
     n_nudged: int | None = Field(None, ge=1, le=1_000_000, description="steps of a nudged phase; none takes n_relax")
-    check_every: int = Field(1, ge=1, le=1_000_000, description="hold the force against tol every this many steps")
+    check_every: int = Field(1, ge=1, le=1_000_000, description="compare the force with tol every this many steps")
     stable: bool = Field(
-        True, description="take a smaller step than dt where the energy bends too sharply for it; step_scale reports it"
+        True, description="take a smaller step than dt where the energy is too curved for it; step_scale reports it"
     )
     trace: bool = Field(False, description="report energy and force of every step; tol is then not used")
 
@@ -120,7 +122,9 @@ class EPConfig(Config):
         if self.linearized and self.mode == EPMode.CONTINUAL:
             raise ValueError("linearized needs two settled states, and mode continual updates at every step")
         if self.init == "persistent" and self.mode == EPMode.CONTINUAL:
-            raise ValueError("init persistent and mode continual do not go together: weights move under the activities")
+            raise ValueError(
+                "init persistent and mode continual cannot be combined: weights move while activities relax"
+            )
         return self
 
 

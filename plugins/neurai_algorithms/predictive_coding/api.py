@@ -20,20 +20,20 @@ class PC(LocalBase):
     """Predictive coding: local learning on prediction errors of activities that relax for n sweeps.
 
     Args:
-        loss_f: loss by name or callable ``(outputs, targets) -> scalar``.
-        acc_f: accuracy by name or callable ``(outputs, targets) -> scalar``; None reports -1.
-        eta: step of one sweep, a number > 0 or an optax schedule over the sweeps; mode EXACT has no use for it.
-        n: sweeps, at least 1; mode EXACT has no use for them.
+        loss_f: loss, a name or a callable ``(outputs, targets) -> scalar``.
+        acc_f: accuracy, a name or a callable ``(outputs, targets) -> scalar``; None reports -1.
+        eta: step of one sweep, a number > 0 or an optax schedule over the sweeps; ignored by mode EXACT.
+        n: sweeps, at least 1; ignored by mode EXACT.
         mode: a `PCMode` or its name.
-        fun_has_aux: whether ``loss_f`` returns a pair whose second part is handed back.
+        fun_has_aux: whether ``loss_f`` returns a pair whose second part is returned.
         **settings: further settings of `PCConfig`: ``loss_scale``, ``nudge``, ``beta``, ``corrector``, ``optimizer``,
             ``tol``, ``fresh``, ``stable``, ``light_cone``, ``energy_trace``, ``keep_activities``, ``remat``.
 
     Raises:
         SettingsError: a setting is unknown or out of range.
 
-    In mode ``INCREMENTAL`` every call starts the optimizer of the parameter steps anew; the rule
-    ``neurai.algorithm("pc", mode="incremental")`` carries it in its state.
+    In mode ``INCREMENTAL`` every call restarts the optimizer of the parameter steps; the rule
+    ``neurai.algorithm("pc", mode="incremental")`` carries its state along.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -67,21 +67,21 @@ class PC(LocalBase):
         self._settings = {name: getattr(config, name) for name in type(config).model_fields}
 
     def probe(self, model: Any, param: PyTree, batch: PyTree, *, key: Any = None, steps: int | None = None) -> Probe:
-        """What the relaxation of a batch needs: curvatures of its energy, the largest step, and how many sweeps.
+        """Analyze the relaxation of a batch: curvatures of its energy, largest step, and number of sweeps.
 
         Args:
             model: as in ``get_grads``.
             param: parameters.
             batch: ``(x, y)``.
-            key: PRNG key of the batch, for models that draw.
+            key: PRNG key of the batch, for stochastic models.
             steps: products with the second derivatives; 20 more than twice the number of activities by default.
 
         Returns:
             A `Probe`: ``curvatures``, ``safe_step``, ``step`` and ``sweeps``.
 
         Raises:
-            ModelError: a model without activities.
-            DataError: nothing pulls at the activities, or not by finite numbers.
+            ModelError: the model has no activities.
+            DataError: the loss does not act on the activities, or its gradient is not finite.
 
         Example:
             >>> import jax, jax.numpy as jnp
@@ -105,7 +105,7 @@ class PC(LocalBase):
 
 
 def _known(name: str, value: Any) -> Any:
-    """A scalar of JAX as a number: an object that is compiled for must be hashable."""
+    """A JAX scalar as a Python number, because a static argument must be hashable."""
     if is_traced(value):
         raise SettingsError(
             f"{name}: the class needs a concrete value (got a traced number).",

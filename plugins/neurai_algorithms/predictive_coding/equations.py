@@ -1,4 +1,4 @@
-r"""Predictive coding on a chain of layers, as its papers write it: energy, sweep, gradient.
+r"""Predictive coding on a chain of layers, as in the papers: energy, sweep, gradient.
 
     eps_l = f_l(v_{l-1}) - v_l,  l < L               prediction errors, v_0 = x; some papers have the other sign
     F = loss(f_L(v_{L-1}), y) + 1/2 sum_l |eps_l|^2  the energy; eps_L = dloss/df_L
@@ -7,7 +7,7 @@ r"""Predictive coding on a chain of layers, as its papers write it: energy, swee
 
 strict: Whittington and Bogacz 2017, doi:10.1162/NECO_a_00949, section 2; dtheta_l from v_{l-1} after the last sweep and
 eps_l before it, as in Rosenbaum 2022, doi:10.1371/journal.pone.0266102, who fixes predictions in fixed_pred; exact
-is that with eta = 1 until it rests. error: v_l = f_l(v_{l-1}) + e_l and e <- e - eta dF/de, Goemaere et al. 2025,
+is that with eta = 1, run to convergence. error: v_l = f_l(v_{l-1}) + e_l and e <- e - eta dF/de, Goemaere et al. 2025,
 arXiv:2505.20137. incremental: v and theta move together, Salvatori et al. 2024, arXiv:2212.00720.
 """
 
@@ -18,7 +18,7 @@ from neurai_algorithms.optax_texts import made
 
 
 def definition(config, loss, model, params, state, batch, *, key=None):
-    """The gradients; the loss counts s times while v relaxes, a nudge a part beta of it (arXiv:2407.01163)."""
+    """The gradients; while v relaxes the loss is multiplied by s, and by beta with a nudge (arXiv:2407.01163)."""
     if config.corrector is not None or config.tol:
         raise NotImplementedError("The definition takes n plain steps: no corrector, and tol=0.")
     (x, y), b, found = batch, config.beta, []
@@ -31,7 +31,7 @@ def definition(config, loss, model, params, state, batch, *, key=None):
 
 
 def gradients(config, loss, scale, model, theta, state, x):
-    """dtheta of one mode, in the scale of the loss as it was given."""
+    """dtheta of one mode, at the scale of the given loss."""
     eta, optimizer = (made(one) if isinstance(one, str) else one for one in (config.eta, config.optimizer))
     eta, n = (1.0, len(model)) if config.mode == "exact" else (eta, config.n)
     F = lambda v, theta=theta: energy(loss, predictions(model, theta, x, v), v)
@@ -46,7 +46,7 @@ def gradients(config, loss, scale, model, theta, state, x):
         updates, carry = optimizer.update(jax.tree.map(lambda g: g / scale, dtheta), now[2], now[1])
         return move(t, now[0], dv), jax.tree.map(jnp.add, now[1], updates), carry
 
-    if config.mode == "incremental":  # the way that theta goes: before the batch minus after it
+    if config.mode == "incremental":  # total change of theta: before the batch minus after it
         return jax.tree.map(jnp.subtract, theta, jax.lax.fori_loop(0, n, both, (v, theta, state.own))[1])
     if config.mode == "strict":
         before, v = sweeps(jax.grad(F), v)

@@ -1,8 +1,8 @@
 r"""Predictive coding with fixed predictions, in closed form, and its limit, the errors of back-propagation.
 
 With predictions held at the feed-forward pass, n sweeps of eps_l <- (1 - eta) eps_l + eta J_{l+1}^T eps_{l+1}
-multiply the back-propagated error of a layer at distance d from the output by one number that depends on
-nothing but eta and n:
+multiply the back-propagated error of a layer at distance d from the output by one number that depends
+only on eta and n:
 
     eps_l = c_d delta_l,   c_d = P[Binomial(n - 1, eta) >= d],   d = L - l
 
@@ -121,7 +121,7 @@ def coefficients(eta: Any, updates: int, depth: int) -> Any:
 
 
 def updates_needed(eta: float, distance: int, share: float, most: int = 100_000) -> int | None:
-    """Smallest number of updates after which c_distance is at least a share; None when ``most`` do not do.
+    """Smallest number of updates after which c_distance is at least ``share``; None if ``most`` are not enough.
 
     >>> updates_needed(0.1, 3, 0.99)
     81

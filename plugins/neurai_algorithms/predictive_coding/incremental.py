@@ -4,14 +4,14 @@ r"""Incremental predictive coding: activities and parameters descend on the ener
 
 A corrector, such as one with momentum, moves the activities instead of eta.
 
-Salvatori et al. 2024, arXiv:2212.00720. The optimizer is optax's and its state is the rule's: it passes from sweep
-to sweep and from batch to batch. The rule does not move the caller's parameters; what it returns as gradients is
-the way they went, theta before the batch minus theta after its last sweep. So ``optax.sgd(1.0)`` outside makes
-exactly the incremental step, and any other optimizer treats that way as a gradient.
+Salvatori et al. 2024, arXiv:2212.00720. The optimizer is an optax one, and the rule carries its state from sweep
+to sweep and from batch to batch. The rule does not change the caller's parameters; it returns their total change as
+gradients, theta before the batch minus theta after its last sweep. So an outer ``optax.sgd(1.0)`` makes exactly the
+incremental step, and any other optimizer treats the change as a gradient.
 
-Predictions move with the parameters, so there is no feed-forward point to keep a distance from: activities are kept
-as they are. The error of a layer around which nothing has moved since the feed-forward pass is set to the zero it is:
-an optimizer that divides by the size of gradients, such as Adam, would make steps of its rounding.
+Predictions move with the parameters, so there is no fixed feed-forward point to measure distances from: the state is
+the activities themselves. Where nothing around a layer has moved since the feed-forward pass, its error is set to exact
+zero: an optimizer that divides by the size of gradients, such as Adam, would turn rounding errors into steps.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from neurai_core.arrays import PyTree, Scalar
 
 
 class Moving(NamedTuple):
-    """What a sweep moves: v_1..v_{L-1}, parameters, the state of their optimizer, and that of a corrector."""
+    """State of a sweep: v_1..v_{L-1}, parameters, the state of their optimizer, and that of a corrector."""
 
     activities: PyTree
     params: PyTree
@@ -49,10 +49,10 @@ def optimizer_of(config: Any) -> Any:
 
 
 def incremental(task: Task, carry: PyTree) -> tuple[Solution, PyTree]:
-    """n sweeps from the feed-forward pass.
+    """Run n sweeps from the feed-forward pass.
 
     Returns:
-        What was found, and the optimizer's state.
+        The result, and the optimizer's state.
     """
     predictions, states = _feedforward(task)
     functions = [task.layer_function(l) for l in range(len(task.model))]
@@ -83,12 +83,12 @@ def together(
         task: the batch.
         errors: ``(activities, params) -> (hidden errors, prediction of the outputs)``.
         start: where to begin.
-        curvature: that limits the step of the activities; None for no limit.
+        curvature: limits the step of the activities; None for no limit.
         outputs: of the feed-forward pass.
         states: the collections after it.
 
     Returns:
-        What was found, and the optimizer's state.
+        The result, and the optimizer's state.
     """
     config, optimizer = task.config, optimizer_of(task.config)
     begin, move = mover(config, curvature)

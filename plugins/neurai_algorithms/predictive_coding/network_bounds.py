@@ -17,13 +17,13 @@ PRODUCTS = frozenset(["conv_general_dilated", "dot_general"])
 
 
 def slopes_are_bounded(network: Network, params: PyTree, model_state: PyTree, x: PyTree) -> bool:
-    """Whether no operation on activities has a slope without a bound.
+    """Whether every operation on activities has a bounded slope.
 
     Divisions by activities, products of two of them (matrix products and convolutions) and roots, powers and
-    exponentials count as steep. Products of single numbers do not, for most are gates such as those of gelu.
+    exponentials count as steep. Elementwise products do not, because most are gates such as that of gelu.
 
     Args:
-        network: its function is looked at and not computed.
+        network: its function is traced, not computed.
         params: parameters.
         model_state: collections.
         x: inputs.
@@ -49,5 +49,5 @@ def _is_steep(equation: Equation, labels: Mapping[Value, Labels]) -> bool:
 
 
 def _moves(operand: Operand, labels: Mapping[Value, Labels]) -> bool:
-    """Whether an activity enters: the labels of activities are their names."""
+    """Whether an activity is among the inputs: the labels of activities are their names."""
     return isinstance(operand, Value) and any(isinstance(label, str) for label in labels.get(operand, ()))

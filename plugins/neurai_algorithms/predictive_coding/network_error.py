@@ -1,10 +1,10 @@
-r"""Predictive coding in error coordinates: the energy of strict, well conditioned at any depth.
+r"""Predictive coding in error coordinates: the energy of mode strict, well conditioned at any depth.
 
     v_k = mu_k(v) + e_k ,   F = loss(mu_out) + 1/2 sum_k |e_k|^2 + 1/2 sum_k sum_{i>0} |mu_ki - v_k|^2
     e <- e - eta dF/de ,    e starts at 0
 
-A change of one error reaches the output at once, so a sweep is one back-propagation and depth costs no sweeps. At the
-minimum ``e_k = -d loss/d v_k``, the same activities and gradients as those of strict predictive coding.
+A change of an error reaches the output at once, so a sweep is one back-propagation and depth costs no extra sweeps. At
+the minimum ``e_k = -d loss/d v_k``, with the same activities and gradients as strict predictive coding.
 
 Goemaere et al. 2025, arXiv:2505.20137.
 """
@@ -64,6 +64,6 @@ def _energy(task: NetworkTask, errors: Coordinates) -> Scalar:
 
 
 def _prediction_errors(errors: Coordinates, predictions: Any, activities: Any) -> Errors:
-    """Prediction minus activity: minus the coordinate for the first, what it is for those that follow."""
+    """Prediction minus activity: minus the coordinate for the first prediction, computed for later ones."""
     plain = errors_of(predictions, activities)
     return {name: (-errors[name], *found[1:]) for name, found in plain.items()}

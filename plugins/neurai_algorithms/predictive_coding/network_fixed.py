@@ -2,13 +2,13 @@ r"""Predictive coding with predictions held at the feed-forward pass, and back-p
 
     eps_ki = mu_ki - v_k ,   v_k <- v_k + eta (sum_i eps_ki - sum_j (d mu_j / d v_k)^T eps_j) ,   mu and d mu held
 
-On a chain this is `fixed_prediction`. Its closed form holds path by path: with q_d the error that comes back over all
+On a chain this is `fixed_prediction`. Its closed form holds path by path: with q_d the error propagated back along all
 paths of d steps, q_1 that of the outputs and q_d = sum_j (d mu_j / d v)^T q_(d-1), errors after n sweeps are
 
     eps_k = sum_d c_d q_d,k ,   c_d = P[Binomial(n - 1, eta) >= d]
 
-so that as many back-propagations will do as the longest path has steps. Where activities are predicted more than once,
-or in a loop, paths may have no end, and the sweeps are made. In mode exact the errors are those of back-propagation,
+so one back-propagation per step of the longest path is enough. Where activities are predicted more than once, or in a
+loop, paths may be endless, and the sweeps are run. In mode exact the errors are those of back-propagation,
 ``eps_k = d loss / d v_k``.
 """
 
@@ -61,7 +61,7 @@ def fixed_on_network(task: NetworkTask) -> Solution:
 
 
 def longest_path(facts: Sequence[ActivityFacts]) -> int | None:
-    """Steps of the longest path from the outputs down to an activity; None where paths may have no end.
+    """Steps of the longest path from the outputs down to an activity; None where paths may be endless.
 
     Args:
         facts: of all activities, in order of computation.
@@ -80,7 +80,7 @@ def summed(task: NetworkTask, here: FeedForward, top_error: PyTree, steps: int) 
     Args:
         task: the batch; every activity has one prediction.
         here: its feed-forward pass.
-        top_error: the derivative of the loss by the outputs.
+        top_error: the derivative of the loss with respect to the outputs.
         steps: of the longest path.
     """
     config = task.config
@@ -107,7 +107,7 @@ def swept(task: NetworkTask, here: FeedForward, top_error: PyTree) -> tuple[Erro
     Args:
         task: the batch.
         here: its feed-forward pass.
-        top_error: the derivative of the loss by the outputs.
+        top_error: the derivative of the loss with respect to the outputs.
     """
     config, step = task.config, limited_steps(task.config.eta, None)
 

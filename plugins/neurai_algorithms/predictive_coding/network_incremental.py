@@ -2,8 +2,8 @@ r"""Incremental predictive coding on any network: activities and parameters desc
 
     (v, theta) <- (v - eta dF/dv, theta + optimizer(dF/dtheta)),   both derivatives at the same (v, theta)
 
-As `incremental` on chains, where the reasons are: activities are kept as they are, since predictions move
-with the parameters, and the error of a prediction around which nothing has moved is set to the zero it is.
+As `incremental` does on chains, for the reasons given there: the state is the activities themselves, since predictions
+move with the parameters, and the error of a prediction around which nothing has moved is set to exact zero.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from neurai_core.sources import parameter_paths
 
 
 def incremental_on_network(task: NetworkTask, carry: PyTree) -> tuple[Solution, PyTree]:
-    """n sweeps from the feed-forward pass.
+    """Run n sweeps from the feed-forward pass.
 
     Returns:
-        What was found, and the optimizer's state.
+        The result, and the optimizer's state.
     """
     arguments = (task.params, task.model_state), task.x
     (outputs, model_state), predictions = task.network(*arguments)
@@ -38,7 +38,7 @@ def incremental_on_network(task: NetworkTask, carry: PyTree) -> tuple[Solution, 
         given = {name: like(v, predictions[name][0]) for name, v in activities.items()}
         (top, _), said = task.network((params, task.model_state), task.x, given)
         moved = {name: differ(activities[name], start[name]) for name in start}
-        learned = _learned(params, task.params)  # apart: an activity may have the name of a parameter
+        learned = _learned(params, task.params)  # separate, because an activity may have the name of a parameter
         found = errors_of(said, activities)
         for name, (error, *more) in found.items():
             around = [moved[one] for one in (name, *first[name].activities)]

@@ -4,7 +4,7 @@ r"""Strict predictive coding on any network: descent of all named values at once
     v <- v - eta dF/dv                                              for all names k at once
 
 ``mu_ki`` is the i-th prediction of activity ``v_k``: a name that occurs again is predicted again. On a chain this is
-`strict`, and as there the state is the distance from the feed-forward pass, and what a sweep cannot have
+`strict`; as there, the state is the distance from the feed-forward pass, and whatever a sweep cannot have
 reached is not computed; `neurai_core.changes` carries these distances through any function.
 """
 
@@ -32,11 +32,11 @@ Deltas = dict[str, jax.Array]
 
 
 class Settled(NamedTuple):
-    """Where the sweeps before the last one ended.
+    """State after all sweeps but the last.
 
     Attributes:
         deltas: distances from the feed-forward pass, by name.
-        carry: what a corrector carries.
+        carry: state of a corrector.
         steps: sweeps taken.
         trace: energy and residual before each of them and after; None unless asked for.
     """
@@ -128,7 +128,7 @@ def mover(config: PCConfig, curvature: Scalar | None) -> tuple[Callable[..., PyT
 
     Args:
         config: settings.
-        curvature: that limits the step; None for no limit.
+        curvature: limits the step; None for no limit.
 
     Returns:
         ``(begin, move)``: ``begin(coordinates) -> carry`` and ``move(t, coordinates, uphill, carry, origin=None) ->
@@ -154,7 +154,7 @@ def mover(config: PCConfig, curvature: Scalar | None) -> tuple[Callable[..., PyT
 def _watching_mover(
     config: PCConfig, curvature: Scalar, names: tuple[str, ...]
 ) -> tuple[Callable[[Deltas], Moves], Callable[..., tuple[Deltas, Moves]]]:
-    """As `mover`, with steps for every example and activity from what each move shows."""
+    """Like `mover`, with a step for every example and activity, adapted after each move."""
     eta = limited_steps(config.eta, None)
 
     def begin(at: Deltas) -> Moves:
@@ -170,7 +170,7 @@ def _watching_mover(
 
 
 def _relaxed(task: NetworkTask, here: Around, sweep: Sweep, begin: Callable[[PyTree], PyTree]) -> Settled:
-    """n - 1 sweeps; `strict_on_network` makes the last one, whose errors are the ones that count."""
+    """Run n - 1 sweeps; `strict_on_network` makes the last one, whose errors give the gradients."""
     config = task.config
     cone = config.light_cone and config.corrector is None and not config.energy_trace and never(config.tol)
 
@@ -194,7 +194,7 @@ def _relaxed(task: NetworkTask, here: Around, sweep: Sweep, begin: Callable[[PyT
 
 
 def _filled(deltas: Deltas, at: Mapping[str, jax.Array]) -> Deltas:
-    """Distances for all of these activities, zero where there was none."""
+    """Distances for all of these activities, zero where missing."""
     return {name: deltas[name] if name in deltas else zeros(value) for name, value in at.items()}
 
 
@@ -203,12 +203,12 @@ def _from(first: int, sweep: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def feedforward_curvature(task: NetworkTask, outputs: PyTree) -> Scalar | None:
-    """Of the energy at the feed-forward pass of a few examples; None where nobody asks."""
+    """Curvature of the energy at the feed-forward pass of a few examples; None if it is not needed."""
     return task.curvature(outputs, energy_of_activities)
 
 
 def energy_of_activities(task: NetworkTask) -> tuple[Callable[[Activities], Scalar], Activities]:
-    """F as it is written, and the activities of the feed-forward pass: enough for a curvature, and a small program."""
+    """F written out, and the activities of the feed-forward pass: a small program, enough for a curvature."""
     arguments = (task.params, task.model_state), task.x
     at = {name: found[0] for name, found in task.network(*arguments)[1].items()}
 

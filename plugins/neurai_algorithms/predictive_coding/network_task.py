@@ -1,4 +1,4 @@
-"""One batch for one network of named values: what the modes of predictive coding on networks work on."""
+"""A batch for a network of named values, shared by the modes of predictive coding on networks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class NetworkTask(Batch):
     """One batch for one network.
 
     Attributes:
-        network: ``((params, model_state), x) -> (outputs, model_state)``, its named values free.
+        network: ``((params, model_state), x) -> (outputs, model_state)``, with its named values free.
         model_state: collections, as they were before this batch.
     """
 
@@ -42,11 +42,11 @@ class NetworkTask(Batch):
 
     @property
     def arguments(self) -> tuple[PyTree, PyTree, PyTree]:
-        """What the function of the network takes."""
+        """Arguments of the network's function."""
         return self.params, self.model_state, self.x
 
     def residual(self, forces: Activities) -> Scalar:
-        """How strongly activities are pulled; those in loops in every turn."""
+        """Residual of the activities; those in loops count in every iteration."""
         loops = self.network.loops
         return sum((mean_norm(force, loops[name]) for name, force in forces.items()), jnp.zeros(()))
 
@@ -70,10 +70,10 @@ class NetworkTask(Batch):
     def curvature(
         self, outputs: PyTree, energy_of: Callable[[NetworkTask], tuple[Callable[[PyTree], Scalar], PyTree]]
     ) -> Scalar | None:
-        """Of an energy at the feed-forward pass, for a few examples; None where nobody asks.
+        """Curvature of an energy at the feed-forward pass, for a few examples; None if it is not needed.
 
         Args:
-            outputs: of the feed-forward pass.
+            outputs: outputs of the feed-forward pass.
             energy_of: a batch -> its energy, and the coordinates of the feed-forward pass.
         """
         if not self.config.stable or self.config.corrector is not None:
@@ -87,7 +87,7 @@ class NetworkTask(Batch):
     def listed(self, errors: Errors, top_error: PyTree) -> tuple[PyTree, ...]:
         """The errors of all predictions in order of computation, that of the outputs last.
 
-        A dictionary that went through a transformation of JAX has its names in the order of the alphabet.
+        JAX transformations sort the keys of a dictionary, so the order of computation is restored here.
         """
         return (*(e for name in self.network.names for e in errors[name]), top_error)
 
@@ -106,12 +106,12 @@ class NetworkTask(Batch):
         return tuple(name for name in self.network.names if name not in reached)
 
     def gradients(self, activities: Activities, errors: Errors, top_error: PyTree) -> PyTree:
-        """Every parameter's from the predictions that it enters: ``sum_k (d mu_k / d theta)^T eps_k`` at activities.
+        """Gradients of all parameters from the predictions they enter: ``sum_k (d mu_k / d theta)^T eps_k``.
 
         Args:
             activities: by name.
             errors: of every prediction, prediction minus activity, in the scale of the relaxation.
-            top_error: the derivative of the scaled loss by the outputs.
+            top_error: the derivative of the scaled loss with respect to the outputs.
         """
         scaled = self.unscaled((widened(top_error), errors))
         return gradients_at(self.network, *self.arguments, activities, *scaled[::-1])
@@ -126,7 +126,7 @@ def gradients_at(
     errors: Errors,
     top_error: PyTree,
 ) -> PyTree:
-    """Every parameter's from the predictions that it enters: ``sum_k (d mu_k / d theta)^T eps_k`` at activities.
+    """Gradients of all parameters from the predictions they enter: ``sum_k (d mu_k / d theta)^T eps_k``.
 
     Args:
         network: from `learning_network`.
@@ -152,7 +152,7 @@ def in_reverse_only(network: Network, params: PyTree, model_state: PyTree, x: Py
 
 
 def errors_around(here: Around, predictions: Mapping[str, Sequence[Any]], deltas: Mapping[str, Any]) -> Errors:
-    """Every prediction minus its activity, from changes: without cancellation however small these are.
+    """Every prediction minus its activity, computed from changes: no cancellation, however small they are.
 
     Args:
         here: the network around the feed-forward pass.
@@ -194,7 +194,7 @@ def network_task(
     batch: tuple[PyTree, PyTree],
     key: Any,
 ) -> NetworkTask:
-    """The batch as the solvers see it; what can be wrong with it is found without computing."""
+    """Prepare a batch for the solvers; errors in it are found without computing."""
     x, y = batch
     network = learning_network(model, params, x, model_state=model_state, key=key)
     outputs, _ = jax.eval_shape(network.function, params, model_state, x)

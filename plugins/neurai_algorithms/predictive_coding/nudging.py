@@ -1,12 +1,12 @@
-r"""Nudged targets: outputs are drawn a part beta of the way to their targets, or pushed away from them.
+r"""Nudged targets: outputs are pulled a fraction beta of the way to their targets, or pushed away from them.
 
 With mu_0 the outputs of the feed-forward pass, the loss in the energy becomes
 
     L_beta(mu) = L(mu, y) - (1 - beta) <dL/dmu(mu_0), mu> ,
 
 whose derivative at mu_0 is beta dL/dmu. For a squared error this is, up to a constant, the squared error to the target
-mu_0 + beta (y - mu_0), the nudged target of Pinchetti et al. 2025, arXiv:2407.01163; for cross entropy it is the one
-to a mixture of labels and predicted probabilities. Gradients are divided by beta.
+mu_0 + beta (y - mu_0), the nudged target of Pinchetti et al. 2025, arXiv:2407.01163; for cross entropy it is the cross
+entropy to a mixture of labels and predicted probabilities. Gradients are divided by beta.
 
     positive   beta          negative   -beta          centered   the mean of both: no term of first order in beta
 
@@ -33,7 +33,7 @@ SIGNS = {"positive": (1,), "negative": (-1,), "centered": (1, -1)}
 
 
 def nudged(task: Any, solve: Callable[[Any], Solution]) -> Solution:
-    """What a mode finds with the targets of the setting ``nudge``.
+    """Run a mode with the targets of the setting ``nudge``.
 
     Args:
         task: the batch, a `Task` or a `NetworkTask`.
@@ -63,7 +63,7 @@ def tilted(score: Objective, outputs: PyTree, y: PyTree, beta: Any) -> Objective
         score: the objective.
         outputs: of the feed-forward pass.
         y: targets.
-        beta: share of the way to the targets.
+        beta: fraction of the way to the targets.
 
     >>> from neurai_core.rule import objective
     >>> squares = objective(lambda outputs, y: jnp.sum((outputs - y) ** 2) / 2, None)
@@ -86,7 +86,7 @@ def _per_beta(found: Solution, beta: Any) -> Solution:
 
 
 def _outputs(task: Any) -> PyTree:
-    """Of the feed-forward pass, which the mode computes as well: compiled together it is computed once."""
+    """Outputs of the feed-forward pass; the mode computes it too, but compiled together it runs once."""
     if isinstance(task, NetworkTask):
         return task.network.function(*task.arguments)[0]
     assert isinstance(task, Task)

@@ -1,4 +1,4 @@
-r"""What a relaxation of predictive coding needs: how curved its energy is, and how many sweeps bring the error down.
+r"""Analysis of a predictive coding relaxation: how curved its energy is, and how many sweeps the errors need.
 
 Near the feed-forward pass F is quadratic, with the second derivatives H and the first descent direction b. Sweeps of
 eta from there are at (1 - (1 - eta H)^t) H^-1 b. k steps of Lanczos, started at b, give orthonormal V and a tridiagonal
@@ -20,15 +20,15 @@ from neurai_algorithms.predictive_coding.network_task import NetworkTask
 from neurai_algorithms.stable_step import ALLOWED, SAFE, limited_steps
 from neurai_core.errors import DataError
 
-LONGEST = 10_000_000  # sweeps that are looked through
+LONGEST = 10_000_000  # number of sweeps searched
 
 
 class Probe(NamedTuple):
-    """What a relaxation needs, for one batch.
+    """Curvature, step and sweeps of the relaxation of one batch.
 
     Attributes:
         curvatures: estimates of the eigenvalues of the second derivatives of F, ascending; the outermost are accurate.
-        safe_step: 2 over the largest curvature; from this step on, sweeps diverge.
+        safe_step: 2 over the largest curvature; sweeps with a larger step diverge.
         step: the step that ``sweeps`` refers to: ``eta``, or 1 over the largest curvature where ``eta`` is too large.
         sweeps: sweeps until half of the error at equilibrium has reached the first activity; None if more than about
             ten million.
@@ -48,7 +48,7 @@ def probed(task: NetworkTask, steps: int | None = None) -> Probe:
         steps: products with the second derivatives; 20 more than twice the number of activities by default.
 
     Raises:
-        DataError: nothing pulls at the activities, or not by finite numbers.
+        DataError: the loss does not act on the activities, or its gradient is not finite.
     """
     rest, energy = task.at_rest(), energy_from_rest(task)
     slope, unravel = jax.grad(energy), ravel_pytree(rest)[1]
@@ -71,12 +71,12 @@ def probed(task: NetworkTask, steps: int | None = None) -> Probe:
     step = SAFE / largest if task.config.stable and first * largest > ALLOWED else first
     lowest = next(iter(rest))
     mask = np.asarray(ravel_pytree({name: jnp.full(v.shape, name == lowest) for name, v in rest.items()})[0])
-    seen = vectors.T @ basis[:, mask]  # of every eigenvector, what is seen at the first activity
+    seen = vectors.T @ basis[:, mask]  # component of every eigenvector at the first activity
     return Probe(curvatures, 2 / largest, step, _sweeps(curvatures, vectors[0], seen, step))
 
 
 def _sweeps(curvatures: np.ndarray, weights: np.ndarray, seen: np.ndarray, step: float) -> int | None:
-    """After how many sweeps half of the equilibrium's error is seen."""
+    """The number of sweeps after which half of the equilibrium error has arrived."""
     settled = np.linalg.norm((weights / curvatures) @ seen)
 
     def arrived(t: int) -> bool:
@@ -103,7 +103,7 @@ def lanczos(
     Args:
         product: a symmetric map of vectors (N,).
         start: a vector (N,), not zero.
-        steps: products; fewer where the space is exhausted.
+        steps: number of products; fewer if the space is exhausted.
 
     Returns:
         ``(V, diagonal, beside)``: k orthonormal rows (k, N), and the tridiagonal matrix's entries, (k,) and (k-1,).

@@ -1,6 +1,6 @@
 r"""Predictive coding: activities of layers are free values that relax, and each layer learns from its own error.
 
-    eps_l = f_l(v_{l-1}) - v_l        prediction minus activity, so that it has the sign of the back-propagated error
+    eps_l = f_l(v_{l-1}) - v_l        prediction minus activity, with the sign of the back-propagated error
     grad(theta_l) = (df_l/dtheta_l)^T eps_l
 
 The modes differ in how the errors are found: `strict`, `fixed_prediction` (which holds ``EXACT`` too)
@@ -47,7 +47,7 @@ from neurai_core.rule import (
     split_batch,
 )
 
-SMALL_SHARE = 0.01  # of the back-propagated error that the first layer gets; below, a warning
+SMALL_SHARE = 0.01  # fraction of the back-propagated error at the first layer, below which a warning is given
 FULL_SHARE = 0.99
 
 
@@ -102,7 +102,7 @@ def build(
 
 _SOLVERS: dict[str, Callable[[Task], Solution]] = {
     PCMode.STRICT: strict,
-    PCMode.ERROR: strict,  # of one layer, which has no activities that could relax
+    PCMode.ERROR: strict,  # a single layer has no activities to relax
     PCMode.FIXED_PRED: fixed_prediction,
     PCMode.EXACT: exact,
 }
@@ -168,12 +168,12 @@ def _advice(config: PCConfig, depth: int) -> str:
 
 
 def with_schedule(config: PCConfig) -> PCConfig:
-    """Settings with a schedule made from its text."""
+    """Settings with the schedule made from its string."""
     return config.model_copy(update={"eta": made(config.eta)}) if isinstance(config.eta, str) else config
 
 
 def seen_model(model: Any) -> Any:
-    """The model as this rule sees it: layers where it has them, else a callable whose values have names."""
+    """The model in the form this rule needs: layers if it has them, else a callable with named values."""
     return adapt(model, needs="network").model
 
 
@@ -207,7 +207,7 @@ _ON_NETWORKS: dict[str, Callable[[NetworkTask], Solution]] = {
 def _task(
     config: PCConfig, score: Objective, layered: Layered, params: PyTree, state: PyTree, batch: PyTree, key: Any
 ) -> Task:
-    """The batch as the solvers see it, all that can be wrong with it found without computing."""
+    """Prepare a batch for the solvers; errors in it are found without computing."""
     (x, y), model_state = split_batch(batch), model_state_of(state)
     outputs = check_forward(layered, params, x, model_state=model_state)
     check_objective(score, outputs, y)

@@ -23,7 +23,7 @@ class PCMode(StrEnum):
         STRICT: descent on the energy, predictions recomputed in every sweep.
         FIXED_PRED: predictions held at their feed-forward values, in closed form.
         EXACT: the errors of back-propagation.
-        ERROR: descent on the energy of strict in the coordinates of its errors.
+        ERROR: descent on the energy of STRICT, with its errors as coordinates.
         INCREMENTAL: a parameter step in every sweep.
         SWEIGHT_BISTRICT: bidirectional, one set of weights for both directions.
         BISTRICT: bidirectional, separate weights up and down.
@@ -42,7 +42,7 @@ class PCMode(StrEnum):
 
 
 def finite_and_positive(value: Any) -> Any:
-    """The value, refused when it is a number that is not finite and greater than 0.
+    """Return the value, or raise if it is a number that is not finite and greater than 0.
 
     >>> finite_and_positive("per_sample")
     'per_sample'
@@ -53,7 +53,7 @@ def finite_and_positive(value: Any) -> Any:
 
 
 def mode_name(value: Any) -> Any:
-    """The name of a mode however it is written; anything else as it is.
+    """Normalize the name of a mode; return anything else unchanged.
 
     >>> mode_name("FIXED-PRED")
     'fixed_pred'
@@ -85,7 +85,7 @@ class PCConfig(Config):
     eta: float | str | Callable[..., Any] = Field(
         0.1,
         description="step of one sweep, a number > 0 (usually below 1), or a schedule: a callable sweep -> step, "
-        "or text such as 'cosine_decay_schedule(0.2, 20)'",
+        "or a string such as 'cosine_decay_schedule(0.2, 20)'",
     )
     n: int = Field(20, ge=1, le=1_000_000, description="sweeps over the layers")
     mode: Literal["strict", "fixed_pred", "exact", "incremental", "error"] = Field(
@@ -99,7 +99,7 @@ class PCConfig(Config):
     nudge: Literal["clamped", "positive", "negative", "centered"] = Field(
         "clamped",
         description="strict and error: how the loss acts on the outputs. clamped pulls them with the whole loss, "
-        "positive with a fraction beta of it, negative pushes them away as hard, centered averages positive and "
+        "positive with a fraction beta of it, negative pushes them away by as much, centered averages positive and "
         "negative at twice the cost",
     )
     beta: float = Field(0.1, description="fraction of the way to the targets that a nudge goes, > 0; not for clamped")
@@ -114,17 +114,21 @@ class PCConfig(Config):
     tol: float = Field(
         0.0,
         ge=0,
-        description="stop once the norm of the force, summed over activities, is below this; 0 never",
+        description="stop once the norm of the force, summed over activities, is below this; 0 for never",
     )
     fresh: bool = Field(False, description="gradients from the errors after the last move, not before it")
     stable: bool = Field(
         True,
-        description="strict, incremental and error: smaller steps where the energy is too curved for those asked for",
+        description="strict, incremental and error: take smaller steps where the energy is too curved",
     )
-    light_cone: bool = Field(True, description="skip what a sweep cannot have reached yet; changes no number")
+    light_cone: bool = Field(
+        True, description="skip layers that a sweep cannot have reached yet; results do not change"
+    )
     energy_trace: bool = Field(False, description="report the energy before every sweep and at the end")
     keep_activities: bool = Field(False, description="report the activities and errors of every layer")
-    remat: bool = Field(False, description="compute layers again instead of keeping their insides: less memory")
+    remat: bool = Field(
+        False, description="recompute layers instead of storing their intermediate values; saves memory"
+    )
 
     @field_validator("eta", mode="before")
     @classmethod

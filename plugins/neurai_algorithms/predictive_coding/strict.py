@@ -7,8 +7,8 @@ Whittington and Bogacz 2017, doi:10.1162/NECO_a_00949, with the order of Rosenba
 after the last move and their errors before it.
 
 The state is not v but its distance from the feed-forward pass, ``delta``: errors come from changes instead of
-from differences of nearly equal numbers. In sweep t nothing below layer L - t can have moved: what is still
-exactly zero (``None`` here) is not computed, the light cone. Layer 1 predicts a constant and takes no part.
+from differences of nearly equal numbers. In sweep t nothing below layer L - t can have moved (the light cone):
+what is still exactly zero (``None`` here) is not computed. Layer 1 predicts a constant and takes no part.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from neurai_algorithms.stable_step import curvature_of, first_moves, limited_ste
 from neurai_core.arrays import PyTree, Scalar, batch_size, beside_batch, tree_scale
 from neurai_core.relaxation import relax
 
-UNROLLED_VISITS = 256  # visits to layers in the cone; beyond, stages of several sweeps share one compiled loop
+UNROLLED_VISITS = 256  # layer visits in the cone beyond which stages of several sweeps share one compiled loop
 
 Deltas = tuple[PyTree, ...]
 
 
 class Look(NamedTuple):
-    """What is seen at some activities; None for exact zeros.
+    """Errors and descent directions at given activities; None for exact zeros.
 
     Attributes:
         errors: eps_1..eps_L.
@@ -73,7 +73,7 @@ def strict(task: Task) -> Solution:
 
 
 def feedforward(task: Task, below: PyTree, first: int = 0) -> tuple[Around, ...]:
-    """The layers from one on, each around what the one before it predicts.
+    """The layers from a given one on, each expanded around the prediction of the layer below.
 
     Args:
         task: the batch.
@@ -130,7 +130,7 @@ def _filled(tree: PyTree, output: PyTree, zero: Any = 0) -> PyTree:
 
 
 def _energy(task: Task, look: Look) -> Scalar:
-    """F where one has looked, the loss as it is scaled while relaxing."""
+    """F at these activities, with the scaled loss of the relaxation."""
     return task.scaled_loss(look.output) + sum(half_square(e) for e in look.errors[:-1] if e is not None)
 
 
@@ -143,7 +143,7 @@ def _energy_and_forces(task: Task, sites: tuple[Around, ...], deltas: Deltas) ->
 
 
 def feedforward_curvature(task: Task, first: PyTree, outputs: PyTree) -> Scalar | None:
-    """Of the energy at the feed-forward pass of a few examples; None where nobody asks.
+    """Curvature of the energy at the feed-forward pass of a few examples; None if it is not needed.
 
     Args:
         task: the batch.
@@ -155,7 +155,7 @@ def feedforward_curvature(task: Task, first: PyTree, outputs: PyTree) -> Scalar 
     rows = looked_at(batch_size(task.x))
     few = task.first(rows, widened(outputs))
     below = jax.tree.map(lambda leaf: leaf[:rows], first)
-    bottom = Around(below, (), lambda d: d, lambda zero: (below, lambda e: e))  # its input is held: never asked
+    bottom = Around(below, (), lambda d: d, lambda zero: (below, lambda e: e))  # never used: its input is held fixed
     seen = (bottom, *feedforward(few, below, 1))
     start = tuple(zeros(site.output) for site in seen[:-1])
     return curvature_of(lambda deltas: _look(few, seen, deltas).descent, start)
@@ -165,7 +165,7 @@ class Mover(NamedTuple):
     """How activities move.
 
     Attributes:
-        carry: what a corrector carries, at the start.
+        carry: initial state of a corrector.
         move: ``(t, deltas, descent, carry) -> (deltas, carry)``.
         scale: carry -> the smallest factor on the documented step.
     """
@@ -198,7 +198,7 @@ def _mover(task: Task, sites: tuple[Around, ...], curvature: Scalar | None) -> M
 
 
 def _watching_mover(task: Task, sites: tuple[Around, ...], curvature: Scalar) -> Mover:
-    """Steps from what each move shows, where a layer may bend more steeply than at the feed-forward pass."""
+    """Adapt steps after each move, for layers whose curvature may grow away from the feed-forward pass."""
     eta = limited_steps(task.config.eta, None)
     start = first_moves(curvature, tuple(zeros(site.output) for site in sites[:-1]))
 
@@ -235,7 +235,7 @@ class _Relaxed(NamedTuple):
 
 
 def _relaxed(task: Task, sites: tuple[Around, ...], mover: Mover) -> _Relaxed:
-    """n - 1 sweeps; `strict` makes the last one, whose errors are the ones that count."""
+    """Run n - 1 sweeps; `strict` makes the last one, whose errors give the gradients."""
 
     def sweep(t: Any, state: tuple[Deltas, PyTree]) -> tuple[tuple[Deltas, PyTree], Deltas]:
         deltas, carry = state
@@ -264,7 +264,7 @@ def _spread(task: Task, sites: tuple[Around, ...], sweep: Sweep, carry: PyTree) 
 
 
 def _settled(task: Task, sites: tuple[Around, ...], sweep: Sweep, spread: _Relaxed) -> _Relaxed:
-    """The sweeps that are left. tol counts here only: what the signal has not reached is not pulled either."""
+    """Run the remaining sweeps. Only here does tol apply: no force acts where the signal has not arrived."""
     config, left = task.config, task.config.n - 1 - spread.steps
     if not left and not config.energy_trace:
         return spread
@@ -284,7 +284,7 @@ def _stages(reach: int) -> list[tuple[int, int]]:
 
 
 def _stage(sweep: Callable[..., Any], state: Any, sites: tuple[Around, ...], start: int, stop: int) -> Any:
-    """Sweeps start..stop-1; a longer stage computes in each what its last one can reach."""
+    """Run sweeps start..stop-1; each sweep of a longer stage computes all that the last one can reach."""
     deltas, carry = state
     if stop - start == 1 or not deltas:
         return sweep(start, state)
@@ -319,8 +319,8 @@ def layer_gradient(task: Task, index: int, v: PyTree, output: PyTree, error: PyT
         task: the batch.
         index: number of the layer.
         v: its input.
-        output: of the feed-forward pass, whose type errors take.
-        error: of the layer; None for an exact zero.
+        output: output of the feed-forward pass, whose dtype the errors take.
+        error: error of the layer; None for an exact zero.
     """
     if error is None:
         return jax.tree.map(jnp.zeros_like, task.params[index])

@@ -1,4 +1,4 @@
-"""What every mode of predictive coding works on, and what it finds: one model, one batch, one set of settings."""
+"""Input and result of every mode of predictive coding: one model, one batch, one set of settings."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Sweep = Callable[[Any, PyTree], tuple[PyTree, PyTree]]
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One batch and how it relaxes, whatever the model.
+    """One batch and how it relaxes, for any model.
 
     Attributes:
-        params: parameters; of layers theta_1..theta_L.
+        params: parameters; theta_1..theta_L for layers.
         x: inputs v_0.
         y: targets.
         score: loss and accuracy.
@@ -57,7 +57,7 @@ class Batch:
         return self.scale * self.score.loss(outputs, self.y)[0]
 
     def first(self, rows: int, outputs: PyTree) -> Self:
-        """The first examples of the batch, their loss what it is beside the outputs of all."""
+        """The first examples of the batch, with the loss that they have among the outputs of all."""
 
         def loss(few: PyTree, y: PyTree) -> tuple[Scalar, PyTree]:
             all_outputs = jax.tree.map(lambda own, every: every.at[:rows].set(own), few, outputs)
@@ -69,17 +69,17 @@ class Batch:
         return replace(self, x=x, score=self.score._replace(loss=loss), config=config)
 
     def residual(self, forces: PyTree) -> Scalar:
-        """How strongly activities are pulled."""
+        """Residual of the activities."""
         return residual_of(forces)
 
     def seen(self, energy: Scalar, forces: PyTree) -> dict[str, Scalar]:
-        """What a trace reports of one moment."""
+        """The entries of a trace for one sweep."""
         return {"energy": energy, "residual": self.residual(forces)}
 
     def relaxed(
         self, sweep: Sweep, state: PyTree, n: int, look: Callable[[PyTree], tuple[Scalar, PyTree]]
     ) -> tuple[PyTree, Scalar, Any]:
-        """Up to n sweeps, with what is asked for.
+        """Run up to n sweeps and record a trace if requested.
 
         Args:
             sweep: ``(number of the sweep, state) -> (state, forces that moved it)``.
@@ -89,7 +89,7 @@ class Batch:
 
         Returns:
             The state, the number of sweeps taken, and energy and residual before every sweep and at the end; None
-            where nobody asked for these.
+            unless requested.
         """
         config = self.config
         if not never(config.tol):
@@ -105,7 +105,7 @@ class Batch:
 
 
 def activities_of(state: PyTree) -> PyTree:
-    """What moves, of a state whose first part it is."""
+    """The moving part of a state, which comes first."""
     return state[0]
 
 
@@ -116,7 +116,7 @@ class Task(Batch):
     Attributes:
         model: the layers f_1..f_L.
         states: the collections of every layer, as they were before this batch.
-        key: PRNG key of the batch, None for models that draw nothing.
+        key: PRNG key of the batch; None for deterministic models.
     """
 
     model: Layered
@@ -128,7 +128,7 @@ class Task(Batch):
         return self.model.layer_key(self.key, index)
 
     def layer_function(self, index: int) -> Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]:
-        """``(theta, v) -> (f(v), updated collections)`` of one layer, its draws and collections held."""
+        """``(theta, v) -> (f(v), updated collections)`` of one layer, with its draws and collections held fixed."""
         apply = partial(self.model.layers[index].apply, key=self.layer_key(index), train=True)
 
         def function(params: PyTree, v: PyTree) -> tuple[PyTree, PyTree]:
@@ -138,7 +138,7 @@ class Task(Batch):
 
 
 class Solution(NamedTuple):
-    """What a mode finds.
+    """Result of a mode.
 
     Attributes:
         grads: in the structure of params and the scale of the user's loss.

@@ -12,7 +12,7 @@ from neurai_surrogates.smooth import CircConfig
 
 
 class Circ(Surrogate):
-    r"""Circ: peak 1 whatever its width, with tails lighter than those of `SuperSpike`.
+    r"""Circ: peak 1 regardless of its width, with tails lighter than those of `SuperSpike`.
 
     $$g(u) = \frac{\alpha^3}{\left(u^2 + \alpha^2\right)^{\frac{3}{2}}}$$
     $$P(u) = \alpha + \frac{\alpha u}{\sqrt{u^2 + \alpha^2}}$$
@@ -45,7 +45,7 @@ class Circ(Surrogate):
 
     def primitive(self, u: Any) -> Any:
         """P(u): from 0 to 2 alpha."""
-        # By the distance from the nearer limit, 1 - a/sqrt(1 + a^2) with a = |x|, which keeps its digits far out:
+        # By the distance from the nearer limit, 1 - a/sqrt(1 + a^2) with a = |x|, which is accurate far out:
         # 1/(s (s + a)) with s = sqrt(1 + a^2), and the same in 1/a where a^2 might overflow. No abs(x), whose
         # derivative at 0 is 0.
         x = u / self.alpha

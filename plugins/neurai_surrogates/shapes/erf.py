@@ -1,6 +1,6 @@
 r"""Erf: $g(u) = \alpha e^{-\alpha^2 u^2} / \sqrt\pi$, whose primitive is $\mathrm{erfc}(-\alpha u)/2$.
 
-This is the primitive printed for the Gaussian in places, taken at its word: alpha is a slope, where that of
+Some sources print this primitive for the Gaussian; taken literally, its alpha is a slope, whereas that of
 `Gaussian` is a variance. The two are one function for alpha = 1/sqrt(2 variance).
 """
 
@@ -17,7 +17,7 @@ from neurai_surrogates.smooth import ErfConfig
 
 
 class Erf(Surrogate):
-    r"""Erf: the normal density again, by the slope of its error function instead of its variance.
+    r"""Erf: the normal density, parametrized by the slope of its error function instead of its variance.
 
     $$g(u) = \frac{\alpha}{\sqrt{\pi}} e^{-\alpha^2 u^2}$$
     $$P(u) = \frac{1}{2} \operatorname{erfc}\left(-\alpha u\right)$$

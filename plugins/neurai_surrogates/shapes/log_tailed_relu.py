@@ -47,11 +47,11 @@ class LogTailedReLU(Surrogate):
         super().__init__(width=width, leak=leak, spiking=spiking)
 
     def derivative(self, u: Any) -> Any:
-        """g(u): 1 as far as the width, with a tail 1/u; leak below the threshold."""
+        """g(u): 1 up to the width, with a tail 1/u; leak below the threshold."""
         return jnp.where(u < 0, self.leak, self.width / jnp.maximum(u, self.width))
 
     def primitive(self, u: Any) -> Any:
-        """P(u): 0 at the threshold, without a limit above."""
+        """P(u): 0 at the threshold, unbounded above."""
         w = self.width
         tail = w * (jnp.log(jnp.maximum(u, w)) - jnp.log(w))
         return jnp.where(u < 0, ramp(self.leak, u), jnp.minimum(u, w) + tail)

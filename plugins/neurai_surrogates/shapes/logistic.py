@@ -1,4 +1,4 @@
-"""The logistic density, which several shapes are made of."""
+"""The logistic density, used by several shapes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 
 def logistic_density(x: Any) -> Any:
-    """s(x) s(-x): at the cost of one exponential, to the last digit also far out.
+    """s(x) s(-x) at the cost of one exponential, accurate to the last digit even far from 0.
 
     There s (1 - s) loses every digit, and exp(-x) / (1 + exp(-x))^2 is NaN on one side.
     """

@@ -1,6 +1,6 @@
 r"""MultiGaussian: a normal density with a wide negative one subtracted on either side of the threshold.
 
-Yin, Corradi and Bohte 2021, doi:10.1038/s42256-021-00397-w. Their code multiplies everything by 0.5; this
+Yin, Corradi and Bohte 2021, doi:10.1038/s42256-021-00397-w. Their code multiplies everything by 0.5; this one
 does not.
 """
 
@@ -23,12 +23,12 @@ class MultiGaussian(Surrogate):
     $$P(u) = (1 + h) \Phi\left(\frac{u}{l}\right) - h \Phi\left(\frac{u - l}{s l}\right) - h \Phi\left(\frac{u
     + l}{s l}\right)$$
 
-    g is negative far out, so P is not monotone: with ``spiking=False`` the forward pass is not a squashing
-    function.
+    g is negative far from the threshold, so P is not monotone: with ``spiking=False`` the forward pass is not a
+    squashing function.
 
     Args:
-        lens: l, standard deviation of the central lobe and distance of the side lobes, in units of u.
-        scale: s, standard deviation of a side lobe over that of the central one.
+        lens: l, standard deviation of the central lobe and distance to the side lobes, in units of u.
+        scale: s, standard deviation of a side lobe divided by that of the central one.
         hight: h, weight of one side lobe, below 1.
         spiking: whether the forward pass is the step; otherwise it is the primitive P.
 
@@ -51,11 +51,11 @@ class MultiGaussian(Surrogate):
         super().__init__(lens=lens, scale=scale, hight=hight, spiking=spiking)
 
     def derivative(self, u: Any) -> Any:
-        """g(u): positive near the threshold, negative far out."""
+        """g(u): positive near the threshold, negative far from it."""
         return _lobes(u, self.lens, self.scale, self.hight)
 
     def primitive(self, u: Any) -> Any:
-        """P(u): from 0 to 1 - hight, above that limit in between."""
+        """P(u): from 0 to 1 - hight, exceeding that limit in between."""
         l, s, h = self.lens, self.scale, self.hight
         return (1 + h) * _below(u / l) - h * _below((u - l) / (s * l)) - h * _below((u + l) / (s * l))
 

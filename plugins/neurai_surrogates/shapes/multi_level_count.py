@@ -1,4 +1,4 @@
-r"""MultiLevelCount: as many spikes as levels are passed, up to a largest number."""
+r"""MultiLevelCount: one spike for every level passed, up to a maximum."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from neurai_surrogates.counts import MultiLevelCountConfig
 
 
 class MultiLevelCount(Surrogate):
-    r"""MultiLevelCount: forward a staircase, backward a window over all of its steps.
+    r"""MultiLevelCount: a staircase forward, a window over all of its steps backward.
 
     $$g(u) = \begin{cases} \frac{1}{d} & -\frac{d}{2} < u < \left(n - \frac{1}{2}\right) d \\
     0 & \text{otherwise} \end{cases}$$
@@ -22,7 +22,7 @@ class MultiLevelCount(Surrogate):
     with one level it is the step, and g that of `Rectangular`.
 
     Args:
-        spacing: d, distance of the levels, in units of u.
+        spacing: d, distance between levels, in units of u.
         levels: n, most spikes per step.
         spiking: whether the forward pass is the step; otherwise it is the primitive P.
 
@@ -51,7 +51,7 @@ class MultiLevelCount(Surrogate):
         return jnp.clip(jnp.floor(u / self.spacing) + 1, 0, self.levels)
 
     def spikes(self, u: Any, *, key: jax.Array | None = None) -> jax.Array:
-        """The counts in one byte each, and no derivative."""
+        """The counts, one byte each, without a derivative."""
         return self.step(u, key).astype(jnp.uint8)
 
     def derivative(self, u: Any) -> Any:

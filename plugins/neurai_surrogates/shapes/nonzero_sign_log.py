@@ -12,7 +12,7 @@ from neurai_surrogates.peaks import NonzeroSignLogConfig
 
 
 class NonzeroSignLog(Surrogate):
-    r"""NonzeroSignLog: peak 1 and tails 1/u, the heaviest here.
+    r"""NonzeroSignLog: peak 1 and tails 1/u, the heaviest of all surrogates here.
 
     $$g(u) = \frac{1}{1 + \alpha |u|}$$
     $$P(u) = \begin{cases} -\frac{1}{\alpha} \ln\left(1 - \alpha u\right) & u < 0 \\ \frac{1}{\alpha} \ln\left(1
@@ -45,7 +45,7 @@ class NonzeroSignLog(Surrogate):
         return 1 / (1 + self.alpha * jnp.abs(u))
 
     def primitive(self, u: Any) -> Any:
-        """P(u): 0 at the threshold, without limits."""
+        """P(u): 0 at the threshold, unbounded on both sides."""
         rise = jnp.log1p(self.alpha * jnp.where(u < 0, -u, u)) / self.alpha  # abs(u) would have derivative 0 at 0
         return jnp.where(u < 0, -rise, rise)
 

@@ -12,7 +12,7 @@ from neurai_surrogates.rectifiers import OneSidedWindowConfig
 
 
 class OneSidedWindow(Surrogate):
-    r"""OneSidedWindow: learning sets in at a distance below the threshold and has no end above it.
+    r"""OneSidedWindow: learning starts at a distance below the threshold and never stops above it.
 
     $$g(u) = \begin{cases} 1 & u \ge -w \\ 0 & \text{otherwise} \end{cases}$$
     $$P(u) = \max\left(u + w, 0\right)$$
@@ -20,7 +20,7 @@ class OneSidedWindow(Surrogate):
     where w is ``window``. The primitive is a shifted rectifier.
 
     Args:
-        window: w, distance below the threshold at which g sets in, in units of u.
+        window: w, distance below the threshold at which g starts, in units of u.
         spiking: whether the forward pass is the step; otherwise it is the primitive P.
 
     Raises:
@@ -40,14 +40,14 @@ class OneSidedWindow(Surrogate):
         super().__init__(window=window, spiking=spiking)
 
     def derivative(self, u: Any) -> Any:
-        """g(u): 1 from the window's end on."""
+        """g(u): 1 from the start of the window."""
         return jnp.where(jnp.isnan(u), u, jnp.where(u >= -self.window, 1, 0))
 
     def primitive(self, u: Any) -> Any:
-        """P(u): a rectifier that starts at the window's end."""
+        """P(u): a rectifier that begins at the start of the window."""
         return jnp.maximum(u + self.window, 0)
 
     @property
     def facts(self) -> Facts:
-        """Peak 1 without end above."""
+        """Peak 1, unbounded support above."""
         return Facts(area=inf, peak=1.0, half_width=inf, support=(-self.window, inf), symmetric=False, signed=False)

@@ -28,7 +28,7 @@ class PeriodicExponential(Surrogate):
     Args:
         grad_width: w, decay length, in units of u; half width 0.693 grad_width.
         grad_scale: c, peak times period.
-        period: T, distance of the peaks, in units of u.
+        period: T, distance between peaks, in units of u.
         spiking: whether the forward pass is the step; otherwise it is the primitive P.
 
     Raises:
@@ -57,7 +57,7 @@ class PeriodicExponential(Surrogate):
         return self.grad_scale / self.period * jnp.exp(-jnp.abs(r) / self.grad_width)
 
     def primitive(self, u: Any) -> Any:
-        """P(u): from 0, without a limit above."""
+        """P(u): from 0, unbounded above."""
         w = self.grad_width
         k, r = self._nearest(u)
         tail = jnp.exp(jnp.where(r < 0, r, -r) / w)  # not abs(r), whose derivative at 0 is 0
@@ -71,7 +71,7 @@ class PeriodicExponential(Surrogate):
         return Facts(
             area=inf,
             peak=self.grad_scale / self.period,
-            half_width=jnp.where(2 * half < self.period, half, inf),  # else the peaks above run into each other
+            half_width=jnp.where(2 * half < self.period, half, inf),  # otherwise the peaks above the threshold overlap
             symmetric=False,
             signed=False,
         )

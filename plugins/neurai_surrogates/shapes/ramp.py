@@ -1,4 +1,4 @@
-"""What the rectifiers share."""
+"""A ramp, shared by the rectifiers."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ import jax.numpy as jnp
 
 
 def ramp(slope: Any, u: Any) -> Any:
-    """slope u, and 0 for slope 0 also where u is infinite."""
+    """slope u, and 0 for slope 0 even if u is infinite."""
     return jnp.where(jnp.isinf(u) & (jnp.asarray(slope) == 0), 0, slope * u)

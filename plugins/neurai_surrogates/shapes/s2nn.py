@@ -1,4 +1,4 @@
-r"""S2NN: the logistic density below the threshold, $\beta/(u + 1)$ from it on.
+r"""S2NN: the logistic density below the threshold, $\beta/(u + 1)$ above.
 
 Suetake et al. 2022, arXiv:2201.10879.
 """
@@ -54,7 +54,7 @@ class S2NN(Surrogate):
         return jnp.where(u < 0, below, self.beta / (jnp.maximum(u, 0) + 1))
 
     def primitive(self, u: Any) -> Any:
-        """P(u): from 0 over 1/2 at the threshold, without a limit above."""
+        """P(u): from 0 through 1/2 at the threshold, unbounded above."""
         above = 0.5 + self.beta * jnp.log1p(jnp.where(u < 0, 0, u))  # jnp.maximum would halve the derivative at 0
         return jnp.where(u < 0, jax.nn.sigmoid(self.alpha * u), above)
 

@@ -1,7 +1,7 @@
 r"""SparseFastSigmoid: $g(u) = (1 + \alpha|u|)^{-2}$ for $|u| < B$, else 0.
 
 Perez-Nieves and Goodman 2021, arXiv:2105.08810: neurons far from their threshold pass nothing back, so that
-most of the backward pass can be left out.
+most of the backward pass can be skipped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SparseFastSigmoid(Surrogate):
 
     Args:
         alpha: slope of the fast sigmoid, per unit of u; half width 0.414/alpha, unless the window is narrower.
-        window: B, distance from the threshold from which on g is 0, in units of u.
+        window: B, distance from the threshold beyond which g is 0, in units of u.
         spiking: whether the forward pass is the step; otherwise it is the primitive P.
 
     Raises:
@@ -45,7 +45,7 @@ class SparseFastSigmoid(Surrogate):
         super().__init__(alpha=alpha, window=window, spiking=spiking)
 
     def derivative(self, u: Any) -> Any:
-        """g(u): 1 at the threshold, 0 from the window's end on."""
+        """g(u): 1 at the threshold, 0 outside the window."""
         r = 1 / (1 + self.alpha * jnp.abs(u))
         return jnp.where(jnp.abs(u) >= self.window, 0, r * r)
 

@@ -1,4 +1,4 @@
-r"""SquareWaveFourier: the first terms of the Fourier series of a square wave, as a step that repeats."""
+r"""SquareWaveFourier: the first terms of the Fourier series of a square wave, a periodic step."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class SquareWaveFourier(Surrogate):
     - 1) u}{T}\right)$$
 
     T is ``period`` and n is ``terms``. P approximates the step only for \|u\| < period/2 and has no limits: at infinity
-    both take their mean, 1/2 and 0. It has no area, so it cannot be normalized.
+    both take their mean, 1/2 and 0. g has no area, so it cannot be normalized.
 
     Args:
-        period: of the square wave, in units of u; g falls to 0 at period/(4 terms).
-        terms: of the series; peak 4 terms/period.
+        period: period of the square wave, in units of u; g falls to 0 at period/(4 terms).
+        terms: number of terms; peak 4 terms/period.
         spiking: whether the forward pass is the step; otherwise it is the primitive P.
 
     Raises:
@@ -46,13 +46,13 @@ class SquareWaveFourier(Surrogate):
         super().__init__(period=period, terms=terms, spiking=spiking)
 
     def derivative(self, u: Any) -> Any:
-        """g(u): 4 terms/period at the threshold, and at every period from it."""
+        """g(u): 4 terms/period at the threshold and at every multiple of the period."""
         c = _cosine(_within(u) / self.period)
         wave = sum(_harmonics(c, c, 2 * c * c - 1, self.terms))
         return jnp.where(jnp.isinf(u), 0, 4 / self.period * wave)
 
     def primitive(self, u: Any) -> Any:
-        """P(u): 1/2 at the threshold, near 0 below it and near 1 above it as far as half a period."""
+        """P(u): 1/2 at the threshold, near 0 below it and near 1 above it, up to half a period away."""
         s = jnp.sin(2 * pi / self.period * _within(u))
         wave = sum(one / (2 * i + 1) for i, one in enumerate(_harmonics(-s, s, 1 - 2 * s * s, self.terms)))
         return 0.5 + jnp.where(jnp.isinf(u), 0, 2 / pi * wave)
@@ -95,7 +95,7 @@ def _within(u: Any) -> Any:
 
 @lru_cache
 def _half_angle(terms: int) -> float:
-    """Where the sum of cosines has fallen to half of its value at 0, by bisection up to its first zero."""
+    """Where the sum of cosines has fallen to half its value at 0, by bisection up to its first zero."""
     low, high = 0.0, pi / (2 * terms)
     for _ in range(60):
         middle = (low + high) / 2

@@ -17,7 +17,7 @@ from neurai_surrogates.shapes.logistic import logistic_density
 
 
 class StochasticEscape(Surrogate):
-    r"""StochasticEscape: spikes drawn with a key, which every call needs.
+    r"""StochasticEscape: random spikes, drawn with a key that every call needs.
 
     $$g(u) = \alpha \sigma(\alpha u) \sigma(-\alpha u)$$
     $$P(u) = \sigma(\alpha u)$$

@@ -1,4 +1,4 @@
-r"""StraightThrough: $g(u) = 1$, the gradient of the step taken for that of the identity.
+r"""StraightThrough: $g(u) = 1$, the gradient of the identity in place of that of the step.
 
 Bengio, Leonard and Courville 2013, arXiv:1308.3432.
 """
@@ -15,7 +15,7 @@ from neurai_surrogates.rectifiers import StraightThroughConfig
 
 
 class StraightThrough(Surrogate):
-    r"""StraightThrough: no number to choose, and no memory of how far from the threshold u was.
+    r"""StraightThrough: nothing to choose, and no dependence on the distance from the threshold.
 
     $$g(u) = 1$$
     $$P(u) = u$$
@@ -45,5 +45,5 @@ class StraightThrough(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Peak 1 without end."""
+        """Peak 1, unbounded support."""
         return Facts(area=inf, peak=1.0, half_width=inf, symmetric=True, signed=False)

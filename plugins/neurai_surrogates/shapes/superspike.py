@@ -14,12 +14,12 @@ from neurai_surrogates.peaks import SuperSpikeConfig
 
 
 class SuperSpike(Surrogate):
-    r"""SuperSpike: the surrogate derivative of Zenke and Ganguli, of peak 1 whatever its width.
+    r"""SuperSpike: the surrogate derivative of Zenke and Ganguli, of peak 1 regardless of its width.
 
     $$g(u) = \frac{1}{(1 + \alpha |u|)^2}$$
     $$P(u) = \frac{u}{1 + \alpha |u|} + \frac{1}{\alpha}$$
 
-    Its area is 2/alpha: a steeper one also passes less gradient on, unlike the density-shaped surrogates.
+    Its area is 2/alpha: a steeper one also passes on less gradient, unlike the density-shaped surrogates.
 
     Args:
         alpha: slope of the fast sigmoid, per unit of u; half width 0.414/alpha.

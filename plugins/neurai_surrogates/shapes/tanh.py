@@ -13,12 +13,12 @@ from neurai_surrogates.smooth import TanhConfig
 
 
 class Tanh(Surrogate):
-    r"""Tanh: the shape of `Sigmoid` with peak 1 whatever its width.
+    r"""Tanh: the shape of `Sigmoid` with peak 1 regardless of its width.
 
     $$g(u) = 1 - \tanh\left(\alpha u\right)^2$$
     $$P(u) = \frac{1 + \tanh\left(\alpha u\right)}{\alpha}$$
 
-    Its area is 2/alpha: a steeper one also passes less gradient on.
+    Its area is 2/alpha: a steeper one also passes on less gradient.
 
     Args:
         alpha: slope of the hyperbolic tangent, per unit of u; half width 0.881/alpha.

@@ -1,4 +1,4 @@
-r"""Triangle: $g(u) = p \max(1 - |u|/w,\ 0)$, with height and base of their own.
+r"""Triangle: $g(u) = p \max(1 - |u|/w,\ 0)$, with independent height and base.
 
 Bellec et al. 2018, arXiv:1803.09574, dampen it to 0.3; Esser et al. 2016, doi:10.1073/pnas.1604850113, do not.
 """
