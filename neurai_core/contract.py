@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree, shape_text
 from neurai_core.errors import ModelError, NeurAIError, PluginError
+from neurai_core.explicit_axes import estimated, predicted
 from neurai_core.layered import check_forward, forward
 from neurai_core.registry.entries import Entry
 from neurai_core.rising import unwatched, watched
@@ -136,7 +137,7 @@ class _Checked:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            result = self._function(*args, **kwargs)
+            result = _CALLS[self._role](self._function, *args, **kwargs)
         except _NOT_THE_RULES:
             raise
         except (Exception, SystemExit) as error:
@@ -206,6 +207,24 @@ def _check_model(
         raise error from None
     return outputs
 
+
+def _estimate(
+    function: Callable[..., Any], model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
+) -> Any:
+    return estimated(
+        lambda params, state, batch, key: function(model, params, state, batch, key=key), params, state, batch, key
+    )
+
+
+def _predict(function: Callable[..., Any], model: Any, params: PyTree, x: PyTree, state: PyTree = ()) -> Any:
+    return predicted(lambda params, x, state: function(model, params, x, state), params, x, state)
+
+
+_CALLS: dict[str, Callable[..., Any]] = {
+    "init": lambda function, *args, **kwargs: function(*args, **kwargs),
+    "estimate": _estimate,
+    "predict": _predict,
+}
 
 # ---------------------------------------------------------------------------- what each function returns
 

@@ -111,9 +111,13 @@ def _watching(change: Scalar, size: Any, kept: PyTree, place: Place) -> tuple[Py
         if not rise <= 0:
             _warn(float(rise), place)
         return kept, change
-    if jax.sharding.get_abstract_mesh().manual_axes:
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.manual_axes:
         return kept, change
-    zero = _watch(place)(rise.astype(jnp.float32))  # callback threads do not inherit enable_x64
+    watch = _watch(place)
+    if mesh.explicit_axes:
+        watch = jax.sharding.auto_axes(watch, out_sharding=jax.sharding.PartitionSpec())
+    zero = watch(rise.astype(jnp.float32))  # callback threads do not inherit enable_x64
     kept, change = jax.tree.map(lambda leaf: _less(leaf, zero), (kept, change))
     return kept, change
 

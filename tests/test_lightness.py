@@ -32,7 +32,7 @@ FLOORS = (
     ("arrays", "data", "surrogates", "overview"),
     ("programs", "curvature", "layered", "losses", "terms", "relaxation", "surrogate_makers"),
     ("by_name", "sources", "changes", "energy", "rule", "adapting", "models"),
-    ("__init__", "named_values", "naming_values", "rising", "transforms", "grads"),
+    ("__init__", "named_values", "naming_values", "rising", "transforms", "grads", "explicit_axes"),
     ("network", "contract"),
     ("network_relaxation",),
     ("report",),
