@@ -336,7 +336,7 @@ def _check_options(model: SpikingNetwork) -> None:
     for name in ("chunk", "unroll"):
         value = getattr(model, name)
         if value is not None and value < 1:
-            raise ModelError(f"{name}={value} is no number of steps, expected at least 1.", f"{name}=10")
+            raise ModelError(f"{name}={value} is not a number of steps, expected at least 1.", f"{name}=10")
     if model.chunk is not None and model.store == "all":
         raise ModelError(
             "chunk stores less than every membrane, and store='all' more.", "Leave one of the two at its default."
