@@ -58,7 +58,7 @@ class SpikingNetwork:
         hoist: whether a stage's synapses are applied to all steps at once: True, False, one per stage, or
             ``"auto"``: the first stage's, if its fan-in is at least the number of neurons or the currents of
             all steps fit into the cache; a later stage's, if both its currents and the spikes below do.
-        chunk: store only the state at every so many steps, and rerun each chunk in the backward pass; for long
+        chunk: store only the state every so many steps, and rerun each chunk in the backward pass; for long
             sequences, about sqrt(T). Synapses then stay in the loop.
         store: ``"membrane"`` stores only the membrane of every step and is differentiable in reverse mode;
             ``"all"`` leaves differentiation to JAX: any mode, more memory.
