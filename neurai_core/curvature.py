@@ -69,9 +69,7 @@ def largest_curvature(
     else:
         product = _reverse_product(slope, at) if reverse else jax.linearize(slope, at)[1]
         for iteration in range(iterations):
-            if (
-                iteration and iteration % 2 == 0
-            ):  # often enough not to overflow; in small networks every operation counts
+            if iteration and iteration % 2 == 0:  # often enough not to overflow, and seldom, for small networks
                 direction = _unit_per_example(direction)
             before, direction = direction, product(direction)
     return jax.lax.stop_gradient(jnp.max(_norm_per_example(direction) / _norm_per_example(before)))

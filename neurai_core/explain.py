@@ -142,7 +142,7 @@ def is_traced(value: Any) -> bool:
         return False
     try:
         float(value)
-    except TypeError:  # what JAX raises when asked for the number behind a tracer
+    except TypeError:  # raised by JAX for the number behind a tracer
         return True
     return False
 
@@ -310,7 +310,7 @@ def _listed(value: Any) -> Any:
         return value
     try:
         return value.__array__().tolist()
-    except TypeError:  # what JAX raises when asked for the numbers behind a tracer
+    except TypeError:  # raised by JAX for the numbers behind a tracer
         return TRACED
 
 

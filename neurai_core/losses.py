@@ -161,7 +161,7 @@ def _roomy(targets: jax.Array) -> jax.Array:
 
 
 def _outside(contract: _Contract, labels: bool, outputs: Any, targets: Any) -> Any:
-    """A mask of targets that are not valid classes or numbers for the score; None if all must be valid."""
+    """A mask of targets that are not valid classes or numbers for the score; None if all are valid."""
     if labels:
         return (targets < 0) | (targets >= outputs.shape[-1])
     if contract.low is None:

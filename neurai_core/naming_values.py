@@ -206,7 +206,7 @@ def _evaluate(
 
 
 def _is_opaque(equation: Equation) -> bool:
-    """A custom derivative is that of the whole, so what is inside stays as it is."""
+    """Whether an equation has no body, or one to leave alone because its custom derivative is that of the whole."""
     return equation.body is None or equation.primitive in CUSTOM
 
 

@@ -57,7 +57,7 @@ def cited(module: str, *keys: str) -> tuple[Reference, ...]:
         if key not in known:
             where = " or ".join(f"{package}/{FILE}" for package in packages) or f"{FILE}, for want of a package"
             raise DataError(
-                f"{module} cites {key!r}, which is no entry of {where}.{did_you_mean(key, known)}",
+                f"{module} cites {key!r}, which is not an entry of {where}.{did_you_mean(key, known)}",
                 f"Entries: {', '.join(known)}." if known else f"Write it into {FILE} beside the module.",
             )
     return tuple(known[key] for key in keys)

@@ -1,6 +1,6 @@
 """Propagation of changes: the effect of small changes through a function, accurate to the last digit.
 
-A relaxation starts at the feed-forward pass and moves activities only slightly: far from the output by as little as
+A relaxation starts at the feed-forward pass and moves activities only slightly, far from the output by as little as
 1e-12. The difference of two passes, f(x + d) - f(x), loses the effect of such a change in float32. Here a function is
 evaluated once at a point, and then only changes are propagated through it, operation by operation:
 

@@ -83,7 +83,7 @@ class Around:
                 skipped.
 
         Returns:
-            The tree of the outputs, and name -> one for each prediction. None is zero, whatever the changes are; the
+            The tree of the outputs, and name -> one for each prediction. None means always zero; the
             change of an integer is an integer, that of a boolean whether it differs.
 
         Raises:

@@ -17,7 +17,7 @@ from rich.console import Console
 from neurai_core.cli.streams import GuardedStream
 
 _answers: TextIO | None = None  # where JSON goes while stdout is kept for it
-_WIDE = 160  # columns if there is no terminal
+_WIDE = 160  # columns if the width of the terminal is unknown
 
 
 def stdout() -> Console:

@@ -194,7 +194,7 @@ def _image_shape(data: Dataset) -> tuple[int, int, int]:
     if len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3)):
         return shape[0], shape[1], shape[2] if len(shape) == 3 else 1
     raise DataError(
-        f"{data.name} has examples of shape {shape}, which are no images.",
+        f"{data.name} has examples of shape {shape}, which are not images.",
         "Images are (H, W), (H, W, 1), (H, W, 3), or vectors of a square number of pixels.",
     )
 

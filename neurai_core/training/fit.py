@@ -198,9 +198,7 @@ class _Loop:
         if not self.rows:
             return
         start, values = self.start_loss, self.rows[-1].values
-        end = min(
-            values["train_loss"], values["test_loss"]
-        )  # a single loss may rise, for instance when a network overfits
+        end = min(values["train_loss"], values["test_loss"])  # one alone may rise, as when a network overfits
         if end - start > (FAR - 1) * abs(start):
             warnings.warn(
                 f"The loss ended at {end:.3g}, far above the {start:.3g} at which it started: training made the "

@@ -98,7 +98,7 @@ def network(
     if family == "snn":
         return _snn(text, rest or FAMILIES[family], input_shape, n_outputs, key, surrogate, steps)
     if not rest:
-        raise ModelError(f"--model got {text!r}, which is no model.{did_you_mean(family, FAMILIES)}", _FORMS)
+        raise ModelError(f"--model got {text!r}, which is not a model.{did_you_mean(family, FAMILIES)}", _FORMS)
     offered = {"input_shape": input_shape, "n_outputs": n_outputs, "key": key}
     asked = {name: value for name, value in (("surrogate", surrogate), ("steps", steps)) if value is not None}
     return _own(text, offered, asked)
@@ -134,7 +134,7 @@ def _resmlp(text: str, rest: str, n_inputs: int, n_outputs: int, key: jax.Array)
             f"Parametrizations: {', '.join(PARAMETRIZATIONS)}. Activations: {', '.join(ACTIVATIONS)}.",
         )
     if size.count("x") != 1:
-        raise ModelError(f"--model got {text!r}; {size!r} is no width and depth.", "Write resmlp:128x30.")
+        raise ModelError(f"--model got {text!r}; {size!r} is not a width and depth.", "Write resmlp:128x30.")
     width, depth = _numbers(text, size.split("x"))
     if depth > DEEPEST:
         raise ModelError(f"--model got a depth of {depth}; at most {DEEPEST} layers are made.", "Write resmlp:128x30.")
@@ -187,7 +187,7 @@ def _numbers(text: str, parts: list[str], words: Iterable[str] = ()) -> list[int
     wrong = next((part for part in parts if not part.isdecimal() or not part.strip("0")), None)
     if wrong is not None:
         nearest = did_you_mean(wrong, words)
-        raise ModelError(f"--model got {text!r}; {wrong!r} is no width of at least 1.{nearest}", _FORMS)
+        raise ModelError(f"--model got {text!r}; {wrong!r} is not a width of at least 1.{nearest}", _FORMS)
     widest = max(parts, key=lambda part: (len(part), part), default="0")
     if len(widest) > len(str(WIDEST)) or int(widest) > WIDEST:
         raise ModelError(f"--model got a width of {widest:.40}; at most {WIDEST} can be made.", _FORMS)
@@ -241,7 +241,7 @@ def _own(text: str, offered: dict[str, Any], asked: dict[str, Any]) -> Untrained
     if _is_maker(found):
         found = _made(text, found, offered, asked)
     else:
-        _refuse(text, asked, "is no function")
+        _refuse(text, asked, "is not a function")
     model, params = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
     if params is None:
         params = _params(text, model, offered["input_shape"], offered["key"])

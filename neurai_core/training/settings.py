@@ -356,7 +356,7 @@ def _refuse_unknown(given: Iterable[str], known: Iterable[str], path: Path, pref
     for name in given:
         if name not in names:
             raise SettingsError(
-                f"{path} has {prefix}{name}, which is no setting of a run.{did_you_mean(name, names)}",
+                f"{path} has {prefix}{name}, which is not a setting of a run.{did_you_mean(name, names)}",
                 f"Known: {', '.join(names)}. Settings of the rule go into [settings.rule].",
             )
 

@@ -139,7 +139,7 @@ class Plan:
         strange = [path for path in paths if not self._knows(path)]
         if strange:
             raise ModelError(
-                f"The parameters hold {path_text(strange[0])}, which is no parameter of the model.",
+                f"The parameters hold {path_text(strange[0])}, which is not a parameter of the model.",
                 hint=self.hint,
             )
         return Layout(self._slots(self.params, paths), self._slots(self.carried, paths))

@@ -31,7 +31,7 @@ def curvature_of(
 
     Args:
         uphill: activities -> derivatives of the energy with respect to them.
-        at: activities, batch axis first, or somewhere else where ``rows`` says how long it is.
+        at: activities, with the batch axis first, or elsewhere if ``rows`` gives its length.
         rows: number of examples. Where the first axis of an activity is that of a loop or of time, all
             examples are treated as one.
         reverse: whether only reverse mode is available.

@@ -3,7 +3,7 @@
 ```
 PATH/shd_train.h5
 PATH/shd_test.h5       spikes/times[i]: float16, seconds     spikes/units[i]: integers 0..699      labels[i]
-                       extra/keys: what the labels stand for
+                       extra/keys: names of the labels
 ```
 SSC also has a file `ssc_valid.h5`. Units are the channels of an artificial cochlea.
 """

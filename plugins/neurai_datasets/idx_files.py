@@ -160,7 +160,7 @@ def _header(stream: bytes, path: Path) -> tuple[np.dtype[Any], tuple[int, ...], 
     magic = stream[:4]
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or magic[3] == 0:
         raise DataError(
-            f"{path} is no IDX file: it starts with {magic.hex(' ') or 'nothing'}, expected 00 00, a type "
+            f"{path} is not an IDX file: it starts with {magic.hex(' ') or 'nothing'}, expected 00 00, a type "
             f"code ({', '.join(f'{code:02x}' for code in TYPES)}) and the number of axes.",
             "Images of MNIST start with 00 00 08 03, labels with 00 00 08 01.",
         )

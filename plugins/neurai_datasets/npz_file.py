@@ -52,7 +52,7 @@ def _archive(file: BinaryIO, path: Path) -> np.lib.npyio.NpzFile:
     try:
         archive = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is no .npz archive.", HOW) from error
+        raise DataError(f"{path} is not an .npz archive.", HOW) from error
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise DataError(f"{path} holds one bare array, expected an archive of {', '.join(NAMES)}.", HOW)
     return archive
@@ -70,7 +70,7 @@ def _member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:
     try:
         return np.asarray(archive[name])
     except ValueError as error:  # raised by numpy for an array of objects, whose pickle could run arbitrary code
-        raise DataError(f"{name} in {path} is no plain array: {error}.", "Store numbers, not objects.") from error
+        raise DataError(f"{name} in {path} is not a plain array: {error}.", "Store numbers, not objects.") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, MemoryError) as error:
         raise DataError(f"{name} in {path} is damaged: {error}.", "Write or fetch the file again.") from error
 

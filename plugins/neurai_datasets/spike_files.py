@@ -58,7 +58,7 @@ def build(config: SpikeFilesConfig, **context: Any) -> Dataset:
 
 def _classes(folder: Path) -> tuple[str, ...]:
     if not os.path.isdir(folder):  # unlike the path's own method, does not fail on names that are too long
-        raise DataError(f"{folder} is no folder.", TREE)
+        raise DataError(f"{folder} is not a folder.", TREE)
     names = sorted(path.name for path in (folder / "train").glob("*") if path.is_dir())
     if not names:
         raise DataError(f"{folder / 'train'} holds no folder, expected one for each class.", TREE)
@@ -93,7 +93,7 @@ def _read(path: Path) -> Events:
     except KeyError as error:
         raise DataError(f"{path} lacks an array: {error.args[0]}.", HOW) from error
     except _DAMAGED as error:
-        raise DataError(f"{path} is no spike file: {error}.", HOW) from error
+        raise DataError(f"{path} is not a spike file: {error}.", HOW) from error
 
 
 def _checked(path: Path, events: Events, config: SpikeFilesConfig) -> Events:

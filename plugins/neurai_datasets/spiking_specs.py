@@ -68,7 +68,7 @@ class RandmanConfig(Config):
     samples: int = Field(
         1000, ge=5, le=1_000_000, description="examples of each class, of which one fifth are the test set"
     )
-    fraction: float = Field(1.0, gt=0, le=1, description="share of the time steps that may contain spikes")
+    fraction: float = Field(1.0, gt=0, le=1, description="fraction of the time steps that may contain spikes")
     spectrum: Literal["numpy", "torch"] = Field(
         "numpy",
         description="which of the two published spectra: numpy, 1/(i+1)^a; torch, 1/((i+1)^a + 1)",
@@ -143,7 +143,7 @@ yin_yang = Plugin(
         train=5000,
         test=1000,
         split="drawn with different seeds, as published",
-        source="drawn as by the authors' code, to the bit, then float32; class 1 is the set that their code "
+        source="drawn as by the authors' code, bit for bit, then float32; class 1 is the set that their code "
         "calls yin, although they name class 0 so",
         references=cited(__name__, "kriener2022yin"),
     ),

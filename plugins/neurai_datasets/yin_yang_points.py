@@ -1,4 +1,4 @@
-"""The Yin-Yang data, drawn as by the authors' code, to the bit. Kriener, Göltz and Petrovici 2022.
+"""The Yin-Yang data, drawn as by the authors' code, bit for bit. Kriener, Göltz and Petrovici 2022.
 
 A circle of radius 1/2 about (1/2, 1/2) is divided into yin, yang and their dots. An example is a point
 (x, y, 1 - x, 1 - y), or the times at which four units fire.

@@ -492,7 +492,7 @@ DROPOUT = Layer(lambda key, shape: ((), ()), lambda p, s, x, key=None, train=Fal
 @pytest.mark.parametrize(
     ("wrong", "error", "words"),
     [
-        (lambda s: snn((4, 3), surrogate=s, steps=0), ModelError, "steps=0 is no number of time steps"),
+        (lambda s: snn((4, 3), surrogate=s, steps=0), ModelError, "steps=0 is not a number of time steps"),
         (lambda s: Rate(-1), ModelError, "steps=-1"),
         (lambda s: Latency(2.5), ModelError, "steps=2.5"),
         (lambda s: Latency(5, threshold=1.0), ModelError, r"threshold=1.0, expected a value in \[0, 1\)"),
@@ -511,7 +511,7 @@ DROPOUT = Layer(lambda key, shape: ((), ()), lambda p, s, x, key=None, train=Fal
         (lambda s: LIF(learn=("synapse",)), ModelError, "cannot learn 'synapse'"),
         (lambda s: LIF(decay=1.0, learn=("decay",)), ModelError, "strictly between"),
         (lambda s: Stage(DROPOUT, LIF()), ModelError, "draws random numbers"),
-        (lambda s: exact_decay(0.0), ModelError, "tau=0.0 is no duration"),
+        (lambda s: exact_decay(0.0), ModelError, "tau=0.0 is not a duration"),
         (lambda s: with_activity("mse", lower=3.0, upper=1.0), ModelError, "lower=3.0"),
         (
             lambda s: SpikingNetwork((Stage(conv(2, 3), LIF(), True),), s).init(jax.random.key(0), (5, 4, 4, 1)),

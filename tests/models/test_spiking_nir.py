@@ -436,9 +436,9 @@ def test_a_branch_beside_the_chain_is_named():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"reset": "sfot"}, "reset='sfot' is no reset"),
+        ({"reset": "sfot"}, "reset='sfot' is not a reset"),
         ({"method": "rk4"}, "method='rk4' is neither"),
-        ({"dt": 0.0}, "dt=0.0 is no duration"),
+        ({"dt": 0.0}, "dt=0.0 is not a duration"),
     ],
 )
 def test_an_option_that_is_none_is_refused(options, words):

@@ -292,7 +292,7 @@ def test_dropout_without_a_key_is_an_error():
 
 def test_random_streams_are_no_parameters():
     model = normalized()
-    with pytest.raises(ModelError, match=r"hold layers\.3\.rngs\.count, which is no parameter"):
+    with pytest.raises(ModelError, match=r"hold layers\.3\.rngs\.count, which is not a parameter"):
         BP("cross_entropy").get_grads(model, nnx.state(model), batch(), key=KEYS[3])
 
 

@@ -206,10 +206,10 @@ BAD_IDX = {
     "wrong magic": (
         TRAIN_LABELS,
         lambda content: b"\x89PNG" + content,
-        "is no IDX file: it starts with 89 50 4e 47",
+        "is not an IDX file: it starts with 89 50 4e 47",
     ),
     "unknown type": (TRAIN_LABELS, lambda content: b"\0\0\x0a\x01" + content[4:], "starts with 00 00 0a 01"),
-    "empty": (TRAIN_LABELS, lambda content: b"", "is no IDX file: it starts with nothing"),
+    "empty": (TRAIN_LABELS, lambda content: b"", "is not an IDX file: it starts with nothing"),
     "half a header": (
         TRAIN_IMAGES,
         lambda content: content[:10],
@@ -514,7 +514,7 @@ def test_npz_floating_point_targets_are_those_of_a_regression(tmp_path: Path):
 
 BAD_NPZ = {
     "missing array": ({"y_test": None}, "d.npz lacks y_test; it holds x_train, y_train, x_test"),
-    "objects": ({"x_train": np.array([{}] * 20)}, "x_train in .* is no plain array"),
+    "objects": ({"x_train": np.array([{}] * 20)}, "x_train in .* is not a plain array"),
     "text": (
         {"x_train": np.full((20, 3), "a")},
         "x_train in .* has dtype <U1, expected floating point or int",
@@ -556,7 +556,7 @@ def test_an_npz_file_that_cannot_be_read_is_refused(tmp_path: Path):
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 no archive"], ids=["empty", "text", "broken zip"])
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes):
     (tmp_path / "d.npz").write_bytes(content)
-    with pytest.raises(DataError, match=r"d\.npz is no \.npz archive"):
+    with pytest.raises(DataError, match=r"d\.npz is not an \.npz archive"):
         load_npz(tmp_path / "d.npz")
 
 

@@ -338,12 +338,12 @@ def test_a_flipped_byte_in_the_directory_of_a_spike_file_is_damage(folder, at, v
     content = bytearray(path.read_bytes())
     content[content.index(b"PK\x01\x02") + at] = value
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"\.npz is no spike file"):
+    with pytest.raises(DataError, match=r"\.npz is not a spike file"):
         build("spike_files", path=str(folder))
 
 
 def test_files_and_folders_that_are_missing_or_damaged_are_named(folder):
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         build("spike_files", path=str(folder / "nowhere"))
     with pytest.raises(DataError, match="holds no folder"):
         build("spike_files", path=str(folder / "test"))
@@ -353,7 +353,7 @@ def test_files_and_folders_that_are_missing_or_damaged_are_named(folder):
     (folder / "test" / "up" / "0.npz").rename(folder / "test" / "up" / "0.txt")
     (folder / "test" / "up").rename(folder / "elsewhere")
     (folder / "train" / "left" / "1.npz").write_bytes(b"spikes")
-    with pytest.raises(DataError, match=r"1\.npz is no spike file"):
+    with pytest.raises(DataError, match=r"1\.npz is not a spike file"):
         build("spike_files", path=str(folder))
     np.savez(folder / "train" / "left" / "1.npz", times=[0.1])
     with pytest.raises(DataError, match="lacks an array: units"):

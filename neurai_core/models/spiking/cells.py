@@ -258,7 +258,7 @@ class LIF(Leaky):
         super().__post_init__()
         if self.reset not in RESETS:
             raise ModelError(
-                f"{type(self).__name__} got reset={self.reset!r}, which is no reset.",
+                f"{type(self).__name__} got reset={self.reset!r}, which is not a reset.",
                 f"Resets: {', '.join(RESETS)}.",
             )
 
@@ -382,6 +382,6 @@ class ALIF(LIF):
 def _positive(name: str, value: float) -> float:
     if not value > 0:
         raise ModelError(
-            f"{name}={value} is no duration, expected more than 0.", "exact_decay(20.0), dt in the same unit."
+            f"{name}={value} is not a duration, expected more than 0.", "exact_decay(20.0), dt in the same unit."
         )
     return value

@@ -212,7 +212,7 @@ def check_steps(steps: int) -> int:
     """
     number = whole_number(steps)
     if number is None or number < 1:
-        raise ModelError(f"steps={steps} is no number of time steps, expected at least 1.", "For example steps=50.")
+        raise ModelError(f"steps={steps} is not a number of time steps, expected at least 1.", "For example steps=50.")
     return number
 
 

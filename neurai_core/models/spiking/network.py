@@ -58,7 +58,7 @@ class SpikingNetwork:
         hoist: whether a stage's synapses are applied to all steps at once: True, False, one per stage, or
             ``"auto"``: the first stage's, if its fan-in is at least the number of neurons or the currents of
             all steps fit into the cache; a later stage's, if both its currents and the spikes below do.
-        chunk: store only the state at every so many steps, and rerun each chunk in the backward pass; for long
+        chunk: store only the state every so many steps, and rerun each chunk in the backward pass; for long
             sequences, about sqrt(T). Synapses then stay in the loop.
         store: ``"membrane"`` stores only the membrane of every step and is differentiable in reverse mode;
             ``"all"`` leaves differentiation to JAX: any mode, more memory.
@@ -336,7 +336,7 @@ def _check_options(model: SpikingNetwork) -> None:
     for name in ("chunk", "unroll"):
         value = getattr(model, name)
         if value is not None and value < 1:
-            raise ModelError(f"{name}={value} is no number of steps, expected at least 1.", f"{name}=10")
+            raise ModelError(f"{name}={value} is not a number of steps, expected at least 1.", f"{name}=10")
     if model.chunk is not None and model.store == "all":
         raise ModelError(
             "chunk stores less than every membrane, and store='all' more.", "Leave one of the two at its default."

@@ -88,11 +88,11 @@ def from_nir(
 
 def _check_options(dt: float, method: str, reset: str | None) -> None:
     if not 0 < dt < np.inf:
-        raise ModelError(f"dt={dt} is no duration, expected more than 0.", "from_nir(graph, surrogate=..., dt=1e-4)")
+        raise ModelError(f"dt={dt} is not a duration, expected more than 0.", "from_nir(graph, surrogate=..., dt=1e-4)")
     if method not in get_args(Method):
         raise ModelError(f"method={method!r} is neither 'euler' nor 'exact'.", "Most programs export Euler steps.")
     if reset not in (None, *RESETS):
-        raise ModelError(f"reset={reset!r} is no reset.", f"Resets: {', '.join(RESETS)}.")
+        raise ModelError(f"reset={reset!r} is not a reset.", f"Resets: {', '.join(RESETS)}.")
 
 
 # ---------------------------------------------------------------------------- the graph as a chain
@@ -143,7 +143,7 @@ def _chain(nodes: dict[str, Any], edges: Edges) -> tuple[str, list[tuple[list[st
         else:
             raise ModelError(f"The node {after!r} of the NIR graph follows {at!r}, expected {expected} there.", KNOWN)
         at = after
-    raise ModelError("The NIR graph goes in a circle, expected a chain of stages.", KNOWN)
+    raise ModelError("The NIR graph has a cycle, expected a chain of stages.", KNOWN)
 
 
 def _refuse_unread(nodes: dict[str, Any], read: set[str]) -> None:

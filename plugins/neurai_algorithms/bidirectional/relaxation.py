@@ -69,7 +69,7 @@ class SolutionBoth(NamedTuple):
         energy: F where the errors were taken.
         energy_change: of all sweeps but the last.
         step_scale: what the documented step was multiplied by.
-        trace: energy and residual before every sweep and at the end; None unless asked for.
+        trace: energy and residual before every sweep and at the end; None unless requested.
     """
 
     grads: PyTree

@@ -315,7 +315,7 @@ def _averaged(rule: Rule, repeat: int) -> Rule:
     def estimate(
         model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
     ) -> tuple[Estimate, PyTree]:
-        keys = jax.random.split(needed(key, "repeat draws anew"), repeat)
+        keys = jax.random.split(needed(key, "repeat makes new draws"), repeat)
         estimates, states = jax.lax.map(lambda key: rule.estimate(model, params, state, batch, key=key), keys)
         mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0, dtype=_mean_dtype(leaf)), estimates)
         mean.aux["blown_up"] = jnp.any(estimates.aux["blown_up"])

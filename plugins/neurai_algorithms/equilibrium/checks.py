@@ -105,7 +105,7 @@ def check_network(config: EPConfig, energy: Energy, activation: Elementwise | No
         )
     if activation is not None:
         raise SettingsError(
-            "EP: activation takes the place of the activations of layers, and a network of named values has no layers.",
+            "EP: activation replaces the activations of layers, and a network of named values has no layers.",
             hint="Leave it out, and write the function into the model.",
         )
 

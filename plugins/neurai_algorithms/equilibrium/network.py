@@ -2,9 +2,9 @@ r"""Equilibrium propagation on any network of named values, with the gaussian en
 
     E = sum_k sum_i |mu_ki(v) - v_k|^2 + |mu_o(v) - o|^2 ,    F = E + beta C(o)
 
-``v_k`` are the named values, ``mu_ki`` its i-th prediction, ``o`` the outputs, also an activity. Outputs that
-depend on parameters only through named values are a function of these instead, o(v), without an error of their own. So
-a chain whose pre-activations are named is the chain of layers of `energies`.
+``v_k`` are the named values, ``mu_ki`` the i-th prediction of ``v_k``, ``o`` the outputs, also an activity. Outputs
+that depend on parameters only through named values are a function of these instead, o(v), without an error of their
+own. So a chain whose pre-activations are named is the chain of layers of `energies`.
 
 As in strict predictive coding on networks, the state is the distance of all activities from the feed-forward pass, and
 changes are carried through the program of the model, so that float32 keeps its digits at small nudges.

@@ -29,7 +29,7 @@ class Settled(NamedTuple):
         u: the activities.
         steps: number of steps taken.
         residual: norm of the force before the last step, mean over the batch, summed over layers.
-        trace: ``{"energy", "residual"}`` before every step and at the end, ``(n + 1,)``; empty unless asked for.
+        trace: ``{"energy", "residual"}`` before every step and at the end, ``(n + 1,)``; empty unless requested.
     """
 
     u: Activities

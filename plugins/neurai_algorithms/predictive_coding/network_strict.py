@@ -38,7 +38,7 @@ class Settled(NamedTuple):
         deltas: distances from the feed-forward pass, by name.
         carry: state of a corrector.
         steps: sweeps taken.
-        trace: energy and residual before each of them and after; None unless asked for.
+        trace: energy and residual before each of them and after; None unless requested.
     """
 
     deltas: Deltas

@@ -146,7 +146,7 @@ def warn_if_unreached(task: NetworkTask) -> None:
         more = next(more for more in itertools.count(1) if not task.unreached(updates + more))
         warnings.warn(
             f"PC: n={config.n} sweeps bring no error to {len(missed)} of {len(task.network.names)} activities, among "
-            f"them {missed[0]!r}, and what predicts these learns nothing. It takes n={config.n + more}.",
+            f"them {missed[0]!r}, so the parameters that predict these do not learn. It takes n={config.n + more}.",
             ShortRelaxation,
             stacklevel=3,
         )

@@ -246,7 +246,7 @@ def _relaxed(task: Task, sites: tuple[Around, ...], mover: Mover) -> _Relaxed:
 
 
 def _spread(task: Task, sites: tuple[Around, ...], sweep: Sweep, carry: PyTree) -> _Relaxed:
-    """The sweeps in which the signal travels from the output to the first layer, where these are to be told apart."""
+    """Run the sweeps in which the signal travels from output to first layer, if they are treated separately."""
     config = task.config
     cone = config.light_cone and config.corrector is None and not config.energy_trace
     zero = hidden_zero(sites[-1].output)

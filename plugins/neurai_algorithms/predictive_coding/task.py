@@ -150,7 +150,7 @@ class Solution(NamedTuple):
         energy: where the errors were taken; None where nothing descends on one.
         energy_change: of all sweeps but the last; None where activities do not descend on the energy alone.
         step_scale: what the documented step was multiplied by; None where there is none.
-        trace: energy and residual before every sweep and at the end; None unless asked for.
+        trace: energy and residual before every sweep and at the end; None unless requested.
     """
 
     grads: PyTree
