@@ -8,6 +8,7 @@ and state come back sharded like parameters and state, what is left of the estim
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
@@ -19,40 +20,56 @@ from neurai_core.rule import Estimate, State
 _EVERYWHERE = PartitionSpec()
 
 
-def has_explicit_axes(tree: PyTree) -> bool:
-    """Whether an array of a tree lies on a mesh with explicit axes.
+def on_automatic_axes(function: Callable[..., Any], out_sharding: Any, *args: PyTree) -> Any:
+    """``function(*args)``, computed with automatic axes where an argument lies on a mesh with explicit ones.
 
-    >>> import jax.numpy as jnp
-    >>> has_explicit_axes({"w": jnp.ones(3)})
-    False
+    Args:
+        function: of positional arguments.
+        out_sharding: a tree, or a prefix of one, with the ``PartitionSpec`` of every result.
+        *args: trees of arrays.
+
+    >>> on_automatic_axes(lambda x: x + 1, PartitionSpec(), 1.0)
+    2.0
     """
-    arrays = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
-    return any(AxisType.Explicit in jax.typeof(leaf).sharding.mesh.axis_types for leaf in arrays)
+    explicit = next(filter(_is_explicit, jax.tree.leaves(args)), None)
+    if explicit is None:
+        return function(*args)
+    with nullcontext() if not jax.sharding.get_abstract_mesh().empty else _mesh_of(explicit):
+        return jax.sharding.auto_axes(function, out_sharding=out_sharding)(*args)
 
 
 def estimated(estimate: Callable[..., Any], params: PyTree, state: PyTree, batch: PyTree, key: Any) -> Any:
-    """``estimate(params, state, batch, key)`` of a rule, computed with automatic axes.
+    """``estimate(params, state, batch, key)`` of a rule, on automatic axes.
 
     >>> estimated(lambda params, state, batch, key: params, 1.0, (), (), None)
     1.0
     """
-    if not has_explicit_axes((params, state, batch)):
-        return estimate(params, state, batch, key)
     after = State(_specs(state.model_state), _specs(state.own)) if isinstance(state, State) else _specs(state)
-    shardings = Estimate(_specs(params), _EVERYWHERE, _EVERYWHERE, _EVERYWHERE), after
-    return jax.sharding.auto_axes(estimate, out_sharding=shardings)(params, state, batch, key)
+    everywhere: Any = _EVERYWHERE
+    sharded = Estimate(_specs(params), everywhere, everywhere, everywhere), after
+    return on_automatic_axes(estimate, sharded, params, state, batch, key)
 
 
 def predicted(predict: Callable[..., Any], params: PyTree, x: PyTree, state: PyTree) -> Any:
-    """``predict(params, x, state)`` of a rule, computed with automatic axes; outputs are sharded like the batch axis of x.
+    """``predict(params, x, state)`` of a rule, on automatic axes; outputs are sharded like the batch axis of x.
 
     >>> predicted(lambda params, x, state: params * x, 2.0, 3.0, ())
     6.0
     """
-    if not has_explicit_axes((params, x, state)):
-        return predict(params, x, state)
-    batch = PartitionSpec(*_spec(jax.tree.leaves(x)[0])[:1])
-    return jax.sharding.auto_axes(predict, out_sharding=batch)(params, x, state)
+    batch = {_spec(leaf)[:1] for leaf in jax.tree.leaves(x)} - {()}
+    return on_automatic_axes(predict, PartitionSpec(*min(batch, default=())), params, x, state)
+
+
+def _is_explicit(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and AxisType.Explicit in jax.typeof(leaf).sharding.mesh.axis_types
+
+
+def _mesh_of(leaf: jax.Array) -> AbstractContextManager[Any]:
+    """The mesh of an array as the current one, where the caller has set none."""
+    if isinstance(leaf, jax.core.Tracer):
+        return jax.sharding.use_abstract_mesh(jax.typeof(leaf).sharding.mesh)
+    sharding: Any = leaf.sharding
+    return jax.set_mesh(sharding.mesh)
 
 
 def _specs(tree: PyTree) -> PyTree:

@@ -18,9 +18,11 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from neurai_core.arrays import PyTree, Scalar
 from neurai_core.errors import RisingEnergy
+from neurai_core.explicit_axes import on_automatic_axes
 from neurai_core.rule import Estimate
 
 ENERGY_CHANGE = "energy_change"  # entry of aux in which rules that descend on an energy report its change
@@ -111,13 +113,11 @@ def _watching(change: Scalar, size: Any, kept: PyTree, place: Place) -> tuple[Py
         if not rise <= 0:
             _warn(float(rise), place)
         return kept, change
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.manual_axes:
+    if jax.sharding.get_abstract_mesh().manual_axes:
         return kept, change
-    watch = _watch(place)
-    if mesh.explicit_axes:
-        watch = jax.sharding.auto_axes(watch, out_sharding=jax.sharding.PartitionSpec())
-    zero = watch(rise.astype(jnp.float32))  # callback threads do not inherit enable_x64
+    zero = on_automatic_axes(
+        _watch(place), PartitionSpec(), rise.astype(jnp.float32)
+    )  # callback threads do not inherit enable_x64
     kept, change = jax.tree.map(lambda leaf: _less(leaf, zero), (kept, change))
     return kept, change
 
