@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.smooth import AtanConfig
+from neurai_surrogates.specs.atan import AtanConfig
 
 
 class Atan(Surrogate):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.smooth import CircConfig
+from neurai_surrogates.specs.circ import CircConfig
 
 
 class Circ(Surrogate):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.smooth import ErfConfig
+from neurai_surrogates.specs.erf import ErfConfig
 
 
 class Erf(Surrogate):

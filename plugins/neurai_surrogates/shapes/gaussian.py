@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.smooth import GaussianConfig
+from neurai_surrogates.specs.gaussian import GaussianConfig
 
 
 class Gaussian(Surrogate):

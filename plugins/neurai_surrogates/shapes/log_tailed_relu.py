@@ -11,8 +11,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.rectifiers import LogTailedReLUConfig
 from neurai_surrogates.shapes.ramp import ramp
+from neurai_surrogates.specs.log_tailed_relu import LogTailedReLUConfig
 
 
 class LogTailedReLU(Surrogate):

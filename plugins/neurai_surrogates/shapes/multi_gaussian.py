@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.smooth import MultiGaussianConfig
+from neurai_surrogates.specs.multi_gaussian import MultiGaussianConfig
 
 
 class MultiGaussian(Surrogate):

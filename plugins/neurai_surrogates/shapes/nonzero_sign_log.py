@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.peaks import NonzeroSignLogConfig
+from neurai_surrogates.specs.nonzero_sign_log import NonzeroSignLogConfig
 
 
 class NonzeroSignLog(Surrogate):

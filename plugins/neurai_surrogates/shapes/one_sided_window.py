@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.rectifiers import OneSidedWindowConfig
+from neurai_surrogates.specs.one_sided_window import OneSidedWindowConfig
 
 
 class OneSidedWindow(Surrogate):

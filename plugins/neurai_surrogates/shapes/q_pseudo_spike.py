@@ -10,7 +10,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.peaks import QPseudoSpikeConfig
+from neurai_surrogates.specs.q_pseudo_spike import QPseudoSpikeConfig
 
 
 class QPseudoSpike(Surrogate):

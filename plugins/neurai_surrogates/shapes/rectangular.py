@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.windows import RectangularConfig
+from neurai_surrogates.specs.rectangular import RectangularConfig
 
 
 class Rectangular(Surrogate):

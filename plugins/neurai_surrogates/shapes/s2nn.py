@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.rectifiers import S2NNConfig
 from neurai_surrogates.shapes.logistic import logistic_density
+from neurai_surrogates.specs.s2nn import S2NNConfig
 
 
 class S2NN(Surrogate):

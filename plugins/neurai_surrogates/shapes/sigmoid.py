@@ -11,7 +11,7 @@ import jax
 
 from neurai_core.surrogates import Facts, Number, Surrogate
 from neurai_surrogates.shapes.logistic import logistic_density
-from neurai_surrogates.smooth import SigmoidConfig
+from neurai_surrogates.specs.sigmoid import SigmoidConfig
 
 
 class Sigmoid(Surrogate):

@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.peaks import SingleExponentialConfig
+from neurai_surrogates.specs.single_exponential import SingleExponentialConfig
 
 
 class SingleExponential(Surrogate):

@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.peaks import SlayerPdfConfig
+from neurai_surrogates.specs.slayer_pdf import SlayerPdfConfig
 
 
 class SlayerPdf(Surrogate):

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.peaks import SoftSignConfig
+from neurai_surrogates.specs.soft_sign import SoftSignConfig
 
 
 class SoftSign(Surrogate):

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.windows import SparseFastSigmoidConfig
+from neurai_surrogates.specs.sparse_fast_sigmoid import SparseFastSigmoidConfig
 
 
 class SparseFastSigmoid(Surrogate):

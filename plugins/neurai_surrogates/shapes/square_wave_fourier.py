@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.smooth import SquareWaveFourierConfig
+from neurai_surrogates.specs.square_wave_fourier import SquareWaveFourierConfig
 
 
 class SquareWaveFourier(Surrogate):

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.counts import StochasticEscapeConfig
 from neurai_surrogates.shapes.logistic import logistic_density
+from neurai_surrogates.specs.stochastic_escape import StochasticEscapeConfig
 
 
 class StochasticEscape(Surrogate):

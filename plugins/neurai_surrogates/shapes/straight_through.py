@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Surrogate
-from neurai_surrogates.rectifiers import StraightThroughConfig
+from neurai_surrogates.specs.straight_through import StraightThroughConfig
 
 
 class StraightThrough(Surrogate):

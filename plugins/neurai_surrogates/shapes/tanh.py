@@ -9,7 +9,7 @@ import jax
 
 from neurai_core.surrogates import Facts, Number, Surrogate
 from neurai_surrogates.shapes.logistic import logistic_density
-from neurai_surrogates.smooth import TanhConfig
+from neurai_surrogates.specs.tanh import TanhConfig
 
 
 class Tanh(Surrogate):

@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.windows import TriangleConfig
+from neurai_surrogates.specs.triangle import TriangleConfig
 
 
 class Triangle(Surrogate):
