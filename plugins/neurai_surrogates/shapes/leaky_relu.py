@@ -1,4 +1,4 @@
-r"""LeakyReLU: $g(u) = s$ for $u \ge 0$, else $c$: the derivative of a leaky rectifier."""
+"""LeakyReLU: the derivative of a leaky rectifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""MultiLevelCount: one spike for every level passed, up to a maximum."""
+"""MultiLevelCount: one spike for every level passed, up to a maximum."""
 
 from __future__ import annotations
 

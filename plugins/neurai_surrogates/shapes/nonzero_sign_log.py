@@ -1,4 +1,4 @@
-r"""NonzeroSignLog: $g(u) = 1 / (1 + \alpha|u|)$, the derivative of a logarithm on either side."""
+"""NonzeroSignLog: the derivative of a logarithm on either side of the threshold."""
 
 from __future__ import annotations
 

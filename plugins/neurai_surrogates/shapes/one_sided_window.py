@@ -1,4 +1,4 @@
-r"""OneSidedWindow: $g(u) = 1$ for $u \ge -w$, else 0: a window that is open above."""
+"""OneSidedWindow: a window that is open above."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""PiecewiseLeakyReLU: $g(u) = 1/(2w)$ for $|u| \le w$, else $c$."""
+"""PiecewiseLeakyReLU: the derivative of a ramp that continues with a small slope on both sides."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-r"""S2NN: the logistic density below the threshold, $\beta/(u + 1)$ above.
-
-Suetake et al. 2022, arXiv:2201.10879.
-"""
+"""S2NN: the logistic density below the threshold, a hyperbola above."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""SoftSign: $g(u) = \alpha / (2 (1 + \alpha|u|)^2)$, the derivative of the fast sigmoid at area 1."""
+"""SoftSign: the derivative of the fast sigmoid, as a density."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-r"""SparseFastSigmoid: $g(u) = (1 + \alpha|u|)^{-2}$ for $|u| < B$, else 0.
+"""SparseFastSigmoid: the derivative of the fast sigmoid inside a window.
 
-Perez-Nieves and Goodman 2021, arXiv:2105.08810: neurons far from their threshold pass nothing back, so that
-most of the backward pass can be skipped.
+Neurons far from their threshold pass nothing back, so that most of the backward pass can be skipped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-r"""SquareWaveFourier: the first terms of the Fourier series of a square wave, a periodic step."""
+"""SquareWaveFourier: the first terms of the Fourier series of a square wave, a periodic step."""
 
 from __future__ import annotations
 

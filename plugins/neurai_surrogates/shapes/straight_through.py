@@ -1,7 +1,4 @@
-r"""StraightThrough: $g(u) = 1$, the gradient of the identity in place of that of the step.
-
-Bengio, Leonard and Courville 2013, arXiv:1308.3432.
-"""
+"""StraightThrough: the gradient of the identity in place of that of the step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Tanh: $g(u) = \mathrm{sech}^2(\alpha u)$, the derivative of a hyperbolic tangent at peak 1."""
+"""Tanh: the derivative of a hyperbolic tangent, with peak 1."""
 
 from __future__ import annotations
 

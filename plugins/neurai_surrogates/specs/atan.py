@@ -13,7 +13,7 @@ from neurai_surrogates.settings import Spiking
 class AtanConfig(Config):
     """Settings of `atan`."""
 
-    alpha: float = Field(2.0, gt=0, description="twice the peak, per unit of u; half width 2/(pi alpha), area 1")
+    alpha: float = Field(2.0, gt=0, description="twice the peak, per unit of u; half width 2/(pi alpha)")
     spiking: Spiking = True
 
 

@@ -13,7 +13,7 @@ from neurai_surrogates.settings import Spiking
 class CircConfig(Config):
     """Settings of `circ`."""
 
-    alpha: float = Field(0.5, gt=0, description="radius, in units of u; half width 0.766 alpha, area 2 alpha")
+    alpha: float = Field(0.5, gt=0, description="radius, in units of u; half width 0.766 alpha")
     spiking: Spiking = True
 
 

@@ -13,9 +13,7 @@ from neurai_surrogates.settings import Spiking
 class ErfConfig(Config):
     """Settings of `erf`."""
 
-    alpha: float = Field(
-        1.0, gt=0, description="slope of the error function, per unit of u; half width 0.833/alpha, area 1"
-    )
+    alpha: float = Field(1.0, gt=0, description="slope of the error function, per unit of u; half width 0.833/alpha")
     spiking: Spiking = True
 
 

@@ -13,7 +13,7 @@ from neurai_surrogates.settings import Spiking
 class GaussianConfig(Config):
     """Settings of `gaussian`."""
 
-    alpha: float = Field(1.0, gt=0, description="variance, in units of u squared; half width 1.177 sqrt(alpha), area 1")
+    alpha: float = Field(1.0, gt=0, description="variance, in units of u squared; half width 1.177 sqrt(alpha)")
     spiking: Spiking = True
 
 

@@ -19,7 +19,7 @@ class MultiGaussianConfig(Config):
         description="standard deviation of the central lobe and distance to the side lobes, in units of u",
     )
     scale: float = Field(6.0, gt=0, description="standard deviation of a side lobe divided by that of the central one")
-    hight: float = Field(0.15, ge=0, lt=1, description="weight of one negative side lobe; area 1 - hight")
+    hight: float = Field(0.15, ge=0, lt=1, description="weight of one negative side lobe")
     spiking: Spiking = True
 
 

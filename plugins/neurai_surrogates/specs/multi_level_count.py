@@ -14,7 +14,7 @@ class MultiLevelCountConfig(Config):
     """Settings of `multilevelcount`."""
 
     spacing: float = Field(1.0, gt=0, description="distance between levels, in units of u: the threshold")
-    levels: int = Field(4, ge=1, le=255, description="most spikes per step; area levels")
+    levels: int = Field(4, ge=1, le=255, description="most spikes per step")
     spiking: Spiking = True
 
 

@@ -13,9 +13,7 @@ from neurai_surrogates.settings import Spiking
 class NonzeroSignLogConfig(Config):
     """Settings of `nonzerosignlog`."""
 
-    alpha: float = Field(
-        1.0, gt=0, description="slope beside the peak, per unit of u; half width 1/alpha, area infinite"
-    )
+    alpha: float = Field(1.0, gt=0, description="slope beside the peak, per unit of u; half width 1/alpha")
     spiking: Spiking = True
 
 

@@ -14,7 +14,7 @@ class PiecewiseLeakyReLUConfig(Config):
     """Settings of `piecewiseleakyrelu`."""
 
     width: float = Field(1.0, gt=0, description="half width of the steep part, in units of u; its slope is 1/(2 width)")
-    leak: float = Field(0.01, ge=0, description="derivative on both sides of the steep part; area infinite unless 0")
+    leak: float = Field(0.01, ge=0, description="derivative on both sides of the steep part")
     spiking: Spiking = True
 
 

@@ -14,9 +14,7 @@ class PolynomialConfig(Config):
     """Settings of `polynomial`."""
 
     alpha: float = Field(
-        1.0,
-        gt=0,
-        description="squared inverse half width, per unit of u squared: zero beyond 2/sqrt(alpha), area 1",
+        1.0, gt=0, description="squared inverse half width, per unit of u squared: zero beyond 2/sqrt(alpha)"
     )
     spiking: Spiking = True
 

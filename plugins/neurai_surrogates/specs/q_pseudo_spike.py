@@ -15,7 +15,7 @@ from neurai_surrogates.settings import Spiking
 class QPseudoSpikeConfig(Config):
     """Settings of `qpseudospike`."""
 
-    alpha: float = Field(2.0, gt=1, description="exponent of the tails; area 1, or (alpha + 1)/(alpha - 1) with 'plus'")
+    alpha: float = Field(2.0, gt=1, description="exponent of the tails")
     convention: Literal["minus", "plus"] = Field(
         "minus", description="slope beside the peak: 2 alpha/(alpha - 1) as published, or 2 alpha/(alpha + 1)"
     )

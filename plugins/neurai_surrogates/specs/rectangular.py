@@ -13,7 +13,7 @@ from neurai_surrogates.settings import Spiking
 class RectangularConfig(Config):
     """Settings of `rectangular`."""
 
-    alpha: float = Field(1.0, gt=0, description="full width of the window, in units of u; area 1")
+    alpha: float = Field(1.0, gt=0, description="full width of the window, in units of u")
     spiking: Spiking = True
 
 

@@ -13,9 +13,7 @@ from neurai_surrogates.settings import Spiking
 class SigmoidConfig(Config):
     """Settings of `sigmoid`."""
 
-    alpha: float = Field(
-        4.0, gt=0, description="slope of the logistic function, per unit of u; half width 1.763/alpha, area 1"
-    )
+    alpha: float = Field(4.0, gt=0, description="slope of the logistic function, per unit of u; half width 1.763/alpha")
     spiking: Spiking = True
 
 

@@ -13,9 +13,7 @@ from neurai_surrogates.settings import Spiking
 class SoftSignConfig(Config):
     """Settings of `softsign`."""
 
-    alpha: float = Field(
-        2.0, gt=0, description="slope of the fast sigmoid, per unit of u; half width 0.414/alpha, area 1"
-    )
+    alpha: float = Field(2.0, gt=0, description="slope of the fast sigmoid, per unit of u; half width 0.414/alpha")
     spiking: Spiking = True
 
 

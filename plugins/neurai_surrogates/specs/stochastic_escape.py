@@ -14,9 +14,7 @@ class StochasticEscapeConfig(Config):
     """Settings of `stochasticescape`."""
 
     alpha: float = Field(
-        4.0,
-        gt=0,
-        description="slope of the logistic function, per unit of u: 1/alpha is the scale of the noise; area 1",
+        4.0, gt=0, description="slope of the logistic function, per unit of u: 1/alpha is the scale of the noise"
     )
     spiking: Spiking = True
 

@@ -13,11 +13,7 @@ from neurai_surrogates.settings import Spiking
 class SuperSpikeConfig(Config):
     """Settings of `superspike`."""
 
-    alpha: float = Field(
-        1.0,
-        gt=0,
-        description="slope of the fast sigmoid, per unit of u; half width 0.414/alpha, area 2/alpha",
-    )
+    alpha: float = Field(1.0, gt=0, description="slope of the fast sigmoid, per unit of u; half width 0.414/alpha")
     spiking: Spiking = True
 
 

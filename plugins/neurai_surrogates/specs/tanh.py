@@ -14,7 +14,7 @@ class TanhConfig(Config):
     """Settings of `tanh`."""
 
     alpha: float = Field(
-        1.0, gt=0, description="slope of the hyperbolic tangent, per unit of u; half width 0.881/alpha, area 2/alpha"
+        1.0, gt=0, description="slope of the hyperbolic tangent, per unit of u; half width 0.881/alpha"
     )
     spiking: Spiking = True
 

@@ -13,7 +13,7 @@ from neurai_surrogates.settings import Spiking
 class TriangleConfig(Config):
     """Settings of `triangle`."""
 
-    width: float = Field(1.0, gt=0, description="half the base, in units of u; half width width/2, area peak width")
+    width: float = Field(1.0, gt=0, description="half the base, in units of u; half width width/2")
     peak: float = Field(0.3, gt=0, description="height at the threshold, per unit of u")
     spiking: Spiking = True
 
