@@ -1,7 +1,7 @@
-"""Surrogate derivatives that ship with NeurAI: their specs by family, free of JAX; the mathematics is in ``shapes``.
+"""Surrogate derivatives that ship with NeurAI.
 
-``smooth`` holds bells without a kink, ``peaks`` those with a kink at the threshold, ``windows`` those with bounded
-support, ``rectifiers`` those that do not vanish above the threshold, ``counts`` those that do not fire by the step.
+``specs`` holds the settings and spec of each surrogate, free of JAX, and ``shapes`` its mathematics, in a file of the
+same name. Adding one takes these two files and a line in ``pyproject.toml``; papers are in ``references.bib``.
 
 In every formula u is the membrane potential minus the threshold. ``area`` and ``support`` are Python
 expressions in the settings and u, so that programs can evaluate them. Claims: ``unimodal`` (never negative,

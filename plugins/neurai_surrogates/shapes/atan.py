@@ -1,7 +1,4 @@
-r"""Atan: $g(u) = \frac{\alpha}{2} / (1 + (\pi \alpha u / 2)^2)$, the density of the Cauchy distribution.
-
-Fang et al. 2021, arXiv:2007.05785, with alpha = 2.
-"""
+"""Atan: the density of the Cauchy distribution; the paper has alpha = 2."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.smooth import AtanConfig
+from neurai_surrogates.specs.atan import AtanConfig
 
 
 class Atan(Surrogate):

@@ -1,4 +1,4 @@
-r"""Circ: $g(u) = \alpha^3 / (u^2 + \alpha^2)^{3/2}$, the derivative of $\alpha u / \sqrt{u^2 + \alpha^2}$."""
+"""Circ: the derivative of u over its distance from a circle's center."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.smooth import CircConfig
+from neurai_surrogates.specs.circ import CircConfig
 
 
 class Circ(Surrogate):

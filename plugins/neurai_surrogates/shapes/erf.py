@@ -1,4 +1,4 @@
-r"""Erf: $g(u) = \alpha e^{-\alpha^2 u^2} / \sqrt\pi$, whose primitive is $\mathrm{erfc}(-\alpha u)/2$.
+"""Erf: the normal density, by the slope of its error function.
 
 Some sources print this primitive for the Gaussian; taken literally, its alpha is a slope, whereas that of
 `Gaussian` is a variance. The two are one function for alpha = 1/sqrt(2 variance).
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.smooth import ErfConfig
+from neurai_surrogates.specs.erf import ErfConfig
 
 
 class Erf(Surrogate):

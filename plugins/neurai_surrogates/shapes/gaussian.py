@@ -1,7 +1,4 @@
-r"""Gaussian: $g(u) = e^{-u^2/(2\alpha)} / \sqrt{2\pi\alpha}$, the normal density of variance alpha.
-
-Wu, Deng, Li, Zhu and Shi 2018, h4, doi:10.3389/fnins.2018.00331.
-"""
+"""Gaussian: the normal density, by its variance."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.smooth import GaussianConfig
+from neurai_surrogates.specs.gaussian import GaussianConfig
 
 
 class Gaussian(Surrogate):

@@ -1,4 +1,4 @@
-r"""LeakyReLU: $g(u) = s$ for $u \ge 0$, else $c$: the derivative of a leaky rectifier."""
+"""LeakyReLU: the derivative of a leaky rectifier."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.rectifiers import LeakyReLUConfig
 from neurai_surrogates.shapes.ramp import ramp
+from neurai_surrogates.specs.leaky_relu import LeakyReLUConfig
 
 
 class LeakyReLU(Surrogate):

@@ -1,7 +1,4 @@
-r"""LogTailedReLU: $g(u) = 1$ for $0 \le u \le w$, then $w/u$; $c$ below the threshold.
-
-Cai et al. 2017, arXiv:1702.00953, for w = 1.
-"""
+"""LogTailedReLU: the derivative of a rectifier that turns into a logarithm; the paper has width = 1."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.rectifiers import LogTailedReLUConfig
 from neurai_surrogates.shapes.ramp import ramp
+from neurai_surrogates.specs.log_tailed_relu import LogTailedReLUConfig
 
 
 class LogTailedReLU(Surrogate):

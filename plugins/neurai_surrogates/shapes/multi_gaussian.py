@@ -1,7 +1,6 @@
-r"""MultiGaussian: a normal density with a wide negative one subtracted on either side of the threshold.
+"""MultiGaussian: a normal density with a wide one subtracted on either side of the threshold.
 
-Yin, Corradi and Bohte 2021, doi:10.1038/s42256-021-00397-w. Their code multiplies everything by 0.5; this one
-does not.
+The code of its authors multiplies everything by 0.5; this one does not.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.smooth import MultiGaussianConfig
+from neurai_surrogates.specs.multi_gaussian import MultiGaussianConfig
 
 
 class MultiGaussian(Surrogate):

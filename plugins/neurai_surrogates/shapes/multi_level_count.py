@@ -1,4 +1,4 @@
-r"""MultiLevelCount: one spike for every level passed, up to a maximum."""
+"""MultiLevelCount: one spike for every level passed, up to a maximum."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.counts import MultiLevelCountConfig
+from neurai_surrogates.specs.multi_level_count import MultiLevelCountConfig
 
 
 class MultiLevelCount(Surrogate):

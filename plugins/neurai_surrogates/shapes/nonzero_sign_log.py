@@ -1,4 +1,4 @@
-r"""NonzeroSignLog: $g(u) = 1 / (1 + \alpha|u|)$, the derivative of a logarithm on either side."""
+"""NonzeroSignLog: the derivative of a logarithm on either side of the threshold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.peaks import NonzeroSignLogConfig
+from neurai_surrogates.specs.nonzero_sign_log import NonzeroSignLogConfig
 
 
 class NonzeroSignLog(Surrogate):

@@ -1,4 +1,4 @@
-r"""OneSidedWindow: $g(u) = 1$ for $u \ge -w$, else 0: a window that is open above."""
+"""OneSidedWindow: a window that is open above."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.rectifiers import OneSidedWindowConfig
+from neurai_surrogates.specs.one_sided_window import OneSidedWindowConfig
 
 
 class OneSidedWindow(Surrogate):

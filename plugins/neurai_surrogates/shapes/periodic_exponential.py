@@ -1,7 +1,6 @@
-r"""PeriodicExponential: exponential decay from the threshold and from every further period above it.
+"""PeriodicExponential: exponential decay from the threshold and from every further period above it.
 
-Weidel and Sheik 2021, arXiv:2111.01456, for neurons that fire several times in one step; their period is the
-threshold.
+For neurons that fire several times in one step; in the paper, the period is the threshold.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.peaks import PeriodicExponentialConfig
+from neurai_surrogates.specs.periodic_exponential import PeriodicExponentialConfig
 
 
 class PeriodicExponential(Surrogate):

@@ -1,4 +1,4 @@
-r"""PiecewiseLeakyReLU: $g(u) = 1/(2w)$ for $|u| \le w$, else $c$."""
+"""PiecewiseLeakyReLU: the derivative of a ramp that continues with a small slope on both sides."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.rectifiers import PiecewiseLeakyReLUConfig
 from neurai_surrogates.shapes.ramp import ramp
+from neurai_surrogates.specs.piecewise_leaky_relu import PiecewiseLeakyReLUConfig
 
 
 class PiecewiseLeakyReLU(Surrogate):

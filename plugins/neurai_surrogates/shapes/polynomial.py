@@ -1,7 +1,7 @@
-r"""Polynomial: $g(u) = \max(\sqrt\alpha/2 - \alpha|u|/4,\ 0)$, a triangle.
+"""Polynomial: a triangle around the threshold.
 
-Wu, Deng, Li, Zhu and Shi 2018, h2, doi:10.3389/fnins.2018.00331. The printed factor sign(2/sqrt(a) - |u|)
-makes it grow without bound outside the triangle; the printed primitive has slope 0 there, and so does this one.
+The factor sign(2/sqrt(a) - |u|) printed in the paper makes it grow without bound outside the triangle; the printed
+primitive has slope 0 there, and so does this one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.windows import PolynomialConfig
+from neurai_surrogates.specs.polynomial import PolynomialConfig
 
 
 class Polynomial(Surrogate):

@@ -1,7 +1,4 @@
-r"""QPseudoSpike: $g(u) = (1 + k|u|)^{-\alpha}$, a peak whose tails are chosen by their exponent.
-
-Herranz-Celotti and Rouat 2022, arXiv:2202.00282: their q is our alpha, k = 2/(alpha - 1).
-"""
+"""QPseudoSpike: a peak whose tails are chosen by their exponent, which is q in the paper and alpha here."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.peaks import QPseudoSpikeConfig
+from neurai_surrogates.specs.q_pseudo_spike import QPseudoSpikeConfig
 
 
 class QPseudoSpike(Surrogate):

@@ -1,7 +1,4 @@
-r"""Rectangular: $g(u) = 1/\alpha$ for $|u| < \alpha/2$, else 0.
-
-Wu, Deng, Li, Zhu and Shi 2018, h1, doi:10.3389/fnins.2018.00331.
-"""
+"""Rectangular: a window around the threshold."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.windows import RectangularConfig
+from neurai_surrogates.specs.rectangular import RectangularConfig
 
 
 class Rectangular(Surrogate):

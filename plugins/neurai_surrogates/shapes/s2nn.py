@@ -1,7 +1,4 @@
-r"""S2NN: the logistic density below the threshold, $\beta/(u + 1)$ above.
-
-Suetake et al. 2022, arXiv:2201.10879.
-"""
+"""S2NN: the logistic density below the threshold, a hyperbola above."""
 
 from __future__ import annotations
 
@@ -12,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.rectifiers import S2NNConfig
 from neurai_surrogates.shapes.logistic import logistic_density
+from neurai_surrogates.specs.s2nn import S2NNConfig
 
 
 class S2NN(Surrogate):

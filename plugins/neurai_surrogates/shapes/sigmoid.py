@@ -1,7 +1,4 @@
-r"""Sigmoid: $g(u) = \alpha\,\sigma(\alpha u)\,\sigma(-\alpha u)$, the logistic density.
-
-Wu, Deng, Li, Zhu and Shi 2018, h3, doi:10.3389/fnins.2018.00331; their width a is our 1/alpha.
-"""
+"""Sigmoid: the logistic density; the width a in the paper is 1/alpha here."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import jax
 
 from neurai_core.surrogates import Facts, Number, Surrogate
 from neurai_surrogates.shapes.logistic import logistic_density
-from neurai_surrogates.smooth import SigmoidConfig
+from neurai_surrogates.specs.sigmoid import SigmoidConfig
 
 
 class Sigmoid(Surrogate):

@@ -1,7 +1,6 @@
-r"""SingleExponential: $g(u) = (c/w)\,e^{-|u|/w}$.
+"""SingleExponential: exponential decay on both sides of the threshold.
 
-The shape is that of Shrestha and Orchard 2018 (arXiv:1810.08646); the scale is the usual one of this name,
-without the factor 1/2 of a density, so the area is 2c.
+The shape is that of the paper; the scale is the usual one of this name, without the factor 1/2 of a density.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.peaks import SingleExponentialConfig
+from neurai_surrogates.specs.single_exponential import SingleExponentialConfig
 
 
 class SingleExponential(Surrogate):

@@ -1,7 +1,6 @@
-r"""SlayerPdf: $g(u) = \frac{c}{2\tau}\,e^{-|u|/\tau}$, the Laplace density times its scale.
+"""SlayerPdf: the Laplace density times its scale.
 
-Shrestha and Orchard 2018, arXiv:1810.08646, in the reading of the authors' later code: their alpha is
-scale/(2 tau) and their beta is 1/tau, so that it is a density when scale is 1.
+This is how the authors' later code reads their paper: its alpha is scale/(2 tau), and its beta is 1/tau.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.peaks import SlayerPdfConfig
+from neurai_surrogates.specs.slayer_pdf import SlayerPdfConfig
 
 
 class SlayerPdf(Surrogate):

@@ -1,4 +1,4 @@
-r"""SoftSign: $g(u) = \alpha / (2 (1 + \alpha|u|)^2)$, the derivative of the fast sigmoid at area 1."""
+"""SoftSign: the derivative of the fast sigmoid, as a density."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.peaks import SoftSignConfig
+from neurai_surrogates.specs.soft_sign import SoftSignConfig
 
 
 class SoftSign(Surrogate):

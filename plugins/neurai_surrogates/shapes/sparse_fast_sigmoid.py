@@ -1,7 +1,6 @@
-r"""SparseFastSigmoid: $g(u) = (1 + \alpha|u|)^{-2}$ for $|u| < B$, else 0.
+"""SparseFastSigmoid: the derivative of the fast sigmoid inside a window.
 
-Perez-Nieves and Goodman 2021, arXiv:2105.08810: neurons far from their threshold pass nothing back, so that
-most of the backward pass can be skipped.
+Neurons far from their threshold pass nothing back, so that most of the backward pass can be skipped.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.windows import SparseFastSigmoidConfig
+from neurai_surrogates.specs.sparse_fast_sigmoid import SparseFastSigmoidConfig
 
 
 class SparseFastSigmoid(Surrogate):

@@ -1,4 +1,4 @@
-r"""SquareWaveFourier: the first terms of the Fourier series of a square wave, a periodic step."""
+"""SquareWaveFourier: the first terms of the Fourier series of a square wave, a periodic step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.smooth import SquareWaveFourierConfig
+from neurai_surrogates.specs.square_wave_fourier import SquareWaveFourierConfig
 
 
 class SquareWaveFourier(Surrogate):

@@ -1,7 +1,6 @@
-r"""StochasticEscape: a spike with probability $\sigma(\alpha u)$, whose derivative is the surrogate.
+"""StochasticEscape: spikes drawn with the logistic probability.
 
-Escape noise, Gerstner, Kistler, Naud and Paninski 2014, chapter 9. The surrogate derivative is the true
-derivative of the expected spike.
+This is escape noise, chapter 9 of the book. The surrogate derivative is the true derivative of the expected spike.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.counts import StochasticEscapeConfig
 from neurai_surrogates.shapes.logistic import logistic_density
+from neurai_surrogates.specs.stochastic_escape import StochasticEscapeConfig
 
 
 class StochasticEscape(Surrogate):

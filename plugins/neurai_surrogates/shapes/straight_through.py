@@ -1,7 +1,4 @@
-r"""StraightThrough: $g(u) = 1$, the gradient of the identity in place of that of the step.
-
-Bengio, Leonard and Courville 2013, arXiv:1308.3432.
-"""
+"""StraightThrough: the gradient of the identity in place of that of the step."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Surrogate
-from neurai_surrogates.rectifiers import StraightThroughConfig
+from neurai_surrogates.specs.straight_through import StraightThroughConfig
 
 
 class StraightThrough(Surrogate):

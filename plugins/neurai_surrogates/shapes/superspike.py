@@ -1,7 +1,4 @@
-r"""SuperSpike: $g(u) = (1 + \alpha|u|)^{-2}$, the derivative of the fast sigmoid.
-
-Zenke and Ganguli 2018, doi:10.1162/neco_a_01086; their steepness beta is our alpha.
-"""
+"""SuperSpike: the derivative of the fast sigmoid; the steepness beta in the paper is alpha here."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.peaks import SuperSpikeConfig
+from neurai_surrogates.specs.superspike import SuperSpikeConfig
 
 
 class SuperSpike(Surrogate):

@@ -1,4 +1,4 @@
-r"""Tanh: $g(u) = \mathrm{sech}^2(\alpha u)$, the derivative of a hyperbolic tangent at peak 1."""
+"""Tanh: the derivative of a hyperbolic tangent, with peak 1."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax
 
 from neurai_core.surrogates import Facts, Number, Surrogate
 from neurai_surrogates.shapes.logistic import logistic_density
-from neurai_surrogates.smooth import TanhConfig
+from neurai_surrogates.specs.tanh import TanhConfig
 
 
 class Tanh(Surrogate):

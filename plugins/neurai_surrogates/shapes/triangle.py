@@ -1,6 +1,6 @@
-r"""Triangle: $g(u) = p \max(1 - |u|/w,\ 0)$, with independent height and base.
+"""Triangle: of independent height and base.
 
-Bellec et al. 2018, arXiv:1803.09574, dampen it to 0.3; Esser et al. 2016, doi:10.1073/pnas.1604850113, do not.
+Bellec et al. dampen it to 0.3; Esser et al. do not.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from neurai_core.surrogates import Facts, Number, Surrogate
-from neurai_surrogates.windows import TriangleConfig
+from neurai_surrogates.specs.triangle import TriangleConfig
 
 
 class Triangle(Surrogate):

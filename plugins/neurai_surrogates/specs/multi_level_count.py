@@ -1,4 +1,4 @@
-"""Surrogates that do not fire by the step but at random, or more than once: settings and specs, free of JAX."""
+"""Settings and spec of `multilevelcount`, free of JAX."""
 
 from __future__ import annotations
 
@@ -10,40 +10,13 @@ from neurai_core.specs import Config, SurrogateSpec
 from neurai_surrogates.settings import Spiking
 
 
-class StochasticEscapeConfig(Config):
-    """Settings of `stochasticescape`."""
-
-    alpha: float = Field(
-        4.0,
-        gt=0,
-        description="slope of the logistic function, per unit of u: 1/alpha is the scale of the noise; area 1",
-    )
-    spiking: Spiking = True
-
-
 class MultiLevelCountConfig(Config):
     """Settings of `multilevelcount`."""
 
     spacing: float = Field(1.0, gt=0, description="distance between levels, in units of u: the threshold")
-    levels: int = Field(4, ge=1, le=255, description="most spikes per step; area levels")
+    levels: int = Field(4, ge=1, le=255, description="most spikes per step")
     spiking: Spiking = True
 
-
-stochasticescape = Plugin(
-    SurrogateSpec(
-        name="stochasticescape",
-        summary="StochasticEscape: spikes drawn with the logistic probability, whose derivative is the surrogate.",
-        config=StochasticEscapeConfig,
-        claims=("unimodal", "unit-area", "drawn"),
-        derivative=r"\alpha \sigma(\alpha u) \sigma(-\alpha u)",
-        primitive=r"\sigma(\alpha u)",
-        width="alpha",
-        area="1",
-        offers={"StochasticEscape": "neurai_surrogates.shapes.stochastic_escape:StochasticEscape"},
-        references=cited(__name__, "gerstner2014neuronal"),
-    ),
-    "neurai_surrogates.shapes.stochastic_escape:StochasticEscape.build",
-)
 
 multilevelcount = Plugin(
     SurrogateSpec(
