@@ -10,7 +10,7 @@ from __future__ import annotations
 OFFERED = {
     "plugin specs references hookspecs errors": "describing a plugin; no JAX",
     "naming explain": "names compared and suggested, settings checked and in words; no JAX",
-    "rule transforms rising": "rules, their wrappers, and the warning that an energy rises",
+    "rule transforms rising explicit_axes": "rules, their wrappers, and the warning that an energy rises",
     "layered losses arrays": "layers, losses, trees of arrays",
     "models models.spiking": "ready-made networks",
     "changes changes.activations": "a function, or an activation, around one point: small changes to the last digit",

@@ -25,6 +25,7 @@ from neurai_core.arrays import PyTree, Scalar
 from neurai_core.data import check_batch
 from neurai_core.errors import UsageError
 from neurai_core.explain import is_traced, takes_float
+from neurai_core.explicit_axes import estimated
 from neurai_core.layered import check_forward
 from neurai_core.losses import accuracy_function, loss_function
 from neurai_core.rule import Estimate, Rule, State, check_objective, model_state_of, objective, split_batch
@@ -332,7 +333,11 @@ def _estimated(code: Code, model: Any, given: Given, own: PyTree, batch: Any, ke
             state = _start(rule, model, given.params, given.model_state)
     else:
         state = State(given.model_state, own)
-    return rule.estimate(model, given.params, state, batch, key=key)
+    return estimated(partial(_at_once, rule, model), given.params, state, batch, key)
+
+
+def _at_once(rule: Rule, model: Any, params: PyTree, state: PyTree, batch: Any, key: Any) -> Any:
+    return rule.estimate(model, params, state, batch, key=key)
 
 
 def _start(rule: Rule, model: Any, params: PyTree, model_state: PyTree) -> PyTree:
