@@ -66,12 +66,14 @@ def save(path: Path, tree: PyTree, facts: Mapping[str, Any] | None = None) -> Pa
     return path
 
 
-def load(path: Path, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
+def load(path: Path, like: PyTree, *, may_differ: str = "") -> tuple[PyTree, dict[str, Any]]:
     """Read a tree of arrays, verified.
 
     Args:
         path: the file.
         like: a tree of the same structure, shapes and dtypes; its values do not matter.
+        may_differ: key of a part of the tree in which the file may lack leaves, which keep the values of ``like``, and
+            may hold others, which are ignored.
 
     Returns:
         ``(tree, facts)``; arrays of JAX, or of NumPy where JAX would round them to a narrower type.
@@ -82,6 +84,10 @@ def load(path: Path, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
     """
     arrays, facts = _verified(path)
     leaves = _named_leaves(like)
+    if may_differ:
+        part = f"[{may_differ!r}]"
+        ours = {name: _plain(name, leaf) for name, leaf in leaves if name.startswith(part)}
+        arrays = ours | {name: array for name, array in arrays.items() if name in ours or not name.startswith(part)}
     _check_same(path, arrays, {name: _plain(name, leaf) for name, leaf in leaves})
     restored = [_restored(arrays[name], leaf) for name, leaf in leaves]
     return jax.tree.unflatten(jax.tree.structure(like), restored), facts
@@ -104,8 +110,8 @@ def any_in(folder: Path) -> bool:
     return any(_newest_first(folder))
 
 
-def newest(folder: Path, like: PyTree) -> tuple[PyTree, dict[str, Any], list[DataError]]:
-    """Load the newest undamaged checkpoint of a folder.
+def newest(folder: Path, like: PyTree, *, may_differ: str = "") -> tuple[PyTree, dict[str, Any], list[DataError]]:
+    """Load the newest undamaged checkpoint of a folder; arguments as for `load`.
 
     Returns:
         ``(tree, facts, passed_over)``, where ``passed_over`` lists damaged checkpoints, newest first.
@@ -117,7 +123,7 @@ def newest(folder: Path, like: PyTree) -> tuple[PyTree, dict[str, Any], list[Dat
     damaged: list[DataError] = []
     for path in _newest_first(folder):
         try:
-            return *load(path, like), damaged
+            return *load(path, like, may_differ=may_differ), damaged
         except DataError as error:
             damaged.append(error)
     found = damaged[0].message if damaged else "It holds none."

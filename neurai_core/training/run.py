@@ -23,6 +23,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
+
 from neurai_core.errors import OutputError
 from neurai_core.registry import REGISTRY
 from neurai_core.registry.observing import Observers
@@ -186,7 +188,9 @@ def _restored(folder: Path, like: Progress, callbacks: Callbacks) -> Progress:
     """The progress of the run; the start if it was stopped before the first checkpoint."""
     if not checkpoint.any_in(folder / CHECKPOINTS):
         return like
-    kept, _, damaged = checkpoint.newest(folder / CHECKPOINTS, saved(like))
+    # A rule may report more, or less, than when the run began; of what is new, this epoch has no mean.
+    unknown = like._replace(totals={name: jnp.full_like(total, jnp.nan) for name, total in like.totals.items()})
+    kept, _, damaged = checkpoint.newest(folder / CHECKPOINTS, saved(unknown), may_differ="totals")
     for error in damaged:
         callbacks.note(f"{error.message} The checkpoint before it is used.")
     return restored(kept)

@@ -129,6 +129,19 @@ def test_a_tree_of_another_structure_is_refused(tmp_path: Path, like: Any, said:
         load(path, like)
 
 
+def test_a_part_that_may_differ_keeps_what_the_file_lacks_and_ignores_what_it_has_besides(tmp_path: Path) -> None:
+    path = save(
+        tmp_path / "a.safetensors", {"w": jnp.ones(2), "totals": {"loss": jnp.float32(3), "gone": jnp.ones(())}}
+    )
+    like = {"w": jnp.zeros(2), "totals": {"loss": jnp.zeros(()), "new": jnp.float32(jnp.nan)}}
+    kept, _ = load(path, like, may_differ="totals")
+    assert kept["w"].tolist() == [1, 1] and kept["totals"]["loss"] == 3 and jnp.isnan(kept["totals"]["new"])
+    with pytest.raises(ModelError, match=r"nothing at \['totals'\]\['new'\]"):
+        load(path, like)
+    with pytest.raises(ModelError, match=r"nothing at \['more'\]"):
+        load(path, like | {"more": jnp.ones(1)}, may_differ="totals")
+
+
 def test_the_newest_undamaged_checkpoint_is_used_and_older_ones_go(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     paths = [save_step(folder, step, {"w": jnp.full(2, step)}, {"step": step}) for step in (5, 10, 200)]
