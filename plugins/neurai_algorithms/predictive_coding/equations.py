@@ -6,9 +6,10 @@ r"""Predictive coding on a chain of layers, as in the papers: energy, sweep, gra
     dtheta_l = (df_l/dtheta_l)^T eps_l               the gradient
 
 strict: Whittington and Bogacz 2017, doi:10.1162/NECO_a_00949, section 2; dtheta_l from v_{l-1} after the last sweep and
-eps_l before it, as in Rosenbaum 2022, doi:10.1371/journal.pone.0266102, who fixes predictions in fixed_pred; exact
-is that with eta = 1, run to convergence. error: v_l = f_l(v_{l-1}) + e_l and e <- e - eta dF/de, Goemaere et al. 2025,
-arXiv:2505.20137. incremental: v and theta move together, Salvatori et al. 2024, arXiv:2212.00720.
+eps_l before it, as in Rosenbaum 2022, doi:10.1371/journal.pone.0266102. fixed_pred: f and its Jacobians stay at the
+feed-forward pass, Millidge et al. 2022, arXiv:2006.04182; exact is that with eta = 1, run to convergence. error:
+v_l = f_l(v_{l-1}) + e_l, e <- e - eta dF/de, Goemaere et al. 2025, arXiv:2505.20137. incremental: v and theta move
+together, Salvatori et al. 2024, arXiv:2212.00720.
 """
 
 import jax
@@ -18,7 +19,7 @@ from neurai_algorithms.optax_texts import made
 
 
 def definition(config, loss, model, params, state, batch, *, key=None):
-    """The gradients; while v relaxes the loss is multiplied by s, and by beta with a nudge (arXiv:2407.01163)."""
+    """The gradients; s multiplies the loss, and a nudge leaves beta of its slope at the start (arXiv:2407.01163)."""
     if config.corrector is not None or config.tol:
         raise NotImplementedError("The definition takes n plain steps: no corrector, and tol=0.")
     (x, y), b, found = batch, config.beta, []
@@ -38,7 +39,6 @@ def gradients(config, loss, scale, model, theta, state, x):
     errors = lambda v: jax.grad(energy, 1)(loss, predictions(model, theta, x, v), v)
     *v, mu = climb(model, theta, x)
     move = lambda t, v, slope: [a - (eta(t) if callable(eta) else eta) * g for a, g in zip(v, slope, strict=True)]
-    # v before and after the last sweep
     sweeps = lambda slope, v: jax.lax.fori_loop(0, n, lambda t, w: (w[1], move(t, w[1], slope(w[1]))), (v, v))
 
     def both(t, now):  # a sweep of v and theta
@@ -49,7 +49,7 @@ def gradients(config, loss, scale, model, theta, state, x):
     if config.mode == "incremental":  # total change of theta: before the batch minus after it
         return jax.tree.map(jnp.subtract, theta, jax.lax.fori_loop(0, n, both, (v, theta, state.own))[1])
     if config.mode == "strict":
-        before, v = sweeps(jax.grad(F), v)
+        before, v = sweeps(jax.grad(F), v)  # v before and after the last sweep
         eps = errors(v if config.fresh else before)
     elif config.mode == "error":
         of_e = jax.grad(lambda e: loss(climb(model, theta, x, e)[-1]) + sum(jnp.sum(a**2) for a in e) / 2)
