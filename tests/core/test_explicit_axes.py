@@ -17,6 +17,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from neurai_core.grads import BP, EP, PC
 
 jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_disable_most_optimizations", True)  # the programs are large and run once
 mesh = jax.make_mesh((4, 2), ("data", "model"))
 assert set(mesh.axis_types) == {AxisType.Explicit}
 rows, whole = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
@@ -44,7 +45,6 @@ def case(name, model, params, **settings):
     equal((found[0].grads, found[0].loss, found[1]), (expected[0].grads, expected[0].loss, expected[1]))
     equal(outputs, rule.predict(model, params, batch[0], state))
     assert jax.typeof(outputs).sharding.spec[0] == "data", outputs.sharding
-    equal(step(*held, spread)[0].grads, expected[0].grads)  # no mesh is set: the arrays' own
 """
 RULES = {
     "rules": """
@@ -63,6 +63,7 @@ RULES = {
     "classes, and parameters in parts": """
         for method in (BP("cross_entropy"), PC("cross_entropy"), EP("cross_entropy")):
             grads = method.get_grads(model, params, batch)[0]
+            # No mesh is set: that of the arrays counts.
             equal(method.get_grads(model, jax.device_put(params, whole), spread)[0], grads)
         parts = jax.device_put(params, NamedSharding(mesh, P()))
         parts[0]["w"] = jax.device_put(params[0]["w"], NamedSharding(mesh, P(None, "model")))
