@@ -208,22 +208,10 @@ def _check_model(
     return outputs
 
 
-def _estimate(
-    function: Callable[..., Any], model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
-) -> Any:
-    return estimated(
-        lambda params, state, batch, key: function(model, params, state, batch, key=key), params, state, batch, key
-    )
-
-
-def _predict(function: Callable[..., Any], model: Any, params: PyTree, x: PyTree, state: PyTree = ()) -> Any:
-    return predicted(lambda params, x, state: function(model, params, x, state), params, x, state)
-
-
 _CALLS: dict[str, Callable[..., Any]] = {
     "init": lambda function, *args, **kwargs: function(*args, **kwargs),
-    "estimate": _estimate,
-    "predict": _predict,
+    "estimate": estimated,
+    "predict": predicted,
 }
 
 # ---------------------------------------------------------------------------- what each function returns

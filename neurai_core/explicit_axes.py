@@ -38,26 +38,44 @@ def on_automatic_axes(function: Callable[..., Any], out_sharding: Any, *args: Py
         return jax.sharding.auto_axes(function, out_sharding=out_sharding)(*args)
 
 
-def estimated(estimate: Callable[..., Any], params: PyTree, state: PyTree, batch: PyTree, key: Any) -> Any:
-    """``estimate(params, state, batch, key)`` of a rule, on automatic axes.
+def estimated(
+    estimate: Callable[..., Any], model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
+) -> Any:
+    """``estimate(model, params, state, batch, key=key)`` of a rule, on automatic axes.
 
-    >>> estimated(lambda params, state, batch, key: params, 1.0, (), (), None)
+    >>> estimated(lambda model, params, state, batch, *, key: params, None, 1.0, (), ())
     1.0
     """
+
+    def run(params: PyTree, state: PyTree, batch: PyTree, key: Any) -> Any:
+        return estimate(model, params, state, batch, key=key)
+
+    if not _any_explicit(params, state, batch):
+        return run(params, state, batch, key)
     after = State(_specs(state.model_state), _specs(state.own)) if isinstance(state, State) else _specs(state)
     everywhere: Any = _EVERYWHERE
     sharded = Estimate(_specs(params), everywhere, everywhere, everywhere), after
-    return on_automatic_axes(estimate, sharded, params, state, batch, key)
+    return on_automatic_axes(run, sharded, params, state, batch, key)
 
 
-def predicted(predict: Callable[..., Any], params: PyTree, x: PyTree, state: PyTree) -> Any:
-    """``predict(params, x, state)`` of a rule, on automatic axes; outputs are sharded like the batch axis of x.
+def predicted(predict: Callable[..., Any], model: Any, params: PyTree, x: PyTree, state: PyTree = ()) -> Any:
+    """``predict(model, params, x, state)`` of a rule, on automatic axes; outputs keep the sharding of the batch axis.
 
-    >>> predicted(lambda params, x, state: params * x, 2.0, 3.0, ())
+    >>> predicted(lambda model, params, x, state: params * x, None, 2.0, 3.0)
     6.0
     """
-    batch = {_spec(leaf)[:1] for leaf in jax.tree.leaves(x)} - {()}
-    return on_automatic_axes(predict, PartitionSpec(*min(batch, default=())), params, x, state)
+
+    def run(params: PyTree, x: PyTree, state: PyTree) -> Any:
+        return predict(model, params, x, state)
+
+    if not _any_explicit(params, x, state):
+        return run(params, x, state)
+    batch = next((spec[:1] for spec in map(_spec, jax.tree.leaves(x)) if len(spec)), ())
+    return on_automatic_axes(run, PartitionSpec(*batch), params, x, state)
+
+
+def _any_explicit(*args: PyTree) -> bool:
+    return any(map(_is_explicit, jax.tree.leaves(args)))
 
 
 def _is_explicit(leaf: Any) -> bool:

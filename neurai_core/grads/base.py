@@ -333,11 +333,8 @@ def _estimated(code: Code, model: Any, given: Given, own: PyTree, batch: Any, ke
             state = _start(rule, model, given.params, given.model_state)
     else:
         state = State(given.model_state, own)
-    return estimated(partial(_at_once, rule, model), given.params, state, batch, key)
-
-
-def _at_once(rule: Rule, model: Any, params: PyTree, state: PyTree, batch: Any, key: Any) -> Any:
-    return rule.estimate(model, params, state, batch, key=key)
+    found: tuple[Estimate, PyTree] = estimated(rule.estimate, model, given.params, state, batch, key=key)
+    return found
 
 
 def _start(rule: Rule, model: Any, params: PyTree, model_state: PyTree) -> PyTree:
