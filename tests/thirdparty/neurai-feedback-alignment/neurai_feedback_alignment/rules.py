@@ -115,7 +115,11 @@ def build_direct_feedback_alignment(
             raise ModelError(f"The last layer ({name}) has no weights.", hint="End with a dense layer.")
         keys = jax.random.split(key, len(hidden))
         spread = config.scale / outputs**0.5
-        drawn = (w and spread * jax.random.normal(k, (outputs, w)) for w, k in zip(hidden, keys, strict=True))
+        dtype = jnp.result_type(*jax.tree.leaves(params))
+        drawn = (
+            w and jnp.asarray(spread, dtype) * jax.random.normal(k, (outputs, w), dtype)
+            for w, k in zip(hidden, keys, strict=True)
+        )
         return State(model_state, tuple(drawn))
 
     return Rule(init, _estimator(objective(loss, accuracy, has_aux), _from_the_output), feedforward_predict)
