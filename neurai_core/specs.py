@@ -18,6 +18,8 @@ _LARGEST = 2**32  # largest integer setting: the limit of sizes, counts and seed
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Target = Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+(\.\w+)*$")]
+# A tag, or one about a setting: "local", "limit:beta", "limit:beta:2".
+Claim = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(:\w+)*$")]
 
 
 class Config(BaseModel):
@@ -99,6 +101,7 @@ class PluginSpec(BaseModel):
         offers: documented class name -> ``"module:attribute"``.
         requires: top-level modules needed for building -> the pip requirement that provides them, such as
             ``{"equinox": "neurai[equinox]"}``.
+        known_failures: checks of `neurai_core.testing` that it is known to fail, each with the reason.
 
     >>> spec = PluginSpec(kind="algorithm", name="bp", summary="Back propagation")
     >>> PluginSpec.model_validate_json(spec.model_dump_json()) == spec
@@ -116,6 +119,7 @@ class PluginSpec(BaseModel):
     references: tuple[Reference, ...] = ()
     offers: dict[str, Target] = {}
     requires: dict[str, str] = {}
+    known_failures: dict[Name, Annotated[str, Field(min_length=1)]] = {}
 
     @field_serializer("config", when_used="json")
     def _config_as_text(self, config: type[Config]) -> str:
@@ -158,14 +162,33 @@ class Relaxes(BaseModel):
     tol: str = ""
 
 
+class Variant(BaseModel):
+    """Settings of a rule other than its defaults, with which the checks of `neurai_core.testing` try it too.
+
+    Attributes:
+        settings: the settings that differ from the defaults.
+        claims: what the rule claims with them.
+
+    >>> Variant(settings={"mode": "exact"}, claims=("exact",)).claims
+    ('exact',)
+    """
+
+    model_config = _FROZEN
+
+    settings: Annotated[dict[str, Any], Field(min_length=1)]
+    claims: tuple[Claim, ...] = ()
+
+
 class AlgorithmSpec(PluginSpec):
     """A learning rule.
 
     Attributes:
         needs: the form of model that it needs: ``callable`` (any ``model(params, x)``), ``network`` (one with named
             values, or layers), or ``layered``.
-        claims: tags that tests verify: ``local``, ``exact``, ``order_in_beta``, ``stateful``, ...; ``generative`` means
-            that it builds a `neurai_core.rule.GenerativeRule`.
+        claims: what it claims to be with its default settings: ``exact``, ``local``, ``unbiased``, ``limit:SETTING``,
+            ... The checks of `neurai_core.testing` verify them. ``generative`` means that it builds a
+            `neurai_core.rule.GenerativeRule`.
+        variants: further settings to check it with, and what it claims with these.
         defaults: run settings that suit the rule, such as ``{"loss": "sum_squared_error"}``; a run uses them unless
             set otherwise.
         relaxes: the settings for recording its relaxation; None for a rule without one.
@@ -178,7 +201,8 @@ class AlgorithmSpec(PluginSpec):
 
     kind: Literal["algorithm"] = "algorithm"
     needs: Literal["callable", "network", "layered"] = "callable"
-    claims: tuple[Name, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    variants: tuple[Variant, ...] = ()
     defaults: dict[str, Any] = {}
     relaxes: Relaxes | None = None
     definition: Target | None = None

@@ -36,7 +36,7 @@ FLOORS = (
     ("__init__", "named_values", "naming_values", "rising", "transforms", "grads"),
     ("network", "contract"),
     ("network_relaxation",),
-    ("report",),
+    ("report", "testing"),
     ("training",),
     ("cli",),
     ("__main__",),

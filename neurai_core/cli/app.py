@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from neurai_core.cli import activities, config, describing, doctor, generating, listing, plotting, training
+from neurai_core.cli import activities, checking, config, describing, doctor, generating, listing, plotting, training
 from neurai_core.cli.output import stdout
 
 app = typer.Typer(
@@ -46,5 +46,6 @@ for command in (listing.rules, listing.surrogates, listing.datasets, listing.ada
 app.command(rich_help_panel="Find")(describing.describe)
 app.command(rich_help_panel="Find")(describing.cite)
 app.command(rich_help_panel="Find")(activities.activities)
+app.command(rich_help_panel="Installation")(checking.check)
 app.command(rich_help_panel="Installation")(listing.plugins)
 app.command(rich_help_panel="Installation")(doctor.doctor)

@@ -1,0 +1,272 @@
+"""What a check is, and how one is run: bounded in time, never raising, with an `Outcome` in every case."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+from neurai_core.errors import NeurAIError, UsageError
+from neurai_core.naming import canonical, did_you_mean
+from neurai_core.rising import unwatched
+
+Status = Literal["passed", "failed", "expected failure", "skipped"]
+
+
+class Outcome(NamedTuple):
+    """The outcome of one check of one subject.
+
+    Attributes:
+        subject: what was checked, such as ``algorithm my-rule (mode=exact)``.
+        check: name of the check.
+        status: ``passed``, ``failed``, ``expected failure`` (the spec says so, with a reason) or ``skipped``.
+        figure: the number that was measured; None if the check measures none.
+        tolerance: the bound that the figure had to keep; None if there is none.
+        reason: why it failed or was skipped, or a remark about a property that holds but is not claimed.
+        hint: what to do about a failure.
+        seconds: how long it took.
+    """
+
+    subject: str
+    check: str
+    status: Status
+    figure: float | None = None
+    tolerance: float | None = None
+    reason: str = ""
+    hint: str = ""
+    seconds: float = 0.0
+
+
+class Measured(NamedTuple):
+    """A figure and its bound: what most checks return.
+
+    Attributes:
+        figure: what was measured. NaN never passes.
+        tolerance: the bound.
+        at_least: whether the figure has to reach the bound instead of staying below it.
+        where: what the figure is of, for the reason of a failure.
+
+    >>> Measured(0.5, 1.0).holds, Measured(float("nan"), 1.0).holds, Measured(0.5, 1.0, at_least=True).holds
+    (True, False, False)
+    """
+
+    figure: float
+    tolerance: float
+    at_least: bool = False
+    where: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the figure keeps its bound."""
+        return self.figure >= self.tolerance if self.at_least else self.figure <= self.tolerance
+
+
+class Broken(Exception):
+    """A property that does not hold and has no figure.
+
+    Args:
+        reason: what was found and what was expected.
+        hint: what to do; the check's own hint without one.
+    """
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.hint = hint
+
+
+class Skipped(Exception):
+    """A check that does not apply; the text says why."""
+
+
+class Subject(Protocol):
+    """What is checked: a plugin with settings."""
+
+    @property
+    def label(self) -> str:
+        """Kind, name and settings, for tables."""
+        ...
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """What the spec claims with these settings."""
+        ...
+
+    @property
+    def known_failures(self) -> Mapping[str, str]:
+        """Checks that are expected to fail, with reasons."""
+        ...
+
+
+class Check(NamedTuple):
+    """One check.
+
+    Attributes:
+        name: as in tables and ``--only``.
+        run: takes the subject; returns a `Measured` or None, or raises `Broken` or `Skipped`.
+        summary: what it checks, one sentence.
+        hint: what to do if it fails.
+        claim: the claim that it verifies, without the part after a colon; empty for what every plugin promises.
+        remark: if the claim is not made and its check would pass: whether to say so.
+        once: whether to check only the default settings, not the variants of the spec.
+    """
+
+    name: str
+    run: Callable[[Any], Measured | None]
+    summary: str
+    hint: str
+    claim: str = ""
+    remark: bool = False
+    once: bool = True
+
+
+def check(*, hint: str, claim: str = "", remark: bool = False, once: bool | None = None) -> Callable[[Any], Check]:
+    """Make a `Check` of a function: its name in dashes, the first paragraph of its docstring as the summary.
+
+    Checks of claims run with all variants of a spec unless ``once`` says otherwise; all others run once.
+    """
+
+    def make(function: Callable[[Any], Measured | None]) -> Check:
+        summary = " ".join((function.__doc__ or "").split("\n\n")[0].split())
+        name = function.__name__.replace("_", "-")
+        return Check(name, function, summary, hint, claim, remark, not claim if once is None else once)
+
+    return make
+
+
+def run_checks(
+    subjects: Iterable[Subject],
+    checks: Sequence[Check],
+    *,
+    only: Sequence[str] = (),
+    expected: Mapping[str, str] | None = None,
+    timeout: float = 60.0,
+) -> Iterator[Outcome]:
+    """Run checks, subject by subject.
+
+    Args:
+        subjects: what to check; the first has the default settings, the others are variants.
+        checks: the checks of its kind.
+        only: names of checks; all of them if empty.
+        expected: further checks that are expected to fail, with reasons.
+        timeout: seconds after which a check counts as failed.
+
+    Raises:
+        UsageError: there is no check of a name in ``only`` or ``expected``.
+    """
+    chosen = select(checks, only)
+    select(checks, tuple(expected or ()))
+    for index, subject in enumerate(subjects):
+        for one in chosen:
+            if index == 0 or not one.once:
+                yield run_check(one, subject, expected=expected, timeout=timeout)
+
+
+def select(checks: Sequence[Check], names: Sequence[str]) -> Sequence[Check]:
+    """The checks of these names, in the order of the kit; all of them without names.
+
+    Raises:
+        UsageError: there is no check of a name.
+    """
+    known = {canonical(one.name): one for one in checks}
+    for name in names:
+        if canonical(name) not in known:
+            names_of_all = [one.name for one in checks]
+            raise UsageError(
+                f"There is no check {name!r}.{did_you_mean(name, names_of_all)}",
+                f"The checks are {', '.join(names_of_all)}.",
+            )
+    wanted = {canonical(name) for name in names}
+    return [one for key, one in known.items() if not wanted or key in wanted]
+
+
+def run_check(
+    check: Check, subject: Subject, *, expected: Mapping[str, str] | None = None, timeout: float = 60.0
+) -> Outcome:
+    """Run one check; see `run_checks`."""
+    began = time.perf_counter()
+    claimed = _claimed(check, subject)
+    if not claimed and not check.remark:
+        return Outcome(subject.label, check.name, "skipped", reason=f"{check.claim} is not claimed")
+    found = _bounded(check, subject, timeout)._replace(seconds=time.perf_counter() - began)
+    if not claimed:
+        return _as_remark(check, found)
+    return _as_expected(found, {**subject.known_failures, **(expected or {})}.get(check.name))
+
+
+def failures(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """The outcomes that failed.
+
+    >>> failures([Outcome("algorithm bp", "exact", "passed")])
+    []
+    """
+    return [one for one in outcomes if one.status == "failed"]
+
+
+def _claimed(check: Check, subject: Subject) -> bool:
+    return not check.claim or check.claim in {claim.partition(":")[0] for claim in subject.claims}
+
+
+def _as_remark(check: Check, found: Outcome) -> Outcome:
+    holds = found.status == "passed"
+    remark = f"{check.claim} is not claimed" + (", although it holds here" if holds else "")
+    return found._replace(status="skipped", reason=remark, hint="")
+
+
+def _as_expected(found: Outcome, reason: str | None) -> Outcome:
+    """Expected failures are strict: a check that passes unexpectedly fails."""
+    if reason is None or found.status == "skipped":
+        return found
+    if found.status == "failed":
+        return found._replace(status="expected failure", reason=reason, hint="")
+    return found._replace(
+        status="failed", reason=f"passed, although it was expected to fail: {reason}", hint="Expect it no longer."
+    )
+
+
+def _bounded(check: Check, subject: Subject, timeout: float) -> Outcome:
+    """In a thread, so that a check that hangs is left behind; the process can end nevertheless."""
+    found: list[Outcome] = []
+    thread = threading.Thread(target=lambda: found.append(_run(check, subject)), daemon=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        thread.start()
+        thread.join(timeout)
+    if found:
+        return found[0]
+    return Outcome(
+        subject.label,
+        check.name,
+        "failed",
+        reason=f"not finished after {timeout:g} s",
+        hint="Look for a loop that does not end, or allow more time with timeout=.",
+    )
+
+
+def _run(check: Check, subject: Subject) -> Outcome:
+    outcome = Outcome(subject.label, check.name, "passed")
+    try:
+        with unwatched():
+            measured = check.run(subject)
+    except Skipped as why:
+        return outcome._replace(status="skipped", reason=str(why))
+    except Broken as broken:
+        return outcome._replace(status="failed", reason=str(broken), hint=broken.hint or check.hint)
+    except NeurAIError as error:
+        return outcome._replace(status="failed", reason=error.message, hint=error.hint or check.hint)
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+        return outcome._replace(status="failed", reason=reason, hint=check.hint)
+    if measured is None:
+        return outcome
+    outcome = outcome._replace(figure=float(measured.figure), tolerance=float(measured.tolerance))
+    if measured.holds:
+        return outcome
+    bound = "at least" if measured.at_least else "at most"
+    where = f"{measured.where}: " if measured.where else ""
+    return outcome._replace(
+        status="failed",
+        reason=f"{where}{measured.figure:.3g}, expected {bound} {measured.tolerance:.3g}",
+        hint=check.hint,
+    )

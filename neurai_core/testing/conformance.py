@@ -1,0 +1,151 @@
+"""Checking plugins by name: which checks there are for a kind, and on what they run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+from neurai_core.errors import UnknownName
+from neurai_core.naming import did_you_mean
+from neurai_core.registry import REGISTRY
+from neurai_core.testing import rule_contract
+from neurai_core.testing.checking import Check, Outcome, Subject, run_check, run_checks
+from neurai_core.testing.rule_subject import RuleSubject
+
+
+class Kit(NamedTuple):
+    """The checks of a kind, and how to make subjects of a spec: the default settings first, then the variants."""
+
+    checks: tuple[Check, ...]
+    subjects: Any
+
+
+def _rules(name: str, spec: Any) -> tuple[Subject, ...]:
+    variants = (RuleSubject(name, spec, one.settings, one.claims) for one in spec.variants)
+    return RuleSubject(name, spec, {}, spec.claims), *variants
+
+
+KITS: Mapping[str, Kit] = {
+    "algorithm": Kit((*rule_contract.CHECKS,), _rules),
+}
+
+
+def check_algorithm(
+    rule: Any,
+    *,
+    only: Sequence[str] = (),
+    expected: Mapping[str, str] | None = None,
+    timeout: float = 60.0,
+) -> list[Outcome]:
+    """Check a learning rule.
+
+    Args:
+        rule: its lookup name, or a plugin object, which is registered for the time of the checks.
+        only: names of checks; all of them if empty.
+        expected: checks that are expected to fail, with reasons, beside those that the spec names.
+        timeout: seconds after which a check counts as failed.
+
+    Returns:
+        One `Outcome` per check, and per variant of the spec for checks of claims.
+
+    Raises:
+        UnknownName, PluginError: the rule cannot be found or loaded.
+        UsageError: there is no check of a name.
+
+    Example:
+        >>> check_algorithm("bp", only=["finite"])[0].status
+        'passed'
+    """
+    return list(_check("algorithm", rule, only, expected, timeout))
+
+
+def check_named(
+    names: Sequence[str],
+    *,
+    only: Sequence[str] = (),
+    timeout: float = 60.0,
+) -> Iterator[Outcome]:
+    """Check plugins of any kind by name, one after the other; every name of every kind if there are none.
+
+    Raises:
+        UnknownName: nothing has one of these names; before anything is checked.
+
+    Example:
+        >>> [one.status for one in check_named(["bp"], only=["finite"])]
+        ['passed']
+    """
+    everything = [(kind, name) for kind in KITS for name in REGISTRY.names(kind)]
+    found = [pair for name in names for pair in _kinds_of(name)] if names else everything
+    for kind, name in found:
+        yield from _check(kind, name, only, None, timeout)
+
+
+def parametrize_with_checks(
+    names: Sequence[str], *, expected: Mapping[str, str] | None = None, timeout: float = 60.0
+) -> Any:
+    """Parametrize a pytest test with every check of these plugins; needs pytest, which nothing else here does.
+
+    The test gets the argument ``check`` and calls it:
+
+        from neurai_core.testing import parametrize_with_checks
+
+        @parametrize_with_checks(["my-rule"])
+        def test_my_rule_conforms(check):
+            check()
+
+    Args:
+        names: lookup names, of any kind.
+        expected: checks that are expected to fail, with reasons, beside those that the specs name.
+        timeout: seconds after which a check counts as failed.
+
+    Raises:
+        UnknownName: nothing has one of these names.
+    """
+    import pytest
+
+    def bound(one: Check, subject: Subject) -> Any:
+        def run() -> None:
+            outcome = run_check(one, subject, expected=expected, timeout=timeout)
+            if outcome.status == "skipped":
+                pytest.skip(outcome.reason)
+            if outcome.status == "expected failure":
+                pytest.xfail(outcome.reason)
+            assert outcome.status == "passed", f"{outcome.subject}, {outcome.check}: {outcome.reason}. {outcome.hint}"
+
+        return run
+
+    params = [
+        pytest.param(bound(one, subject), id=f"{subject.label}: {one.name}")
+        for name in names
+        for kind, found in _kinds_of(name)
+        for index, subject in enumerate(KITS[kind].subjects(found, REGISTRY.spec(kind, found)))
+        for one in KITS[kind].checks
+        if index == 0 or not one.once
+    ]
+    return pytest.mark.parametrize("check", params)
+
+
+def _check(
+    kind: str, given: Any, only: Sequence[str], expected: Mapping[str, str] | None, timeout: float
+) -> Iterator[Outcome]:
+    with ExitStack() as stack:
+        spec = REGISTRY.spec(kind, given) if isinstance(given, str) else stack.enter_context(REGISTRY.temporary(given))
+        name = given if isinstance(given, str) else spec.name
+        kit = KITS[kind]
+        yield from run_checks(kit.subjects(name, spec), kit.checks, only=only, expected=expected, timeout=timeout)
+
+
+def _kinds_of(name: str) -> list[tuple[str, str]]:
+    """The kinds that have this name and checks."""
+    found = []
+    for kind in KITS:
+        try:
+            REGISTRY.spec(kind, name)
+        except UnknownName:
+            continue
+        found.append((kind, name))
+    if not found:
+        known = [known for kind in KITS for known in REGISTRY.names(kind)]
+        raise UnknownName(f"There is nothing to check by the name {name!r}.{did_you_mean(name, known)}")
+    return found

@@ -1,0 +1,129 @@
+"""A rule under test, and the small problems that it is tried on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from neurai_core.arrays import PyTree
+from neurai_core.by_name import algorithm
+from neurai_core.layered import dense
+from neurai_core.models import mlp
+from neurai_core.models.spiking import ALIF, Leaky, SpikingNetwork, Stage
+from neurai_core.rule import Estimate, Rule
+from neurai_core.specs import AlgorithmSpec
+from neurai_core.surrogates import custom
+
+BATCH, INPUTS, HIDDEN, CLASSES, STEPS = 8, 4, (6, 5), 3, 12
+
+
+class Problem(NamedTuple):
+    """A network, its parameters, a batch for it, and a key."""
+
+    model: Any
+    params: PyTree
+    batch: tuple[jax.Array, jax.Array]
+    key: jax.Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return self.batch[0].shape[1:]
+
+
+@dataclass(frozen=True)
+class RuleSubject:
+    """A rule with settings.
+
+    Attributes:
+        name: lookup name.
+        spec: its spec.
+        settings: settings other than the defaults.
+        claims: what the spec claims with them.
+    """
+
+    name: str
+    spec: AlgorithmSpec
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    claims: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Kind, name and settings, for tables."""
+        settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
+        return f"algorithm {self.name}" + (f" ({settings})" if settings else "")
+
+    @property
+    def known_failures(self) -> Mapping[str, str]:
+        """Checks that are expected to fail, with reasons."""
+        return self.spec.known_failures
+
+    @property
+    def spiking(self) -> bool:
+        """Whether the rule trains spiking networks only."""
+        return "spiking" in self.spec.claims
+
+    @property
+    def loss(self) -> str:
+        """The loss that suits the rule."""
+        return str(self.spec.defaults.get("loss", "cross_entropy"))
+
+    def build(self, **more: Any) -> Rule:
+        """The rule with its settings, and more of them."""
+        return algorithm(self.name, loss=self.loss, accuracy="accuracy", **{**self.settings, **more})
+
+    def problem(self, dtype: Any = None, *, hidden: tuple[int, ...] = HIDDEN, batch: int = BATCH) -> Problem:
+        """A small network that the rule can train: dense with tanh, or recurrent and spiking.
+
+        Args:
+            dtype: of parameters and inputs; JAX's default without one.
+            hidden: widths of the hidden layers.
+            batch: number of examples.
+        """
+        model, shape = self._network(hidden)
+        keys = jax.random.split(jax.random.key(0), 5)
+        params, _ = model.init(keys[0], shape)
+        if extended := getattr(self.build(), "extended", None):
+            model, params = extended(model, params, key=keys[4], input_shape=shape)
+        dtype = dtype or jnp.result_type(float)
+        params = jax.tree.map(lambda leaf: _jittered(leaf, keys[1]).astype(dtype), params)  # no bias stays 0
+        x = jax.random.normal(keys[2], (batch, *shape), dtype)
+        return Problem(model, params, (x, jnp.arange(batch) % CLASSES), keys[3])
+
+    def _network(self, hidden: tuple[int, ...]) -> tuple[Any, tuple[int, ...]]:
+        if not self.spiking:
+            return mlp((INPUTS, *hidden, CLASSES), "tanh"), (INPUTS,)
+        neuron = ALIF(0.9, adaptation=0.3, synapse=0.7, detach_reset=False)
+        stages = (Stage(dense(hidden[0]), neuron, recurrent=True), Stage(dense(CLASSES), Leaky(0.8, synapse=0.6)))
+        return SpikingNetwork(stages, custom(primitive=jnp.arctan)), (STEPS, INPUTS)
+
+
+def estimated(rule: Rule, problem: Problem, *, key: jax.Array | None = None, jit: bool = True) -> Estimate:
+    """One estimate, of the state that the rule begins with."""
+    state = rule.init(problem.model, problem.params, key=jax.random.key(7))
+    estimate = partial(rule.estimate, problem.model)
+    found, _ = (jax.jit(estimate) if jit else estimate)(
+        problem.params, state, problem.batch, key=problem.key if key is None else key
+    )
+    return found
+
+
+def distance(ours: PyTree, theirs: PyTree) -> float:
+    """The largest distance of two leaves relative to the second tree's norm.
+
+    >>> distance([jnp.ones(4)], [jnp.zeros(4)]), distance([jnp.ones(4)], [jnp.ones(4)])
+    (inf, 0.0)
+    """
+    gaps = [jnp.linalg.norm((a - b).ravel()) for a, b in zip(*map(jax.tree.leaves, (ours, theirs)), strict=True)]
+    size = jnp.sqrt(sum(jnp.sum(jnp.abs(leaf) ** 2) for leaf in jax.tree.leaves(theirs)))
+    gap = max(map(float, gaps), default=0.0)
+    return gap / float(size) if size else float("inf") if gap else 0.0
+
+
+def _jittered(leaf: jax.Array, key: jax.Array) -> jax.Array:
+    return leaf + 0.1 * jax.random.normal(jax.random.fold_in(key, leaf.size), leaf.shape, leaf.dtype)

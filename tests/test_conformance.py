@@ -1,0 +1,17 @@
+"""Every registered plugin passes every check that applies to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import neurai_core as neurai
+from neurai_core.testing import parametrize_with_checks
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+
+@parametrize_with_checks(neurai.names("algorithm"))
+def test_a_plugin_is_what_its_spec_claims(check: Callable[[], None]) -> None:
+    check()
