@@ -15,6 +15,7 @@ import jax
 from jax.sharding import AxisType, PartitionSpec
 
 from neurai_core.arrays import PyTree
+from neurai_core.manual_axes import on_own_rows
 from neurai_core.rule import Estimate, State
 
 _EVERYWHERE = PartitionSpec()
@@ -51,7 +52,7 @@ def estimated(
         return estimate(model, params, state, batch, key=key)
 
     if not _any_explicit(params, state, batch):
-        return run(params, state, batch, key)
+        return on_own_rows(run, params, state, batch, key)
     after = State(_specs(state.model_state), _specs(state.own)) if isinstance(state, State) else _specs(state)
     everywhere: Any = _EVERYWHERE
     sharded = Estimate(_specs(params), everywhere, everywhere, everywhere), after
@@ -69,7 +70,7 @@ def predicted(predict: Callable[..., Any], model: Any, params: PyTree, x: PyTree
         return predict(model, params, x, state)
 
     if not _any_explicit(params, x, state):
-        return run(params, x, state)
+        return on_own_rows(run, params, x, state)
     batch = next((spec[:1] for spec in map(_spec, jax.tree.leaves(x)) if len(spec)), ())
     return on_automatic_axes(run, PartitionSpec(*batch), params, x, state)
 

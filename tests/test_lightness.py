@@ -30,7 +30,7 @@ FLOORS = (
     ("plugin", "references"),
     ("registry",),
     ("arrays", "data", "surrogates", "overview"),
-    ("programs", "curvature", "layered", "losses", "terms", "relaxation", "surrogate_makers"),
+    ("programs", "manual_axes", "curvature", "layered", "losses", "terms", "relaxation", "surrogate_makers"),
     ("by_name", "sources", "changes", "energy", "rule", "adapting", "models"),
     ("explicit_axes",),
     ("__init__", "named_values", "naming_values", "rising", "transforms", "grads"),

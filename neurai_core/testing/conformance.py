@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from neurai_core.errors import UnknownName
 from neurai_core.naming import did_you_mean
 from neurai_core.registry import REGISTRY
-from neurai_core.testing import rule_contract
+from neurai_core.testing import rule_contract, rule_transforms
 from neurai_core.testing.checking import Check, Outcome, Subject, run_check, run_checks
 from neurai_core.testing.rule_subject import RuleSubject
 
@@ -27,7 +27,7 @@ def _rules(name: str, spec: Any) -> tuple[Subject, ...]:
 
 
 KITS: Mapping[str, Kit] = {
-    "algorithm": Kit((*rule_contract.CHECKS,), _rules),
+    "algorithm": Kit((*rule_contract.CHECKS, *rule_transforms.CHECKS), _rules),
 }
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from neurai_core import contract
 from neurai_core.arrays import shape_text
-from neurai_core.testing.checking import Broken, Measured, check
-from neurai_core.testing.rule_subject import RuleSubject, distance, estimated
+from neurai_core.errors import UsageError
+from neurai_core.testing.checking import Broken, Measured, Skipped, check
+from neurai_core.testing.rule_subject import RuleSubject, as_dtype, distance, estimated, first_state
 
 
 @check(hint="Return gradients like params: jax.tree.map(lambda p, g: g.astype(p.dtype), params, grads).")
@@ -43,4 +46,85 @@ def deterministic(rule: RuleSubject) -> Measured:
     return Measured(distance(estimated(built, problem).grads, estimated(built, problem).grads), 0.0)
 
 
-CHECKS = (structure, scalar_loss, finite, deterministic)
+@check(
+    hint="Treat all rows alike, and reduce over them by sums or means. A rule that draws per row claims 'stochastic'."
+)
+def batch_order(rule: RuleSubject) -> Measured:
+    """The order of the rows changes neither loss nor gradients, in float64."""
+    if "stochastic" in rule.spec.claims:
+        raise Skipped("it claims to be stochastic: rows meet other draws in another order")
+    with jax.enable_x64(True):
+        built, problem, theirs = rule.reference
+        ours = estimated(built, problem._replace(batch=jax.tree.map(lambda leaf: leaf[::-1], problem.batch)))
+        return Measured(distance((ours.grads, ours.loss), (theirs.grads, theirs.loss)), 1e-9)
+
+
+@check(hint="Divide by the number of rows as the loss does: gradients scale as it scales.")
+def repeated_batch(rule: RuleSubject) -> Measured:
+    """A batch with every row twice gives the same gradients, or twice them if the loss is a sum, in float64."""
+    if "stochastic" in rule.spec.claims:
+        raise Skipped("it claims to be stochastic: the second half of the rows meets other draws")
+    with jax.enable_x64(True):
+        built, problem, theirs = rule.reference
+        twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), problem.batch)
+        ours = estimated(built, problem._replace(batch=twice))
+        factor = ours.loss / theirs.loss
+        return Measured(distance(ours.grads, jax.tree.map(lambda leaf: factor * leaf, theirs.grads)), 1e-9)
+
+
+@check(hint="Compute in the dtype of the parameters, or wider, and return gradients in the dtype of the parameters.")
+def float32(rule: RuleSubject) -> Measured:
+    """In float32 it gives the gradients of float64, to a thousandth."""
+    return _in_dtype(rule, jnp.float32, 1e-3)
+
+
+@check(hint="Accumulate in float32 and cast at the end; 16-bit numbers have three digits.")
+def bfloat16(rule: RuleSubject) -> Measured:
+    """In bfloat16 it gives the gradients of float64, to three tenths."""
+    return _in_dtype(rule, jnp.bfloat16, 0.3)
+
+
+def _in_dtype(rule: RuleSubject, dtype: Any, tolerance: float) -> Measured:
+    with jax.enable_x64(True):
+        built, problem, theirs = rule.reference
+        state = first_state(built, problem)  # the same numbers: random draws depend on the dtype
+        (params, x, state), y = as_dtype((problem.params, problem.batch[0], state), dtype), problem.batch[1]
+        ours = estimated(built, problem._replace(params=params, batch=(x, y)), state).grads
+        wrong = [leaf.dtype for leaf in jax.tree.leaves(ours) if leaf.dtype != dtype]
+        if wrong:
+            raise Broken(f"gradients of {jnp.dtype(dtype)} parameters are {wrong[0]}")
+        return Measured(distance(jax.tree.map(lambda leaf: leaf.astype(float), ours), theirs.grads), tolerance)
+
+
+@check(hint="Check arguments with split_batch of neurai_core.rule, and raise DataError or ModelError.")
+def bad_input(rule: RuleSubject) -> None:
+    """An empty batch, rows without targets, and parameters of another network are refused with an error of NeurAI."""
+    built, problem = rule.build(), rule.problem()
+    x, y = problem.batch
+    wrong = {
+        "an empty batch": problem._replace(batch=(x[:0], y[:0])),
+        "more inputs than targets": problem._replace(batch=(x, y[1:])),
+        "inputs of another width": problem._replace(batch=(jnp.concatenate([x, x], -1), y)),
+        "labels beyond the classes": problem._replace(batch=(x, y + 100)),
+    }
+    for what, one in wrong.items():
+        try:
+            estimated(built, one, jit=False)
+        except UsageError:
+            continue
+        except Exception as error:
+            raise Broken(f"{what}: raised {type(error).__name__}, expected a DataError or ModelError") from error
+        raise Broken(f"{what}: accepted, expected a DataError or ModelError")
+
+
+CHECKS = (
+    structure,
+    scalar_loss,
+    finite,
+    deterministic,
+    batch_order,
+    repeated_batch,
+    float32,
+    bfloat16,
+    bad_input,
+)

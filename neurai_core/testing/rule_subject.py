@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -34,6 +34,14 @@ class Problem(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         """Shape of one example."""
         return self.batch[0].shape[1:]
+
+
+class Reference(NamedTuple):
+    """A rule, a problem, and its estimate there."""
+
+    rule: Rule
+    problem: Problem
+    estimate: Estimate
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,13 @@ class RuleSubject:
         x = jax.random.normal(keys[2], (batch, *shape), dtype)
         return Problem(model, params, (x, jnp.arange(batch) % CLASSES), keys[3])
 
+    @cached_property
+    def reference(self) -> Reference:
+        """The rule on its problem, in float64: what most checks compare with, computed once."""
+        with jax.enable_x64(True):
+            built, problem = self.build(), self.problem()
+            return Reference(built, problem, estimated(built, problem))
+
     def _network(self, hidden: tuple[int, ...]) -> tuple[Any, tuple[int, ...]]:
         if not self.spiking:
             return mlp((INPUTS, *hidden, CLASSES), "tanh"), (INPUTS,)
@@ -103,14 +118,30 @@ class RuleSubject:
         return SpikingNetwork(stages, custom(primitive=jnp.arctan)), (STEPS, INPUTS)
 
 
-def estimated(rule: Rule, problem: Problem, *, key: jax.Array | None = None, jit: bool = True) -> Estimate:
-    """One estimate, of the state that the rule begins with."""
-    state = rule.init(problem.model, problem.params, key=jax.random.key(7))
+def estimated(
+    rule: Rule, problem: Problem, state: PyTree | None = None, *, key: jax.Array | None = None, jit: bool = True
+) -> Estimate:
+    """One estimate; of the state that the rule begins with, unless there is another."""
+    state = first_state(rule, problem) if state is None else state
     estimate = partial(rule.estimate, problem.model)
     found, _ = (jax.jit(estimate) if jit else estimate)(
         problem.params, state, problem.batch, key=problem.key if key is None else key
     )
     return found
+
+
+def first_state(rule: Rule, problem: Problem) -> PyTree:
+    """The state that the rule begins with."""
+    return rule.init(problem.model, problem.params, key=jax.random.key(7))
+
+
+def as_dtype(tree: PyTree, dtype: Any) -> PyTree:
+    """Every float leaf in a dtype.
+
+    >>> as_dtype([jnp.ones(2), jnp.arange(2)], jnp.bfloat16)[0].dtype.name
+    'bfloat16'
+    """
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
 
 
 def distance(ours: PyTree, theirs: PyTree) -> float:
