@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from neurai_core.errors import SettingsError
 
 PyTree: TypeAlias = Any
 Scalar: TypeAlias = jax.Array
@@ -62,6 +65,39 @@ def whole_number(value: Any) -> int | None:
         return None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         return None
+
+
+def check_at_least_zero(owner: str, **numbers: Any) -> None:
+    """Check that no number is below 0. Traced numbers, and schedules, are not checked.
+
+    Args:
+        owner: whose numbers they are, for the message.
+        **numbers: numbers or arrays by name.
+
+    Raises:
+        SettingsError: one of them is below 0 or NaN.
+
+    >>> check_at_least_zero("Squared", precision=jnp.array([1.0, 0.0]))
+    """
+    _check(owner, numbers, lambda value: value >= 0, "0 or more")
+
+
+def check_above_zero(owner: str, **numbers: Any) -> None:
+    """Check that every number is above 0, see `check_at_least_zero`.
+
+    >>> check_above_zero("Laplace", scale=0.0)
+    Traceback (most recent call last):
+    neurai_core.errors.SettingsError: Laplace: scale=0.0, expected more than 0.
+    """
+    _check(owner, numbers, lambda value: value > 0, "more than 0")
+
+
+def _check(owner: str, numbers: Mapping[str, Any], holds: Callable[[Any], Any], expected: str) -> None:
+    for name, number in numbers.items():
+        if isinstance(number, jax.core.Tracer) or callable(number):
+            continue
+        if not np.all(holds(np.asarray(number))):
+            raise SettingsError(f"{owner}: {name}={number}, expected {expected}.")
 
 
 def tree_dot(a: PyTree, b: PyTree) -> Scalar:

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from neurai_core import relaxation
-from neurai_core.arrays import PyTree, Scalar, normal, whole_number, wide_float
+from neurai_core.arrays import PyTree, Scalar, check_at_least_zero, normal, whole_number, wide_float
 from neurai_core.errors import DataError, SettingsError, UsageError
 from neurai_core.network import Activities, Network, check_names
 from neurai_core.rising import watched_descent
@@ -225,14 +225,7 @@ def _check_mover(eta: Any, corrector: Any, tol: Any) -> None:
             f"eta={eta!r} is the step of plain descent, and a corrector has its own: only one of them can be given.",
             "For instance corrector=optax.adam(0.05) or corrector=neurai.langevin(0.01), without eta.",
         )
-    _check_at_least_zero(tol=tol)
-
-
-def _check_at_least_zero(**settings: Any) -> None:
-    """Check numbers only, not traced values or schedules."""
-    for name, value in settings.items():
-        if isinstance(value, int | float) and not value >= 0:
-            raise SettingsError(f"{name}={value}, expected a number, 0 or more.")
+    check_at_least_zero("The relaxation", tol=tol)
 
 
 def _check_by_name(what: str, given: Any, example: str) -> None:
@@ -276,7 +269,7 @@ def langevin(eta: Any, temperature: Any = 1.0) -> optax.GradientTransformationEx
         1.1
     """
 
-    _check_at_least_zero(eta=eta, temperature=temperature)
+    check_at_least_zero("langevin", eta=eta, temperature=temperature)
 
     def at(value: Any, steps: Scalar) -> Any:
         return value(steps) if callable(value) else value

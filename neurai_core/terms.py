@@ -14,10 +14,9 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from neurai_core.arrays import Scalar, wide_float
-from neurai_core.errors import DataError, SettingsError
+from neurai_core.arrays import Scalar, check_above_zero, check_at_least_zero, wide_float
+from neurai_core.errors import DataError
 from neurai_core.naming import did_you_mean
 
 Term: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
@@ -40,7 +39,7 @@ class Squared:
     precision: Any = 1.0
 
     def __post_init__(self) -> None:
-        _check_at_least_zero("Squared", precision=self.precision)
+        check_at_least_zero("Squared", precision=self.precision)
 
     def __call__(self, prediction: jax.Array, activity: jax.Array) -> jax.Array:
         """The cost of every entry."""
@@ -64,7 +63,7 @@ class Laplace:
     scale: Any = 1.0
 
     def __post_init__(self) -> None:
-        _check_above_zero("Laplace", scale=self.scale)
+        check_above_zero("Laplace", scale=self.scale)
 
     def __call__(self, prediction: jax.Array, activity: jax.Array) -> jax.Array:
         """The cost of every entry."""
@@ -88,7 +87,7 @@ class Cauchy:
     scale: Any = 1.0
 
     def __post_init__(self) -> None:
-        _check_above_zero("Cauchy", scale=self.scale)
+        check_above_zero("Cauchy", scale=self.scale)
 
     def __call__(self, prediction: jax.Array, activity: jax.Array) -> jax.Array:
         """The cost of every entry."""
@@ -196,7 +195,7 @@ class NetworkEnergy:
                 )
         for name, weight in self.weights.items():
             for one in _weights(weight, 1):
-                _check_at_least_zero("The energy", **{f"weights[{name!r}]": one})
+                check_at_least_zero("The energy", **{f"weights[{name!r}]": one})
 
 
 def _weights(weight: Any, count: int) -> Sequence[Any]:
@@ -206,20 +205,3 @@ def _weights(weight: Any, count: int) -> Sequence[Any]:
 def _is_zero(weight: Any) -> bool:
     """Whether a weight is zero; a traced one is not, so its term stays."""
     return isinstance(weight, int | float) and weight == 0
-
-
-def _check_at_least_zero(what: str, **numbers: Any) -> None:
-    for name, number in numbers.items():
-        if not _all(number, lambda value: value >= 0):
-            raise SettingsError(f"{what}: {name}={number}, expected numbers, 0 or more.")
-
-
-def _check_above_zero(what: str, **numbers: Any) -> None:
-    for name, number in numbers.items():
-        if not _all(number, lambda value: value > 0):
-            raise SettingsError(f"{what}: {name}={number}, expected numbers above 0.")
-
-
-def _all(number: Any, holds: Callable[[Any], Any]) -> bool:
-    """Whether a condition holds for all of these numbers; traced ones are not checked."""
-    return isinstance(number, jax.core.Tracer) or bool(np.all(holds(np.asarray(number))))

@@ -105,7 +105,7 @@ def test_what_is_dead_is_seen_over_examples_and_free_entries() -> None:
     [
         ({"eta": "linear(1)"}, "eta='linear\\(1\\)' is text, expected a number or a schedule"),
         ({"corrector": "adam(0.1)"}, "corrector='adam\\(0.1\\)', expected an optax transformation"),
-        ({"tol": -1.0}, "tol=-1.0, expected a number, 0 or more"),
+        ({"tol": -1.0}, "tol=-1.0, expected 0 or more"),
         ({"held": ["h1"]}, "`held` is a list, expected a dictionary by name"),
         ({"start": 0.0}, "`start` is a float, expected a dictionary by name"),
     ],
@@ -118,7 +118,7 @@ def test_wrong_settings_of_a_relaxation_are_one_sentence(settings: Any, message:
 
 @pytest.mark.parametrize("settings", [{"eta": -0.1}, {"eta": 0.1, "temperature": -1.0}])
 def test_langevin_refuses_what_has_no_root(settings: Any) -> None:
-    with pytest.raises(SettingsError, match="expected a number, 0 or more"):
+    with pytest.raises(SettingsError, match="expected 0 or more"):
         langevin(**settings)
 
 
@@ -404,7 +404,7 @@ def test_activities_of_half_precision_networks_relax_in_float32() -> None:
         ({"n": 2.5}, SettingsError, "n=2.5, expected a whole number"),
         ({"energy": NetworkEnergy({"h4": terms.Laplace()})}, DataError, "term or weight for 'h4'.* Did you mean"),
         ({"energy": NetworkEnergy(weights={"y": (1, 2)})}, DataError, "2 weights for 'y', which is predicted 1 times"),
-        ({"energy": NetworkEnergy(weights={"y": -1.0})}, SettingsError, r"weights\['y'\]=-1.0, expected numbers, 0 or"),
+        ({"energy": NetworkEnergy(weights={"y": -1.0})}, SettingsError, r"weights\['y'\]=-1.0, expected 0 or more"),
         ({"eta": 0.2, "corrector": optax.adam(0.1)}, SettingsError, "eta=0.2 is the step of plain descent, and a corr"),
     ],
 )
@@ -417,10 +417,10 @@ def test_bad_input_is_one_clear_error(batch: Any, settings: Any, error: Any, mes
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: terms.Squared(-1.0), "Squared: precision=-1.0, expected numbers, 0 or more"),
-        (lambda: terms.Squared(np.array([1.0, np.nan])), "Squared: precision=.*expected numbers, 0 or more"),
-        (lambda: terms.Laplace(0.0), "Laplace: scale=0.0, expected numbers above 0"),
-        (lambda: terms.Cauchy(jnp.array([1.0, 0.0])), "Cauchy: scale=.*expected numbers above 0"),
+        (lambda: terms.Squared(-1.0), "Squared: precision=-1.0, expected 0 or more"),
+        (lambda: terms.Squared(np.array([1.0, np.nan])), "Squared: precision=.*expected 0 or more"),
+        (lambda: terms.Laplace(0.0), "Laplace: scale=0.0, expected more than 0"),
+        (lambda: terms.Cauchy(jnp.array([1.0, 0.0])), "Cauchy: scale=.*expected more than 0"),
     ],
 )
 def test_a_term_without_a_density_is_refused(make: Any, message: str) -> None:
