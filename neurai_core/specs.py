@@ -12,6 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
+from neurai_core.naming import canonical
+
 # defer_build moves building the validators, and pydantic's own scan for plugins, from import to first use.
 _FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 _LARGEST = 2**32  # largest integer setting: the limit of sizes, counts and seeds in JAX
@@ -48,9 +50,28 @@ class Config(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _by_the_name_of_now(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or not cls.formerly.keys() & given.keys():
+        if not isinstance(given, dict):
             return given
+        for name in cls.formerly.keys() & given.keys():
+            if cls.formerly[name] in given:
+                raise ValueError(
+                    f"{name} is the former name of {cls.formerly[name]}, and both are given; keep the latter"
+                )
         return {cls.formerly.get(name, name): value for name, value in given.items()}
+
+    @classmethod
+    def setting_named(cls, key: str) -> str:
+        """The setting that a key spells, in any case, with or without dashes, also by a former name; else "".
+
+        >>> class SignConfig(Config):
+        ...     step_size: float = 0.1
+        ...     formerly: ClassVar = {"scale": "step_size"}
+        >>> SignConfig.setting_named("Step-Size"), SignConfig.setting_named("SCALE"), SignConfig.setting_named("eta")
+        ('step_size', 'step_size', '')
+        """
+        names = {canonical(name): name for name in cls.model_fields}
+        names |= {canonical(former): name for former, name in cls.formerly.items()}
+        return names.get(canonical(key), "")
 
     def unused(self) -> Mapping[str, str]:
         """Settings without meaning beside the others, each with the reason: ``{"tol": "in mode exact"}``.

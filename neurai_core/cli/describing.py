@@ -96,10 +96,16 @@ def _print_equations(found: list[PluginSpec], as_json: bool) -> None:
             'The spec of a rule names one: AlgorithmSpec(..., definition="package.equations:function").',
         )
     for name, target in targets.items():
+        source = source_of(target)
+        if not source.strip():
+            module = target.partition(":")[0]
+            raise UsageError(
+                f"The definition of {name!r} is in {module}, whose file is empty: there is nothing to print."
+            )
         if as_json:
-            print_json({"name": name, "definition": target, "source": source_of(target)})
+            print_json({"name": name, "definition": target, "source": source})
         else:
-            sys.stdout.write(source_of(target))
+            sys.stdout.write(source)
 
 
 def _as_json(spec: PluginSpec) -> dict[str, Any]:

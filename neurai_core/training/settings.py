@@ -18,7 +18,7 @@ from pydantic import Field
 
 from neurai_core.errors import BlockedName, DataError, NeurAIError, SettingsError, UnknownName, UsageError
 from neurai_core.explain import validate_settings
-from neurai_core.naming import canonical, did_you_mean, suggest
+from neurai_core.naming import did_you_mean, suggest
 from neurai_core.registry import REGISTRY
 from neurai_core.specs import AlgorithmSpec, Config, PluginSpec
 from neurai_core.training.defaults import DATA, RULE, SPIKING_RULE, SURROGATE
@@ -109,6 +109,14 @@ class _Layer:
             self.values[name] = value
         self.sources[name] = source
 
+    def rename_rule_settings(self, formerly: Mapping[str, str]) -> None:
+        """Give settings of the rule their current names, so that a source above overrides them."""
+        given = self.parts.get("rule", {})
+        for former, name in formerly.items():
+            if former in given and name not in given:  # both in one source are an error, see `Config`
+                given[name] = given.pop(former)
+                self.sources[f"rule.{name}"] = self.sources.pop(f"rule.{former}")
+
     def said(self) -> _Layer:
         """This layer without the defaults that it started from."""
         return replace(self, values={name: value for name, value in self.values.items() if name in self.sources})
@@ -160,9 +168,10 @@ def choose(
         merged = _from_file(file).over(merged)
     flag_layer, pairs = _from_flags(flags or {}), [_pair(text) for text in sets]
     pairs += [(f"surrogate.{key}", value) for key, value in (_pair(text, "--set-surrogate") for text in set_surrogate)]
-    named = {key: value for key, value in pairs if key in RunSettings.model_fields}
+    named = {name: value for key, value in pairs if (name := RunSettings.setting_named(key))}
     asked = merged.said().values | named | flag_layer.values
     rule = asked.get("rule") or _usual_rule(asked.get("model", _default("model")))
+    merged.rename_rule_settings(REGISTRY.spec("algorithm", rule).config.formerly)
     values, inner = _from_sets(pairs, rule, asked.get("data", _default("data")))
     merged = inner.over(flag_layer.over(values.over(merged))).said().over(_from_rule(rule))
     return _checked(cast(RunSettings, validate_settings(RunSettings, merged.values, name="a run")), merged)
@@ -226,7 +235,8 @@ def settings_of_texts(texts: Iterable[str], config: type[Config]) -> dict[str, A
     {'batch_size': 8, 'data': 'digits'}
     """
     annotations = {name: field.annotation for name, field in config.model_fields.items()}
-    return {key: _value(value, annotations.get(key)) for key, value in map(_pair, texts)}
+    pairs = ((config.setting_named(key) or key, value) for key, value in map(_pair, texts))
+    return {key: _value(value, annotations.get(key)) for key, value in pairs}
 
 
 # ---------------------------------------------------------------------------- the sources
@@ -262,7 +272,7 @@ def _from_sets(pairs: list[tuple[str, str]], rule: str, data: str) -> tuple[_Lay
     fields = config.model_fields
     values, inner = _Layer(), _Layer()
     for key, text in pairs:
-        name = _set_name(config.formerly.get(key, key), set(fields), rule, data)
+        name = _set_name(key, config, rule, data)
         owner, _, setting = name.rpartition(".")
         annotation = fields[setting].annotation if owner == "rule" and setting in fields else None
         source = "--set-surrogate" if owner == "surrogate" else "--set"
@@ -278,11 +288,12 @@ def _pair(text: str, flag: str = "--set") -> tuple[str, str]:
     return key.strip().replace("-", "_"), value.strip()
 
 
-def _set_name(key: str, rule_fields: set[str], rule: str, data: str) -> str:
+def _set_name(key: str, config: type[Config], rule: str, data: str) -> str:
     """The full name of a key of ``--set``: ``rule.eta`` for a setting of the rule, unchanged for one of the run."""
-    if key.partition(".")[0] in PARTS and "." in key:
-        return key
-    own, of_run = (_same(key, names) for names in (rule_fields, RunSettings.model_fields))
+    part, dot, setting = key.partition(".")
+    if dot and part in PARTS:
+        return f"rule.{config.setting_named(setting) or setting}" if part == "rule" else key
+    own, of_run = config.setting_named(key), RunSettings.setting_named(key)
     if own and of_run:
         raise SettingsError(
             f"--set {key} could be the setting of the rule {rule!r} or that of the run.",
@@ -292,19 +303,14 @@ def _set_name(key: str, rule_fields: set[str], rule: str, data: str) -> str:
         return f"rule.{own}" if own else of_run
     data_name = data.partition(":")[0]
     of_data = {name: f"data.{name}" for name in REGISTRY.spec("dataset", data_name).config.model_fields}
-    known = of_data | {name: name for name in (*rule_fields, *RunSettings.model_fields)}
-    near, has = suggest(key, known), ", ".join(sorted(rule_fields)) or "no settings"
+    known = of_data | {name: name for name in (*config.model_fields, *RunSettings.model_fields)}
+    near, has = suggest(key, known), ", ".join(sorted(config.model_fields)) or "no settings"
     nearest = f" Did you mean {known[near]!r}?" if near else ""
     raise SettingsError(
         f"--set got {key!r}, which is neither a setting of the rule {rule!r} nor of a run.{nearest}",
         f"The rule has: {has}. A run has: {', '.join(RunSettings.model_fields)}. "
         f"The data set {data_name!r} has: {', '.join(of_data.values()) or 'no settings'}.",
     )
-
-
-def _same(key: str, names: Iterable[str]) -> str:
-    """The setting that a key spells; empty if there is none."""
-    return next((name for name in names if canonical(name) == canonical(key)), "")
 
 
 def _value(text: str, annotation: Any) -> Any:

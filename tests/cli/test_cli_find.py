@@ -133,6 +133,18 @@ def test_a_definition_that_is_not_there_is_named(neurai: Run, target: str) -> No
     assert f"No module is named '{target.partition(':')[0]}'" in ended.err
 
 
+def test_a_definition_in_an_empty_file_is_one_sentence(
+    neurai: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "toy_definition.py").write_text("\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = neurai_core.AlgorithmSpec(name="toy", summary="A toy", definition="toy_definition:f")
+    with neurai_core.temporary(neurai_core.Plugin(spec, "nowhere:build")):
+        ended = neurai("describe", "toy", "--equations")
+    assert ended.code == 2 and ended.out == ""
+    assert "The definition of 'toy' is in toy_definition, whose file is empty" in ended.err
+
+
 @pytest.mark.usefixtures("toy")
 def test_cite_prints_bibtex_and_makes_it_where_there_is_none(neurai: Run) -> None:
     cited = neurai("cite", "bp", "toy", "bp").out

@@ -161,3 +161,5 @@ def test_a_setting_of_a_former_name_is_still_taken():
     assert EPConfig(linearised=True) == EPConfig(linearized=True)
     former, now = (neurai.algorithm("ep", **{name: True}) for name in ("linearised", "linearized"))
     assert former.origin == now.origin
+    with pytest.raises(neurai.SettingsError, match="linearised is the former name of linearized, and both are given"):
+        neurai.algorithm("ep", linearised=True, linearized=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pydantic import Field
@@ -21,6 +21,7 @@ class ToyConfig(neurai.Config):
     n: int | None = Field(None, description="how many")
     widths: tuple[int, ...] = Field((1, 2), description="some")
     lr: float = Field(1.0, description="the rule's own")
+    formerly: ClassVar = {"step_size": "eta"}
 
 
 @pytest.fixture
@@ -65,6 +66,23 @@ def test_set_reaches_the_rule_first_and_reads_values_as_toml() -> None:
     assert chosen.parts["optimizer"] == {"momentum": 0.9}
     assert (chosen.settings.epochs, chosen.settings.lr) == (3, 2e-3)
     assert chosen.sources["rule.eta"] == "--set"
+
+
+@pytest.mark.usefixtures("toy")
+@pytest.mark.parametrize("key", ["ETA", "Step-Size", "stepsize", "rule.Step_Size"])
+def test_set_takes_a_setting_in_any_spelling_and_by_its_former_name(key: str) -> None:
+    assert choose({"rule": "toy-rule"}, [f"{key}=0.5"], environ={}).parts["rule"] == {"eta": 0.5}
+    assert choose({}, ["Rule=toy-rule", f"{key}=0.5"], environ={}).parts["rule"] == {"eta": 0.5}
+
+
+@pytest.mark.usefixtures("toy")
+def test_set_wins_over_the_former_name_in_a_file(tmp_path: Path) -> None:
+    file = write(tmp_path, 'rule = "toy-rule"\n[settings.rule]\nstep_size = 0.5\n')
+    assert choose(file=file, environ={}).sources["rule.eta"] == str(file)
+    assert choose(sets=["eta=0.25"], file=file, environ={}).parts["rule"] == {"eta": 0.25}
+    both = write(tmp_path, 'rule = "toy-rule"\n[settings.rule]\nstep_size = 0.5\neta = 0.25\n')
+    with pytest.raises(SettingsError, match="step_size is the former name of eta, and both are given"):
+        choose(file=both, environ={})
 
 
 @pytest.mark.usefixtures("toy")
