@@ -69,10 +69,19 @@ def predicted(predict: Callable[..., Any], model: Any, params: PyTree, x: PyTree
     def run(params: PyTree, x: PyTree, state: PyTree) -> Any:
         return predict(model, params, x, state)
 
-    if not _any_explicit(params, x, state):
-        return on_own_rows(run, params, x, state)
-    batch = next((spec[:1] for spec in map(_spec, jax.tree.leaves(x)) if len(spec)), ())
-    return on_automatic_axes(run, PartitionSpec(*batch), params, x, state)
+    return by_example(run, x, params, x, state)
+
+
+def by_example(function: Callable[..., Any], batch: PyTree, *args: PyTree) -> Any:
+    """``function(*args)`` on automatic axes, whose results all have the batch axis first and keep its sharding.
+
+    >>> by_example(lambda x: 2 * x, 3.0, 3.0)
+    6.0
+    """
+    if not _any_explicit(*args):
+        return on_own_rows(function, *args)
+    axis = next((spec[:1] for spec in map(_spec, jax.tree.leaves(batch)) if len(spec)), ())
+    return on_automatic_axes(function, PartitionSpec(*axis), *args)
 
 
 def _any_explicit(*args: PyTree) -> bool:

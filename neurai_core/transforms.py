@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree, batch_size, tree_dot, tree_norm
 from neurai_core.errors import UsageError
+from neurai_core.explicit_axes import by_example, estimated
 from neurai_core.losses import loss_function
 from neurai_core.rule import Estimate, Rule, model_state_of, objective, split_batch, true_gradient
 
@@ -117,7 +119,7 @@ def accumulate(rule: Rule, k: int, reduction: str = "mean") -> Rule:
         total = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), (found.grads, found.loss))
         return mean._replace(grads=total[0], loss=total[1]), state
 
-    return rule._replace(estimate=estimate)
+    return rule._replace(estimate=partial(estimated, estimate))
 
 
 def _mean_dtype(leaf: jax.Array) -> Any:
@@ -157,12 +159,16 @@ def per_example(rule: Rule) -> Rule:
     def estimate(
         model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
     ) -> tuple[Estimate, PyTree]:
-        keys = None if key is None else jax.random.split(key, batch_size(batch))
+        def run(params: PyTree, state: PyTree, batch: PyTree, key: Any) -> Estimate:
+            keys = None if key is None else jax.random.split(key, batch_size(batch))
 
-        def one(example: PyTree, example_key: Any) -> Estimate:
-            single = jax.tree.map(lambda leaf: leaf[None], example)
-            return rule.estimate(model, params, state, single, key=example_key)[0]
+            def one(example: PyTree, example_key: Any) -> Estimate:
+                single = jax.tree.map(lambda leaf: leaf[None], example)
+                return rule.estimate(model, params, state, single, key=example_key)[0]
 
-        return jax.vmap(one, in_axes=(0, None if key is None else 0))(split_batch(batch), keys), state
+            return jax.vmap(one, in_axes=(0, None if key is None else 0))(batch, keys)
+
+        batch = split_batch(batch)
+        return by_example(run, batch, params, state, batch, key), state
 
     return rule._replace(estimate=estimate)

@@ -73,6 +73,20 @@ RULES = {
         equal(found, PC("cross_entropy").get_grads(model, params, batch)[0])
         assert jax.typeof(found[0]["w"]).sharding.spec == P(None, "model"), found[0]["w"].sharding
     """,
+    "wrappers": """
+        key = jax.random.key(3)
+        for wrapped in (neurai.accumulate(neurai.algorithm("pc"), 4), neurai.per_example(neurai.algorithm("pc"))):
+            step = jax.jit(lambda params, batch, key: wrapped.estimate(model, params, (), batch, key=key)[0])
+            expected = step(params, batch, key)
+            for where in (whole, NamedSharding(mesh, P("model"))):
+                held = [{**one, "b": jax.device_put(one["b"], whole)} for one in jax.device_put(params, whole)]
+                held[0]["w"] = jax.device_put(params[0]["w"], where)
+                with jax.set_mesh(mesh):
+                    found = step(tuple(held), spread, key)
+                equal((found.grads, found.loss), (expected.grads, expected.loss))
+            sharding = jax.typeof(found.grads[0]["w"]).sharding.spec
+            assert sharding[0] == ("data" if found.loss.ndim else "model"), sharding
+    """,
     "the warning that the energy rises": """
         rule = neurai.algorithm("pc", loss="mse", eta=3.0, stable=False)
         given = jax.device_put((params, ()), whole), jax.device_put((batch[0], jnp.ones((16, 3))), rows)
