@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from neurai_core.adapting import adapt as adapt
     from neurai_core.adapting import as_layered as as_layered
+    from neurai_core.automatic_names import named as named
     from neurai_core.by_name import adapter as adapter
     from neurai_core.by_name import algorithm as algorithm
     from neurai_core.by_name import dataset as dataset
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from neurai_core.hookspecs import hookimpl as hookimpl
     from neurai_core.layered import Layer as Layer
     from neurai_core.layered import Layered as Layered
-    from neurai_core.naming_values import named as named
     from neurai_core.network import Network as Network
     from neurai_core.network import activity as activity
     from neurai_core.network import network_of as network_of
@@ -115,7 +115,7 @@ _HOME = {
     "grads.autograd": ("grad",),
     "hookspecs": ("hookimpl",),
     "layered": ("Layer", "Layered"),
-    "naming_values": ("named",),
+    "automatic_names": ("named",),
     "network": ("Network", "activity", "network_of"),
     "network_relaxation": ("Relaxed", "langevin", "relax"),
     "plugin": ("Plugin",),

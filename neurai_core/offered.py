@@ -14,7 +14,7 @@ OFFERED = {
     "layered losses arrays": "layers, losses, trees of arrays",
     "models models.spiking": "ready-made networks",
     "changes changes.activations": "a function, or an activation, around one point: small changes to the last digit",
-    "network naming_values named_values network_relaxation terms": (
+    "network automatic_names named_values network_relaxation terms": (
         "functions as networks of their named values, energies of them, relaxation"
     ),
     "programs sources": "what a function computes, equation by equation, and what enters what",

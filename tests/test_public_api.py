@@ -84,6 +84,10 @@ def test_no_public_name_is_that_of_a_module() -> None:
 # Module -> where what was documented in it lives now.
 MOVED = {
     "neurai_core.overview": ("neurai_core.registry", "PluginStatus"),
+    "neurai_core.naming_values": (
+        "neurai_core.automatic_names",
+        "ModuleNamed NamedLayer NamedModel named product_names",
+    ),
     "neurai_core.surrogate_makers": ("neurai_core.surrogates.makers", "Custom Normalized custom normalized"),
     "neurai_core.training.data": (
         "neurai_core.data",

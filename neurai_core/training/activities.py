@@ -8,9 +8,9 @@ import jax
 
 from neurai_core.adapting import Adapted, adapt
 from neurai_core.arrays import PyTree, Shape
+from neurai_core.automatic_names import named
 from neurai_core.errors import ModelError
 from neurai_core.layered import Layered
-from neurai_core.naming_values import named
 from neurai_core.network import ActivityFacts, PredictedFrom, learning_network, predicted_from
 from neurai_core.programs import read_program
 from neurai_core.sources import argument_labels, sources_of

@@ -102,7 +102,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.mark.parametrize("how", [None, "auto", "modules"])
 def test_a_model_of_a_library_is_a_network(case: Case, how: str | None) -> None:
-    from neurai_core.naming_values import named
+    from neurai_core.automatic_names import named
 
     model = case.model if how is None else named(case.model, how)
     network = network_of(model, case.params, X)
@@ -116,7 +116,7 @@ def test_a_model_of_a_library_is_a_network(case: Case, how: str | None) -> None:
 
 
 def test_gradients_have_the_structure_of_the_library(case: Case) -> None:
-    from neurai_core.naming_values import named
+    from neurai_core.automatic_names import named
 
     network = network_of(named(case.model, "auto"), case.params, X)
     last = network.names[-1]
@@ -142,7 +142,7 @@ def test_a_dropout_mask_is_held() -> None:
 
 
 def test_naming_leaves_the_model_of_the_user_as_it_is(case: Case) -> None:
-    from neurai_core.naming_values import named
+    from neurai_core.automatic_names import named
 
     kinds = [type(one) for one in jax.tree.leaves(case.model, is_leaf=lambda n: n is not case.model)]
     network_of(named(case.model, "modules"), case.params, X)

@@ -31,9 +31,9 @@ from neurai_algorithms.predictive_coding.strict import strict
 from neurai_algorithms.predictive_coding.task import Solution, Task
 from neurai_core.adapting import adapt
 from neurai_core.arrays import PyTree, tree_norm
+from neurai_core.automatic_names import named
 from neurai_core.errors import ModelError, UsageError
 from neurai_core.layered import Layered, check_forward
-from neurai_core.naming_values import named
 from neurai_core.rule import (
     Estimate,
     Objective,

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import neurai_core as neurai
+from neurai_core.automatic_names import named
 from neurai_core.errors import ModelError, UsageError
-from neurai_core.naming_values import named
 from neurai_core.network import activity, network_of
 
 pytestmark = pytest.mark.usefixtures("x64")
