@@ -3,7 +3,7 @@
 ```
 names(kind) ─▶ find(kind, name) ─▶ spec(kind, name) ─▶ create(kind, name)
 one scan       one entry           checked and kept    a Rule, a Surrogate, ... that knows its origin
-scan           lookup, switches    loading, failures   loading
+scan           lookup, switches    loading, ledger     loading, origins
 ```
 A name costs one scan of metadata, a spec costs importing pydantic and that one plugin, a build costs importing JAX. The
 third line names the modules that do it; `status` lists the state of every plugin, and `observing` calls observers.

@@ -1,10 +1,9 @@
-"""The registry: plugins that were loaded or failed, and all queries about them."""
+"""The registry: all queries about plugins, from their names to their objects."""
 
 from __future__ import annotations
 
 import threading
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace as changed
@@ -21,6 +20,7 @@ from neurai_core.errors import (
 from neurai_core.naming import canonical, did_you_mean
 from neurai_core.registry.entries import IN_PROCESS, Entry
 from neurai_core.registry.kinds import KINDS, OBSERVER, Kind
+from neurai_core.registry.ledger import Ledger
 from neurai_core.registry.lookup import Lookup
 from neurai_core.registry.status import PluginStatus, Row, statuses, unreadable_status
 from neurai_core.registry.switches import Switches
@@ -41,10 +41,7 @@ class Registry:
     def __init__(self, kinds: Iterable[Kind] = KINDS) -> None:
         self._lock = threading.RLock()
         self._lookup = Lookup(kinds, self._lock, self._forget_installed)
-        self._loaded: dict[Entry, Loaded] = {}
-        self._failed: dict[Entry, PluginError] = {}
-        self._changes_jax: dict[Entry, str] = {}
-        self._warned: set[Entry] = set()
+        self._ledger = Ledger(self._lock)
         self._observers: Observers | None = None
         self._changes = 0
 
@@ -142,13 +139,14 @@ class Registry:
             MissingExtra: the plugin needs a library that is not installed.
         """
         from neurai_core.registry.loading import build
+        from neurai_core.registry.origins import origin_of, with_origin
 
         loaded = self._ready(kind, name)
         config = self._settings(loaded, settings or {})
         context, of_kind = context or {}, self._lookup.kinds[loaded.entry.kind]
-        built = self._guarded(loaded.entry, lambda: build(loaded, of_kind, config, context))
-        self._warn_of_changes(loaded.entry)
-        return _with_origin(built, _origin(loaded, config, context if recorded is None else recorded))
+        built = self._ledger.guarded(loaded.entry, lambda: build(loaded, of_kind, config, context))
+        self._ledger.warn_of_changes(loaded.entry)
+        return with_origin(built, origin_of(loaded, config, context if recorded is None else recorded))
 
     def rebuild(
         self,
@@ -231,7 +229,7 @@ class Registry:
             DuplicateName: the name is installed, or registered already.
         """
         with self._lock:
-            for entry, loaded in self._loaded.items():
+            for entry, loaded in self._ledger.loaded.items():
                 if entry.point is None and loaded.manager.is_registered(plugin):
                     return loaded.spec
             new = self._admit(plugin)
@@ -271,8 +269,8 @@ class Registry:
         with self._lock:
             shared = self._shared_observers()
             for entry in self._lookup.observers():
-                if entry not in self._failed and not Switches.read().blocked_by(entry):
-                    found = self._contained(entry, lambda entry=entry: load_observer(entry))  # type: ignore[misc]
+                if entry not in self._ledger.failed and not Switches.read().blocked_by(entry):
+                    found = self._ledger.contained(entry, lambda entry=entry: load_observer(entry))  # type: ignore[misc]
                     if found is not None:
                         shared.add(found, entry)
             return shared
@@ -314,7 +312,7 @@ class Registry:
             rows += statuses(self._lookup.entries(kind), self._rivals, self._known_state if passive else self._state)
         for entry in self._lookup.observers():  # any number may share a name
             rows += statuses([entry], lambda one: [one], self._known_state if passive else self._observer_state)
-        found = self._isolated(rows) if isolate else [self._remarked(*row) for row in rows]
+        found = self._isolated(rows) if isolate else [self._ledger.remarked(*row) for row in rows]
         return (*found, *map(unreadable_status, self._lookup.unreadable))
 
     def vet(self, kind: str | None = None) -> None:
@@ -329,71 +327,24 @@ class Registry:
         entries = [one for name in ([kind] if kind else self._lookup.kinds) for one in self.entries(name)]
         if kind is None:
             entries += [one for one in self._lookup.observers() if not Switches.read().blocked_by(one)]
-        known = {*self._loaded, *self._failed}
+        known = {*self._ledger.loaded, *self._ledger.failed}
         strangers = [one for one in entries if one.point and one not in known and not one.builtin]
-        self._failed |= vet([(one, kinds[one.kind]) for one in strangers])
+        self._ledger.failed |= vet([(one, kinds[one.kind]) for one in strangers])
 
-    # ---- loading and recorded failures
+    # ---- loading
 
     def _ready(self, kind: str, name: str) -> Loaded:
         entry = self._lookup.find(kind, name)
-        if entry in self._failed and entry not in self._loaded and self._lookup.refresh():
+        if entry in self._ledger.failed and entry not in self._ledger.loaded and self._lookup.refresh():
             entry = self._lookup.find(kind, name)  # what was missing may have been installed in the meantime
         return self._load(entry)
 
     def _load(self, entry: Entry) -> Loaded:
-        from neurai_core.registry.failures import again
-        from neurai_core.registry.loading import load
-
-        with self._lock:
-            if entry in self._loaded:
-                return self._loaded[entry]
-            if entry in self._failed:
-                raise again(self._failed[entry])
-            self._loaded[entry] = self._guarded(entry, lambda: load(entry, self._lookup.kinds[entry.kind]))
-            return self._loaded[entry]
-
-    def _guarded(self, entry: Entry, action: Callable[[], Any]) -> Any:
-        """Do something with a plugin and record its failure; success clears an earlier one."""
-        from neurai_core.registry.failures import again
-        from neurai_core.registry.jax_configuration import configuration_changes
-
-        try:
-            with configuration_changes() as changes:
-                result = action()
-            self._remark(entry, changes)
-        except PluginError as error:
-            self._failed[entry] = again(error)
-            raise
-        self._failed.pop(entry, None)
-        return result
-
-    def _remark(self, entry: Entry, changes: list[str]) -> None:
-        if changes:
-            self._changes_jax[entry] = f"It changes JAX's configuration, which is everyone's: {', '.join(changes)}."
-
-    def _warn_of_changes(self, entry: Entry) -> None:
-        """Warn once per plugin that is used."""
-        if entry in self._changes_jax and entry not in self._warned:
-            self._warned.add(entry)
-            warnings.warn(f"Plugin {entry}: {self._changes_jax[entry]}", RuntimeWarning, stacklevel=4)
-
-    def _remarked(self, entry: Entry, status: PluginStatus) -> PluginStatus:
-        said = self._changes_jax.get(entry)
-        if said is None or status.status != "ok":
-            return status
-        return changed(status, step="import", error=said, hint="Ask its authors to leave that to the user.")
-
-    def _contained(self, entry: Entry, action: Callable[[], Any]) -> Any:
-        try:
-            return self._guarded(entry, action)
-        except PluginError:
-            return None
+        return self._ledger.load(entry, self._lookup.kinds[entry.kind])
 
     def _forget_installed(self) -> None:
         self._changes += 1
-        self._loaded = {entry: loaded for entry, loaded in self._loaded.items() if entry.point is None}
-        self._failed = {}
+        self._ledger.forget_installed()
 
     def _everything(self, kind: str | None) -> Iterator[Loaded]:
         """Every plugin that can be loaded; failures are recorded."""
@@ -415,7 +366,7 @@ class Registry:
     def _offered_class(self, loaded: Loaded, class_name: str) -> Any:
         from neurai_core.registry.loading import offered_class
 
-        return self._guarded(loaded.entry, lambda: offered_class(loaded, class_name))
+        return self._ledger.guarded(loaded.entry, lambda: offered_class(loaded, class_name))
 
     def _spec_or_none(self, kind: str, name: str) -> PluginSpec | None:
         with suppress(PluginError, DuplicateName):
@@ -425,7 +376,7 @@ class Registry:
     def _settings(self, loaded: Loaded, given: Mapping[str, Any]) -> Config:
         from neurai_core.registry.loading import fill_settings
 
-        config: Config = self._guarded(loaded.entry, lambda: fill_settings(loaded, given))
+        config: Config = self._ledger.guarded(loaded.entry, lambda: fill_settings(loaded, given))
         return config
 
     # ---- plugins of this process
@@ -437,22 +388,20 @@ class Registry:
 
     def _add(self, new: Mapping[Entry, Loaded], *, replaces: bool) -> None:
         self._changes += 1
-        self._loaded.update(new)
+        self._ledger.loaded.update(new)
         self._lookup.add(new, replaces=replaces)
 
     def _remove(self, entries: Iterable[Entry]) -> None:
         self._changes += 1
         gone = list(entries)
         self._lookup.discard(gone)
-        for entry in gone:
-            self._loaded.pop(entry, None)
-            self._failed.pop(entry, None)
+        self._ledger.forget(gone)
 
     def _earlier(self, new: Iterable[Entry]) -> list[Entry]:
         """Entries of plugins registered earlier under one of these names."""
         same = [one for entry in new for one in self._of_these_names(entry) if one.point is None]
-        managers = [self._loaded[entry].manager for entry in same]
-        return [entry for entry, loaded in self._loaded.items() if loaded.manager in managers]
+        managers = [self._ledger.loaded[entry].manager for entry in same]
+        return [entry for entry, loaded in self._ledger.loaded.items() if loaded.manager in managers]
 
     def _rivals(self, entry: Entry) -> list[Entry]:
         """All entries found under the name of an entry, including itself."""
@@ -476,14 +425,14 @@ class Registry:
         from neurai_core.registry.observing import Observers
 
         if self._observers is None:
-            self._observers = Observers(self._failed.__setitem__)
+            self._observers = Observers(self._ledger.failed.__setitem__)
         return self._observers
 
     # ---- states for the list of plugins
 
     def _known_state(self, entry: Entry) -> PluginError | MissingExtra | str:
         observed = self._observers is not None and self._observers.holds(entry)
-        return self._failed.get(entry) or ("ok" if observed or entry in self._loaded else "unloaded")
+        return self._ledger.failed.get(entry) or ("ok" if observed or entry in self._ledger.loaded else "unloaded")
 
     def _state(self, entry: Entry) -> PluginError | MissingExtra | str:
         from neurai_core.registry.loading import check_extras
@@ -493,11 +442,11 @@ class Registry:
             check_extras(spec)
         except (PluginError, MissingExtra) as error:
             return error
-        return self._failed.get(entry) or "ok"
+        return self._ledger.failed.get(entry) or "ok"
 
     def _observer_state(self, entry: Entry) -> PluginError | MissingExtra | str:
         self.observers()
-        return self._failed.get(entry) or "ok"
+        return self._ledger.failed.get(entry) or "ok"
 
     def _isolated(self, rows: Iterable[Row]) -> list[PluginStatus]:
         from neurai_core.registry.isolation import load_isolated
@@ -510,34 +459,6 @@ class Registry:
 
         with ThreadPoolExecutor() as pool:
             return list(pool.map(settle, rows))
-
-
-def _origin(loaded: Loaded, config: Config, recorded: Mapping[str, Any]) -> Origin:
-    from neurai_core.explain import recorded_settings
-    from neurai_core.specs import Origin
-
-    return Origin(
-        kind=loaded.spec.kind,
-        name=loaded.spec.name,
-        distribution=loaded.entry.distribution,
-        version=loaded.entry.version,
-        settings=recorded_settings(config),
-        context={key: _recorded(value) for key, value in recorded.items()},
-    )
-
-
-def _recorded(value: Any) -> Any:
-    from neurai_core.explain import place_of
-
-    return value if value is None or isinstance(value, bool | int | float | str) else place_of(value)
-
-
-def _with_origin(built: Any, origin: Origin) -> Any:
-    if "origin" in getattr(built, "_fields", ()):
-        return built._replace(origin=origin)
-    if hasattr(built, "with_origin"):
-        return built.with_origin(origin)
-    return built
 
 
 def _tags(spec: PluginSpec | None) -> set[str]:
