@@ -1,1 +1,1 @@
-"""The mathematics of each surrogate, one file each; the specs are in ``specs``, in files of the same name."""
+"""The code of each surrogate, one file each; formulas and facts are in ``specs``, in files of the same name."""

@@ -12,10 +12,7 @@ from neurai_surrogates.specs.atan import AtanConfig
 
 
 class Atan(Surrogate):
-    r"""Atan: the derivative of an arctangent, of area 1.
-
-    $$g(u) = \frac{\alpha}{2 \left(1 + \left(\frac{\pi}{2} \alpha u\right)^2\right)}$$
-    $$P(u) = \frac{1}{\pi} \arctan\left(\frac{\pi}{2} \alpha u\right) + \frac{1}{2}$$
+    r"""Atan: the derivative of an arctangent.
 
     Args:
         alpha: twice the peak, per unit of u; half width 2/(pi alpha).
@@ -50,7 +47,7 @@ class Atan(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Area 1, peak alpha/2."""
+        """Its facts at these settings."""
         return Facts(
             area=1.0,
             peak=self.alpha / 2,

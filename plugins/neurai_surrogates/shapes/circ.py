@@ -14,9 +14,6 @@ from neurai_surrogates.specs.circ import CircConfig
 class Circ(Surrogate):
     r"""Circ: peak 1 regardless of its width, with tails lighter than those of `SuperSpike`.
 
-    $$g(u) = \frac{\alpha^3}{\left(u^2 + \alpha^2\right)^{\frac{3}{2}}}$$
-    $$P(u) = \alpha + \frac{\alpha u}{\sqrt{u^2 + \alpha^2}}$$
-
     Args:
         alpha: radius, in units of u; half width 0.766 alpha, area 2 alpha.
         spiking: whether the forward pass is the step; otherwise it is the primitive P.
@@ -57,7 +54,7 @@ class Circ(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Peak 1, area 2 alpha."""
+        """Its facts at these settings."""
         return Facts(
             area=2 * self.alpha,
             peak=1.0,

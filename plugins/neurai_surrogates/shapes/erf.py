@@ -19,9 +19,6 @@ from neurai_surrogates.specs.erf import ErfConfig
 class Erf(Surrogate):
     r"""Erf: the normal density, parametrized by the slope of its error function instead of its variance.
 
-    $$g(u) = \frac{\alpha}{\sqrt{\pi}} e^{-\alpha^2 u^2}$$
-    $$P(u) = \frac{1}{2} \operatorname{erfc}\left(-\alpha u\right)$$
-
     Args:
         alpha: slope of the error function, per unit of u; half width 0.833/alpha, peak 0.564 alpha.
         spiking: whether the forward pass is the step; otherwise it is the primitive P.
@@ -53,7 +50,7 @@ class Erf(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Area 1, peak alpha/sqrt(pi)."""
+        """Its facts at these settings."""
         return Facts(
             area=1.0,
             peak=self.alpha / sqrt(pi),

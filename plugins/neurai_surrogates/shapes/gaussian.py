@@ -13,10 +13,7 @@ from neurai_surrogates.specs.gaussian import GaussianConfig
 
 
 class Gaussian(Surrogate):
-    r"""Gaussian: the normal density, h4 of Wu et al., of area 1.
-
-    $$g(u) = \frac{1}{\sqrt{2 \pi \alpha}} e^{-\frac{u^2}{2 \alpha}}$$
-    $$P(u) = \frac{1}{2} \operatorname{erfc}\left(\frac{-u}{\sqrt{2 \alpha}}\right)$$
+    r"""Gaussian: the normal density, h4 of Wu et al..
 
     Args:
         alpha: variance, in units of u squared; half width 1.177 sqrt(alpha), peak 0.399/sqrt(alpha).
@@ -48,7 +45,7 @@ class Gaussian(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Area 1, peak 1/sqrt(2 pi alpha)."""
+        """Its facts at these settings."""
         return Facts(
             area=1.0,
             peak=(2 * pi * self.alpha) ** -0.5,

@@ -15,9 +15,6 @@ from neurai_surrogates.specs.leaky_relu import LeakyReLUConfig
 class LeakyReLU(Surrogate):
     r"""LeakyReLU: two slopes, one on either side of the threshold.
 
-    $$g(u) = \begin{cases} c & u < 0 \\ s & \text{otherwise} \end{cases}$$
-    $$P(u) = \begin{cases} c u & u < 0 \\ s u & \text{otherwise} \end{cases}$$
-
     Args:
         slope: s, g from the threshold on.
         leak: c, g below the threshold.
@@ -50,7 +47,7 @@ class LeakyReLU(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Peak the larger slope, infinite area."""
+        """Its facts at these settings."""
         return Facts(
             area=inf,
             peak=jnp.maximum(self.slope, self.leak),

@@ -15,12 +15,6 @@ from neurai_surrogates.specs.log_tailed_relu import LogTailedReLUConfig
 class LogTailedReLU(Surrogate):
     r"""LogTailedReLU: the derivative of a rectifier that turns into a logarithm.
 
-    $$g(u) = \begin{cases} c & u < 0 \\ \frac{w}{u} & u > w \\ 1 & \text{otherwise} \end{cases}$$
-    $$P(u) = \begin{cases} c u & u < 0 \\ w \left(1
-    + \ln\left(\frac{u}{w}\right)\right) & u > w \\ u & \text{otherwise} \end{cases}$$
-
-    where w is ``width`` and c is ``leak``.
-
     Args:
         width: w, where the tail begins, in units of u; half width 2 width.
         leak: c, g below the threshold.
@@ -55,7 +49,7 @@ class LogTailedReLU(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Peak 1 above the threshold, infinite area."""
+        """Its facts at these settings."""
         leak = jnp.asarray(self.leak)
         return Facts(
             area=inf,

@@ -16,11 +16,7 @@ from neurai_surrogates.specs.multi_gaussian import MultiGaussianConfig
 
 
 class MultiGaussian(Surrogate):
-    r"""MultiGaussian: a central lobe and two negative side lobes, of area 1 - hight.
-
-    $$g(u) = (1 + h) \mathcal{N}(u; 0, l^2) - h \mathcal{N}(u; l, (s l)^2) - h \mathcal{N}(u; -l, (s l)^2)$$
-    $$P(u) = (1 + h) \Phi\left(\frac{u}{l}\right) - h \Phi\left(\frac{u - l}{s l}\right) - h \Phi\left(\frac{u
-    + l}{s l}\right)$$
+    r"""MultiGaussian: a central lobe and two negative side lobes.
 
     g is negative far from the threshold, so P is not monotone: with ``spiking=False`` the forward pass is not a
     squashing function.
@@ -60,12 +56,12 @@ class MultiGaussian(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Area 1 - hight; the peak is at the threshold; the half width has no closed form."""
+        """Its facts at these settings."""
         numbers = self.lens, self.scale, self.hight
         return Facts(
             area=1 - self.hight,
             peak=_lobes(jnp.zeros(()), *numbers),
-            half_width=_half_width(*numbers),
+            half_width=_half_width(*numbers),  # has no closed form
             symmetric=True,
             signed=True,
         )

@@ -14,11 +14,7 @@ from neurai_surrogates.specs.multi_level_count import MultiLevelCountConfig
 class MultiLevelCount(Surrogate):
     r"""MultiLevelCount: a staircase forward, a window over all of its steps backward.
 
-    $$g(u) = \begin{cases} \frac{1}{d} & -\frac{d}{2} < u < \left(n - \frac{1}{2}\right) d \\
-    0 & \text{otherwise} \end{cases}$$
-    $$P(u) = \operatorname{clip}\left(\frac{u}{d} + \frac{1}{2}, 0, n\right)$$
-
-    where d is ``spacing`` and n is ``levels``. Forward, the k-th spike comes where u reaches (k - 1) spacing;
+    Forward, the k-th spike comes where u reaches (k - 1) spacing;
     with one level it is the step, and g that of `Rectangular`.
 
     Args:
@@ -65,7 +61,7 @@ class MultiLevelCount(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Area levels, peak 1/spacing."""
+        """Its facts at these settings."""
         return Facts(
             area=float(self.levels),
             peak=1 / self.spacing,

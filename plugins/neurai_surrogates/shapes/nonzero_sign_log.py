@@ -14,10 +14,6 @@ from neurai_surrogates.specs.nonzero_sign_log import NonzeroSignLogConfig
 class NonzeroSignLog(Surrogate):
     r"""NonzeroSignLog: peak 1 and tails 1/u, the heaviest of all surrogates here.
 
-    $$g(u) = \frac{1}{1 + \alpha |u|}$$
-    $$P(u) = \begin{cases} -\frac{1}{\alpha} \ln\left(1 - \alpha u\right) & u < 0 \\ \frac{1}{\alpha} \ln\left(1
-    + \alpha u\right) & \text{otherwise} \end{cases}$$
-
     Its area is infinite, so it cannot be normalized.
 
     Args:
@@ -51,5 +47,5 @@ class NonzeroSignLog(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Peak 1, infinite area."""
+        """Its facts at these settings."""
         return Facts(area=inf, peak=1.0, half_width=1 / self.alpha, symmetric=True, signed=False)

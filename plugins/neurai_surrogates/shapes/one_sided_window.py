@@ -14,10 +14,7 @@ from neurai_surrogates.specs.one_sided_window import OneSidedWindowConfig
 class OneSidedWindow(Surrogate):
     r"""OneSidedWindow: learning starts at a distance below the threshold and never stops above it.
 
-    $$g(u) = \begin{cases} 1 & u \ge -w \\ 0 & \text{otherwise} \end{cases}$$
-    $$P(u) = \max\left(u + w, 0\right)$$
-
-    where w is ``window``. The primitive is a shifted rectifier.
+    The primitive is a shifted rectifier.
 
     Args:
         window: w, distance below the threshold at which g starts, in units of u.
@@ -49,5 +46,5 @@ class OneSidedWindow(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Peak 1, unbounded support above."""
+        """Its facts at these settings."""
         return Facts(area=inf, peak=1.0, half_width=inf, support=(-self.window, inf), symmetric=False, signed=False)

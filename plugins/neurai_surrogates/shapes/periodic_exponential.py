@@ -17,12 +17,7 @@ from neurai_surrogates.specs.periodic_exponential import PeriodicExponentialConf
 class PeriodicExponential(Surrogate):
     r"""PeriodicExponential: the surrogate of a neuron that fires once per threshold passed.
 
-    $$g(u) = \frac{c}{T} e^{-\frac{|u - k T|}{w}}$$
-    $$P(u) = \begin{cases} \frac{c w}{T} \left(2 k \left(1 - e^{-\frac{T}{2 w}}\right) + e^{\frac{u
-    - k T}{w}}\right) & u < k T \\ \frac{c w}{T} \left(2 k \left(1 - e^{-\frac{T}{2 w}}\right) + 2 - e^{-\frac{u
-    - k T}{w}}\right) & \text{otherwise} \end{cases}$$
-
-    where k counts the peak nearest to u, 0 below the threshold. The area is infinite, so it cannot be normalized.
+    k counts the peak nearest to u, 0 below the threshold. The area is infinite, so it cannot be normalized.
 
     Args:
         grad_width: w, decay length, in units of u; half width 0.693 grad_width.
@@ -65,7 +60,7 @@ class PeriodicExponential(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Peak grad_scale/period, infinite area."""
+        """Its facts at these settings."""
         half = log(2) * self.grad_width
         return Facts(
             area=inf,

@@ -15,11 +15,7 @@ from neurai_surrogates.specs.piecewise_leaky_relu import PiecewiseLeakyReLUConfi
 class PiecewiseLeakyReLU(Surrogate):
     r"""PiecewiseLeakyReLU: a window on top of a small constant, so that no neuron is cut off from learning.
 
-    $$g(u) = \begin{cases} \frac{1}{2 w} & |u| \le w \\ c & \text{otherwise} \end{cases}$$
-    $$P(u) = \begin{cases} c (u + w) & u < -w \\ c (u - w) + 1 & u > w \\ \frac{u}{2 w} +
-    \frac{1}{2} & \text{otherwise} \end{cases}$$
-
-    where w is ``width`` and c is ``leak``. For leak = 0 it is `Rectangular` of width 2 w.
+    For leak = 0 it is `Rectangular` of width 2 w.
 
     Args:
         width: w, half width of the steep part, in units of u.
@@ -56,7 +52,7 @@ class PiecewiseLeakyReLU(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Peak 1/(2 width); infinite area unless leak is 0."""
+        """Its facts at these settings."""
         steep, leaks = 1 / (2 * self.width), jnp.asarray(self.leak) > 0
         return Facts(
             area=jnp.where(leaks, inf, 1.0),

@@ -15,11 +15,7 @@ from neurai_surrogates.specs.polynomial import PolynomialConfig
 
 
 class Polynomial(Surrogate):
-    r"""Polynomial: a triangle around the threshold, h2 of Wu et al., of area 1.
-
-    $$g(u) = \max\left(\frac{\sqrt{\alpha}}{2} - \frac{\alpha |u|}{4}, 0\right)$$
-    $$P(u) = \begin{cases} 0 & u < -\frac{2}{\sqrt{\alpha}} \\ 1 & u > \frac{2}{\sqrt{\alpha}} \\ \frac{1}{2} +
-    \frac{\sqrt{\alpha}}{2} u - \frac{\alpha}{8} u |u| & \text{otherwise} \end{cases}$$
+    r"""Polynomial: a triangle around the threshold, h2 of Wu et al..
 
     Args:
         alpha: squared inverse of the half width 1/sqrt(alpha); zero beyond 2/sqrt(alpha), peak sqrt(alpha)/2.
@@ -55,7 +51,7 @@ class Polynomial(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Area 1, peak sqrt(alpha)/2, zero outside 2/sqrt(alpha)."""
+        """Its facts at these settings."""
         end = 2 / self.alpha**0.5
         return Facts(
             area=1.0,

@@ -13,11 +13,7 @@ from neurai_surrogates.specs.q_pseudo_spike import QPseudoSpikeConfig
 class QPseudoSpike(Surrogate):
     r"""QPseudoSpike: peak 1, heavy tails for a small alpha, exponential ones for a large alpha.
 
-    $$g(u) = \left(1 + k |u|\right)^{-\alpha}$$
-    $$P(u) = \begin{cases} \frac{\left(1 - k u\right)^{1 - \alpha}}{k (\alpha - 1)} & u < 0 \\ \frac{2 - \left(1
-    + k u\right)^{1 - \alpha}}{k (\alpha - 1)} & \text{otherwise} \end{cases}$$
-
-    with k = 2/(alpha - 1) as published, which makes the area 1; some libraries use k = 2/(alpha + 1), the convention
+    k = 2/(alpha - 1) as published, which makes the area 1; some libraries use k = 2/(alpha + 1), the convention
     ``plus``.
 
     Args:
@@ -58,7 +54,7 @@ class QPseudoSpike(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Peak 1; area 1 with k = 2/(alpha - 1)."""
+        """Its facts at these settings."""
         return Facts(
             area=1.0 if self.convention == "minus" else (self.alpha + 1) / (self.alpha - 1),
             peak=1.0,

@@ -11,10 +11,7 @@ from neurai_surrogates.specs.rectangular import RectangularConfig
 
 
 class Rectangular(Surrogate):
-    r"""Rectangular: a window around the threshold, h1 of Wu et al., of area 1.
-
-    $$g(u) = \begin{cases} \frac{1}{\alpha} & |u| < \frac{\alpha}{2} \\ 0 & \text{otherwise} \end{cases}$$
-    $$P(u) = \operatorname{clip}\left(\frac{u}{\alpha} + \frac{1}{2}, 0, 1\right)$$
+    r"""Rectangular: a window around the threshold, h1 of Wu et al..
 
     Args:
         alpha: width of the window, in units of u; half width alpha/2, peak 1/alpha.
@@ -47,7 +44,7 @@ class Rectangular(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Area 1, peak 1/alpha, zero outside alpha/2."""
+        """Its facts at these settings."""
         end = self.alpha / 2
         return Facts(
             area=1.0,

@@ -16,11 +16,6 @@ from neurai_surrogates.specs.s2nn import S2NNConfig
 class S2NN(Surrogate):
     r"""S2NN: gradients also reach neurons far above their threshold, as they do in a network without spikes.
 
-    $$g(u) = \begin{cases} \alpha \sigma(\alpha u) \sigma(-\alpha u) & u < 0 \\ \frac{\beta}{u
-    + 1} & \text{otherwise} \end{cases}$$
-    $$P(u) = \begin{cases} \sigma(\alpha u) & u < 0 \\ \frac{1}{2} + \beta \ln\left(u
-    + 1\right) & \text{otherwise} \end{cases}$$
-
     It is continuous at the threshold only for alpha = 4 beta.
 
     Args:
@@ -57,7 +52,7 @@ class S2NN(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Peak the larger of alpha/4 and beta, infinite area."""
+        """Its facts at these settings."""
         peak = jnp.maximum(self.alpha / 4, self.beta)
         below = jnp.arccosh(jnp.maximum(self.alpha / peak - 1, 1)) / self.alpha
         above = 2 * self.beta / peak - 1

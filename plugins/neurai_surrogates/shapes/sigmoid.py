@@ -12,10 +12,7 @@ from neurai_surrogates.specs.sigmoid import SigmoidConfig
 
 
 class Sigmoid(Surrogate):
-    r"""Sigmoid: the derivative of the logistic function, h3 of Wu et al., of area 1.
-
-    $$g(u) = \alpha \sigma(\alpha u) \sigma(-\alpha u)$$
-    $$P(u) = \sigma(\alpha u)$$
+    r"""Sigmoid: the derivative of the logistic function, h3 of Wu et al..
 
     Args:
         alpha: slope of the logistic function, per unit of u; half width 1.763/alpha, peak alpha/4.
@@ -47,7 +44,7 @@ class Sigmoid(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Area 1, peak alpha/4."""
+        """Its facts at these settings."""
         return Facts(
             area=1.0,
             peak=self.alpha / 4,

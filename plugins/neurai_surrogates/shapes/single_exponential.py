@@ -15,11 +15,7 @@ from neurai_surrogates.specs.single_exponential import SingleExponentialConfig
 
 
 class SingleExponential(Surrogate):
-    r"""SingleExponential: exponential decay on both sides of the threshold, of area 2 grad_scale.
-
-    $$g(u) = \frac{c}{w} e^{-\frac{|u|}{w}}$$
-    $$P(u) = \begin{cases} c e^{\frac{u}{w}} & u < 0 \\ c \left(2 - e^{-\frac{u}{w}}\right) & \text{otherwise}
-    \end{cases}$$
+    r"""SingleExponential: exponential decay on both sides of the threshold.
 
     Args:
         grad_width: w, decay length, in units of u (not of the threshold); half width 0.693 grad_width.
@@ -54,7 +50,7 @@ class SingleExponential(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Area 2 grad_scale, peak grad_scale/grad_width."""
+        """Its facts at these settings."""
         return Facts(
             area=2 * self.grad_scale,
             peak=self.grad_scale / self.grad_width,

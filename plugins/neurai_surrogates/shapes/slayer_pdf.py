@@ -15,11 +15,7 @@ from neurai_surrogates.specs.slayer_pdf import SlayerPdfConfig
 
 
 class SlayerPdf(Surrogate):
-    r"""SlayerPdf: the spike escape density of SLAYER, of area ``scale``.
-
-    $$g(u) = \frac{c}{2 \tau} e^{-\frac{|u|}{\tau}}$$
-    $$P(u) = \begin{cases} \frac{c}{2} e^{\frac{u}{\tau}} & u < 0 \\ c \left(1 - \frac{1}{2}
-    e^{-\frac{u}{\tau}}\right) & \text{otherwise} \end{cases}$$
+    r"""SlayerPdf: the spike escape density of SLAYER.
 
     The default tau is ten units of u, so with thresholds near 1 the derivative is nearly flat; the authors'
     code uses tau = 1.
@@ -57,7 +53,7 @@ class SlayerPdf(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Area scale, peak scale/(2 tau)."""
+        """Its facts at these settings."""
         return Facts(
             area=self.scale,
             peak=self.scale / (2 * self.tau),

@@ -13,9 +13,6 @@ from neurai_surrogates.specs.soft_sign import SoftSignConfig
 class SoftSign(Surrogate):
     r"""SoftSign: the shape of `SuperSpike` with area 1, so that a steeper one is higher.
 
-    $$g(u) = \frac{\alpha}{2 (1 + \alpha |u|)^2}$$
-    $$P(u) = \frac{1}{2} \left(\frac{\alpha u}{1 + \alpha |u|} + 1\right)$$
-
     Args:
         alpha: slope of the fast sigmoid, per unit of u; half width 0.414/alpha, peak alpha/2.
         spiking: whether the forward pass is the step; otherwise it is the primitive P.
@@ -49,7 +46,7 @@ class SoftSign(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Area 1, peak alpha/2."""
+        """Its facts at these settings."""
         return Facts(
             area=1.0,
             peak=self.alpha / 2,

@@ -16,10 +16,7 @@ from neurai_surrogates.specs.sparse_fast_sigmoid import SparseFastSigmoidConfig
 class SparseFastSigmoid(Surrogate):
     r"""SparseFastSigmoid: `SuperSpike` inside a window, zero outside.
 
-    $$g(u) = \begin{cases} \frac{1}{(1 + \alpha |u|)^2} & |u| < B \\ 0 & \text{otherwise} \end{cases}$$
-    $$P(u) = \frac{v}{1 + \alpha |v|} + \frac{B}{1 + \alpha B}$$
-
-    where v is u clipped to the window and B is ``window``.
+    v is u clipped to the window.
 
     Args:
         alpha: slope of the fast sigmoid, per unit of u; half width 0.414/alpha, unless the window is narrower.
@@ -57,7 +54,7 @@ class SparseFastSigmoid(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Peak 1, zero outside the window."""
+        """Its facts at these settings."""
         return Facts(
             area=2 * self.window / (1 + self.alpha * self.window),
             peak=1.0,

@@ -16,12 +16,8 @@ from neurai_surrogates.specs.square_wave_fourier import SquareWaveFourierConfig
 class SquareWaveFourier(Surrogate):
     r"""SquareWaveFourier: a periodic derivative that takes both signs.
 
-    $$g(u) = \frac{4}{T} \sum_{i=1}^{n} \cos\left(\frac{2 \pi (2 i - 1) u}{T}\right)$$
-    $$P(u) = \frac{1}{2} + \frac{2}{\pi} \sum_{i=1}^{n} \frac{1}{2 i - 1} \sin\left(\frac{2 \pi (2 i
-    - 1) u}{T}\right)$$
-
-    T is ``period`` and n is ``terms``. P approximates the step only for \|u\| < period/2 and has no limits: at infinity
-    both take their mean, 1/2 and 0. g has no area, so it cannot be normalized.
+    P approximates the step only for \|u\| < period/2 and has no limits: at infinity both take their mean, 1/2 and 0. g
+    has no area, so it cannot be normalized.
 
     Args:
         period: period of the square wave, in units of u; g falls to 0 at period/(4 terms).
@@ -59,7 +55,7 @@ class SquareWaveFourier(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Peak 4 terms/period; no area."""
+        """Its facts at these settings."""
         return Facts(
             peak=4 * self.terms / self.period,
             half_width=self.period * _half_angle(self.terms) / (2 * pi),

@@ -18,9 +18,6 @@ from neurai_surrogates.specs.stochastic_escape import StochasticEscapeConfig
 class StochasticEscape(Surrogate):
     r"""StochasticEscape: random spikes, drawn with a key that every call needs.
 
-    $$g(u) = \alpha \sigma(\alpha u) \sigma(-\alpha u)$$
-    $$P(u) = \sigma(\alpha u)$$
-
     P is the probability of a spike: with ``spiking=False`` the forward pass is the expected spike, without a key.
 
     Args:
@@ -68,7 +65,7 @@ class StochasticEscape(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Area 1, peak alpha/4."""
+        """Its facts at these settings."""
         return Facts(
             area=1.0,
             peak=self.alpha / 4,

@@ -14,9 +14,6 @@ from neurai_surrogates.specs.straight_through import StraightThroughConfig
 class StraightThrough(Surrogate):
     r"""StraightThrough: nothing to choose, and no dependence on the distance from the threshold.
 
-    $$g(u) = 1$$
-    $$P(u) = u$$
-
     Args:
         spiking: whether the forward pass is the step; otherwise it is the primitive P.
 
@@ -42,5 +39,5 @@ class StraightThrough(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Peak 1, unbounded support."""
+        """Its facts at these settings."""
         return Facts(area=inf, peak=1.0, half_width=inf, symmetric=True, signed=False)

@@ -13,9 +13,6 @@ from neurai_surrogates.specs.superspike import SuperSpikeConfig
 class SuperSpike(Surrogate):
     r"""SuperSpike: the surrogate derivative of Zenke and Ganguli, of peak 1 regardless of its width.
 
-    $$g(u) = \frac{1}{(1 + \alpha |u|)^2}$$
-    $$P(u) = \frac{u}{1 + \alpha |u|} + \frac{1}{\alpha}$$
-
     Its area is 2/alpha: a steeper one also passes on less gradient, unlike the density-shaped surrogates.
 
     Args:
@@ -51,7 +48,7 @@ class SuperSpike(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Peak 1, area 2/alpha."""
+        """Its facts at these settings."""
         return Facts(
             area=2 / self.alpha,
             peak=1.0,

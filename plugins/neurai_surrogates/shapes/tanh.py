@@ -15,9 +15,6 @@ from neurai_surrogates.specs.tanh import TanhConfig
 class Tanh(Surrogate):
     r"""Tanh: the shape of `Sigmoid` with peak 1 regardless of its width.
 
-    $$g(u) = 1 - \tanh\left(\alpha u\right)^2$$
-    $$P(u) = \frac{1 + \tanh\left(\alpha u\right)}{\alpha}$$
-
     Its area is 2/alpha: a steeper one also passes on less gradient.
 
     Args:
@@ -50,7 +47,7 @@ class Tanh(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Peak 1, area 2/alpha."""
+        """Its facts at these settings."""
         return Facts(
             area=2 / self.alpha,
             peak=1.0,

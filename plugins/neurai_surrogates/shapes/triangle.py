@@ -16,10 +16,6 @@ from neurai_surrogates.specs.triangle import TriangleConfig
 class Triangle(Surrogate):
     r"""Triangle: of height ``peak`` and half base ``width``.
 
-    $$g(u) = p \max\left(1 - \frac{|u|}{w}, 0\right)$$
-    $$P(u) = \begin{cases} 0 & u < -w \\ p w & u > w \\ p \left(\frac{w}{2} + u -
-    \frac{u |u|}{2 w}\right) & \text{otherwise} \end{cases}$$
-
     Args:
         width: w, half the base, in units of u; half width width/2.
         peak: p, height at the threshold, per unit of u; area peak width.
@@ -55,7 +51,7 @@ class Triangle(Surrogate):
 
     @property
     def facts(self) -> Facts:
-        """Area peak width, zero outside the width."""
+        """Its facts at these settings."""
         return Facts(
             area=self.peak * self.width,
             peak=self.peak,

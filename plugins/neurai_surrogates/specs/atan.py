@@ -20,7 +20,7 @@ class AtanConfig(Config):
 atan = Plugin(
     SurrogateSpec(
         name="atan",
-        summary="Atan: the Cauchy density, heavy tails, area 1.",
+        summary="Atan: the Cauchy density, heavy tails.",
         config=AtanConfig,
         claims=("unimodal", "unit-area"),
         derivative=r"\frac{\alpha}{2 \left(1 + \left(\frac{\pi}{2} \alpha u\right)^2\right)}",

@@ -20,7 +20,7 @@ class CircConfig(Config):
 circ = Plugin(
     SurrogateSpec(
         name="circ",
-        summary="Circ: the derivative of u over its distance from a circle's center, peak 1, area 2 alpha.",
+        summary="Circ: the derivative of u over its distance from a circle's center, peak 1.",
         config=CircConfig,
         claims=("unimodal",),
         derivative=r"\frac{\alpha^3}{\left(u^2 + \alpha^2\right)^{\frac{3}{2}}}",

@@ -20,7 +20,7 @@ class ErfConfig(Config):
 erf = Plugin(
     SurrogateSpec(
         name="erf",
-        summary="Erf: the density whose primitive is erfc(-alpha u)/2, area 1.",
+        summary="Erf: the density whose primitive is erfc(-alpha u)/2.",
         config=ErfConfig,
         claims=("unimodal", "unit-area"),
         derivative=r"\frac{\alpha}{\sqrt{\pi}} e^{-\alpha^2 u^2}",

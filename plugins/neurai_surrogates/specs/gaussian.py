@@ -20,7 +20,7 @@ class GaussianConfig(Config):
 gaussian = Plugin(
     SurrogateSpec(
         name="gaussian",
-        summary="Gaussian: the normal density of variance alpha, area 1.",
+        summary="Gaussian: the normal density of variance alpha.",
         config=GaussianConfig,
         claims=("unimodal", "unit-area"),
         derivative=r"\frac{1}{\sqrt{2 \pi \alpha}} e^{-\frac{u^2}{2 \alpha}}",

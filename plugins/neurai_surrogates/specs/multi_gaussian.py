@@ -26,7 +26,7 @@ class MultiGaussianConfig(Config):
 multigaussian = Plugin(
     SurrogateSpec(
         name="multigaussian",
-        summary="MultiGaussian: a central lobe and two wide negative side lobes, area 1 - hight.",
+        summary="MultiGaussian: a central lobe and two wide negative side lobes.",
         config=MultiGaussianConfig,
         claims=("signed",),
         derivative=(r"(1 + h) \mathcal{N}(u; 0, l^2) - h \mathcal{N}(u; l, (s l)^2) - h \mathcal{N}(u; -l, (s l)^2)"),

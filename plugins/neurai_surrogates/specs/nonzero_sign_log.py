@@ -20,7 +20,7 @@ class NonzeroSignLogConfig(Config):
 nonzerosignlog = Plugin(
     SurrogateSpec(
         name="nonzerosignlog",
-        summary="NonzeroSignLog: the derivative of a signed logarithm, peak 1, tails 1/u, infinite area.",
+        summary="NonzeroSignLog: the derivative of a signed logarithm, peak 1, tails 1/u.",
         config=NonzeroSignLogConfig,
         claims=("unimodal",),
         derivative=r"\frac{1}{1 + \alpha |u|}",

@@ -22,7 +22,7 @@ class PolynomialConfig(Config):
 polynomial = Plugin(
     SurrogateSpec(
         name="polynomial",
-        summary="Polynomial: a triangle that ends at 2/sqrt(alpha), area 1.",
+        summary="Polynomial: a triangle that ends at 2/sqrt(alpha).",
         config=PolynomialConfig,
         claims=("unimodal", "unit-area", "compact"),
         derivative=r"\max\left(\frac{\sqrt{\alpha}}{2} - \frac{\alpha |u|}{4}, 0\right)",

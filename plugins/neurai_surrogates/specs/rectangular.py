@@ -20,7 +20,7 @@ class RectangularConfig(Config):
 rectangular = Plugin(
     SurrogateSpec(
         name="rectangular",
-        summary="Rectangular: a window of width alpha, area 1.",
+        summary="Rectangular: a window of width alpha.",
         config=RectangularConfig,
         claims=("unimodal", "unit-area", "compact"),
         derivative=r"\begin{cases} \frac{1}{\alpha} & |u| < \frac{\alpha}{2} \\ 0 & \text{otherwise} \end{cases}",

@@ -20,7 +20,7 @@ class SigmoidConfig(Config):
 sigmoid = Plugin(
     SurrogateSpec(
         name="sigmoid",
-        summary="Sigmoid: the density of the logistic distribution, area 1.",
+        summary="Sigmoid: the density of the logistic distribution.",
         config=SigmoidConfig,
         claims=("unimodal", "unit-area"),
         derivative=r"\alpha \sigma(\alpha u) \sigma(-\alpha u)",

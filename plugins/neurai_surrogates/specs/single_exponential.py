@@ -25,7 +25,7 @@ class SingleExponentialConfig(Config):
 singleexponential = Plugin(
     SurrogateSpec(
         name="singleexponential",
-        summary="SingleExponential: exponential decay on both sides, area 2 grad_scale.",
+        summary="SingleExponential: exponential decay on both sides.",
         config=SingleExponentialConfig,
         claims=("unimodal",),
         derivative=r"\frac{c}{w} e^{-\frac{|u|}{w}}",

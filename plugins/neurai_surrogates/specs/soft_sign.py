@@ -20,7 +20,7 @@ class SoftSignConfig(Config):
 softsign = Plugin(
     SurrogateSpec(
         name="softsign",
-        summary="SoftSign: the derivative of the fast sigmoid, heavy tails, area 1.",
+        summary="SoftSign: the derivative of the fast sigmoid, heavy tails.",
         config=SoftSignConfig,
         claims=("unimodal", "unit-area"),
         derivative=r"\frac{\alpha}{2 (1 + \alpha |u|)^2}",

@@ -20,7 +20,7 @@ class SuperSpikeConfig(Config):
 superspike = Plugin(
     SurrogateSpec(
         name="superspike",
-        summary="SuperSpike: the derivative of the fast sigmoid, peak 1, heavy tails, area 2/alpha.",
+        summary="SuperSpike: the derivative of the fast sigmoid, peak 1, heavy tails.",
         config=SuperSpikeConfig,
         claims=("unimodal",),
         derivative=r"\frac{1}{(1 + \alpha |u|)^2}",

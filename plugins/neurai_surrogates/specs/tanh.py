@@ -22,7 +22,7 @@ class TanhConfig(Config):
 tanh = Plugin(
     SurrogateSpec(
         name="tanh",
-        summary="Tanh: the derivative of tanh(alpha u) at peak 1, area 2/alpha.",
+        summary="Tanh: the derivative of tanh(alpha u) at peak 1.",
         config=TanhConfig,
         claims=("unimodal",),
         derivative=r"1 - \tanh\left(\alpha u\right)^2",

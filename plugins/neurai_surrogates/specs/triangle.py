@@ -21,7 +21,7 @@ class TriangleConfig(Config):
 triangle = Plugin(
     SurrogateSpec(
         name="triangle",
-        summary="Triangle: independent height and base, area peak times width.",
+        summary="Triangle: independent height and base.",
         config=TriangleConfig,
         claims=("unimodal", "compact"),
         derivative=r"p \max\left(1 - \frac{|u|}{w}, 0\right)",
