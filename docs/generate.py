@@ -52,9 +52,12 @@ def rules() -> Lines:
 
 
 def defined(spec: Any) -> Lines:
-    """Where a rule is written as its paper writes it."""
+    """The rule as its paper writes it: the file itself if it is ours."""
     if spec.definition:
         yield f"`neurai describe {spec.name} --equations` prints its definition, `{spec.definition}`.\n"
+        file = f"plugins/{spec.definition.partition(':')[0].replace('.', '/')}.py"
+        if (ROOT / file).exists():
+            yield f'??? note "The definition"\n\n    ``` {{.python}}\n    --8<-- "{file}"\n    ```\n'
 
 
 def names(spec: PluginSpec) -> str:

@@ -177,7 +177,7 @@ def test_every_link_and_picture_of_the_readme_leads_somewhere() -> None:
 
 
 def test_every_definition_of_a_rule_is_included_in_a_page() -> None:
-    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    text = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
     included = set(re.findall(r'^ *--8<-- "([^":]+)(?::\w+)?"$', text, re.M))
     assert all((ROOT / path).exists() for path in included)
     definitions = [neurai_core.spec("algorithm", name).definition or "" for name in neurai_core.names("algorithm")]
