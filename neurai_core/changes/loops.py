@@ -16,9 +16,9 @@ from jax.tree_util import Partial
 
 from neurai_core.changes.arithmetic import filled
 from neurai_core.changes.dependence import moving_state, names_inside
+from neurai_core.changes.expansion import Predictions, Seen
 from neurai_core.changes.resting import Resting, all_rest, at_rest, awake
 from neurai_core.changes.rule import Changes, Values
-from neurai_core.changes.seen import Predictions, Seen
 from neurai_core.programs import Equation, Loop, Program, Value
 
 

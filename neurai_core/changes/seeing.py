@@ -17,11 +17,11 @@ from jax.tree_util import Partial
 
 from neurai_core.changes.arithmetic import filled
 from neurai_core.changes.dependence import NONE, dependence
+from neurai_core.changes.expansion import Predictions, Seen, join
 from neurai_core.changes.loops import see_loop
 from neurai_core.changes.products import MATRIX
 from neurai_core.changes.resting import carried
 from neurai_core.changes.rule import Changes, Values, derivative_of, exact
-from neurai_core.changes.seen import Predictions, Seen, join
 from neurai_core.changes.table import rule_of
 from neurai_core.errors import ModelError
 from neurai_core.programs import CUSTOM, Equation, Operand, Program, Value
