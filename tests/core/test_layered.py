@@ -9,6 +9,8 @@ import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from neurai_core.errors import ModelError, UnknownName
 from neurai_core.layered import (
@@ -118,6 +120,41 @@ def test_pools_equal_numpy(x64):
     windows = np.asarray(x[:, :4]).reshape(2, 2, 2, 2, 2, 3)
     np.testing.assert_allclose(avg_pool(2).apply((), (), x)[0], windows.mean(axis=(2, 4)), rtol=1e-12)
     np.testing.assert_array_equal(max_pool(2).apply((), (), x)[0], windows.max(axis=(2, 4)))
+
+
+@given(window=st.tuples(*[st.integers(1, 4)] * 2), more=st.tuples(*[st.integers(0, 5)] * 2), seed=st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_max_pooling_has_the_derivatives_of_reduce_window_ties_included(window, more, seed):
+    with jax.enable_x64(True):
+        compare_with_reduce_window(window, more, seed)
+
+
+def compare_with_reduce_window(window, more, seed):
+    draw = np.random.default_rng(seed)
+    x = jnp.asarray(draw.integers(0, 3, (2, window[0] + more[0], window[1] + more[1], 2)), float)  # many ties
+    d, pool = jnp.asarray(draw.normal(size=x.shape)), max_pool(window)
+    tiles = (1, *window, 1)
+
+    def ours(x):
+        return pool.apply((), (), x)[0]
+
+    def theirs(x):
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, tiles, tiles, "VALID")
+
+    def slope(f, x):
+        return jax.grad(lambda x: jnp.sum(jnp.sin(f(x)) ** 2))(x)
+
+    for f, g in ((ours, theirs), (partial(slope, ours), partial(slope, theirs))):
+        for one, other in zip(jax.jvp(f, (x,), (d,)), jax.jvp(g, (x,), (d,)), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(jax.vjp(f, x)[1](g(x))[0], jax.vjp(g, x)[1](g(x))[0], rtol=1e-12, atol=1e-12)
+    difference = pool.apply.difference((), (), x, 1e-3 * d)
+    np.testing.assert_allclose(difference, theirs(x + 1e-3 * d) - theirs(x), atol=1e-14)
+
+
+def test_max_pooling_keeps_the_digits_of_tiny_changes():
+    x = jnp.arange(1.0, 17.0).reshape(1, 4, 4, 1)
+    np.testing.assert_allclose(max_pool(2).apply.difference((), (), x, jnp.full_like(x, 1e-9)), 1e-9, rtol=1e-6)
 
 
 def test_linear_then_elementwise_is_apply():
