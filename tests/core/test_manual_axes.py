@@ -28,7 +28,8 @@ def local(params, batch):
 
 
 def seeds(params, batch):
-    return jax.vmap(lambda share: local(jax.tree.map(lambda leaf: share * leaf, params), batch)[0])(jnp.array([1.0, 0.5]))
+    of = lambda share: local(jax.tree.map(lambda leaf: share * leaf, params), batch)[0]
+    return jax.vmap(of)(jnp.array([1.0, 0.5]))
 
 
 def spread(function, out):
