@@ -38,7 +38,7 @@ FLOORS = (
     ("__init__", "named_values", "automatic_names", "rising", "transforms", "grads"),
     ("network", "contract", "naming_values"),
     ("network_relaxation",),
-    ("report", "testing"),
+    ("report", "testing", "template"),
     ("training",),
     ("cli",),
     ("__main__",),

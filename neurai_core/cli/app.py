@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from neurai_core.cli import activities, checking, config, describing, doctor, generating, listing, plotting, training
+from neurai_core.cli import (
+    activities,
+    checking,
+    config,
+    creating,
+    describing,
+    doctor,
+    generating,
+    listing,
+    plotting,
+    training,
+)
 from neurai_core.cli.output import stdout
 
 app = typer.Typer(
@@ -46,6 +57,8 @@ for command in (listing.rules, listing.surrogates, listing.datasets, listing.ada
 app.command(rich_help_panel="Find")(describing.describe)
 app.command(rich_help_panel="Find")(describing.cite)
 app.command(rich_help_panel="Find")(activities.activities)
-app.command(rich_help_panel="Installation")(checking.check)
+app.command(rich_help_panel="Your own")(creating.new_rule)
+app.command(rich_help_panel="Your own")(creating.new_surrogate)
+app.command(rich_help_panel="Your own")(checking.check)
 app.command(rich_help_panel="Installation")(listing.plugins)
 app.command(rich_help_panel="Installation")(doctor.doctor)
