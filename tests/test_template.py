@@ -6,6 +6,7 @@ JAX and pytest come from the environment that runs this test, so that nothing is
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,15 @@ class Environment(NamedTuple):
         wheels = self.folder / "wheels" / source.name
         self.run("python", "-m", "hatchling", "build", "-t", "wheel", "-d", wheels, cwd=source)
         self.run("python", "-m", "pip", "install", "--no-deps", "--no-index", "--quiet", *wheels.glob("*.whl"))
+
+
+@pytest.mark.parametrize(("kind", "page"), [("algorithm", "writing-a-rule"), ("surrogate", "writing-a-surrogate")])
+def test_the_page_shows_the_files_that_it_writes(kind: str, page: str, tmp_path: Path) -> None:
+    create(kind, TRIALS[kind][1], tmp_path)
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```$', text, re.M | re.S))
+    assert len(shown) >= 4
+    assert shown == {title: (tmp_path / title).read_text(encoding="utf-8") for title in shown}
 
 
 @pytest.fixture(scope="module")
