@@ -63,10 +63,18 @@ def test_its_files_are_complete_and_valid(command: str, group: str, neurai: Run,
     assert project["name"] == "neurai-my-own"
     assert project["entry-points"] == {f"neurai.{group}": {"My_Own": "neurai_my_own.spec:plugin"}}
     assert "class MyOwn" in texts["neurai_my_own/spec.py"]
-    commands = [line for line in texts["README.md"].splitlines() if line.startswith(("neurai ", "python"))]
-    assert (
-        "neurai check My_Own" in commands and "      - run: neurai check My_Own" in texts[".github/workflows/tests.yml"]
-    )
+
+
+def test_its_workflow_runs_what_its_readme_says(neurai: Run, copier: Any) -> None:
+    yaml = pytest.importorskip("yaml")
+    assert neurai("new-rule", "my-rule").code == 0
+    readme = Path("neurai-my-rule", "README.md").read_text(encoding="utf-8").splitlines()
+    job = yaml.safe_load(Path("neurai-my-rule", ".github", "workflows", "tests.yml").read_text(encoding="utf-8"))[
+        "jobs"
+    ]
+    commands = [step["run"] for step in job["tests"]["steps"] if "run" in step]
+    assert commands == ['python -m pip install ".[test]"', "python -m pytest", "neurai check my-rule"]
+    assert {*commands[1:], 'python -m pip install -e ".[test]"'} <= {*readme}
 
 
 def test_an_empty_folder_is_filled(neurai: Run, copier: Any) -> None:
