@@ -31,11 +31,6 @@ def create(kind: str, name: str, folder: Path | None = None) -> tuple[Names, Pat
         UsageError: the name is not valid, or taken.
         OutputError: the folder cannot be used; nothing is left in it.
         MissingExtra: copier is not installed.
-
-    Example:
-        >>> names, folder = create("algorithm", "my-rule")  # doctest: +SKIP
-        >>> names.distribution  # doctest: +SKIP
-        'neurai-my-rule'
     """
     names = Names.of(kind, name)
     names.check_free()

@@ -24,7 +24,7 @@ Run = Callable[..., Any]
 LIGHT = """
 import sys
 from neurai_core.cli import main
-heavy = {"jax", "optax", "matplotlib", "flax", "equinox", "safetensors"}
+heavy = {"jax", "optax", "matplotlib", "flax", "equinox", "safetensors", "copier"}
 for words in WORDS:
     assert main(words) == 0, words
     assert not heavy & set(sys.modules), (words, heavy & set(sys.modules))
@@ -46,6 +46,7 @@ WORDS = [
     ["config", "show"],
     ["plot", "--help"],
     ["plot", "surrogate", "--help"],
+    ["new-rule", "--help"],
 ]
 
 
