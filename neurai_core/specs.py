@@ -96,7 +96,13 @@ class Config(BaseModel):
 
 
 class Reference(BaseModel):
-    """A paper, book or page that a plugin implements; ``neurai cite`` prints its BibTeX."""
+    """A paper, book or page that a plugin implements; ``neurai cite`` prints its BibTeX.
+
+    `neurai_core.references.cited` makes one of an entry in a ``references.bib``.
+
+    >>> Reference(title="Difference Target Propagation", year=2015, arxiv="1412.7525").year
+    2015
+    """
 
     model_config = _FROZEN
 

@@ -20,7 +20,6 @@ PAGE = ROOT / "docs" / "generated" / "neurai_core.md"
 # Shown in the blocks of a page, which are run, instead of in a docstring.
 ON_A_PAGE = {
     "AlgorithmSpec": "writing-a-rule",
-    "Reference": "writing-a-rule",
     "SurrogateSpec": "writing-a-surrogate",
     "AdapterSpec": "writing-an-adapter",
     "DatasetSpec": "writing-a-data-set",
