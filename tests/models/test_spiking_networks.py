@@ -33,6 +33,7 @@ from neurai_core.models.spiking import (
     snn,
     with_activity,
 )
+from neurai_core.models.spiking.network import IMAGE_BYTES
 from neurai_surrogates.shapes.sigmoid import Sigmoid
 from neurai_surrogates.shapes.stochastic_escape import StochasticEscape
 from neurai_surrogates.shapes.superspike import SuperSpike
@@ -213,6 +214,17 @@ def test_convolutions_run_through_time(options, x64):
     x, y = 2 * jax.random.normal(jax.random.key(1), (2, 6, 8, 8, 1)), jnp.array([0, 1])
     assert model(params, x).shape == (2, 5)
     close(value_and_grads(model, params, x, y), value_and_grads(reference, params, x, y))
+
+
+@pytest.mark.parametrize(("batch", "ahead"), [(1, True), (64, False)])
+def test_convolutions_run_ahead_of_their_loop_only_if_their_images_fit_into_the_cache(batch, ahead):
+    model = convolutional()
+    params, _ = model.init(jax.random.key(0), (6, 28, 28, 1))
+    images = 26 * 26 * 3 * 6 * 4  # bytes of one example in all steps; the pooled currents are a quarter
+    assert (images * batch <= IMAGE_BYTES) == ahead
+    program = str(jax.make_jaxpr(model)(params, jnp.ones((batch, 6, 28, 28, 1))))
+    assert (f"f32[{6 * batch},26,26,3] = conv" in program) == ahead
+    assert (f"f32[{batch},26,26,3] = conv" in program) != ahead
 
 
 @pytest.mark.parametrize("hoist", [True, False])

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree, Shape, wide_float
 from neurai_core.errors import ModelError
-from neurai_core.layered import Layer, Layered, Stateless, dense, naming, output_shape
+from neurai_core.layered import ChainApply, Layer, Layered, Stateless, dense, naming, output_shape
 from neurai_core.models.spiking.cells import LIF, Cell, Leaky, State, exact_decay
 from neurai_core.models.spiking.encoders import Constant, Encoder, check_readout, check_steps, encoder, read
 from neurai_core.models.spiking.stages import Stage
@@ -25,6 +25,8 @@ from neurai_core.models.spiking.time_loop import Loop, run, run_plainly
 
 # Computing all currents at once pays off if they fit into a cache of this size; measured with 32 MiB of L3.
 CACHE_BYTES = 16 * 2**20
+# Convolutions gain nothing from more examples at once, and lose as soon as their images leave the cache of one core.
+IMAGE_BYTES = 2 * 2**20
 Hoist = bool | Literal["auto"]
 # Defaults of `snn`. A spike over a weight of 1 raises the membrane by about 1 at its peak.
 HIDDEN = LIF(exact_decay(10.0), input_gain=0.4, synapse=exact_decay(5.0))
@@ -57,7 +59,8 @@ class SpikingNetwork:
         record: whether to return `Recorded`, with the spikes of every stage.
         hoist: whether a stage's synapses are applied to all steps at once: True, False, one per stage, or
             ``"auto"``: the first stage's, if its fan-in is at least the number of neurons or the currents of
-            all steps fit into the cache; a later stage's, if both its currents and the spikes below do.
+            all steps fit into the cache; a later stage's, if both its currents and the spikes below do. The
+            images inside convolutional synapses must fit into the cache of one core.
         chunk: store only the state every so many steps, and rerun each chunk in the backward pass; for long
             sequences, about sqrt(T). Synapses then stay in the loop.
         store: ``"membrane"`` stores only the membrane of every step and is differentiable in reverse mode;
@@ -256,13 +259,19 @@ class SpikingNetwork:
     def _usual(self, params: PyTree, drive: jax.Array, steps: int) -> tuple[bool, ...]:
         """Resolve ``hoist="auto"``."""
         shape = drive.shape[1:] if self._constant else drive.shape[2:]
-        sizes = [math.prod(shape)]
+        sizes, images = [math.prod(shape)], [0]
         for stage, own in zip(self.stages, params, strict=True):
-            shape = output_shape(stage.synapse, own["input"], (), shape)
+            inside = _shapes_inside(stage.synapse, own["input"], shape)
+            shape = inside[-1]
             sizes.append(math.prod(shape))
-        fits = [size * steps * drive.shape[0] * drive.dtype.itemsize <= CACHE_BYTES for size in sizes]
+            images.append(sum(math.prod(one) for one in inside if len(one) > 1))
+        scale = steps * drive.shape[0] * drive.dtype.itemsize
+        fits = [
+            size * scale <= CACHE_BYTES and image * scale <= IMAGE_BYTES
+            for size, image in zip(sizes, images, strict=True)
+        ]
         # The input exists anyway, but spikes of a stage below would have to be written out too.
-        first = self._constant or sizes[0] >= sizes[1] or fits[1]
+        first = self._constant or (sizes[0] >= sizes[1] and not images[1]) or fits[1]
         return first, *(below and here for below, here in pairwise(fits[1:]))
 
     def _outputs(self, params: PyTree, befores: tuple[State, ...]) -> Any:
@@ -272,6 +281,16 @@ class SpikingNetwork:
         traces = [jnp.moveaxis(stage.output(p, self.surrogate, before), 0, 1) for stage, p, before in triples]
         outputs = self.read(traces[-1])
         return Recorded(outputs, tuple(traces)) if self.record else outputs
+
+
+def _shapes_inside(synapse: Layer, params: PyTree, shape: Shape) -> list[Shape]:
+    """The shapes that the layers of a synapse compute, the last of them its output."""
+    if not isinstance(synapse.apply, ChainApply):
+        return [output_shape(synapse, params, (), shape)]
+    found: list[Shape] = []
+    for layer, own in zip(synapse.apply.model.layers, params, strict=True):
+        found.extend(_shapes_inside(layer, own, found[-1] if found else shape))
+    return found
 
 
 def snn(
