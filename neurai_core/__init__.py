@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from neurai_core.by_name import dataset as dataset
     from neurai_core.by_name import names as names
     from neurai_core.by_name import observe as observe
+    from neurai_core.by_name import observer as observer
     from neurai_core.by_name import plugins as plugins
     from neurai_core.by_name import rebuild as rebuild
     from neurai_core.by_name import register as register
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from neurai_core.specs import AlgorithmSpec as AlgorithmSpec
     from neurai_core.specs import Config as Config
     from neurai_core.specs import DatasetSpec as DatasetSpec
+    from neurai_core.specs import ObserverSpec as ObserverSpec
     from neurai_core.specs import Origin as Origin
     from neurai_core.specs import PluginSpec as PluginSpec
     from neurai_core.specs import Reference as Reference
@@ -90,6 +92,7 @@ _HOME = {
         "dataset",
         "names",
         "observe",
+        "observer",
         "plugins",
         "rebuild",
         "register",
@@ -128,6 +131,7 @@ _HOME = {
         "AlgorithmSpec",
         "Config",
         "DatasetSpec",
+        "ObserverSpec",
         "Origin",
         "PluginSpec",
         "Reference",

@@ -21,7 +21,7 @@ def names(kind: str, supports: str | None = None) -> tuple[str, ...]:
     """The names of a kind, sorted, without aliases; imports no plugin unless ``supports`` is given.
 
     Args:
-        kind: ``algorithm``, ``surrogate``, ``adapter`` or ``dataset``; the plural also works.
+        kind: ``algorithm``, ``surrogate``, ``adapter``, ``dataset`` or ``observer``; the plural also works.
         supports: only those whose spec has this claim or need, such as ``local``.
 
     Raises:
@@ -127,6 +127,23 @@ def dataset(name: str, **settings: Any) -> Dataset:
     """
     built: Dataset = REGISTRY.create("dataset", name, settings=settings)
     return built
+
+
+def observer(name: str, **settings: Any) -> Any:
+    """Build an observer by name, for `observe`.
+
+    Args:
+        name: lookup name, such as ``early-stopping``.
+        **settings: its settings, such as ``patience=5``.
+
+    Raises:
+        UnknownName, DuplicateName, PluginError: it cannot be found or loaded.
+        SettingsError: a setting is wrong.
+
+    >>> with observe(observer("early-stopping", patience=5)):
+    ...     pass  # train here
+    """
+    return REGISTRY.create("observer", name, settings=settings)
 
 
 def rebuild(origin: Any, **changes: Any) -> Any:

@@ -5,7 +5,7 @@ Mark an implementation with `hookimpl`; an implementation may leave out argument
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,24 +38,35 @@ class PluginHooks:
 
 
 class ObserverHooks:
-    """Hooks of an observer (group ``neurai.observers``), which implements at least one of them."""
+    """Hooks of an observer (group ``neurai.observers``), which implements at least one of them.
+
+    Those that return a text may end the training: a text says why, in a few words; None goes on.
+    """
+
+    @hookspec
+    def neurai_before_run(self, history: Sequence[Mapping[str, float]]) -> str | None:
+        """Called before training begins or goes on, with the metrics of the epochs that were done before, in order.
+
+        The history is empty unless a run is resumed. An observer that remembers epochs starts afresh here and goes
+        through the history, so that a resumed run is observed like one that was never stopped.
+        """
 
     @hookspec
     def neurai_before_step(self, step: int, epoch: int) -> None:
-        """Called before step ``step`` (counted from 0 over the whole run)."""
+        """Called before step ``step`` (counted from 0 over the whole run) of epoch ``epoch`` (counted from 1)."""
 
     @hookspec
-    def neurai_after_step(self, step: int, epoch: int, loss: float, accuracy: float) -> None:
+    def neurai_after_step(self, step: int, epoch: int, loss: float, accuracy: float) -> str | None:
         """Called after a step with the loss and accuracy of its batch (-1 without an accuracy function)."""
 
     @hookspec
     def neurai_before_epoch(self, epoch: int) -> None:
-        """Called before epoch ``epoch`` (counted from 0)."""
+        """Called before epoch ``epoch`` (counted from 1), and again where a run is resumed within it."""
 
     @hookspec
-    def neurai_after_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+    def neurai_after_epoch(self, epoch: int, metrics: Mapping[str, float]) -> str | None:
         """Called after an epoch with its metrics by name."""
 
     @hookspec
     def neurai_checkpoint(self, step: int, path: Path) -> None:
-        """Called when a checkpoint of step ``step`` has been written to ``path``."""
+        """Called when a checkpoint after ``step`` steps has been written to ``path``."""

@@ -305,6 +305,17 @@ class DatasetSpec(PluginSpec):
     source: str = ""
 
 
+class ObserverSpec(PluginSpec):
+    """An observer of training runs.
+
+    Attributes:
+        always: whether it observes every run; otherwise, only runs that ask for it by name.
+    """
+
+    kind: Literal["observer"] = "observer"
+    always: bool = False
+
+
 class Origin(BaseModel):
     """The origin of a built object: enough to rebuild it, or to say what is missing.
 

@@ -27,7 +27,14 @@ import neurai_core
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PACKAGES = ("neurai_core", "neurai_algorithms", "neurai_surrogates", "neurai_adapters", "neurai_datasets")
+PACKAGES = (
+    "neurai_core",
+    "neurai_algorithms",
+    "neurai_surrogates",
+    "neurai_adapters",
+    "neurai_datasets",
+    "neurai_observers",
+)
 NEEDED = {"equinox": "neurai_adapters.equinox", "flax": "neurai_adapters.flax"}
 FENCE = re.compile(r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', re.M | re.S)
 

@@ -23,6 +23,7 @@ ON_A_PAGE = {
     "SurrogateSpec": "writing-a-surrogate",
     "AdapterSpec": "writing-an-adapter",
     "DatasetSpec": "writing-a-data-set",
+    "ObserverSpec": "registry",
 }
 NO_EXAMPLE = {
     "Estimate": "what a rule's estimate returns: the example of Rule shows one",

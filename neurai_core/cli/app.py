@@ -52,7 +52,7 @@ app.command(rich_help_panel="Train")(training.train)
 app.command(rich_help_panel="Train")(generating.generate)
 app.add_typer(config.app, name="config", rich_help_panel="Train")
 app.add_typer(plotting.app, name="plot", rich_help_panel="Train")
-for command in (listing.rules, listing.surrogates, listing.datasets, listing.adapters):
+for command in (listing.rules, listing.surrogates, listing.datasets, listing.adapters, listing.observers):
     app.command(rich_help_panel="Find")(command)
 app.command(rich_help_panel="Find")(describing.describe)
 app.command(rich_help_panel="Find")(describing.cite)

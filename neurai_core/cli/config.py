@@ -22,6 +22,7 @@ from neurai_core.cli.options import (
     SetFlags,
     SetSurrogateFlags,
     StepsFlag,
+    StopEarlyFlag,
     SurrogateFlag,
     chosen_from,
 )
@@ -54,6 +55,7 @@ def show(
     epochs: EpochsFlag = None,
     batch_size: BatchFlag = None,
     seed: SeedFlag = None,
+    stop_early: StopEarlyFlag = None,
     align: AlignFlag = None,
     config: ConfigFlag = None,
     as_json: JsonFlag = False,

@@ -81,7 +81,7 @@ def _find(name: str) -> list[PluginSpec]:
     known = {one: None for kind in KINDS for one in REGISTRY.names(kind.name)}
     raise UnknownName(
         f"Nothing is named {name!r}.{did_you_mean(split_qualified(name)[0], known)}",
-        "List them with `neurai rules`, `neurai surrogates`, `neurai datasets` and `neurai adapters`.",
+        "List them with `neurai rules`, `surrogates`, `datasets`, `adapters` and `observers`.",
     )
 
 

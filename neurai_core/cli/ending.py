@@ -106,5 +106,8 @@ def _explain(error: Exception) -> int:
         say_error(f"This cannot be done: {culprit}.", culprit.hint)
         return FAILED
     line = (str(error).strip() or "no message").splitlines()[0]
-    say_error(f"unexpected {type(error).__name__}: {line}", "Run it again with --debug to see where it happened.")
+    notes = " ".join(getattr(error, "__notes__", ()))
+    say_error(
+        f"unexpected {type(error).__name__}: {line}", notes or "Run it again with --debug to see where it happened."
+    )
     return FAILED

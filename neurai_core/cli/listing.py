@@ -1,4 +1,4 @@
-"""What is installed: ``neurai rules``, ``surrogates``, ``datasets``, ``adapters`` and ``plugins``. No JAX."""
+"""``neurai rules``, ``surrogates``, ``datasets``, ``adapters``, ``observers`` and ``plugins``. No JAX."""
 
 from __future__ import annotations
 
@@ -52,6 +52,12 @@ def adapters(as_json: JsonFlag = False) -> None:
         "installed by": lambda spec: ", ".join(spec.requires.values()) or None,
     }
     _list("adapter", columns, as_json)
+
+
+def observers(as_json: JsonFlag = False) -> None:
+    """List the observers of runs."""
+    columns: Columns = {"settings": _settings, "active": lambda spec: "in every run" if spec.always else "on request"}
+    _list("observer", columns, as_json)
 
 
 def plugins(

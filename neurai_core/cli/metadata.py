@@ -89,9 +89,9 @@ def _declared(distribution: Any) -> set[tuple[str, str]]:
 
 
 def _groups() -> set[str]:
-    from neurai_core.registry.kinds import KINDS, OBSERVER
+    from neurai_core.registry.kinds import KINDS
 
-    return {kind.group for kind in (*KINDS, OBSERVER)}
+    return {kind.group for kind in KINDS}
 
 
 def _name(distribution: Any) -> str:

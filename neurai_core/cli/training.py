@@ -28,6 +28,7 @@ from neurai_core.cli.options import (
     SetFlags,
     SetSurrogateFlags,
     StepsFlag,
+    StopEarlyFlag,
     SurrogateFlag,
     chosen_from,
 )
@@ -56,6 +57,7 @@ def train(
     epochs: EpochsFlag = None,
     batch_size: BatchFlag = None,
     seed: SeedFlag = None,
+    stop_early: StopEarlyFlag = None,
     align: AlignFlag = None,
     config: ConfigFlag = None,
     out: Annotated[
@@ -129,6 +131,8 @@ def _print_table(console: Console, result: dict[str, Any]) -> None:
     console.print(result_table(result))
     if "alignment" in result:
         console.print(alignment_table(result["alignment"]))
+    if "stopped" in result:
+        console.print(f"Stopped early: {result['stopped']}.")
     console.print(
         f"{result['steps']} steps; everything is in {result['run']}, drawn in learning_curve.png",
     )

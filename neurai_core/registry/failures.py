@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from collections.abc import Callable
 
 import pluggy
 from pydantic import ValidationError
@@ -35,6 +36,16 @@ def failure(entry: Entry, step: str, error: BaseException) -> PluginError:
         wrapped = PluginError(message, _hint(entry, step, error), distribution=entry.distribution, step=step)
     wrapped.__cause__ = error
     return wrapped
+
+
+def place(error: BaseException, function: Callable[..., object]) -> str:
+    """File and line where a function of a plugin failed: the innermost frame of the plugin's own package."""
+    package = str(getattr(function, "__module__", "")).partition(".")[0]
+    frames = list(traceback.walk_tb(error.__traceback__))
+    frames = frames[1:] or frames
+    own = [one for one in frames if str(one[0].f_globals.get("__name__")).partition(".")[0] == package]
+    frame, line = (own or frames)[-1]
+    return f"{frame.f_code.co_filename}, line {line}"
 
 
 def _imports_jax(error: BaseException) -> bool:

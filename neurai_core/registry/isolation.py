@@ -20,8 +20,8 @@ from typing import Any, NoReturn
 
 from neurai_core.errors import NeurAIError, PluginError
 from neurai_core.registry.entries import Entry
-from neurai_core.registry.kinds import OBSERVER, Kind
-from neurai_core.registry.loading import OnStep, load, load_observer
+from neurai_core.registry.kinds import Kind
+from neurai_core.registry.loading import load
 from neurai_core.registry.scan import Index
 
 TIMEOUT = 10.0  # seconds per plugin; loading one does not import JAX
@@ -112,7 +112,7 @@ def _be_the_copy(asked: Sequence[tuple[Entry, Kind]], send: int, said: int) -> N
     try:
         for entry, kind in asked:
             with suppress(BaseException):  # it did not crash; the error comes up again when it is loaded
-                _load(entry, kind, lambda step: os.write(send, f"{step}\n".encode()))
+                load(entry, kind, lambda step: os.write(send, f"{step}\n".encode()))
             os.write(send, b"loaded\n")
     finally:
         os._exit(0)
@@ -142,19 +142,12 @@ def answer(request: dict[str, Any], path: str) -> None:
 
     kind = Kind(*request["kind"])
     try:
-        _load(_same(request["entry"], kind), kind, lambda step: say(_answer("crash", step=step)))
+        load(_same(request["entry"], kind), kind, lambda step: say(_answer("crash", step=step)))
         say(_answer("ok"))
     except PluginError as error:
         say(_answer("failed", step=error.step, error=error.message, hint=error.hint))
     except NeurAIError as error:
         say(_answer("failed", error=error.message, hint=error.hint))
-
-
-def _load(entry: Entry, kind: Kind, on_step: OnStep) -> None:
-    if kind.group == OBSERVER.group:
-        load_observer(entry, on_step)
-    else:
-        load(entry, kind, on_step)
 
 
 def _same(asked: list[str], kind: Kind) -> Entry:

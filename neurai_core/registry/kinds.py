@@ -48,8 +48,15 @@ KINDS = (
     ),
     Kind("adapter", "adapters", "neurai.adapters", "neurai_core.specs:AdapterSpec", "neurai_core.adapting:Adapter"),
     Kind("dataset", "datasets", "neurai.datasets", "neurai_core.specs:DatasetSpec", "neurai_core.data:Dataset"),
+    Kind(
+        "observer",
+        "observers",
+        "neurai.observers",
+        "neurai_core.specs:ObserverSpec",
+        admit="neurai_core.registry.loading:admit_built_observer",
+    ),
 )
-OBSERVER = Kind("observer", "observers", "neurai.observers", "")
+OBSERVER = "observer"
 
 
 def find_kind(kinds: Mapping[str, Kind], given: str) -> Kind:

@@ -71,13 +71,6 @@ class Ledger:
         self.failed.pop(entry, None)
         return result
 
-    def contained(self, entry: Entry, action: Callable[[], Any]) -> Any:
-        """Like `guarded`, but a failure is only recorded, and returns None."""
-        try:
-            return self.guarded(entry, action)
-        except PluginError:
-            return None
-
     def warn_of_changes(self, entry: Entry) -> None:
         """Warn, once per plugin, if it changed JAX's configuration."""
         if entry in self._changes_jax and entry not in self._warned:

@@ -13,6 +13,7 @@ build          it builds an object (the first step that may import JAX)
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import re
 import sys
 import time
@@ -28,12 +29,12 @@ from neurai_core.errors import BlockedName, UsageError, missing_extra
 from neurai_core.explain import validate_settings
 from neurai_core.hookspecs import PROJECT, ObserverHooks, PluginHooks
 from neurai_core.naming import a, canonical, normalize_distribution
-from neurai_core.plugin import resolve
+from neurai_core.plugin import Plugin, resolve
 from neurai_core.registry.entries import CORE, Entry, core_version
 from neurai_core.registry.failures import Refused, failure, hook_names
-from neurai_core.registry.kinds import Kind
+from neurai_core.registry.kinds import OBSERVER, Kind
 from neurai_core.registry.switches import Switches, trace
-from neurai_core.specs import Config, PluginSpec
+from neurai_core.specs import Config, ObserverSpec, PluginSpec
 
 OnStep = Callable[[str], object]
 
@@ -59,17 +60,18 @@ def load(entry: Entry, kind: Kind, on_step: OnStep = lambda step: None) -> Loade
         BlockedName: a switch in the environment blocks it; nothing was imported.
         PluginError: a step failed.
     """
-    return admit(entry, kind, _fetch(entry, on_step), on_step)
+    plugin = _fetch(entry, on_step)
+    if kind.name == OBSERVER and not hasattr(plugin, "neurai_spec"):
+        plugin = _always(entry, admit_observer(entry, plugin))
+    return admit(entry, kind, plugin, on_step)
 
 
-def load_observer(entry: Entry, on_step: OnStep = lambda step: None) -> Any:
-    """Import an installed observer and check its hooks.
-
-    Raises:
-        BlockedName: a switch in the environment blocks it; nothing was imported.
-        PluginError: a step failed.
-    """
-    return admit_observer(entry, _fetch(entry, on_step), on_step)
+def _always(entry: Entry, observer: Any) -> Plugin:
+    """The plugin of an entry point that names an observer itself, for every run."""
+    summary = "Observes every run."
+    return Plugin(
+        ObserverSpec(name=entry.name, summary=summary, aliases=entry.aliases, always=True), lambda _: observer
+    )
 
 
 def admit(entry: Entry, kind: Kind, plugin: Any, on_step: OnStep = lambda step: None) -> Loaded:
@@ -110,16 +112,23 @@ def admit_local(plugin: Any, find_kind: Callable[[str], Kind]) -> dict[Entry, Lo
     return {entry: Loaded(entry, manager, spec)}
 
 
-def admit_observer(entry: Entry, plugin: Any, on_step: OnStep = lambda step: None) -> Any:
+def admit_observer(entry: Entry, observer: Any) -> Any:
     """Check the hooks of an observer.
 
     Raises:
-        PluginError: it implements no hook, an unknown one, or one with unknown arguments.
+        PluginError: it is a class, or implements no hook, an unknown one, one with unknown arguments, or one that
+            would not be called as it is meant to be.
     """
-    with _step(entry, "register", on_step):
-        manager = _scratch_manager(plugin, entry.name, ObserverHooks)
-        _check_observer(manager, plugin)
-    return plugin
+    with _step(entry, "register"):
+        if isinstance(observer, type):
+            raise Refused(f"{observer.__name__} is a class, expected an instance of it: {observer.__name__}(...)")
+        _check_observer(_scratch_manager(observer, entry.name, ObserverHooks), observer)
+    return observer
+
+
+def admit_built_observer(built: Any, entry: Entry, context: Mapping[str, Any]) -> Any:
+    """`admit_observer` for one that a plugin built."""
+    return admit_observer(entry, built)
 
 
 def fill_settings(loaded: Loaded, given: Mapping[str, Any]) -> Config:
@@ -232,13 +241,27 @@ def _check_complete(manager: pluggy.PluginManager) -> None:
         raise Refused(f"it implements no {' and no '.join(missing)}")
 
 
-def _check_observer(manager: pluggy.PluginManager, plugin: Any) -> None:
-    callers = manager.get_hookcallers(plugin)
-    if not callers:
-        raise Refused(f"{plugin!r} implements no hook of observers: {', '.join(hook_names(ObserverHooks))}")
-    for caller in callers:
-        if any(one.wrapper or one.hookwrapper for one in caller.get_hookimpls()):
-            raise Refused(f"{caller.name} is a wrapper; observers are called one by one and cannot wrap each other")
+def _check_observer(manager: pluggy.PluginManager, observer: Any) -> None:
+    found = {caller.name: caller.get_hookimpls()[0] for caller in manager.get_hookcallers(observer) or ()}
+    for name in hook_names(ObserverHooks):
+        if name not in found and callable(getattr(observer, name, None)):
+            raise Refused(f"{name} is not marked with neurai_core.hookimpl, so it would never be called")
+    if not found:
+        raise Refused(f"{observer!r} implements no hook of observers: {', '.join(hook_names(ObserverHooks))}")
+    for name, one in found.items():
+        if one.wrapper or one.hookwrapper:
+            raise Refused(f"{name} is a wrapper; observers are called one by one and cannot wrap each other")
+        if inspect.iscoroutinefunction(one.function) or inspect.isgeneratorfunction(one.function):
+            raise Refused(f"{name} is a generator or a coroutine, so calling it would do nothing")
+        _check_arguments(name, one)
+
+
+def _check_arguments(name: str, one: pluggy.HookImpl) -> None:
+    """Check that a hook has no argument that pluggy would not pass: one with a default, or by keyword only."""
+    asked = inspect.signature(one.function).parameters.values()
+    lost = [each.name for each in asked if each.default is not each.empty or each.kind is each.KEYWORD_ONLY]
+    if lost:
+        raise Refused(f"{name} takes {lost[0]} with a default or by keyword only, and hooks are called by position")
 
 
 def _check_spec(spec: Any, entry: Entry, kind: Kind) -> None:

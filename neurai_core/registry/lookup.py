@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from neurai_core.errors import BlockedName, DuplicateName, UnknownName, UsageError
 from neurai_core.naming import a, canonical, split_qualified, suggest
 from neurai_core.registry.entries import Entry
-from neurai_core.registry.kinds import OBSERVER, Kind, find_kind
+from neurai_core.registry.kinds import Kind, find_kind
 from neurai_core.registry.scan import Index, Unreadable
 from neurai_core.registry.switches import Switches, trace
 
@@ -83,10 +83,6 @@ class Lookup:
             return [local[0][0]]
         return [entry for entry, _ in local] + self._index().find(kind, key)
 
-    def observers(self) -> tuple[Entry, ...]:
-        """Every installed observer."""
-        return tuple(self._index().entries(OBSERVER.name))
-
     @property
     def unreadable(self) -> list[Unreadable]:
         """Distributions whose entry points cannot be read."""
@@ -112,7 +108,7 @@ class Lookup:
 
     def _scan(self) -> Index:
         start = time.perf_counter()
-        index = Index((*self.kinds.values(), OBSERVER))
+        index = Index(self.kinds.values())
         trace(f"scan entry points {1e3 * (time.perf_counter() - start):.1f} ms")
         return index
 

@@ -263,31 +263,28 @@ class Registry:
                 self._remove(new)
 
     def observers(self) -> Observers:
-        """The active observers: installed ones, which are loaded now, and those of this process."""
-        from neurai_core.registry.loading import load_observer
-
+        """The active observers: installed ones for every run, which are loaded now, and those of this process."""
         with self._lock:
             shared = self._shared_observers()
-            for entry in self._lookup.observers():
-                if entry not in self._ledger.failed and not Switches.read().blocked_by(entry):
-                    found = self._ledger.contained(entry, lambda entry=entry: load_observer(entry))  # type: ignore[misc]
-                    if found is not None:
-                        shared.add(found, entry)
+            for entry in self._lookup.usable(OBSERVER):
+                if entry not in self._ledger.failed and not shared.holds(entry):
+                    with suppress(PluginError):
+                        self._add_if_always(shared, entry)
             return shared
 
     @contextmanager
     def observe(self, observer: Any) -> Iterator[Any]:
-        """Activate an observer inside a ``with`` block; its exceptions propagate.
+        """Activate an observer inside a ``with`` block; its exceptions propagate, with a note that names its hook.
 
         Args:
             observer: an object or module with hooks of observers, marked with ``hookimpl``.
 
         Raises:
-            PluginError: it has no hook, a misspelled one, or one with unknown arguments.
+            PluginError: it is a class, or has no hook, a misspelled one, or one with unknown arguments.
         """
         from neurai_core.registry.loading import admit_observer
 
-        admit_observer(Entry(OBSERVER.name, type(observer).__name__), observer)
+        admit_observer(Entry(OBSERVER, type(observer).__name__), observer)
         with self._lock:
             self._shared_observers().add(observer)
         try:
@@ -309,9 +306,8 @@ class Registry:
         passive = static or isolate
         rows: list[Row] = []
         for kind in self._lookup.kinds:
-            rows += statuses(self._lookup.entries(kind), self._rivals, self._known_state if passive else self._state)
-        for entry in self._lookup.observers():  # any number may share a name
-            rows += statuses([entry], lambda one: [one], self._known_state if passive else self._observer_state)
+            rivals = (lambda one: [one]) if kind == OBSERVER else self._rivals  # any number may observe under one name
+            rows += statuses(self._lookup.entries(kind), rivals, self._known_state if passive else self._state)
         found = self._isolated(rows) if isolate else [self._ledger.remarked(*row) for row in rows]
         return (*found, *map(unreadable_status, self._lookup.unreadable))
 
@@ -323,13 +319,10 @@ class Registry:
         """
         from neurai_core.registry.isolation import vet
 
-        kinds = {**self._lookup.kinds, OBSERVER.name: OBSERVER}
         entries = [one for name in ([kind] if kind else self._lookup.kinds) for one in self.entries(name)]
-        if kind is None:
-            entries += [one for one in self._lookup.observers() if not Switches.read().blocked_by(one)]
         known = {*self._ledger.loaded, *self._ledger.failed}
         strangers = [one for one in entries if one.point and one not in known and not one.builtin]
-        self._ledger.failed |= vet([(one, kinds[one.kind]) for one in strangers])
+        self._ledger.failed |= vet([(one, self._lookup.kinds[one.kind]) for one in strangers])
 
     # ---- loading
 
@@ -421,6 +414,16 @@ class Registry:
                         "Choose another name, or hide it in a with block: temporary(plugin, replace=True).",
                     )
 
+    def _add_if_always(self, shared: Observers, entry: Entry) -> None:
+        """Activate the observer of an entry if its spec says that it is for every run."""
+        from neurai_core.registry.loading import build, fill_settings
+
+        loaded = self._load(entry)
+        if getattr(loaded.spec, "always", False):
+            kind = self._lookup.kinds[entry.kind]
+            built = self._ledger.guarded(entry, lambda: build(loaded, kind, fill_settings(loaded, {}), {}))
+            shared.add(built, entry)
+
     def _shared_observers(self) -> Observers:
         from neurai_core.registry.observing import Observers
 
@@ -431,8 +434,7 @@ class Registry:
     # ---- states for the list of plugins
 
     def _known_state(self, entry: Entry) -> PluginError | MissingExtra | str:
-        observed = self._observers is not None and self._observers.holds(entry)
-        return self._ledger.failed.get(entry) or ("ok" if observed or entry in self._ledger.loaded else "unloaded")
+        return self._ledger.failed.get(entry) or ("ok" if entry in self._ledger.loaded else "unloaded")
 
     def _state(self, entry: Entry) -> PluginError | MissingExtra | str:
         from neurai_core.registry.loading import check_extras
@@ -444,10 +446,6 @@ class Registry:
             return error
         return self._ledger.failed.get(entry) or "ok"
 
-    def _observer_state(self, entry: Entry) -> PluginError | MissingExtra | str:
-        self.observers()
-        return self._ledger.failed.get(entry) or "ok"
-
     def _isolated(self, rows: Iterable[Row]) -> list[PluginStatus]:
         from neurai_core.registry.isolation import load_isolated
 
@@ -455,7 +453,7 @@ class Registry:
             entry, status = row
             if entry.point is None or status.status in ("blocked", "duplicate"):
                 return status
-            return changed(status, **load_isolated(entry, {**self._lookup.kinds, OBSERVER.name: OBSERVER}[entry.kind]))
+            return changed(status, **load_isolated(entry, self._lookup.kinds[entry.kind]))
 
         with ThreadPoolExecutor() as pool:
             return list(pool.map(settle, rows))

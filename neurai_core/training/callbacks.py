@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,8 +38,11 @@ class Callbacks:
         epoch: ``(row, progress)`` after every epoch.
         note: ``(sentence)``: a note that is not an error.
         stop: called between stretches of steps; True ends training there. A run checks for signals.
-        notify: ``(hook, **arguments)`` of observers; given only if there are any, because every step then
-            returns to the host. A run passes its own.
+        notify: ``(hook, **arguments) -> why to stop``, of observers: a text that ends training unless it is empty. A
+            run passes that of its observers.
+        watch_steps: whether `notify` is called for every step too, which then returns to the host.
+        history: for observers, the metrics of the epochs that were done before, in order.
+        interrupted: ``(progress)``: where training stands when `notify` raises, to be saved.
     """
 
     compiling: Callable[[], None] = lambda: None
@@ -48,4 +51,7 @@ class Callbacks:
     epoch: Callable[[Row, Progress], None] = lambda row, progress: None
     note: Callable[[str], None] = lambda sentence: None
     stop: Callable[[], bool] = lambda: False
-    notify: Callable[..., None] | None = None
+    notify: Callable[..., str | None] = lambda hook, **arguments: None
+    watch_steps: bool = False
+    history: Sequence[Mapping[str, float]] = ()
+    interrupted: Callable[[Progress], None] = lambda progress: None

@@ -7,3 +7,4 @@ RULE = "pc"
 DATA = "digits"
 SPIKING_RULE = "bp"  # of a spiking network
 SURROGATE = "superspike"  # of a spiking network
+STOPPER = "early-stopping"  # the observer that --stop-early asks for

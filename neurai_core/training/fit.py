@@ -53,12 +53,14 @@ class Fitted(NamedTuple):
         rows: one per epoch that was finished here.
         step_ms: mean wall time of a step, without compiling and testing; nan if no step was run.
         stopped: whether training was stopped before the end.
+        reason: why, if it was an observer that stopped it; else empty.
     """
 
     progress: Progress
     rows: list[Row]
     step_ms: float
     stopped: bool
+    reason: str = ""
 
 
 def fit(task: Task, progress: Progress | None = None, callbacks: Callbacks | None = None) -> Fitted:
@@ -83,10 +85,11 @@ def fit(task: Task, progress: Progress | None = None, callbacks: Callbacks | Non
     callbacks = callbacks or Callbacks()
     loop = _Loop(task, begin(task) if progress is None else progress, callbacks)
     callbacks.begin(task, loop.done)
+    loop.notify("neurai_before_run", history=callbacks.history)
     while loop.done < task.steps and not loop.stopped:
         loop.epoch()
     loop.warn_if_worse()
-    return Fitted(loop.progress, loop.rows, loop.clock.step_ms, loop.stopped)
+    return Fitted(loop.progress, loop.rows, loop.clock.step_ms, loop.stopped, loop.reason if loop.stopped else "")
 
 
 # ---------------------------------------------------------------------------- the loop
@@ -117,7 +120,8 @@ class _Loop:
     callbacks: Callbacks
     rows: list[Row] = field(default_factory=list)
     clock: _Clock = field(default_factory=_Clock)
-    stopped: bool = False
+    interrupted: bool = False
+    reason: str = ""
     warned: bool = False
 
     def __post_init__(self) -> None:
@@ -127,24 +131,29 @@ class _Loop:
         self.x, self.y = map(jax.device_put, (self.task.data.x_train, self.task.data.y_train))
         self.done = int(self.progress.step)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a callback or an observer has ended training before its time."""
+        return self.interrupted or bool(self.reason and self.done < self.task.steps)
+
     def epoch(self) -> None:
         """Run to the end of the epoch, or until a stop is requested."""
         epoch, steps = self.done // self.task.epoch_steps, self.task.epoch_steps
-        self._notify("neurai_before_epoch", epoch=epoch)
+        self.notify("neurai_before_epoch", epoch=epoch + 1)
         order_now = order(self.task.seed, epoch, len(self.task.data.x_train))[: rows_used(self.task)]
         rows = jax.device_put(order_now.astype(np.int32))
         clock = _Clock()
         clock.stretch = self.clock.stretch
         while self.done < (epoch + 1) * steps:
-            if self.callbacks.stop():
-                self.stopped = True
+            self.interrupted = self.callbacks.stop()
+            if self.stopped:
                 return
             self._stretch(rows, min(clock.stretch, (epoch + 1) * steps - self.done), clock)
         self._finish(epoch, clock)
 
     def _stretch(self, rows: jax.Array, steps: int, clock: _Clock) -> None:
-        steps = 1 if self.callbacks.notify else steps
-        self._notify("neurai_before_step", step=self.done, epoch=self.done // self.task.epoch_steps)
+        steps = 1 if self.callbacks.watch_steps else steps
+        self._before_step()
         start = time.perf_counter()
         for _ in range(steps):
             self.progress = self.step(self.progress, self.x, self.y, rows)
@@ -159,17 +168,15 @@ class _Loop:
         self._after_step()
         self.callbacks.steps(self.done)
 
+    def _before_step(self) -> None:
+        if self.callbacks.watch_steps:
+            self.notify("neurai_before_step", step=self.done, epoch=self.done // self.task.epoch_steps + 1)
+
     def _after_step(self) -> None:
-        if self.callbacks.notify:
-            loss, accuracy = map(float, self.progress.last)
-            step = self.done - 1
-            self._notify(
-                "neurai_after_step",
-                step=step,
-                epoch=step // self.task.epoch_steps,
-                loss=loss,
-                accuracy=accuracy,
-            )
+        if self.callbacks.watch_steps:
+            (loss, accuracy), step = map(float, self.progress.last), self.done - 1
+            epoch = step // self.task.epoch_steps + 1
+            self.notify("neurai_after_step", step=step, epoch=epoch, loss=loss, accuracy=accuracy)
 
     def _finish(self, epoch: int, clock: _Clock) -> None:
         means = {name: float(total) / self.task.epoch_steps for name, total in self.progress.totals.items()}
@@ -184,7 +191,7 @@ class _Loop:
         row = Row(epoch + 1, self.done, values, clock.step_ms)
         self.rows.append(row)
         self.callbacks.epoch(row, self.progress)
-        self._notify("neurai_after_epoch", epoch=epoch, metrics=values)
+        self.notify("neurai_after_epoch", epoch=row.epoch, metrics=values)
 
     def _warn_if_rising(self, reported: Mapping[str, Any]) -> None:
         """Warn once per run if a relaxation went uphill or ended in NaN: its gradients are meaningless."""
@@ -207,6 +214,10 @@ class _Loop:
                 stacklevel=3,
             )
 
-    def _notify(self, hook: str, **arguments: Any) -> None:
-        if self.callbacks.notify:
-            self.callbacks.notify(hook, **arguments)
+    def notify(self, hook: str, **arguments: Any) -> None:
+        """Call a hook of the observers; one that says why to stop ends training, one that raises has it saved."""
+        try:
+            self.reason = self.callbacks.notify(hook, **arguments) or self.reason
+        except BaseException:
+            self.callbacks.interrupted(self.progress)
+            raise

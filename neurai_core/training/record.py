@@ -6,7 +6,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,18 @@ def read_metrics(folder: Path, up_to_step: int | None = None) -> list[dict[str, 
     beside.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
     os.replace(beside, path)
     return kept
+
+
+def history(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """The metrics of epochs as observers got them, from the rows of ``metrics.jsonl``.
+
+    >>> history([{"epoch": 1, "step": 22, "train_loss": 0.5, "test_loss": None, "step_ms": 0.1}])
+    [{'train_loss': 0.5, 'test_loss': nan}]
+    """
+    besides = ("epoch", "step", "step_ms")
+    return [
+        {key: math.nan if value is None else value for key, value in row.items() if key not in besides} for row in rows
+    ]
 
 
 def _parts(chosen: Chosen, task: Task) -> dict[str, dict[str, Any]]:

@@ -18,7 +18,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from neurai_core.rule import model_state_of
 from neurai_core.training import checkpoint
 from neurai_core.training.callbacks import Callbacks, Row
 from neurai_core.training.fit import Fitted, NotFinite, fit
-from neurai_core.training.record import CONFIG, append_metrics, compare, read_metrics, write_config
+from neurai_core.training.record import CONFIG, append_metrics, compare, history, read_metrics, write_config
 from neurai_core.training.settings import Chosen, choose
 from neurai_core.training.step import Progress, Snapshot, begin, compiled, restored, saved
 from neurai_core.training.stopping import Stopped, stop_on_signals
@@ -52,7 +52,8 @@ def train(chosen: Chosen, out: Path | None = None, callbacks: Callbacks | None =
     Returns:
         ``rule, data, train_loss, train_accuracy, test_loss, test_accuracy, steps, step_ms, run``; the
         accuracies are None for a regression. A run with ``align`` adds ``alignment``: ``cosine`` and ``norm_ratio``
-        by the names of the entries of the parameters, means over the last epoch.
+        by the names of the entries of the parameters, means over the last epoch. A run that an observer stopped
+        adds ``stopped``: why.
 
     Raises:
         OutputError: the folder is not empty, or cannot be written; raised before anything is computed.
@@ -207,20 +208,35 @@ class _Run:
 
     def go(self, progress: Progress) -> dict[str, Any]:
         """Train from there to the end, and save in any case."""
-        read_metrics(self.folder, up_to_step=int(progress.step))
-        with stop_on_signals() as asked:
-            fitted = self._fit(progress, asked)
+        rows = read_metrics(self.folder, up_to_step=int(progress.step))
+        with self._observed(), stop_on_signals() as asked:
+            fitted = self._fit(progress, history(rows), asked)
             if fitted.stopped:
-                self._save(fitted.progress)
+                self._save_within_epoch(fitted.progress)
             self._keep(Snapshot(fitted.progress.params, fitted.progress.state))
         self._draw()
         if asked.signum is not None and fitted.stopped:
             raise Stopped(asked.signum, int(fitted.progress.step), self.folder)
-        return self._result(fitted.step_ms)
+        return self._result(fitted)
 
-    def _fit(self, progress: Progress, asked: Callable[[], bool]) -> Fitted:
-        notify = self.observers.notify if len(self.observers) else None
-        own = replace(self.callbacks, epoch=self._after_epoch, stop=asked, notify=notify)
+    @contextmanager
+    def _observed(self) -> Iterator[None]:
+        """Activate the observers that the run itself asks for."""
+        with ExitStack() as active:
+            for observer in self.task.observers:
+                active.enter_context(REGISTRY.observe(observer))
+            yield
+
+    def _fit(self, progress: Progress, before: list[dict[str, float]], asked: Callable[[], bool]) -> Fitted:
+        own = replace(
+            self.callbacks,
+            epoch=self._after_epoch,
+            stop=asked,
+            notify=self.observers.notify,
+            watch_steps=self.observers.watch_steps,
+            history=before,
+            interrupted=self._save_within_epoch,
+        )
         try:
             return fit(self.task, progress, own)
         except NotFinite as error:
@@ -235,11 +251,15 @@ class _Run:
         self._save(progress)
         self.callbacks.epoch(row, progress)
 
+    def _save_within_epoch(self, progress: Progress) -> None:
+        """Save where training was stopped; at the end of an epoch, it is saved together with its metrics."""
+        if int(progress.step) % self.task.epoch_steps:
+            self._save(progress)
+
     def _save(self, progress: Progress) -> None:
         step = int(progress.step)
         path = checkpoint.save_step(self.folder / CHECKPOINTS, step, saved(progress), {"step": step})
-        if len(self.observers):
-            self.observers.notify("neurai_checkpoint", step=step, path=path)
+        self.observers.notify("neurai_checkpoint", step=step, path=path)
 
     def _keep(self, trained: Snapshot) -> None:
         tree = {"params": trained.params, "model_state": model_state_of(trained.state)}
@@ -255,18 +275,21 @@ class _Run:
     def _rule(self) -> str:
         return str(self.task.rule.origin.name)
 
-    def _result(self, step_ms: float) -> dict[str, Any]:
+    def _result(self, fitted: Fitted) -> dict[str, Any]:
         """The result of the run; one that was continued after its end has the time of its last epoch."""
-        last = read_metrics(self.folder)[-1]
+        rows = read_metrics(self.folder)
+        last = rows[-1] if rows else {}  # an observer may stop a run within its first epoch
+        step_ms = last.get("step_ms") if math.isnan(fitted.step_ms) else round(fitted.step_ms, 4)
         names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
         alignment = _alignment(last)
         return {
             "rule": self._rule(),
             "data": self.task.data.name,
             **{name: last.get(name) for name in names},
-            "steps": self.task.steps,
-            "step_ms": last["step_ms"] if math.isnan(step_ms) else round(step_ms, 4),
+            "steps": int(fitted.progress.step),
+            "step_ms": step_ms,
             "run": str(self.folder),
+            **({"stopped": fitted.reason} if fitted.reason else {}),
             **({"alignment": alignment} if alignment else {}),
         }
 

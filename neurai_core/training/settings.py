@@ -21,10 +21,11 @@ from neurai_core.explain import validate_settings
 from neurai_core.naming import did_you_mean, suggest
 from neurai_core.registry import REGISTRY
 from neurai_core.specs import AlgorithmSpec, Config, PluginSpec
-from neurai_core.training.defaults import DATA, RULE, SPIKING_RULE, SURROGATE
+from neurai_core.training.defaults import DATA, RULE, SPIKING_RULE, STOPPER, SURROGATE
 
 # Parts of a run with settings of their own -> kind.
 PARTS = {"rule": "algorithm", "data": "dataset", "surrogate": "surrogate", "optimizer": ""}
+_OF_SURROGATE = ("--set-surrogate", "alpha=10")
 SPIKELESS = ("mlp", "cnn")  # networks without a surrogate and without time
 ENVIRONMENT = {"data": "NEURAI_DATASET"}  # NEURAI_DATA is the folder where data sets are looked for
 
@@ -66,6 +67,12 @@ class RunSettings(Config):
     epochs: int = Field(25, ge=1, le=1_000_000, description="passes over the training data")
     batch_size: int = Field(64, ge=1, description="examples per step")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of parameters, data order and stochastic layers")
+    stop_early: str | None = Field(
+        None,
+        min_length=1,
+        description="end training when it brings nothing more: settings of the observer "
+        f"{STOPPER}, such as patience=5 or patience=5,metric=test_accuracy",
+    )
     align: bool = Field(False, description="add to the metrics how well the rule's gradients align with the true ones")
 
 
@@ -167,7 +174,7 @@ def choose(
     if file is not None:
         merged = _from_file(file).over(merged)
     flag_layer, pairs = _from_flags(flags or {}), [_pair(text) for text in sets]
-    pairs += [(f"surrogate.{key}", value) for key, value in (_pair(text, "--set-surrogate") for text in set_surrogate)]
+    pairs += [(f"surrogate.{key}", value) for key, value in (_pair(text, *_OF_SURROGATE) for text in set_surrogate)]
     named = {name: value for key, value in pairs if (name := RunSettings.setting_named(key))}
     asked = merged.said().values | named | flag_layer.values
     rule = asked.get("rule") or _usual_rule(asked.get("model", _default("model")))
@@ -239,6 +246,23 @@ def settings_of_texts(texts: Iterable[str], config: type[Config]) -> dict[str, A
     return {key: _value(value, annotations.get(key)) for key, value in pairs}
 
 
+def stopping_of(text: str) -> dict[str, Any]:
+    """The settings in the text of ``--stop-early``.
+
+    Raises:
+        SettingsError: one is unknown, out of range or of the wrong type, or not a pair.
+
+    >>> stopping_of("patience=5,metric=test_accuracy")
+    {'patience': 5, 'metric': 'test_accuracy'}
+    """
+    config = REGISTRY.spec("observer", STOPPER).config
+    annotations = {name: field.annotation for name, field in config.model_fields.items()}
+    pairs = [_pair(one, "--stop-early", "patience=5") for one in text.split(",")]
+    given = {key: _value(value, annotations.get(key)) for key, value in pairs}
+    REGISTRY.settings("observer", STOPPER, given)
+    return given
+
+
 # ---------------------------------------------------------------------------- the sources
 
 
@@ -280,10 +304,9 @@ def _from_sets(pairs: list[tuple[str, str]], rule: str, data: str) -> tuple[_Lay
     return values, inner
 
 
-def _pair(text: str, flag: str = "--set") -> tuple[str, str]:
+def _pair(text: str, flag: str = "--set", example: str = "eta=0.1") -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not (equals and key.strip()):
-        example = "alpha=10" if flag == "--set-surrogate" else "eta=0.1"
         raise SettingsError(f"{flag} got {text!r}, expected key=value.", f"For example {flag} {example}.")
     return key.strip().replace("-", "_"), value.strip()
 
@@ -388,6 +411,8 @@ def _checked(settings: RunSettings, merged: _Layer) -> Chosen:
     sources |= {key: at for key, at in merged.sources.items() if "." in key}
     chosen = Chosen(settings.model_copy(update={"data": name}), parts, sources, dict(merged.record))
     settings = chosen.settings.model_copy(update=_fitting(chosen))
+    if settings.stop_early is not None:
+        stopping_of(settings.stop_early)
     used = {"rule": settings.rule, "data": name} | ({"surrogate": settings.surrogate} if settings.surrogate else {})
     for part, owner in used.items():
         _refuse_unused(part, REGISTRY.settings(PARTS[part], owner, parts[part]), sources)

@@ -21,9 +21,10 @@ from neurai_core.layered import check_forward
 from neurai_core.losses import accuracy_function, cross_entropy, loss_function, sum_cross_entropy
 from neurai_core.rule import Objective, Rule, check_objective, objective
 from neurai_core.training.activities import seen
+from neurai_core.training.defaults import STOPPER
 from neurai_core.training.networks import network
 from neurai_core.training.optimizers import optimizer
-from neurai_core.training.settings import Chosen, RunSettings, needs_of
+from neurai_core.training.settings import Chosen, RunSettings, needs_of, stopping_of
 from neurai_core.transforms import with_alignment
 
 
@@ -46,6 +47,7 @@ class Task:
         data_sha256: hash of the data as read, before reshaping for the model.
         source_sha256: hash of the file with the user's model; empty for a built-in one.
         surrogate: surrogate of a spiking network; None for any other.
+        observers: observers of this run, besides those that are active anyway.
     """
 
     rule: Rule
@@ -62,6 +64,7 @@ class Task:
     data_sha256: str = ""
     source_sha256: str = ""
     surrogate: Any = None
+    observers: tuple[Any, ...] = ()
 
     @property
     def epoch_steps(self) -> int:
@@ -124,8 +127,15 @@ def prepare(chosen: Chosen) -> Task:
         data_sha256=read.sha256,
         source_sha256=found.sha256,
         surrogate=spike,
+        observers=_observers(chosen),
     )
     return _fitting(task)
+
+
+def _observers(chosen: Chosen) -> tuple[Any, ...]:
+    if chosen.settings.stop_early is None:
+        return ()
+    return (neurai.observer(STOPPER, **stopping_of(chosen.settings.stop_early)),)
 
 
 def _n_steps(settings: RunSettings, data: Dataset) -> int:

@@ -176,7 +176,82 @@ def test_observers_are_called_and_told_of_checkpoints(neurai: Run, tmp_path: Pat
     assert [path.name for path in counter.paths] == ["step-000000014.safetensors", "step-000000028.safetensors"]
 
 
+def test_stopping_early_ends_a_run_that_brings_nothing_more(neurai: Run, tmp_path: Path) -> None:
+    stopping = ("--epochs", "40", "--stop-early", "patience=2,metric=test_accuracy")
+    ended = neurai("train", *SMALL, *stopping, "--out", tmp_path / "run", "--json")
+    accuracies = [row["test_accuracy"] for row in metrics(tmp_path / "run")]
+    assert 3 <= len(accuracies) < 40 and ended.json["steps"] == 14 * len(accuracies)
+    assert max(accuracies[-2:]) <= accuracies[-3] == max(accuracies)
+    assert ended.json["stopped"].startswith("test_accuracy has not improved for 2 epochs")
+    assert "Stopped early: test_accuracy has not" in ended.err
+    params = (tmp_path / "run" / "params.safetensors").read_bytes()
+    again = neurai("train", "--resume", tmp_path / "run", "--json", "--quiet").json
+    assert again["stopped"] == ended.json["stopped"] and again["steps"] == ended.json["steps"]
+    assert (tmp_path / "run" / "params.safetensors").read_bytes() == params
+
+
+class Failing:
+    """Fails in the middle of an epoch."""
+
+    @neurai_core.hookimpl
+    def neurai_after_step(self, step: int) -> None:
+        if step == 36:
+            raise RuntimeError("no paper")
+
+
+def test_a_run_whose_observer_fails_is_saved_and_resumes_to_the_same_bits(neurai: Run, tmp_path: Path) -> None:
+    stopping = ("--epochs", "40", "--stop-early", "patience=1,metric=test_accuracy", "--quiet")
+    assert neurai("train", *SMALL, *stopping, "--out", tmp_path / "whole").code == 0
+    with neurai_core.observe(Failing()):
+        ended = neurai("train", *SMALL, *stopping, "--out", tmp_path / "run")
+    assert ended.code == 1
+    assert "RuntimeError: no paper" in ended.err
+    assert f"hint: Raised by the observer Failing in neurai_after_step, {__file__}, line " in ended.err
+    assert (tmp_path / "run" / "checkpoints" / "step-000000037.safetensors").exists()
+    assert neurai("train", "--resume", tmp_path / "run", "--quiet").code == 0
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "whole")
+    last = f"checkpoints/step-{14 * len(metrics(tmp_path / 'whole')):09d}.safetensors"
+    for name in ("params.safetensors", last):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_an_observer_may_stop_a_run_within_its_first_epoch(neurai: Run, tmp_path: Path) -> None:
+    class Enough:
+        @neurai_core.hookimpl
+        def neurai_after_step(self, step: int) -> str | None:
+            return "seen enough" if step == 3 else None
+
+    with neurai_core.observe(Enough()):
+        ended = neurai("train", *SMALL, "--json", "--out", tmp_path / "run")
+    assert (ended.code, ended.json["steps"], ended.json["test_loss"]) == (0, 4, None)
+    assert "Stopped early: seen enough." in ended.err
+    assert (tmp_path / "run" / "checkpoints" / "step-000000004.safetensors").exists()
+
+
 # ---------------------------------------------------------------------------- what goes wrong
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("5", "--stop-early got '5', expected key=value"),
+        ("patience=0", "patience: input should be greater than or equal to 1 (got 0)"),
+        ("patinece=5", "patinece: not a setting of 'early-stopping'; did you mean 'patience'?"),
+        ("", "stop_early"),
+    ],
+)
+def test_wrong_settings_of_early_stopping_are_refused_before_anything_starts(neurai: Run, text: str, said: str) -> None:
+    ended = neurai("train", *SMALL, "--stop-early", text)
+    assert ended.code == 2 and said in ended.err
+
+
+def test_early_stopping_on_a_metric_that_is_none_says_which_there_are(neurai: Run, tmp_path: Path) -> None:
+    ended = neurai("train", *SMALL, "--stop-early", "metric=test_acuracy", "--out", tmp_path / "run")
+    assert ended.code == 2
+    assert (
+        "early-stopping watches 'test_acuracy', which is no metric of this run. Did you mean 'test_accuracy'"
+        in ended.err
+    )
 
 
 def test_a_loss_that_is_not_finite_ends_with_its_step_and_good_parameters(neurai: Run, tmp_path: Path) -> None:

@@ -155,7 +155,9 @@ class TestMetadata:
     def test_a_core_without_plugins_is_damaged(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("neurai_core.registry.scan._entry_points", lambda: ([], []))
         (problem,) = self.of("neurai")
-        assert problem.startswith("They list no algorithms and no surrogates and no adapters and no datasets.")
+        assert problem.startswith(
+            "They list no algorithms and no surrogates and no adapters and no datasets and no observers."
+        )
 
     def test_a_distribution_without_a_name_is_damaged(self, site: Any) -> None:
         site.add("fine-dist", entries={"fine": "plugin"})

@@ -88,14 +88,41 @@ def test_stopping_anywhere_and_going_on_gives_the_same_bits(task: Task, whole: F
 
 def test_observers_see_every_step_and_change_no_bit(task: Task, whole: Fitted) -> None:
     told: list[tuple[str, dict[str, Any]]] = []
-    watched = fit(task, callbacks=Callbacks(notify=lambda hook, **arguments: told.append((hook, arguments))))
+    notify = lambda hook, **arguments: told.append((hook, arguments))  # noqa: E731
+    watched = fit(task, callbacks=Callbacks(notify=notify, watch_steps=True))
     assert_same_bits(watched.progress, whole.progress)
     after = [arguments for hook, arguments in told if hook == "neurai_after_step"]
     assert [one["step"] for one in after] == list(range(task.steps))
     assert [hook for hook, _ in told].count("neurai_before_step") == task.steps
-    assert [one["epoch"] for hook, one in told if hook == "neurai_after_epoch"] == [0, 1]
+    assert [one["epoch"] for hook, one in told if hook.endswith("_epoch")] == [1, 1, 2, 2]
+    assert {one["epoch"] for one in after[: task.epoch_steps]} == {1}
+    assert told[0] == ("neurai_before_run", {"history": ()})
     first_epoch = np.mean([one["loss"] for one in after[: task.epoch_steps]])
     np.testing.assert_allclose(watched.rows[0].values["train_loss"], first_epoch, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("hook", "done"), [("neurai_before_run", 0), ("neurai_after_step", 4), ("neurai_after_epoch", 14)]
+)
+def test_an_observer_stops_training_and_what_follows_has_the_same_bits(
+    task: Task, whole: Fitted, hook: str, done: int
+) -> None:
+    def enough(called: str, *, step: int = 3, **arguments: Any) -> str | None:
+        return "enough" if called == hook and step == 3 else None
+
+    half = fit(task, callbacks=Callbacks(notify=enough, watch_steps=hook == "neurai_after_step"))
+    assert (half.stopped, half.reason, int(half.progress.step)) == (True, "enough", done)
+    assert [row.epoch for row in half.rows] == [1] * (done // task.epoch_steps)
+    rest = fit(task, restored(saved(half.progress)))
+    assert_same_bits(rest.progress._replace(last_finite=()), whole.progress._replace(last_finite=()))
+    assert rest.rows[-1].values == whole.rows[-1].values
+
+
+def test_a_reason_to_stop_at_the_end_stops_nothing(task: Task) -> None:
+    whole = fit(
+        replace(task, epochs=1), callbacks=Callbacks(notify=lambda hook, **_: "enough" * (hook == "neurai_after_epoch"))
+    )
+    assert (whole.stopped, whole.reason) == (False, "")
 
 
 def test_the_rule_is_traced_as_often_for_many_epochs_as_for_one(task: Task) -> None:
