@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
@@ -17,18 +16,30 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree, shape_text
-from neurai_core.errors import ModelError, NeurAIError, PluginError
+from neurai_core.errors import ModelError, NeurAIError, PluginError, UsageError
 from neurai_core.explicit_axes import estimated, predicted
 from neurai_core.layered import check_forward, forward
 from neurai_core.registry.entries import Entry
+from neurai_core.registry.failures import place
 from neurai_core.rising import unwatched, watched
-from neurai_core.rule import Estimate, State, check_objective, model_state_of, objective
+from neurai_core.rule import (
+    Estimate,
+    State,
+    check_objective,
+    initial_state,
+    model_state_of,
+    objective,
+    problem_of,
+    takes_problem,
+)
 
 FORMS = {
-    "init": "init(model, params, *, key, model_state=())",
+    "init": "init(model, params, *, key, model_state=(), problem=None), the last one if it is needed",
     "estimate": "estimate(model, params, state, batch, *, key=None)",
     "predict": "predict(model, params, x, state=())",
+    "extended": "extended(model, params, *, key, input_shape)",
 }
+_REQUIRED = ("init", "estimate", "predict")
 PAGE = "'Writing a rule', docs/writing-a-rule.md, says what a rule is."
 # Errors that a rule is not to blame for: warnings turned into errors by the user, numbers, memory.
 _NOT_THE_RULES = (NeurAIError, Warning, FloatingPointError, jax.errors.JaxRuntimeError)
@@ -83,16 +94,21 @@ def checked(rule: Any, maker: Maker, score: Any = None) -> Any:
     Raises:
         PluginError: it is not a rule, or one of its functions has the wrong signature.
     """
-    if not hasattr(rule, "_replace") or not all(callable(getattr(rule, role, None)) for role in FORMS):
+    if not hasattr(rule, "_replace") or not all(callable(getattr(rule, role, None)) for role in _REQUIRED):
         raise maker.error(
             f"its build function returned {_kind(rule)}, expected a Rule(init, estimate, predict).", step="build"
         )
-    for role in FORMS:
+    if hasattr(rule, "extended") and "extended" not in rule._fields:
+        raise maker.error("extended is no field of its NamedTuple, so it cannot be wrapped.", step="build")
+    roles = [role for role in FORMS if getattr(rule, role, None) is not None]
+    for role in roles:
         _check_signature(getattr(rule, role), role, maker)
-    return rule._replace(**{role: _Checked(getattr(rule, role), role, maker, score) for role in FORMS})
+    return rule._replace(**{role: _Checked(getattr(rule, role), role, maker, score) for role in roles})
 
 
-def check(rule: Any, model: Any, params: PyTree, model_state: PyTree, batch: PyTree) -> tuple[PyTree, Estimate]:
+def check(
+    rule: Any, model: Any, params: PyTree, model_state: PyTree, batch: PyTree, classes: int | None = None
+) -> tuple[PyTree, Estimate]:
     """Check, without computing, that a rule keeps its contract for a model and a batch.
 
     Args:
@@ -101,6 +117,7 @@ def check(rule: Any, model: Any, params: PyTree, model_state: PyTree, batch: PyT
         params: the parameters.
         model_state: collections that the forward pass updates.
         batch: ``(x, y)``, arrays or ``jax.ShapeDtypeStruct``.
+        classes: number of classes, for an ``init`` that asks for it.
 
     Returns:
         The state from ``init`` and the `Estimate`, as ``jax.ShapeDtypeStruct``.
@@ -113,7 +130,8 @@ def check(rule: Any, model: Any, params: PyTree, model_state: PyTree, batch: PyT
     rule = checked(rule, maker)
 
     def meet(params: PyTree, model_state: PyTree, batch: PyTree, key: Any) -> tuple[PyTree, Estimate]:
-        state = rule.init(model, params, key=key, model_state=model_state)
+        problem = problem_of(batch, classes)
+        state = initial_state(rule, model, params, key=key, model_state=model_state, problem=problem)
         found, after = rule.estimate(model, params, state, batch, key=key)
         _check_state(maker, state, after)
         rule.predict(model, params, batch[0], after)
@@ -133,14 +151,18 @@ class _Checked:
         self._function: Callable[..., Any] = inner._function if inner else function
         self._score: Any = score or (inner._score if inner else None)
         self._role, self._maker = role, maker
+        self._takes_problem = takes_problem(self._function)
         functools.update_wrapper(self, self._function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if "problem" in kwargs and not self._takes_problem:
+            del kwargs["problem"]
         try:
             result = _CALLS[self._role](self._function, *args, **kwargs)
         except _NOT_THE_RULES:
             raise
         except (Exception, SystemExit) as error:
+            self._check_key(error, *args, **kwargs)
             if error.__traceback__ is None or error.__traceback__.tb_next is None:
                 raise  # the call itself was wrong
             self._answer_for(error, *args, **kwargs)
@@ -163,13 +185,35 @@ class _Checked:
         """The error that says what was returned and what was expected."""
         raise self._maker.error(f"{self._role} returned {got}, expected {expected}.", advice)
 
+    def _check_key(self, error: BaseException, *args: Any, **kwargs: Any) -> None:
+        """Raise a UsageError if the function failed because it got no key: with one, it does not fail."""
+        if self._role == "predict" or kwargs.get("key") is not None:
+            return
+        given, static = {name: value for name, value in kwargs.items() if name == "model_state"}, args[:1]
+        others = {name: value for name, value in kwargs.items() if name not in ("key", "model_state")}
+
+        def with_key(trees: Any, given: Any, key: Any) -> None:
+            self._function(*static, *trees, **given, **others, key=key)
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                jax.eval_shape(with_key, args[1:], given, jax.random.key(0))
+        except (Exception, SystemExit):
+            return
+        raise UsageError(
+            f"{self._maker}: {self._role} needs a key, and none was given.",
+            f"Pass one: {self._role}(..., key=jax.random.key(0))"
+            + (", another for every batch." if self._role == "estimate" else "."),
+        ) from error
+
     def _answer_for(self, error: BaseException, *args: Any, **kwargs: Any) -> NoReturn:
         """Raise the error of the caller's model or loss, or else the failure of the rule."""
         if self._role == "estimate":
             self._check_estimate_inputs(error, *args, **kwargs)
         elif self._role == "predict":
             _check_model(error, *args, **kwargs)
-        failed = f"{self._role} failed with {_words(error)}, in {_place(error, self._function)}."
+        failed = f"{self._role} failed with {_words(error)}, in {place(error, self._function)}."
         raise self._maker.error(failed) from error
 
     def _check_estimate_inputs(
@@ -179,6 +223,27 @@ class _Checked:
         _check_params(params)
         outputs = _check_model(error, model, params, x, state, key=key, train=True)
         self.check_score(outputs, y)
+
+    def check_equal(self, found: Any, model: Any, params: PyTree, **given: Any) -> None:
+        """Check that extending the same model again gives an equal one: it is a static argument of compiled steps."""
+        again: list[Any] = []
+
+        def extend(params: PyTree) -> PyTree:
+            wider, more = self._function(model, params, **given)
+            again.append(wider)
+            return more
+
+        jax.eval_shape(extend, params)
+        try:
+            same = bool(again[0] == found) and hash(again[0]) == hash(found)
+        except Exception:  # no hash, or compared by arrays
+            same = False
+        if not same:
+            self.refuse(
+                f"a model of type {type(found).__name__} that is not equal to itself made again",
+                "equal models with equal hashes",
+                "It is a static argument of compiled functions: make it a frozen dataclass without arrays.",
+            )
 
     def check_score(self, outputs: PyTree, targets: PyTree) -> None:
         """Raise a ModelError if it is the user's loss or accuracy that fails."""
@@ -212,13 +277,21 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "init": lambda function, *args, **kwargs: function(*args, **kwargs),
     "estimate": estimated,
     "predict": predicted,
+    "extended": lambda function, *args, **kwargs: function(*args, **kwargs),
 }
 
 # ---------------------------------------------------------------------------- what each function returns
 
 
 def _check_init(
-    checked: _Checked, state: PyTree, model: Any, params: PyTree, *, key: Any = None, model_state: PyTree = ()
+    checked: _Checked,
+    state: PyTree,
+    model: Any,
+    params: PyTree,
+    *,
+    key: Any = None,
+    model_state: PyTree = (),
+    problem: Any = None,
 ) -> None:
     _check_leaves(checked, state, "as a state")
     if _form(model_state_of(state)) != _form(model_state):
@@ -262,7 +335,37 @@ def _check_predict(
         checked.refuse(_text(outputs), f"the outputs of the model, {_text(own)}")
 
 
-_CHECKS: dict[str, Callable[..., None]] = {"init": _check_init, "estimate": _check_estimate, "predict": _check_predict}
+def _check_extended(
+    checked: _Checked, result: Any, model: Any, params: PyTree, *, key: Any, input_shape: tuple[int, ...]
+) -> None:
+    if not isinstance(result, tuple | list) or len(result) != 2 or not callable(result[0]):
+        got = f"({_kind(result[0])}, ...)" if isinstance(result, tuple | list) and len(result) == 2 else _kind(result)
+        checked.refuse(got, "the pair (model, params) with a model that can be called: model(params, x)")
+    wider, more = result
+    _check_leaves(checked, more, "in params")
+    if not jax.tree.leaves(more):
+        checked.refuse("no parameters", "those of the plain model and the rule's own in one tree")
+    checked.check_equal(wider, model, params, key=key, input_shape=input_shape)
+    x = jax.ShapeDtypeStruct((1, *input_shape), jnp.result_type(float))
+    try:
+        plain = jax.eval_shape(lambda params, x: forward(model, params, x)[0], params, x)
+    except Exception:  # a model of codes, or with collections: met in training
+        return
+    try:
+        outputs = jax.eval_shape(lambda params, x: forward(wider, params, x)[0], more, x)
+    except Exception as error:
+        failed = f"the model that extended returned fails on its params and x {_text(x)} with {_words(error)}."
+        raise checked._maker.error(failed) from error
+    if _form(outputs, dtypes=False) != _form(plain, dtypes=False):
+        checked.refuse(f"a model that gives {_text(outputs)}", f"the outputs of the plain model, {_text(plain)}")
+
+
+_CHECKS: dict[str, Callable[..., None]] = {
+    "init": _check_init,
+    "estimate": _check_estimate,
+    "predict": _check_predict,
+    "extended": _check_extended,
+}
 
 
 def _check_model_and_score(checked: _Checked, model: Any, params: PyTree, state: PyTree, batch: PyTree) -> None:
@@ -307,13 +410,13 @@ def _check_leaves(checked: _Checked, tree: PyTree, where: str) -> None:
 
 
 def _check_signature(function: Callable[..., Any], role: str, maker: Maker) -> None:
-    keywords = {"init": ("key", "model_state"), "estimate": ("key",), "predict": ()}[role]
+    keywords = {"init": ("key", "model_state"), "estimate": ("key",), "extended": ("key", "input_shape")}.get(role, ())
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         return  # it has no signature
     try:
-        signature.bind(*range(2 if role == "init" else 4), **dict.fromkeys(keywords))
+        signature.bind(*range(2 if role in ("init", "extended") else 4), **dict.fromkeys(keywords))
     except TypeError as error:
         raise maker.error(f"{role}{signature} {error}, expected {FORMS[role]}.", step="build") from error
 
@@ -389,12 +492,3 @@ def _kind(value: Any) -> str:
 def _words(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
-
-
-def _place(error: BaseException, function: Callable[..., Any]) -> str:
-    """File and line of the innermost frame of the rule's own package."""
-    package = str(getattr(function, "__module__", "")).partition(".")[0]
-    frames = list(traceback.walk_tb(error.__traceback__))[1:]
-    own = [one for one in frames if str(one[0].f_globals.get("__name__")).partition(".")[0] == package]
-    frame, line = (own or frames)[-1]
-    return f"{frame.f_code.co_filename}, line {line}"

@@ -6,6 +6,7 @@ The state is carried from step to step; ``aux`` is only reported.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -56,13 +57,40 @@ def model_state_of(state: PyTree) -> PyTree:
     return state.model_state if isinstance(state, State) else state
 
 
+class Problem(NamedTuple):
+    """What a rule will be trained on, without the data.
+
+    Attributes:
+        batch: ``(x, y)``: shapes and dtypes of a batch, as ``jax.ShapeDtypeStruct``.
+        classes: number of classes; None for a regression, or where it is not known.
+    """
+
+    batch: tuple[PyTree, PyTree]
+    classes: int | None = None
+
+
+def problem_of(batch: PyTree, classes: int | None = None) -> Problem:
+    """The problem that a batch is one of.
+
+    Args:
+        batch: ``(x, y)``, arrays or ``jax.ShapeDtypeStruct``; only shapes and dtypes are kept.
+        classes: number of classes, if there are any.
+
+    >>> problem_of((np.zeros((7, 5), np.float32), np.zeros(7, np.int32)), classes=3).batch[0].shape
+    (7, 5)
+    """
+    x, y = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf)), tuple(batch))
+    return Problem((x, y), classes)
+
+
 class Rule(NamedTuple):
     """A learning rule: turns a model and a batch into gradients.
 
     Attributes:
         init: ``(model, params, *, key, model_state=()) -> state``; the state carried from step to step. For most
             rules it is the model's own collections (batch statistics), ``()`` for most models; a rule with more
-            state returns a `State`.
+            state returns a `State`. An ``init`` with an argument ``problem=None`` also gets the `Problem`: shapes and
+            dtypes of a batch, and the number of classes.
         estimate: ``(model, params, state, batch, *, key=None) -> (Estimate, state)``; pure, so it can be jitted,
             vmapped and sharded. ``batch`` is ``(x, y)``, batch axis first.
         predict: ``(model, params, x, state=()) -> outputs`` of the trained network.
@@ -83,6 +111,30 @@ class Rule(NamedTuple):
     estimate: Callable[..., tuple[Estimate, PyTree]]
     predict: Callable[..., PyTree]
     origin: Any = None
+
+
+def takes_problem(function: Callable[..., Any]) -> bool:
+    """Whether a function of a rule asks for the `Problem`.
+
+    >>> takes_problem(feedforward_init), takes_problem(lambda model, params, *, key, problem=None: ())
+    (False, True)
+    """
+    try:
+        return "problem" in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # it has no signature
+        return False
+
+
+def initial_state(
+    rule: Any, model: Any, params: PyTree, *, key: Any, model_state: PyTree = (), problem: Problem | None = None
+) -> PyTree:
+    """The state from the ``init`` of a rule, which gets the problem if it asks for it.
+
+    >>> initial_state(Rule(feedforward_init, true_gradient, feedforward_predict), None, (), key=None, model_state=1.0)
+    1.0
+    """
+    asked = {"problem": problem} if takes_problem(rule.init) else {}
+    return rule.init(model, params, key=key, model_state=model_state, **asked)
 
 
 class Inferred(Protocol):

@@ -224,6 +224,10 @@ class AlgorithmSpec(PluginSpec):
             the rule's ``estimate`` and returns the gradients that it must give, in plain JAX, at the documented step.
             It raises NotImplementedError for settings that it does not cover. Only tests import its module, and
             ``neurai describe NAME --equations`` prints it.
+        own_loss: what the rule reports as its loss, in two or three words such as ``goodness loss``, if it is not the
+            loss of the feed-forward pass; tables, pictures and JSON print it.
+        no_alignment: why the gradient of the loss of the feed-forward pass is no reference for the gradients of the
+            rule, as a clause; empty if it is one.
     """
 
     kind: Literal["algorithm"] = "algorithm"
@@ -233,6 +237,8 @@ class AlgorithmSpec(PluginSpec):
     defaults: dict[str, Any] = {}
     relaxes: Relaxes | None = None
     definition: Target | None = None
+    own_loss: Annotated[str, Field(max_length=30)] = ""
+    no_alignment: str = ""
 
 
 class SurrogateSpec(PluginSpec):

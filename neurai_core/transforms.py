@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -10,10 +11,20 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree, batch_size, tree_dot, tree_norm
-from neurai_core.errors import UsageError
+from neurai_core.errors import PluginError, UnknownName, UsageError
 from neurai_core.explicit_axes import by_example, estimated
 from neurai_core.losses import loss_function
-from neurai_core.rule import Estimate, Rule, model_state_of, objective, split_batch, true_gradient
+from neurai_core.registry import REGISTRY
+from neurai_core.rule import (
+    Estimate,
+    Problem,
+    Rule,
+    model_state_of,
+    objective,
+    split_batch,
+    takes_problem,
+    true_gradient,
+)
 
 
 def with_alignment(rule: Rule, loss: str | Callable[..., Any], has_aux: bool = False) -> Rule:
@@ -28,6 +39,9 @@ def with_alignment(rule: Rule, loss: str | Callable[..., Any], has_aux: bool = F
         loss: name or callable; the loss whose true gradient is the reference.
         has_aux: whether ``loss`` returns a pair.
 
+    Raises:
+        UsageError: the spec of the rule says that the gradient of a feed-forward loss is no reference for it.
+
     Example:
         >>> import neurai_core as neurai
         >>> rule = neurai.with_alignment(neurai.algorithm("bp", loss="mse"), "mse")
@@ -40,6 +54,7 @@ def with_alignment(rule: Rule, loss: str | Callable[..., Any], has_aux: bool = F
         [1.0, 1.0]
     """
     score = objective(loss_function(loss), None, has_aux)
+    _refuse_alignment(rule.origin)
 
     def estimate(
         model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
@@ -50,6 +65,16 @@ def with_alignment(rule: Rule, loss: str | Callable[..., Any], has_aux: bool = F
         return found._replace(aux=aux), state
 
     return rule._replace(estimate=estimate)
+
+
+def _refuse_alignment(origin: Any) -> None:
+    with suppress(UnknownName, PluginError):  # made by hand, or by a plugin that is gone
+        why = origin and getattr(REGISTRY.spec(origin.kind, origin.name), "no_alignment", "")
+        if why:
+            raise UsageError(
+                f"with_alignment compares with the gradient of the feed-forward loss, which is no reference for "
+                f"{origin.name!r}: {why}."
+            )
 
 
 def alignment(grads: PyTree, reference: PyTree) -> dict[str, tuple[jax.Array, ...]]:
@@ -119,7 +144,8 @@ def accumulate(rule: Rule, k: int, reduction: str = "mean") -> Rule:
         total = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), (found.grads, found.loss))
         return mean._replace(grads=total[0], loss=total[1]), state
 
-    return rule._replace(estimate=partial(estimated, estimate))
+    init = _init_of_batches(rule, lambda size: size // k)
+    return rule._replace(init=init, estimate=partial(estimated, estimate))
 
 
 def _mean_dtype(leaf: jax.Array) -> Any:
@@ -171,4 +197,21 @@ def per_example(rule: Rule) -> Rule:
         batch = split_batch(batch)
         return by_example(run, batch, params, state, batch, key), state
 
-    return rule._replace(estimate=estimate)
+    return rule._replace(init=_init_of_batches(rule, lambda size: 1), estimate=estimate)
+
+
+def _init_of_batches(rule: Rule, size_of: Callable[[int], int]) -> Callable[..., PyTree]:
+    """The ``init`` of a rule that gets smaller batches than the problem has."""
+    if not takes_problem(rule.init):
+        return rule.init
+
+    def init(
+        model: Any, params: PyTree, *, key: Any, model_state: PyTree = (), problem: Problem | None = None
+    ) -> PyTree:
+        def smaller(leaf: Any) -> Any:
+            return jax.ShapeDtypeStruct((size_of(leaf.shape[0]), *leaf.shape[1:]), leaf.dtype)
+
+        seen = problem and problem._replace(batch=jax.tree.map(smaller, problem.batch))
+        return rule.init(model, params, key=key, model_state=model_state, problem=seen)
+
+    return init

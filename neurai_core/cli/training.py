@@ -146,6 +146,7 @@ class _View:
         self.console = stderr()
         self.bar: Progress | None = None
         self.show_warning = warnings.showwarning
+        self.loss = "loss"
 
     @property
     def callbacks(self) -> Callbacks:
@@ -155,7 +156,8 @@ class _View:
         if self.quiet:
             return Callbacks(note=note)
         if not self.console.is_terminal:
-            return Callbacks(compiling=lambda: self.console.print("compiling..."), epoch=self._line, note=note)
+            compiling = lambda: self.console.print("compiling...")  # noqa: E731
+            return Callbacks(compiling, self._begin, epoch=self._line, note=note)
         return Callbacks(self._compiling, self._begin, self._steps, self._epoch, note)
 
     def __enter__(self) -> _View:
@@ -179,6 +181,7 @@ class _View:
         self.bar.start()
 
     def _begin(self, task: Task, done: int) -> None:
+        self.loss = task.own_loss or self.loss
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], description="training", total=task.steps, completed=done)
 
@@ -193,7 +196,7 @@ class _View:
             self.bar.update(self.bar.task_ids[0], description=said)
 
     def _line(self, row: Row, progress: Any) -> None:
-        parts = [f"train loss {row.values['train_loss']:.4g}", f"test loss {row.values['test_loss']:.4g}"]
+        parts = [f"train {self.loss} {row.values['train_loss']:.4g}", f"test loss {row.values['test_loss']:.4g}"]
         if "test_accuracy" in row.values:
             parts.append(f"accuracy {row.values['test_accuracy']:.4f}")
         self.console.print(f"epoch {row.epoch}: {', '.join(parts)}")

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 from weakref import WeakValueDictionary
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from neurai_core.adapting import Adapted, adapt
@@ -28,7 +29,19 @@ from neurai_core.explain import is_traced, takes_float
 from neurai_core.explicit_axes import estimated
 from neurai_core.layered import check_forward
 from neurai_core.losses import accuracy_function, loss_function
-from neurai_core.rule import Estimate, Rule, State, check_objective, model_state_of, objective, split_batch
+from neurai_core.rule import (
+    Estimate,
+    Problem,
+    Rule,
+    State,
+    check_objective,
+    initial_state,
+    model_state_of,
+    objective,
+    problem_of,
+    split_batch,
+    takes_problem,
+)
 from neurai_core.specs import Config
 
 Settings: TypeAlias = Mapping[str, Any]
@@ -225,7 +238,7 @@ class GradeBase:
         if seen not in self._checked:
             self._check(adapted.model, params, model_state, batch, kwargs)
             if starts:  # warn here, where numbers are concrete that are traced in the compiled step
-                jax.eval_shape(partial(_start, self.rule(**kwargs), adapted.model), params, model_state)
+                jax.eval_shape(partial(_start, self.rule(**kwargs), adapted.model), params, model_state, batch)
             self._checked.add(seen)
         return adapted, params, model_state
 
@@ -330,22 +343,34 @@ def _estimated(code: Code, model: Any, given: Given, own: PyTree, batch: Any, ke
     if own is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # already given, with numbers
-            state = _start(rule, model, given.params, given.model_state)
+            state = _start(rule, model, given.params, given.model_state, batch)
     else:
         state = State(given.model_state, own)
     found: tuple[Estimate, PyTree] = estimated(rule.estimate, model, given.params, state, batch, key=key)
     return found
 
 
-def _start(rule: Rule, model: Any, params: PyTree, model_state: PyTree) -> PyTree:
+def _start(rule: Rule, model: Any, params: PyTree, model_state: PyTree, batch: Any) -> PyTree:
     """A fixed key, so that draws that a rule keeps, such as feedback weights, are the same in every call."""
-    return rule.init(model, params, key=jax.random.key(0), model_state=model_state)
+    problem = _problem(model, params, model_state, batch) if takes_problem(rule.init) else None
+    return initial_state(rule, model, params, key=jax.random.key(0), model_state=model_state, problem=problem)
+
+
+def _problem(model: Any, params: PyTree, model_state: PyTree, batch: Any) -> Problem:
+    """The problem of a batch; integer targets, one for every row of the outputs, are labels of classes."""
+    x, y = problem_of(batch).batch
+    outputs = check_forward(model, params, x, model_state=model_state)
+    labels = isinstance(y, jax.ShapeDtypeStruct) and jnp.issubdtype(y.dtype, jnp.integer)
+    return Problem((x, y), outputs.shape[-1] if labels and outputs.shape[:-1] == y.shape else None)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _evaluated(code: Code, model: Any, given: Given, batch: Any) -> tuple[Scalar, Scalar, PyTree]:
-    (x, y), method = batch, code.method
-    outputs = code.rule(given).predict(model, given.params, x, given.model_state)
+    (x, y), method, rule = batch, code.method, code.rule(given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are about learning
+        state = _start(rule, model, given.params, given.model_state, batch)
+    outputs = rule.predict(model, given.params, x, state)
     score = objective(method._loss(given.loss_kwargs), method.acc_f, method.fun_has_aux)
     loss, aux = score.loss(outputs, y)
     return loss, score.accuracy(outputs, y), aux

@@ -66,7 +66,11 @@ def _longest_word(text: str) -> int:
 def result_table(result: Mapping[str, Any]) -> RenderableType:
     """The result of a run, from the object that ``neurai train --json`` prints."""
     rows = [
-        ("train", *_scores(result, "train"), None if result["step_ms"] is None else f"{result['step_ms']:.3f} ms"),
+        (
+            f"train ({own})" if (own := result.get("own_loss")) else "train",
+            *_scores(result, "train"),
+            None if result["step_ms"] is None else f"{result['step_ms']:.3f} ms",
+        ),
         ("test", *_scores(result, "test"), None),
     ]
     columns = ("loss", "accuracy", "time per step")

@@ -205,7 +205,8 @@ class _Loop:
         if not self.rows:
             return
         start, values = self.start_loss, self.rows[-1].values
-        end = min(values["train_loss"], values["test_loss"])  # one alone may rise, as when a network overfits
+        ends = ("test_loss",) if self.task.own_loss else ("train_loss", "test_loss")
+        end = min(values[name] for name in ends)  # one alone may rise, as when a network overfits
         if end - start > (FAR - 1) * abs(start):
             warnings.warn(
                 f"The loss ended at {end:.3g}, far above the {start:.3g} at which it started: training made the "

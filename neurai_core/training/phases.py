@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import neurai_core as neurai
 from neurai_core.errors import UsageError
 from neurai_core.registry import REGISTRY
+from neurai_core.rule import initial_state, model_state_of
 from neurai_core.specs import AlgorithmSpec, Origin, Relaxes
 from neurai_core.training.run import finished
 
@@ -52,7 +53,10 @@ def phases_of_run(folder: Path, *, steps: int | None = None) -> Phases:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # no warnings here: the plot shows phases that do not settle or go uphill
         rule = neurai.rebuild(origin, **changes)
-        state = rule.init(task.model, kept.params, key=jax.random.key(0), model_state=kept.state)
+        key = jax.random.key(0)
+        state = initial_state(
+            rule, task.model, kept.params, key=key, model_state=model_state_of(kept.state), problem=task.problem
+        )
     batch = tuple(jnp.asarray(a[: task.batch_size]) for a in (task.data.x_train, task.data.y_train))
     with neurai.unwatched():
         estimate, _ = jax.jit(rule.estimate, static_argnums=0)(

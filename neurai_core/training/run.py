@@ -5,7 +5,7 @@ runs/<time>-<rule>-<data>/
     config.toml             everything that determines the run
     metrics.jsonl           one line per epoch
     checkpoints/            the newest two states, to continue from bit for bit
-    params.safetensors      the parameters at the end, or the last good ones
+    params.safetensors      the parameters and the state at the end, or the last good ones
     learning_curve.png
 ```
 """
@@ -25,10 +25,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from neurai_core.arrays import PyTree
 from neurai_core.errors import OutputError
 from neurai_core.registry import REGISTRY
 from neurai_core.registry.observing import Observers
-from neurai_core.rule import model_state_of
+from neurai_core.rule import State, model_state_of
 from neurai_core.training import checkpoint
 from neurai_core.training.callbacks import Callbacks, Row
 from neurai_core.training.fit import Fitted, NotFinite, fit
@@ -52,7 +53,8 @@ def train(chosen: Chosen, out: Path | None = None, callbacks: Callbacks | None =
     Returns:
         ``rule, data, train_loss, train_accuracy, test_loss, test_accuracy, steps, step_ms, run``; the
         accuracies are None for a regression. A run with ``align`` adds ``alignment``: ``cosine`` and ``norm_ratio``
-        by the names of the entries of the parameters, means over the last epoch. A run that an observer stopped
+        by the names of the entries of the parameters, means over the last epoch. A rule whose training loss is its own
+        adds ``own_loss``: what it is. A run that an observer stopped
         adds ``stopped``: why.
 
     Raises:
@@ -96,9 +98,11 @@ def finished(folder: Path, callbacks: Callbacks | None = None) -> tuple[Task, Sn
     if not (folder / PARAMS).is_file():
         raise OutputError(f"{folder} holds a run without {PARAMS}.", f"Finish it: neurai train --resume {folder}")
     start = begin(task)
-    like = {"params": start.params, "model_state": model_state_of(start.state)}
-    kept, _ = checkpoint.load(folder / PARAMS, like)
-    return task, Snapshot(kept["params"], kept["model_state"])
+    like = _kept(Snapshot(start.params, start.state))
+    kept, _ = checkpoint.load(folder / PARAMS, like, may_differ="own")  # older runs did not keep it
+    return task, Snapshot(
+        kept["params"], State(kept["model_state"], kept["own"]) if "own" in kept else kept["model_state"]
+    )
 
 
 def dry_run(chosen: Chosen, callbacks: Callbacks | None = None) -> dict[str, Any]:
@@ -262,15 +266,15 @@ class _Run:
         self.observers.notify("neurai_checkpoint", step=step, path=path)
 
     def _keep(self, trained: Snapshot) -> None:
-        tree = {"params": trained.params, "model_state": model_state_of(trained.state)}
-        checkpoint.save(self.folder / PARAMS, tree)
+        checkpoint.save(self.folder / PARAMS, _kept(trained))
 
     def _draw(self) -> None:
         from neurai_core.report.pictures import learning_curve  # matplotlib is slow to import
 
         rows = read_metrics(self.folder)
         if rows:
-            learning_curve(rows, self.folder / PICTURE, title=f"{self._rule()} on {self.task.data.name}")
+            title = f"{self._rule()} on {self.task.data.name}"
+            learning_curve(rows, self.folder / PICTURE, title=title, own_loss=self.task.own_loss)
 
     def _rule(self) -> str:
         return str(self.task.rule.origin.name)
@@ -289,9 +293,17 @@ class _Run:
             "steps": int(fitted.progress.step),
             "step_ms": step_ms,
             "run": str(self.folder),
+            **({"own_loss": self.task.own_loss} if self.task.own_loss else {}),
             **({"stopped": fitted.reason} if fitted.reason else {}),
             **({"alignment": alignment} if alignment else {}),
         }
+
+
+def _kept(trained: Snapshot) -> dict[str, PyTree]:
+    """What a run keeps of a trained network: all that ``predict`` of its rule needs."""
+    state = trained.state
+    own = {"own": state.own} if isinstance(state, State) else {}
+    return {"params": trained.params, "model_state": model_state_of(state), **own}
 
 
 def _alignment(row: dict[str, Any]) -> dict[str, dict[str, float]]:

@@ -411,6 +411,7 @@ def _checked(settings: RunSettings, merged: _Layer) -> Chosen:
     sources |= {key: at for key, at in merged.sources.items() if "." in key}
     chosen = Chosen(settings.model_copy(update={"data": name}), parts, sources, dict(merged.record))
     settings = chosen.settings.model_copy(update=_fitting(chosen))
+    _refuse_alignment(chosen)
     if settings.stop_early is not None:
         stopping_of(settings.stop_early)
     used = {"rule": settings.rule, "data": name} | ({"surrogate": settings.surrogate} if settings.surrogate else {})
@@ -445,6 +446,18 @@ def _activities(chosen: Chosen) -> str | None:
         )
     chosen.sources["activities"] = "default"
     return None
+
+
+def _refuse_alignment(chosen: Chosen) -> None:
+    """Raise if gradients are to be compared with a reference that is none for the rule."""
+    rule = chosen.settings.rule
+    why = cast(AlgorithmSpec, REGISTRY.spec("algorithm", rule)).no_alignment
+    if chosen.settings.align and why:
+        at = chosen.sources["align"]
+        raise SettingsError(
+            f"{at} compares with the gradient of the feed-forward loss, which is no reference for {rule!r}: {why}.",
+            "Leave it out.",
+        )
 
 
 def needs_of(rule: str) -> str:

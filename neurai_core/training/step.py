@@ -18,7 +18,7 @@ from neurai_core import contract
 from neurai_core.arrays import PyTree, Scalar, shape_text
 from neurai_core.errors import ModelError
 from neurai_core.rising import unwatched
-from neurai_core.rule import Estimate
+from neurai_core.rule import Estimate, initial_state
 from neurai_core.training.task import Task
 
 
@@ -59,13 +59,10 @@ def begin(task: Task) -> Progress:
     Raises:
         PluginError: the rule breaks its contract; found without computing.
     """
-    _, found = contract.check(task.rule, task.model, task.params, task.model_state, _first_batch(task))
-    state = task.rule.init(
-        task.model,
-        task.params,
-        key=jax.random.fold_in(jax.random.key(task.seed), 1),
-        model_state=task.model_state,
-    )
+    problem = task.problem
+    _, found = contract.check(task.rule, task.model, task.params, task.model_state, *problem)
+    key = jax.random.fold_in(jax.random.key(task.seed), 1)
+    state = initial_state(task.rule, task.model, task.params, key=key, model_state=task.model_state, problem=problem)
     zero = jnp.zeros(())
     start = Progress(
         params=task.params,
@@ -167,13 +164,6 @@ def _reported(estimate: Estimate) -> dict[str, Any]:
         if jax.typeof(leaf).shape == () and jnp.issubdtype(jax.typeof(leaf).dtype, jnp.number)
     }
     return {"train_loss": estimate.loss, "train_accuracy": estimate.accuracy} | scalars
-
-
-def _first_batch(task: Task) -> PyTree:
-    return tuple(
-        jax.ShapeDtypeStruct((task.batch_size, *array.shape[1:]), jax.dtypes.canonicalize_dtype(array.dtype))
-        for array in (task.data.x_train, task.data.y_train)
-    )
 
 
 def _choose(condition: Scalar, yes: PyTree, no: PyTree) -> PyTree:

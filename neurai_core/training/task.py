@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -19,7 +19,8 @@ from neurai_core.data import Dataset, check, steps_per_epoch
 from neurai_core.errors import DataError, ModelError, SettingsError
 from neurai_core.layered import check_forward
 from neurai_core.losses import accuracy_function, cross_entropy, loss_function, sum_cross_entropy
-from neurai_core.rule import Objective, Rule, check_objective, objective
+from neurai_core.rule import Objective, Problem, Rule, check_objective, objective
+from neurai_core.specs import AlgorithmSpec
 from neurai_core.training.activities import seen
 from neurai_core.training.defaults import STOPPER
 from neurai_core.training.networks import network
@@ -47,6 +48,7 @@ class Task:
         data_sha256: hash of the data as read, before reshaping for the model.
         source_sha256: hash of the file with the user's model; empty for a built-in one.
         surrogate: surrogate of a spiking network; None for any other.
+        own_loss: what the rule reports as its loss, in words, if it is not that of the feed-forward pass.
         observers: observers of this run, besides those that are active anyway.
     """
 
@@ -64,7 +66,17 @@ class Task:
     data_sha256: str = ""
     source_sha256: str = ""
     surrogate: Any = None
+    own_loss: str = ""
     observers: tuple[Any, ...] = ()
+
+    @property
+    def problem(self) -> Problem:
+        """What the rule is trained on: shapes and dtypes of a batch, and the number of classes."""
+        x, y = (
+            jax.ShapeDtypeStruct((self.batch_size, *one.shape[1:]), jax.dtypes.canonicalize_dtype(one.dtype))
+            for one in (self.data.x_train, self.data.y_train)
+        )
+        return Problem((x, y), self.data.n_classes)
 
     @property
     def epoch_steps(self) -> int:
@@ -110,7 +122,7 @@ def prepare(chosen: Chosen) -> Task:
     adapted = seen(found.model, settings.activities, needs=needs_of(settings.rule), input_shape=data.input_shape)
     params, model_state = adapted.split(found.params)
     model, extended = adapted.model, getattr(rule, "extended", None)
-    if extended is not None:
+    if extended is not None:  # checked, as every function of a rule by name
         model, params = extended(model, params, key=jax.random.fold_in(key, 1), input_shape=data.input_shape)
     task = Task(
         rule=with_alignment(rule, loss) if settings.align else rule,
@@ -127,6 +139,7 @@ def prepare(chosen: Chosen) -> Task:
         data_sha256=read.sha256,
         source_sha256=found.sha256,
         surrogate=spike,
+        own_loss=cast(AlgorithmSpec, neurai.spec("algorithm", settings.rule)).own_loss,
         observers=_observers(chosen),
     )
     return _fitting(task)

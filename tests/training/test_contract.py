@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,19 @@ import numpy as np
 import pytest
 
 import neurai_core as neurai
-from neurai_core.errors import DataError, ModelError, PluginError, SettingsError
+from neurai_core.errors import DataError, ModelError, PluginError, SettingsError, UsageError
 from neurai_core.grads import GradeBase
-from neurai_core.rule import Estimate, Rule, State, feedforward_init, feedforward_predict, model_state_of
+from neurai_core.losses import cross_entropy
+from neurai_core.rule import (
+    Estimate,
+    Rule,
+    State,
+    feedforward_init,
+    feedforward_predict,
+    initial_state,
+    model_state_of,
+    objective,
+)
 from neurai_core.rule import true_gradient as gradient
 from neurai_core.training.fit import fit
 from neurai_core.training.settings import choose
@@ -333,3 +343,231 @@ def test_a_rule_made_by_hand_is_checked_too(task: Task) -> None:
     rule = Rule(feedforward_init, lambda *_, **__: None, feedforward_predict)
     with pytest.raises(PluginError, match="The rule: estimate returned None"):
         fit(replace(task, rule=rule))
+
+
+# ---------------------------------------------------------------------------- what init is told, and keys
+
+
+def asking(told: list[Any]) -> Callable[..., Rule]:
+    """A rule whose ``init`` asks for the problem, and writes it down."""
+
+    def build(config: Any = None, **context: Any) -> Rule:
+        def init(model: Any, params: Any, *, key: Any, model_state: Any = (), problem: Any = None) -> State:
+            told.append(problem)
+            return State(model_state, jnp.zeros(problem.classes or 0))
+
+        def estimate(model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
+            score = objective(context["loss"], context.get("accuracy"))
+            return gradient(score, model, params, (), batch, key=key)[0], state
+
+        return Rule(init, estimate, feedforward_predict)
+
+    return build
+
+
+def shapes(problem: Any) -> Any:
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype.name), problem.batch), problem.classes
+
+
+def test_init_learns_in_training_what_it_will_be_trained_on(task: Task) -> None:
+    told: list[Any] = []
+    for rule in (built(asking(told)), asking(told)(loss=cross_entropy)):  # by name, and made by hand
+        begin(replace(task, rule=rule))
+    expected = (((task.batch_size, 64), "float32"), ((task.batch_size,), "int32")), 10
+    assert [shapes(one) for one in told] == 4 * [expected]  # checked, then called
+
+
+def test_wrappers_tell_init_of_the_batches_that_reach_it(task: Task) -> None:
+    told: list[Any] = []
+    rule = asking(told)(loss=cross_entropy)
+    for wrapped in (
+        neurai.accumulate(rule, task.batch_size),
+        neurai.per_example(rule),
+        neurai.with_alignment(rule, "mse"),
+    ):
+        initial_state(wrapped, task.model, task.params, key=None, problem=task.problem)
+    assert [one.batch[0].shape[0] for one in told] == [1, 1, task.batch_size]
+    plain = neurai.algorithm("bp")
+    assert neurai.per_example(plain).init == plain.init
+
+
+@pytest.mark.parametrize(
+    ("targets", "classes"),
+    [(np.arange(4) % 2, 2), (jnp.zeros((4, 2)), 0), (np.zeros((4, 1), int), 0)],
+    ids=["labels", "numbers", "other integers"],
+)
+def test_the_class_api_tells_init_what_the_batch_says(targets: Any, classes: int) -> None:
+    class Mine(GradeBase):
+        algorithm = "mine"
+
+    told: list[Any] = []
+    with neurai.temporary(plugin(asking(told))):
+        model = lambda params, x: x @ params  # noqa: E731
+        loss = lambda outputs, y: ((outputs - jnp.sum(y)) ** 2).mean()  # noqa: E731
+        Mine(loss).get_grads(model, jnp.ones((3, 2)), (jnp.ones((4, 3)), targets))
+    assert {one.batch[0].shape for one in told} == {(4, 3)} and {one.classes for one in told} == {classes or None}
+
+
+def test_a_rule_by_name_that_does_not_ask_may_be_told_all_the_same(task: Task) -> None:
+    rule = neurai.algorithm("bp")
+    assert rule.init(task.model, task.params, key=None, problem=task.problem) == ()
+
+
+def drawing(role: str) -> Callable[..., Rule]:
+    """A rule that draws from its key, which may be None."""
+
+    def build(config: Any, **context: Any) -> Rule:
+        rule = neurai.algorithm("bp", loss="cross_entropy")
+
+        def init(model: Any, params: Any, *, key: Any, model_state: Any = ()) -> State:
+            return State(model_state, jax.random.normal(key))
+
+        def estimate(model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
+            found, _ = rule.estimate(model, params, model_state_of(state), batch, key=key)
+            return found._replace(aux={"draw": jax.random.normal(key)} if role == "estimate" else {}), state
+
+        return Rule(init if role == "init" else feedforward_init, estimate, feedforward_predict)
+
+    return build
+
+
+@pytest.mark.parametrize("given", [{}, {"key": None}], ids=["none given", "None given"])
+@pytest.mark.parametrize("role", ["init", "estimate"])
+def test_a_rule_that_needs_a_key_and_gets_none_says_so(role: str, given: dict[str, Any], task: Task) -> None:
+    rule = built(drawing(role))
+    x, y = jnp.asarray(task.data.x_train[:5]), jnp.asarray(task.data.y_train[:5])
+    calls = {"init": (task.model, task.params), "estimate": (task.model, task.params, (), (x, y))}
+    with pytest.raises(UsageError, match=rf"Rule 'mine'.*: {role} needs a key, and none was given") as raised:
+        getattr(rule, role)(*calls[role], **given)
+    assert "key=jax.random.key(0)" in raised.value.hint
+    getattr(rule, role)(*calls[role], key=jax.random.key(1))
+    begin(replace(task, rule=rule))  # training always gives one
+
+
+def test_a_rule_that_fails_with_a_key_too_is_not_asked_for_one(task: Task) -> None:
+    with pytest.raises(PluginError, match="init failed with RuntimeError: boom"):
+        built(rule_with("init", fails)).init(task.model, task.params, key=None)
+
+
+# ---------------------------------------------------------------------------- parameters beside the model's
+
+
+class Extending(NamedTuple):
+    """A rule with a scale of its own."""
+
+    init: Any
+    estimate: Any
+    predict: Any
+    extended: Any
+    origin: Any = None
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """The plain model, told where its parameters are."""
+
+    plain: Any
+
+    def __call__(self, params: Any, x: Any) -> Any:
+        return self.plain(params["plain"], x)
+
+
+@dataclass(frozen=True)
+class Cut(Scaled):
+    def __call__(self, params: Any, x: Any) -> Any:
+        return super().__call__(params, x)[:, :1]
+
+
+class Unhashable(Scaled):
+    __hash__ = None  # type: ignore[assignment]
+
+
+def extending(make: Callable[..., Any]) -> Callable[..., Any]:
+    def build(config: Any, *, loss: Any, accuracy: Any = None, **context: Any) -> Extending:
+        score = objective(loss, accuracy)
+
+        def extended(model: Any, params: Any, *, key: Any, input_shape: Any) -> Any:
+            return make(model, {"plain": params, "scale": jax.random.normal(key)})
+
+        def estimate(model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
+            return gradient(score, model, params, state, batch, key=key)
+
+        return Extending(feedforward_init, estimate, feedforward_predict, extended)
+
+    return build
+
+
+EXTENSIONS = {
+    "nothing": (lambda model, params: None, "extended returned None, expected the pair (model, params)"),
+    "a model alone": (lambda model, params: Scaled(model), "an object of type Scaled, expected the pair"),
+    "the pair turned": (
+        lambda model, params: (params, Scaled(model)),
+        "extended returned (an object of type dict, ...), expected the pair",
+    ),
+    "no model": (lambda model, params: (None, params), "extended returned (None, ...), expected the pair"),
+    "text in params": (lambda model, params: (Scaled(model), params | {"how": "well"}), "'well' in params at ['how']"),
+    "no parameters": (lambda model, params: (Scaled(model), {}), "extended returned no parameters"),
+    "another model each time": (
+        lambda model, params: (lambda params, x: model(params["plain"], x), params),
+        "a model of type function that is not equal to itself made again",
+    ),
+    "a model without a hash": (lambda model, params: (Unhashable(model), params), "of type Unhashable that is not"),
+    "other outputs": (
+        lambda model, params: (Cut(model), params),
+        "a model that gives float32[1,1], expected",
+    ),
+    "the plain model": (lambda model, params: (model, params), "the model that extended returned fails on its params"),
+    "an exception": (lambda model, params: fails(), "extended failed with RuntimeError: boom, in "),
+}
+
+
+@pytest.mark.parametrize(("make", "said"), EXTENSIONS.values(), ids=EXTENSIONS)
+def test_a_mistake_in_extended_names_the_rule(make: Callable[..., Any], said: str, task: Task) -> None:
+    with pytest.raises(PluginError) as raised:
+        built(extending(make)).extended(task.model, task.params, key=jax.random.key(0), input_shape=(64,))
+    assert_names_the_rule(raised.value, said)
+
+
+def test_training_uses_what_extended_returns() -> None:
+    with neurai.temporary(plugin(extending(lambda model, params: (Scaled(model), params)))):
+        extended = prepare(choose({"rule": "mine", "model": "mlp:8", "epochs": 1}, environ={}))
+    assert set(begin(extended).params) == {"plain", "scale"} and isinstance(extended.model, Scaled)
+
+
+def test_extended_is_called_as_documented_and_is_a_field(task: Task) -> None:
+    rule = extending(lambda model, params: (Scaled(model), params))(None, loss=cross_entropy)
+    with pytest.raises(PluginError, match="expected extended"):
+        built(lambda config, **context: rule._replace(extended=lambda model, params: (model, params)))
+
+    class Method(Rule):
+        def extended(self, *args: Any, **given: Any) -> Any: ...
+
+    with pytest.raises(PluginError, match="extended is no field"):
+        built(lambda config, **context: Method(*rule[:3]))
+    with pytest.raises(UsageError, match="extended needs a key, and none was given"):
+        built(lambda config, **context: rule).extended(task.model, task.params, key=None, input_shape=(64,))
+
+
+# ---------------------------------------------------------------------------- a prediction of the rule's own
+
+
+def test_the_class_api_evaluates_what_the_rule_predicts_with_its_state() -> None:
+    def build(config: Any, *, loss: Any, accuracy: Any = None, **context: Any) -> Rule:
+        rule = neurai.algorithm("bp", loss="mse")
+
+        def init(model: Any, params: Any, *, key: Any, model_state: Any = ()) -> State:
+            return State(model_state, jnp.asarray(3.0))
+
+        def predict(model: Any, params: Any, x: Any, state: Any = ()) -> Any:
+            return state.own * model(params, x)
+
+        return Rule(init, rule.estimate, predict)
+
+    class Mine(GradeBase):
+        algorithm = "mine"
+
+    with neurai.temporary(plugin(build)):
+        loss, _ = Mine("mse").predict(
+            lambda params, x: x @ params, jnp.ones((1, 1)), (jnp.ones((4, 1)), jnp.zeros((4, 1)))
+        )
+    assert float(loss) == 9.0
