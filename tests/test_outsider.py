@@ -23,6 +23,7 @@ from neurai_core.offered import offered_modules
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "tests" / "thirdparty" / "neurai-feedback-alignment"
 SURROGATE = SOURCE.with_name("neurai-raised-cosine")
+FORWARD_ONLY = SOURCE.with_name("neurai-forward-only")
 PACKAGE = "neurai_feedback_alignment"
 RULES = ("feedback-alignment", "direct-feedback-alignment", "generative-feedback")
 
@@ -175,12 +176,12 @@ def test_a_surrogate_of_a_third_party_trains_a_spiking_network_by_name(with_surr
 
 
 def test_no_line_of_neurai_knows_it() -> None:
-    names = re.compile(r"feedback.?alignment|raised.?cosine", re.IGNORECASE)
+    names = re.compile(r"feedback.?alignment|raised.?cosine|forward.?only|pepita", re.IGNORECASE)
     files = [path for folder in ("neurai_core", "plugins") for path in (ROOT / folder).rglob("*.py")]
     assert [path for path in files if names.search(path.read_text(encoding="utf-8"))] == []
 
 
-@pytest.mark.parametrize("source", [SOURCE, SURROGATE], ids=lambda path: path.name)
+@pytest.mark.parametrize("source", [SOURCE, FORWARD_ONLY, SURROGATE], ids=lambda path: path.name)
 def test_it_imports_only_what_is_offered(source: Path) -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in source.glob("neurai_*/*.py"))
     imported = set(re.findall(r"^ *(?:from|import) (neurai_core[\w.]*)", text, re.M))

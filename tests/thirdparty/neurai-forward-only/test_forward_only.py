@@ -1,0 +1,153 @@
+"""Rules without a backward pass: their definitions, what they claim, and how they are met by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from neurai_forward_only import forward_forward, forward_gradient, pepita
+from neurai_forward_only.forward_forward_rule import marked
+
+import neurai_core as neurai
+from neurai_core.cli import main
+from neurai_core.errors import DataError, ModelError, SettingsError, UsageError
+from neurai_core.losses import loss_function
+from neurai_core.models import mlp
+from neurai_core.plugin import resolve
+from neurai_core.rule import initial_state, problem_of
+from neurai_core.training.run import finished
+
+MODEL = mlp((8, 7, 6, 4), activation="tanh")
+RULES = ("forward-forward", "pepita", "forward-gradient")
+
+
+@pytest.fixture(autouse=True)
+def found_by_name() -> Iterator[None]:
+    """Whether or not the distribution is installed here."""
+    with (
+        neurai.temporary(forward_forward, replace=True),
+        neurai.temporary(pepita, replace=True),
+        neurai.temporary(forward_gradient, replace=True),
+    ):
+        yield
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    with jax.enable_x64(True):
+        yield
+
+
+def problem(rule: Any, classes: int | None = 4) -> tuple[Any, Any, Any]:
+    """Parameters, state and a batch of 5 random examples."""
+    params, _ = MODEL.init(jax.random.key(0), (8,))
+    batch = jax.random.normal(jax.random.key(1), (5, 8)), jnp.arange(5) % 4
+    return params, initial_state(rule, MODEL, params, key=jax.random.key(2), problem=problem_of(batch, classes)), batch
+
+
+def close(one: Any, other: Any, rtol: float = 1e-10) -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-13), one, other)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_is_its_definition(float64, name: str) -> None:
+    rule, spec = neurai.algorithm(name), neurai.spec("algorithm", name)
+    params, state, batch = problem(rule)
+    key = jax.random.key(3)
+    found, _ = jax.jit(rule.estimate, static_argnums=0)(MODEL, params, state, batch, key=key)
+    loss = loss_function("cross_entropy")
+    close(found.grads, resolve(spec.definition)(spec.config(), loss, MODEL, params, state, batch, key=key))
+
+
+@pytest.mark.parametrize(("name", "floor"), [("forward-forward", 0.85), ("pepita", 0.85), ("forward-gradient", 0.5)])
+def test_a_rule_trains_on_digits_with_its_defaults(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, floor: float
+) -> None:
+    assert main(["train", "--rule", name, "--epochs", "8", "--json", "--quiet", "--out", str(tmp_path / "run")]) == 0
+    assert json.loads(capsys.readouterr().out)["test_accuracy"] >= floor
+
+
+class TestForwardForward:
+    """It needs the classes, predicts by trying labels, and has a loss of its own."""
+
+    def test_a_prediction_is_the_goodness_of_every_label_in_turn(self, float64) -> None:
+        rule = neurai.algorithm("forward-forward")
+        params, state, (x, _) = problem(rule)
+        scores = rule.predict(MODEL, params, x, state)
+        for label in range(4):
+            h, total = marked(x, state.own[label]), 0.0
+            for layer, own in zip(MODEL.layers, params, strict=True):
+                h = layer.apply(own, (), h / (jnp.sqrt(jnp.mean(h**2, axis=1, keepdims=True)) + 1e-6))[0]
+                total += jnp.mean(h**2, axis=1)
+            close(scores[:, label], total)
+
+    def test_a_layer_learns_from_its_own_goodness_alone(self, float64) -> None:
+        rule = neurai.algorithm("forward-forward")
+        params, state, batch = problem(rule)
+        grads = [
+            rule.estimate(MODEL, (*params[:-1], top), state, batch, key=jax.random.key(3))[0].grads
+            for top in (params[-1], jax.tree.map(lambda leaf: 2 * leaf, params[-1]))
+        ]
+        close(grads[0][:-1], grads[1][:-1])
+        assert not np.allclose(grads[0][-1]["w"], grads[1][-1]["w"])
+
+    def test_its_run_is_told_as_such_and_predicts_in_a_fresh_task(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        settings = ("--rule", "forward-forward", "--model", "mlp:32,relu", "--epochs", "3")
+        assert main(["train", *settings, "--json", "--out", str(tmp_path / "run")]) == 0
+        said = capsys.readouterr()
+        result = json.loads(said.out)
+        assert result["own_loss"] == "goodness loss"
+        assert "train (goodness loss)" in said.err and "epoch 3: train goodness loss" in said.err
+        task, kept = finished(tmp_path / "run")
+        scores = task.rule.predict(task.model, kept.params, task.data.x_test, kept.state)
+        assert float((scores.argmax(axis=1) == task.data.y_test).mean()) == pytest.approx(result["test_accuracy"])
+
+    def test_alignment_with_a_gradient_that_is_no_reference_is_refused(self) -> None:
+        said = "no reference for 'forward-forward': it trains the goodness of layers that see the label"
+        with pytest.raises(UsageError, match=said):
+            neurai.with_alignment(neurai.algorithm("forward-forward"), "cross_entropy")
+        from neurai_core.training.settings import choose
+
+        with pytest.raises(SettingsError, match=f"--align compares .* {said}"):
+            choose({"rule": "forward-forward", "align": True}, environ={})
+
+    def test_what_it_cannot_train_on_is_said_before_it_trains(self) -> None:
+        rule = neurai.algorithm("forward-forward")
+        with pytest.raises(DataError, match="the number of classes is not known"):
+            problem(rule, classes=None)
+        with pytest.raises(ModelError, match="vectors of at least 9 entries"):
+            problem(rule, classes=9)
+        params, state, batch = problem(rule)
+        with pytest.raises(UsageError, match=r"'forward-forward'.*: estimate needs a key, and none was given"):
+            rule.estimate(MODEL, params, state, batch)
+
+
+def test_pepita_learns_in_the_direction_of_the_gradient() -> None:
+    from neurai_core.training.fit import fit
+    from neurai_core.training.settings import choose
+    from neurai_core.training.task import prepare
+
+    rows = fit(
+        prepare(choose({"rule": "pepita", "align": True, "epochs": 2, "model": "mlp:64,32,gelu"}, environ={}))
+    ).rows
+    cosines = [rows[-1].values[f"aux/alignment/cosine/{layer}"] for layer in range(3)]
+    assert cosines[2] > 0.95 and min(cosines) > 0.1
+
+
+def test_forward_gradients_are_the_gradient_on_average(float64) -> None:
+    rule, exact = neurai.algorithm("forward-gradient", samples=1), neurai.algorithm("bp")
+    params, state, batch = problem(rule)
+    keys = jax.random.split(jax.random.key(4), 4000)
+    each = jax.vmap(lambda key: rule.estimate(MODEL, params, state, batch, key=key)[0].grads)(keys)
+    true = exact.estimate(MODEL, params, state, batch)[0].grads
+    for found, sought in zip(jax.tree.leaves(each), jax.tree.leaves(true), strict=True):
+        error = found.std(axis=0) / len(keys) ** 0.5
+        assert np.abs((found.mean(axis=0) - sought) / error).max() < 5
