@@ -21,7 +21,10 @@ from neurai_core.losses import loss_function
 from neurai_core.models import mlp
 from neurai_core.plugin import resolve
 from neurai_core.rule import initial_state, problem_of
+from neurai_core.training.fit import fit
 from neurai_core.training.run import finished
+from neurai_core.training.settings import choose
+from neurai_core.training.task import prepare
 
 MODEL = mlp((8, 7, 6, 4), activation="tanh")
 RULES = ("forward-forward", "pepita", "forward-gradient")
@@ -65,11 +68,11 @@ def test_a_rule_is_its_definition(float64, name: str) -> None:
     close(found.grads, resolve(spec.definition)(spec.config(), loss, MODEL, params, state, batch, key=key))
 
 
-@pytest.mark.parametrize(("name", "floor"), [("forward-forward", 0.85), ("pepita", 0.85), ("forward-gradient", 0.5)])
+@pytest.mark.parametrize(("name", "floor"), [("forward-forward", 0.8), ("pepita", 0.8), ("forward-gradient", 0.4)])
 def test_a_rule_trains_on_digits_with_its_defaults(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, floor: float
 ) -> None:
-    assert main(["train", "--rule", name, "--epochs", "8", "--json", "--quiet", "--out", str(tmp_path / "run")]) == 0
+    assert main(["train", "--rule", name, "--epochs", "6", "--json", "--quiet", "--out", str(tmp_path / "run")]) == 0
     assert json.loads(capsys.readouterr().out)["test_accuracy"] >= floor
 
 
@@ -114,8 +117,6 @@ class TestForwardForward:
         said = "no reference for 'forward-forward': it trains the goodness of layers that see the label"
         with pytest.raises(UsageError, match=said):
             neurai.with_alignment(neurai.algorithm("forward-forward"), "cross_entropy")
-        from neurai_core.training.settings import choose
-
         with pytest.raises(SettingsError, match=f"--align compares .* {said}"):
             choose({"rule": "forward-forward", "align": True}, environ={})
 
@@ -130,22 +131,19 @@ class TestForwardForward:
             rule.estimate(MODEL, params, state, batch)
 
 
-def test_pepita_learns_in_the_direction_of_the_gradient() -> None:
-    from neurai_core.training.fit import fit
-    from neurai_core.training.settings import choose
-    from neurai_core.training.task import prepare
-
-    rows = fit(
-        prepare(choose({"rule": "pepita", "align": True, "epochs": 2, "model": "mlp:64,32,gelu"}, environ={}))
-    ).rows
-    cosines = [rows[-1].values[f"aux/alignment/cosine/{layer}"] for layer in range(3)]
-    assert cosines[2] > 0.95 and min(cosines) > 0.1
+def test_the_forward_weights_of_pepita_come_to_align_with_its_feedback() -> None:
+    """Section 5 of the paper: at first the direction of the hidden layer is as good as random."""
+    settings = {"rule": "pepita", "align": True, "epochs": 5, "model": "mlp:64,relu"}
+    rows = fit(prepare(choose(settings, environ={}))).rows
+    hidden, last = ([row.values[f"aux/alignment/cosine/{layer}"] for row in rows] for layer in (0, 1))
+    assert hidden[0] < 0.1 and hidden[-1] > 0.15
+    assert min(last) > 0.95
 
 
 def test_forward_gradients_are_the_gradient_on_average(float64) -> None:
     rule, exact = neurai.algorithm("forward-gradient", samples=1), neurai.algorithm("bp")
     params, state, batch = problem(rule)
-    keys = jax.random.split(jax.random.key(4), 4000)
+    keys = jax.random.split(jax.random.key(4), 1000)
     each = jax.vmap(lambda key: rule.estimate(MODEL, params, state, batch, key=key)[0].grads)(keys)
     true = exact.estimate(MODEL, params, state, batch)[0].grads
     for found, sought in zip(jax.tree.leaves(each), jax.tree.leaves(true), strict=True):
