@@ -15,7 +15,7 @@ from neurai_core.by_name import algorithm
 from neurai_core.layered import dense
 from neurai_core.models import mlp
 from neurai_core.models.spiking import ALIF, Leaky, SpikingNetwork, Stage
-from neurai_core.rule import Estimate, Rule
+from neurai_core.rule import Estimate, Rule, initial_state, problem_of
 from neurai_core.specs import AlgorithmSpec
 from neurai_core.surrogates import custom
 
@@ -131,8 +131,9 @@ def estimated(
 
 
 def first_state(rule: Rule, problem: Problem) -> PyTree:
-    """The state that the rule begins with."""
-    return rule.init(problem.model, problem.params, key=jax.random.key(7))
+    """The state that the rule begins with, told what it is trained on."""
+    told = problem_of(problem.batch, CLASSES)
+    return initial_state(rule, problem.model, problem.params, key=jax.random.key(7), problem=told)
 
 
 def as_dtype(tree: PyTree, dtype: Any) -> PyTree:

@@ -17,7 +17,7 @@ from neurai_core.explain import takes_float
 from neurai_core.programs import primitives_of
 from neurai_core.rule import Estimate, Rule
 from neurai_core.testing.checking import Broken, Measured, Skipped, check
-from neurai_core.testing.rule_subject import BATCH, Problem, RuleSubject, distance, estimated
+from neurai_core.testing.rule_subject import BATCH, Problem, RuleSubject, distance, estimated, first_state
 
 ROUNDING = 1e-9  # in float64, where programs may add in other orders
 _PURE = "Write init and estimate as pure functions of their arguments, with jax.lax instead of Python control flow."
@@ -53,7 +53,7 @@ def scan(rule: RuleSubject) -> Measured:
             return (jax.tree.map(lambda p, g: p - 0.01 * g, params, found.grads), state), found.loss
 
         keys = jax.random.split(problem.key, 3)
-        start = problem.params, built.init(problem.model, problem.params, key=jax.random.key(7))
+        start = problem.params, first_state(built, problem)
         scanned = jax.jit(lambda start: jax.lax.scan(step, start, keys)[0])(start)
         by_hand = start
         for key in keys:
@@ -107,7 +107,7 @@ def one_trace(rule: RuleSubject) -> Measured:
     problem = rule.problem()
     built = algorithm(rule.name, loss=loss, **rule.settings)
     estimate = jax.jit(partial(built.estimate, problem.model))
-    params, state = problem.params, built.init(problem.model, problem.params, key=jax.random.key(7))
+    params, state = problem.params, first_state(built, problem)
     counts = []
     for _ in range(4):  # the state may take its final form in the first step
         found, state = estimate(params, state, problem.batch, key=problem.key)
@@ -147,7 +147,7 @@ def shard_map(rule: RuleSubject) -> Measured:
     with jax.enable_x64(True):
         (built, problem, _), mesh = rule.reference, _mesh(AxisType.Auto)
         rows, count = PartitionSpec("data"), mesh.size
-        state = built.init(problem.model, problem.params, key=jax.random.key(7))
+        state = first_state(built, problem)
 
         def local(params: PyTree, state: PyTree, batch: PyTree, key: jax.Array) -> PyTree:
             found, _ = built.estimate(problem.model, params, state, batch, key=key)
@@ -188,7 +188,7 @@ def _mesh(axes: AxisType) -> Mesh:
 
 def _estimate(built: Rule, problem: Problem) -> Callable[[PyTree], Estimate]:
     def estimate(params: PyTree) -> Estimate:
-        state = built.init(problem.model, params, key=jax.random.key(7))
+        state = first_state(built, problem._replace(params=params))
         return built.estimate(problem.model, params, state, problem.batch, key=problem.key)[0]
 
     return estimate
