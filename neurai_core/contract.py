@@ -209,7 +209,9 @@ class _Checked:
 
     def _answer_for(self, error: BaseException, *args: Any, **kwargs: Any) -> NoReturn:
         """Raise the error of the caller's model or loss, or else the failure of the rule."""
-        if self._role == "estimate":
+        if self._role == "init" and kwargs.get("problem") is not None and len(args) == 2:
+            check_forward(*args, kwargs["problem"].batch[0], model_state=kwargs.get("model_state", ()))
+        elif self._role == "estimate":
             self._check_estimate_inputs(error, *args, **kwargs)
         elif self._role == "predict":
             _check_model(error, *args, **kwargs)

@@ -11,14 +11,14 @@ from neurai_core import contract
 from neurai_core.arrays import shape_text
 from neurai_core.errors import UsageError
 from neurai_core.testing.checking import Broken, Measured, Skipped, check
-from neurai_core.testing.rule_subject import RuleSubject, as_dtype, distance, estimated, first_state
+from neurai_core.testing.rule_subject import CLASSES, RuleSubject, as_dtype, distance, estimated, first_state
 
 
 @check(hint="Return gradients like params: jax.tree.map(lambda p, g: g.astype(p.dtype), params, grads).")
 def structure(rule: RuleSubject) -> None:
     """The functions of the rule keep their contract: gradients like the parameters, a state that keeps its form."""
     problem = rule.problem()
-    contract.check(rule.build(), problem.model, problem.params, (), problem.batch)
+    contract.check(rule.build(), problem.model, problem.params, (), problem.batch, CLASSES)
 
 
 @check(hint="Reduce the loss over the batch.")

@@ -131,6 +131,13 @@ class TestForwardForward:
             rule.estimate(MODEL, params, state, batch)
 
 
+def test_a_model_that_does_not_take_the_inputs_is_not_the_fault_of_pepita() -> None:
+    params, _ = MODEL.init(jax.random.key(0), (8,))
+    told = problem_of((jnp.ones((5, 9)), jnp.zeros(5, int)), classes=4)
+    with pytest.raises(ModelError, match=r"Layer 0 .* cannot take an input of shape float32\[5,9\]"):
+        neurai.algorithm("pepita").init(MODEL, params, key=jax.random.key(1), problem=told)
+
+
 def test_the_forward_weights_of_pepita_come_to_align_with_its_feedback() -> None:
     """Section 5 of the paper: at first the direction of the hidden layer is as good as random."""
     settings = {"rule": "pepita", "align": True, "epochs": 5, "model": "mlp:64,relu"}

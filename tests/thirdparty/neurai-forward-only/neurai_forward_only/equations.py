@@ -59,7 +59,7 @@ def forward_gradient(
     total = [jnp.zeros_like(leaf) for leaf in leaves]
     for one in jax.random.split(jax.random.fold_in(key, 1), config.samples):
         keys = jax.random.split(one, len(leaves))
-        v = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+        v = [jax.random.normal(k, leaf.shape, jnp.float32) for k, leaf in zip(keys, leaves, strict=True)]
         slope = sum(jnp.vdot(g, v_i) for g, v_i in zip(gradient, v, strict=True))
         total = [t + slope * v_i / config.samples for t, v_i in zip(total, v, strict=True)]
     return jax.tree.unflatten(structure, total)

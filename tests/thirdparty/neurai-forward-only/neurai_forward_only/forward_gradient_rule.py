@@ -57,8 +57,8 @@ def build(
 
 
 def direction(key: jax.Array, params: PyTree) -> PyTree:
-    """v, standard normal in the form of the parameters."""
+    """v, standard normal in the form of the parameters, and the same numbers in every dtype."""
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
-    drawn = [jax.random.normal(k, jnp.shape(leaf), jnp.result_type(leaf)) for k, leaf in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(structure, drawn)
+    drawn = [jax.random.normal(k, jnp.shape(leaf), jnp.float32) for k, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(structure, [v.astype(leaf.dtype) for v, leaf in zip(drawn, leaves, strict=True)])
