@@ -92,7 +92,7 @@ class _Pooling(Stateless):
         self, params: PyTree, model_state: PyTree, x: jax.Array, d: jax.Array, *, key: Any = None, train: bool = False
     ) -> jax.Array:
         """``f(x + d) - f(x)``."""
-        pooled: MaxPool = self.function
+        pooled: Any = self.function
         return pooled.difference(params, x, d)
 
 
