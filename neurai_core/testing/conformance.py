@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from neurai_core.errors import UnknownName
 from neurai_core.naming import did_you_mean
 from neurai_core.registry import REGISTRY
-from neurai_core.testing import rule_contract, rule_transforms
+from neurai_core.testing import rule_contract, rule_transforms, surrogate_checks
 from neurai_core.testing.checking import Check, Outcome, Subject, run_check, run_checks
 from neurai_core.testing.rule_subject import RuleSubject
+from neurai_core.testing.surrogate_subject import SurrogateSubject
 
 
 class Kit(NamedTuple):
@@ -26,8 +27,13 @@ def _rules(name: str, spec: Any) -> tuple[Subject, ...]:
     return RuleSubject(name, spec, {}, spec.claims), *variants
 
 
+def _surrogates(name: str, spec: Any) -> tuple[Subject, ...]:
+    return (SurrogateSubject(name, spec),)
+
+
 KITS: Mapping[str, Kit] = {
     "algorithm": Kit((*rule_contract.CHECKS, *rule_transforms.CHECKS), _rules),
+    "surrogate": Kit(surrogate_checks.CHECKS, _surrogates),
 }
 
 
@@ -58,6 +64,23 @@ def check_algorithm(
         'passed'
     """
     return list(_check("algorithm", rule, only, expected, timeout))
+
+
+def check_surrogate(
+    surrogate: Any,
+    *,
+    only: Sequence[str] = (),
+    expected: Mapping[str, str] | None = None,
+    timeout: float = 60.0,
+) -> list[Outcome]:
+    """Check a surrogate; arguments and errors as for `check_algorithm`.
+
+    Example:
+        >>> [(one.status, one.figure) for one in check_surrogate("superspike", only=["area"])]
+        ... # doctest: +ELLIPSIS
+        [('passed', ...)]
+    """
+    return list(_check("surrogate", surrogate, only, expected, timeout))
 
 
 def check_named(

@@ -10,6 +10,8 @@ from typing import Any
 
 import sympy
 
+DIGITS = 30  # with which numbers are evaluated
+
 FUNCTIONS: dict[str, Any] = {
     "erfc": sympy.erfc,
     "clip": lambda x, low, high: sympy.Min(sympy.Max(x, low), high),
@@ -33,6 +35,43 @@ SUM = re.compile(r"\\sum_{(\w)=(\w+)}\^{(\w+)}(.*)")
 TOKEN = re.compile(r"\d+(?:\.\d+)?|[A-Za-z]+|[<>]=?|\*\*|\S")
 
 
+class Unreadable(ValueError):
+    """A formula that is not written in the part of LaTeX that is understood."""
+
+
+def number(latex: str, u: float, settings: dict[str, Any], letters: dict[str, str]) -> float:
+    """The value of a formula at one u.
+
+    Raises:
+        Unreadable: it cannot be read.
+
+    >>> number(r"\\frac{1}{(1 + \\alpha |u|)^2}", -0.5, {"alpha": 2.0}, {})
+    0.25
+    """
+    return float(_read(latex, sympy.Float(u, DIGITS), u, settings, letters))
+
+
+def slope(latex: str, u: float, settings: dict[str, Any], letters: dict[str, str]) -> float:
+    """The derivative of a formula at one u.
+
+    Raises:
+        Unreadable: it cannot be read.
+
+    >>> slope("u^2 / w", 3.0, {}, {"w": "2"})
+    3.0
+    """
+    symbol = sympy.Symbol("u", real=True)
+    found = sympy.diff(_read(latex, symbol, u, settings, letters), symbol)
+    return float(found.subs(symbol, sympy.Float(u, DIGITS)).evalf(25))
+
+
+def _read(latex: str, u: Any, at: float, settings: dict[str, Any], letters: dict[str, str]) -> Any:
+    try:
+        return evaluate(latex, u, at, settings, letters)
+    except Exception as error:
+        raise Unreadable(f"{type(error).__name__}: {error}") from error
+
+
 def evaluate(latex: str, u: Any, at: float, settings: dict[str, Any], letters: dict[str, str]) -> Any:
     """The formula for a u, a number or a symbol.
 
@@ -43,17 +82,19 @@ def evaluate(latex: str, u: Any, at: float, settings: dict[str, Any], letters: d
         settings: of the surrogate.
         letters: what other letters of the formula stand for.
     """
-    exact = {name: sympy.Float(value, 30) if isinstance(value, float) else value for name, value in settings.items()}
+    exact = {
+        name: sympy.Float(value, DIGITS) if isinstance(value, float) else value for name, value in settings.items()
+    }
 
     def values(u: Any) -> dict[str, Any]:
-        known = {**FUNCTIONS, **exact, "pi": sympy.pi, "u": u, "floor": lambda x: sympy.floor(number(x))}
+        known = {**FUNCTIONS, **exact, "pi": sympy.pi, "u": u, "floor": lambda x: sympy.floor(rounded(x))}
         return known | {letter: eval(meaning, known) for letter, meaning in letters.items()}
 
-    def number(x: Any) -> Any:
+    def rounded(x: Any) -> Any:
         return x.subs(dict.fromkeys(getattr(x, "free_symbols", ()), at)) if hasattr(x, "subs") else x
 
     for expression, condition in branches(latex):
-        if condition is None or eval(condition, values(sympy.Float(at, 30))):
+        if condition is None or eval(condition, values(sympy.Float(at, DIGITS))):
             return sympy.sympify(eval(expression, values(u)))
     raise ValueError(f"no case of {latex} holds at u = {at}")
 
