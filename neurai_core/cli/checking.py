@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from typing import Annotated
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from neurai_core.cli.options import JsonFlag, complete_name
-from neurai_core.cli.output import note, only_json_on_stdout, print_json, stdout
+from neurai_core.cli.output import print_json, stderr, stdout
 from neurai_core.errors import UsageError
 from neurai_core.report.tables import table
+
+if TYPE_CHECKING:
+    from neurai_core.testing import Outcome
+    from neurai_core.testing.checking import Status
 
 
 def check(
@@ -19,7 +25,8 @@ def check(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Check every installed plugin.")] = False,
     only: Annotated[list[str] | None, typer.Option("--only", help="Run only this check; repeatable.")] = None,
-    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds allowed for one check.")] = 60.0,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds allowed for one check.")] = 60.0,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every check, not only what failed.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Check that plugins are what their specs claim; exit with 1 if a check fails."""
@@ -30,31 +37,71 @@ def check(
         )
     from neurai_core.testing import check_named, failures
 
-    def run() -> list:
-        outcomes = []
-        for one in check_named(names or (), only=only or (), timeout=timeout):
-            outcomes.append(one)
-            if one.status == "failed":
-                note(f"{one.subject}: {one.check} failed: {one.reason}. {one.hint}")
-        return outcomes
-
+    outcomes = _watched(check_named(names or (), only=only or (), timeout=timeout))
     if as_json:
-        with only_json_on_stdout():
-            outcomes = run()
-            print_json([one._asdict() for one in outcomes])
+        print_json([_record(one) for one in outcomes])
     else:
-        outcomes = run()
-        columns = ("what", "check", "status", "figure", "tolerance", "reason")
-        rows = [
-            (o.subject, o.check, o.status, _number(o.figure), _number(o.tolerance), o.reason)
-            for o in outcomes
-            if o.status != "skipped"
-        ]
-        stdout().print(table(columns, rows))
-        stdout().print(", ".join(f"{count} {status}" for status, count in Counter(o.status for o in outcomes).items()))
+        _print(outcomes, verbose)
     if failures(outcomes):
         raise typer.Exit(1)
 
 
-def _number(value: float | None) -> str | None:
+def _watched(found: Iterable[Outcome]) -> list[Outcome]:
+    """All outcomes, with a line on a terminal that says how far it is."""
+    outcomes: list[Outcome] = []
+    with stderr().status("checking") as line:
+        for one in found:
+            outcomes.append(one)
+            failed = sum(o.status == "failed" for o in outcomes)
+            line.update(f"{len(outcomes)} checks, {failed} failed; last: {one.subject}, {one.check}")
+    return outcomes
+
+
+def _print(outcomes: Sequence[Outcome], verbose: bool) -> None:
+    """One row per subject or per check, then what failed, then what is expected to, then remarks."""
+    out = stdout()
+    out.print(_every_check(outcomes) if verbose else _every_subject(outcomes))
+    for one in outcomes:
+        if one.status == "failed":
+            out.print(f"FAILED {one.subject}, {one.check}{_figures(one)}\n  {one.reason}\n  {one.hint}".rstrip())
+    for title, chosen in (
+        ("Expected failures", [one for one in outcomes if one.status == "expected failure"]),
+        ("Remarks", [one for one in outcomes if one.is_remark]),
+    ):
+        if chosen:
+            out.print(f"{title}:")
+        for one in chosen:
+            out.print(f"  {one.subject}, {one.check}{_figures(one)}: {one.reason}")
+    counts = Counter(one.status for one in outcomes)
+    out.print(", ".join(f"{count} {status}" for status, count in counts.items()) or "Nothing was checked.")
+
+
+def _every_subject(outcomes: Sequence[Outcome]) -> Any:
+    statuses: tuple[Status, ...] = ("passed", "failed", "expected failure", "skipped")
+    rows = {}
+    for subject in dict.fromkeys(one.subject for one in outcomes):
+        mine = [one for one in outcomes if one.subject == subject]
+        counts = Counter(one.status for one in mine)
+        rows[subject] = (subject, *(counts[one] for one in statuses), f"{sum(one.seconds for one in mine):.1f}")
+    columns = ("what", "passed", "failed", "expected", "skipped", "seconds")
+    return table(columns, list(rows.values()), right=columns[1:])
+
+
+def _every_check(outcomes: Sequence[Outcome]) -> Any:
+    columns = ("what", "check", "status", "figure", "tolerance", "reason")
+    rows = [(o.subject, o.check, o.status, _short(o.figure), _short(o.tolerance), o.reason or None) for o in outcomes]
+    return table(columns, rows, right=("figure", "tolerance"))
+
+
+def _figures(one: Outcome) -> str:
+    return "" if one.figure is None else f" (figure {_short(one.figure)}, tolerance {_short(one.tolerance)})"
+
+
+def _short(value: float | None) -> str | None:
     return None if value is None else f"{value:.3g}"
+
+
+def _record(one: Outcome) -> dict[str, Any]:
+    """The outcome as JSON data, which has no NaN and no infinity: they are written as text."""
+    values = one._asdict().items()
+    return {name: str(v) if isinstance(v, float) and not math.isfinite(v) else v for name, v in values}

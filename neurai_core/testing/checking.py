@@ -13,6 +13,7 @@ from neurai_core.naming import canonical, did_you_mean
 from neurai_core.rising import unwatched
 
 Status = Literal["passed", "failed", "expected failure", "skipped"]
+_UNCLAIMED = ", although it holds here"
 
 
 class Outcome(NamedTuple):
@@ -37,6 +38,11 @@ class Outcome(NamedTuple):
     reason: str = ""
     hint: str = ""
     seconds: float = 0.0
+
+    @property
+    def is_remark(self) -> bool:
+        """Whether it says that a property holds which is not claimed."""
+        return self.status == "skipped" and self.reason.endswith(_UNCLAIMED)
 
 
 class Measured(NamedTuple):
@@ -153,8 +159,9 @@ def run_checks(
         timeout: seconds after which a check counts as failed.
 
     Raises:
-        UsageError: there is no check of a name in ``only`` or ``expected``.
+        UsageError: there is no check of a name in ``only`` or ``expected``, or the timeout is not above 0.
     """
+    require_timeout(timeout)
     chosen = select(checks, only)
     select(checks, tuple(expected or ()))
     for index, subject in enumerate(subjects):
@@ -179,6 +186,16 @@ def select(checks: Sequence[Check], names: Sequence[str]) -> Sequence[Check]:
             )
     wanted = {canonical(name) for name in names}
     return [one for key, one in known.items() if not wanted or key in wanted]
+
+
+def require_timeout(timeout: float) -> None:
+    """Refuse a timeout that is not a number of seconds above 0.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not 0 < timeout <= threading.TIMEOUT_MAX:
+        raise UsageError(f"timeout={timeout:g}, expected a number of seconds above 0.", "For example timeout=60.")
 
 
 def run_check(
@@ -210,7 +227,7 @@ def _claimed(check: Check, subject: Subject) -> bool:
 
 def _as_remark(check: Check, found: Outcome) -> Outcome:
     holds = found.status == "passed"
-    remark = f"{check.claim} is not claimed" + (", although it holds here" if holds else "")
+    remark = f"{check.claim} is not claimed" + (_UNCLAIMED if holds else "")
     return found._replace(status="skipped", reason=remark, hint="")
 
 

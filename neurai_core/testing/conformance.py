@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from typing import Any, NamedTuple
 
-from neurai_core.errors import UnknownName
-from neurai_core.naming import did_you_mean
+from neurai_core.errors import DuplicateName, PluginError, UnknownName
+from neurai_core.naming import canonical, did_you_mean
 from neurai_core.registry import REGISTRY
 from neurai_core.testing import rule_contract, rule_transforms, surrogate_checks
-from neurai_core.testing.checking import Check, Outcome, Subject, run_check, run_checks
+from neurai_core.testing.checking import Check, Outcome, Subject, require_timeout, run_check, run_checks, select
 from neurai_core.testing.rule_subject import RuleSubject
 from neurai_core.testing.surrogate_subject import SurrogateSubject
 
@@ -91,17 +92,49 @@ def check_named(
 ) -> Iterator[Outcome]:
     """Check plugins of any kind by name, one after the other; every name of every kind if there are none.
 
+    A name may be qualified, as in ``name@distribution``. What is named twice, or also by an alias, is checked once. A
+    plugin that cannot be loaded is an error if it was named, and a failed outcome, ``loads``, if everything is checked.
+
+    Args:
+        names: lookup names.
+        only: names of checks; a plugin of a kind that has none of them is left out.
+        timeout: seconds after which a check counts as failed.
+
     Raises:
-        UnknownName: nothing has one of these names; before anything is checked.
+        UnknownName, DuplicateName, PluginError: a name cannot be found or loaded; before anything is checked.
+        UsageError: there is no check of a name, or the timeout is not above 0.
 
     Example:
         >>> [one.status for one in check_named(["bp"], only=["finite"])]
         ['passed']
     """
+    require_timeout(timeout)
     everything = [(kind, name) for kind in KITS for name in REGISTRY.names(kind)]
-    found = [pair for name in names for pair in _kinds_of(name)] if names else everything
+    found = _once(pair for name in names for pair in _kinds_of(name)) if names else everything
+    select([one for kind in dict.fromkeys(kind for kind, _ in found) for one in KITS[kind].checks], only)
+    return chain.from_iterable(_check_or_report(kind, name, only, timeout) for kind, name in found)
+
+
+def _check_or_report(kind: str, name: str, only: Sequence[str], timeout: float) -> Iterator[Outcome]:
+    known = {canonical(one.name) for one in KITS[kind].checks}
+    mine = [one for one in only if canonical(one) in known]
+    if only and not mine:
+        return
+    try:
+        REGISTRY.spec(kind, name)
+    except (PluginError, DuplicateName) as error:
+        yield Outcome(f"{kind} {name}", "loads", "failed", reason=error.message, hint=error.hint)
+        return
+    yield from _check(kind, name, mine, None, timeout)
+
+
+def _once(found: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Every plugin once, under the first name given for it."""
+    first: dict[tuple[str, str, str], tuple[str, str]] = {}
     for kind, name in found:
-        yield from _check(kind, name, only, None, timeout)
+        entry = REGISTRY.find(kind, name)
+        first.setdefault((kind, entry.key, entry.distribution), (kind, name))
+    return [*first.values()]
 
 
 def parametrize_with_checks(
