@@ -12,6 +12,7 @@ Example:
 from neurai_core.testing.checking import Outcome as Outcome
 from neurai_core.testing.checking import failures as failures
 from neurai_core.testing.conformance import check_algorithm as check_algorithm
+from neurai_core.testing.conformance import check_dataset as check_dataset
 from neurai_core.testing.conformance import check_named as check_named
 from neurai_core.testing.conformance import check_surrogate as check_surrogate
 from neurai_core.testing.conformance import parametrize_with_checks as parametrize_with_checks

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from neurai_core.errors import DuplicateName, PluginError, UnknownName
 from neurai_core.naming import canonical, did_you_mean
 from neurai_core.registry import REGISTRY
-from neurai_core.testing import rule_contract, rule_transforms, surrogate_checks
+from neurai_core.testing import dataset_checks, rule_contract, rule_transforms, surrogate_checks
 from neurai_core.testing.checking import Check, Outcome, Subject, require_timeout, run_check, run_checks, select
+from neurai_core.testing.dataset_checks import DatasetSubject
 from neurai_core.testing.rule_subject import RuleSubject
 from neurai_core.testing.surrogate_subject import SurrogateSubject
 
@@ -32,9 +33,14 @@ def _surrogates(name: str, spec: Any) -> tuple[Subject, ...]:
     return (SurrogateSubject(name, spec),)
 
 
+def _datasets(name: str, spec: Any, settings: Mapping[str, Any] | None = None) -> tuple[Subject, ...]:
+    return (DatasetSubject(name, spec, settings or {}),)
+
+
 KITS: Mapping[str, Kit] = {
     "algorithm": Kit((*rule_contract.CHECKS, *rule_transforms.CHECKS), _rules),
     "surrogate": Kit(surrogate_checks.CHECKS, _surrogates),
+    "dataset": Kit(dataset_checks.CHECKS, _datasets),
 }
 
 
@@ -82,6 +88,30 @@ def check_surrogate(
         [('passed', ...)]
     """
     return list(_check("surrogate", surrogate, only, expected, timeout))
+
+
+def check_dataset(
+    dataset: Any,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    only: Sequence[str] = (),
+    expected: Mapping[str, str] | None = None,
+    timeout: float = 60.0,
+) -> list[Outcome]:
+    """Check a data set; other arguments and errors as for `check_algorithm`.
+
+    Args:
+        dataset: its lookup name, or a plugin object.
+        settings: such as the path of its files; without those that have no default, the checks are skipped.
+        only: as for `check_algorithm`.
+        expected: as for `check_algorithm`.
+        timeout: as for `check_algorithm`.
+
+    Example:
+        >>> [one.status for one in check_dataset("digits", only=["shape", "labels"])]
+        ['passed', 'passed']
+    """
+    return list(_check("dataset", dataset, only, expected, timeout, settings=settings))
 
 
 def check_named(
@@ -183,13 +213,15 @@ def parametrize_with_checks(
 
 
 def _check(
-    kind: str, given: Any, only: Sequence[str], expected: Mapping[str, str] | None, timeout: float
+    kind: str, given: Any, only: Sequence[str], expected: Mapping[str, str] | None, timeout: float, **more: Any
 ) -> Iterator[Outcome]:
     with ExitStack() as stack:
         spec = REGISTRY.spec(kind, given) if isinstance(given, str) else stack.enter_context(REGISTRY.temporary(given))
         name = given if isinstance(given, str) else spec.name
         kit = KITS[kind]
-        yield from run_checks(kit.subjects(name, spec), kit.checks, only=only, expected=expected, timeout=timeout)
+        yield from run_checks(
+            kit.subjects(name, spec, **more), kit.checks, only=only, expected=expected, timeout=timeout
+        )
 
 
 def _kinds_of(name: str) -> list[tuple[str, str]]:

@@ -132,6 +132,7 @@ text = Plugin(
         source="a grammar of 10 rows; an example begins where a sentence does, and each position has a label. A model "
         "that knows the grammar has a cross entropy of 0.3496 nats per character on the test set, less than which no "
         "model reaches",
+        known_failures={"apart": "sentences of a small grammar, drawn independently, occur in both parts"},
     ),
     "neurai_datasets.sentences:build",
 )
