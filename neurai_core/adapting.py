@@ -6,7 +6,7 @@ It converts a model once to plain pytrees; adapted models compare by structure, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -33,6 +33,26 @@ class Adapted(NamedTuple):
     join: Callable[[PyTree, PyTree], PyTree]
 
 
+class Example(NamedTuple):
+    """A small model of a library, and the library's own training pass: what an adapter is checked with.
+
+    Attributes:
+        model: the model.
+        params: its parameters and collections, in the structure that ``split`` takes.
+        x: a batch of inputs.
+        training: ``(params, loss) -> (value, grads, updated)`` by the library alone, where ``loss(outputs)`` is a
+            scalar: gradients in the structure of ``params``, zeros for collections, and the parameters with the
+            collections that the pass has updated.
+        layered: whether the model can be split into layers.
+    """
+
+    model: Any
+    params: PyTree
+    x: Any
+    training: Callable[[PyTree, Callable[[Any], Any]], tuple[Any, PyTree, PyTree]]
+    layered: bool = True
+
+
 class Adapter(NamedTuple):
     """The object that an adapter plugin builds.
 
@@ -44,11 +64,14 @@ class Adapter(NamedTuple):
             the library keeps them outside the model.
         naming: opens a context in which the modules inside a model name their outputs, each by its path, with
             `neurai_core.network.activity`; None for libraries without modules.
+        examples: makes one `Example` for every entry of ``models`` in the spec, under that name, and any others, for
+            `neurai_core.testing.check_adapter`.
     """
 
     adapt: Callable[..., Adapted]
     params: Callable[[Any], PyTree | None]
     naming: Callable[[], AbstractContextManager[Any]] | None = None
+    examples: Callable[[], Mapping[str, Example]] | None = None
 
 
 class Wrapper:

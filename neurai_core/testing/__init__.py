@@ -11,6 +11,7 @@ Example:
 
 from neurai_core.testing.checking import Outcome as Outcome
 from neurai_core.testing.checking import failures as failures
+from neurai_core.testing.conformance import check_adapter as check_adapter
 from neurai_core.testing.conformance import check_algorithm as check_algorithm
 from neurai_core.testing.conformance import check_dataset as check_dataset
 from neurai_core.testing.conformance import check_named as check_named

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from neurai_core.errors import DuplicateName, PluginError, UnknownName
 from neurai_core.naming import canonical, did_you_mean
 from neurai_core.registry import REGISTRY
-from neurai_core.testing import dataset_checks, rule_contract, rule_transforms, surrogate_checks
+from neurai_core.testing import adapter_checks, dataset_checks, rule_contract, rule_transforms, surrogate_checks
+from neurai_core.testing.adapter_checks import AdapterSubject
 from neurai_core.testing.checking import Check, Outcome, Subject, require_timeout, run_check, run_checks, select
 from neurai_core.testing.dataset_checks import DatasetSubject
 from neurai_core.testing.rule_subject import RuleSubject
@@ -37,10 +38,15 @@ def _datasets(name: str, spec: Any, settings: Mapping[str, Any] | None = None) -
     return (DatasetSubject(name, spec, settings or {}),)
 
 
+def _adapters(name: str, spec: Any, examples: Mapping[str, Any] | None = None) -> tuple[Subject, ...]:
+    return (AdapterSubject(name, spec, examples or {}),)
+
+
 KITS: Mapping[str, Kit] = {
     "algorithm": Kit((*rule_contract.CHECKS, *rule_transforms.CHECKS), _rules),
     "surrogate": Kit(surrogate_checks.CHECKS, _surrogates),
     "dataset": Kit(dataset_checks.CHECKS, _datasets),
+    "adapter": Kit(adapter_checks.CHECKS, _adapters),
 }
 
 
@@ -112,6 +118,30 @@ def check_dataset(
         ['passed', 'passed']
     """
     return list(_check("dataset", dataset, only, expected, timeout, settings=settings))
+
+
+def check_adapter(
+    adapter: Any,
+    *,
+    examples: Mapping[str, Any] | None = None,
+    only: Sequence[str] = (),
+    expected: Mapping[str, str] | None = None,
+    timeout: float = 60.0,
+) -> list[Outcome]:
+    """Check an adapter; other arguments and errors as for `check_algorithm`. Skipped if its library is missing.
+
+    Args:
+        adapter: its lookup name, or a plugin object.
+        examples: models to try it on, each a `neurai_core.adapting.Example`, beside those of the adapter.
+        only: as for `check_algorithm`.
+        expected: as for `check_algorithm`.
+        timeout: as for `check_algorithm`.
+
+    Example:
+        >>> {one.status for one in check_adapter("flax", only=["accepts"])} <= {"passed", "skipped"}
+        True
+    """
+    return list(_check("adapter", adapter, only, expected, timeout, examples=examples))
 
 
 def check_named(

@@ -33,6 +33,7 @@ from neurai_adapters.conversion import (
     remember,
     scatter,
 )
+from neurai_adapters.equinox_examples import examples
 from neurai_adapters.equinox_parts import BUFFER, PARAM, Mark, Part, Place, mark, part_of, state_of
 from neurai_adapters.naming import naming
 from neurai_adapters.sequences import (
@@ -80,7 +81,7 @@ def build(config: Config, **context: Any) -> Adapter:
         config: has no settings.
         **context: not used.
     """
-    return Adapter(adapt, own_params, naming)
+    return Adapter(adapt, own_params, naming, examples)
 
 
 def own_params(model: eqx.Module) -> PyTree:

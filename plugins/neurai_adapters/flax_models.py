@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 
 from neurai_adapters import flax_linen, flax_nnx
+from neurai_adapters.flax_examples import examples
 from neurai_adapters.naming import naming
 from neurai_core.adapting import Adapted, Adapter
 from neurai_core.arrays import PyTree, Shape
@@ -20,7 +21,7 @@ def build(config: Config, **context: Any) -> Adapter:
         config: has no settings.
         **context: not used.
     """
-    return Adapter(adapt, own_params, naming)
+    return Adapter(adapt, own_params, naming, examples)
 
 
 def own_params(model: Any) -> PyTree | None:
