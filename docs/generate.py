@@ -307,6 +307,18 @@ def offered() -> Lines:
     yield from table(("module", "what for"), [(code("neurai_core"), "the front door"), *rows])
 
 
+def checks() -> Lines:
+    """Every check of every kind of plugin."""
+    from neurai_core.testing.conformance import KITS
+
+    for kind, title in KIT_TITLES.items():
+        yield f"## {title}\n"
+        yield from table(
+            ("check", "what it checks", "claim", "if it fails"),
+            ((code(one.name), one.summary, code(one.claim), one.hint) for one in KITS[kind].checks),
+        )
+
+
 def classes_of(kind: str) -> Lines:
     """Every class that plugins of a kind offer, for the reference."""
     for spec in all_specs(kind):
@@ -383,9 +395,11 @@ PAGES: dict[str, tuple[str, Callable[[], Lines]]] = {
     "neurai_core": ("neurai_core", front_door),
     "environment": ("Environment", environment),
 }
+KIT_TITLES = {"algorithm": "Rules", "surrogate": "Surrogates", "dataset": "Data sets", "adapter": "Adapters"}
 # Page that is written by hand -> what computes the part between its marks.
 PARTS: dict[str, Callable[[], Lines]] = {
     "writing-a-rule": offered,
+    "checks": checks,
     "reference/grads": partial(classes_of, "algorithm"),
     "reference/surrogates": partial(classes_of, "surrogate"),
 }

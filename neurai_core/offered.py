@@ -23,6 +23,7 @@ OFFERED = {
     "adapting": "adapters",
     "data": "data sets",
     "grads grads.base": "the class API",
+    "testing": "checks that a plugin is what its spec says, for its tests",
 }
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 import neurai_core as neurai
+from neurai_core.registry import REGISTRY
 from neurai_core.testing import parametrize_with_checks
 from neurai_core.testing.conformance import KITS
 
@@ -19,3 +21,12 @@ NAMES = dict.fromkeys(name for kind in KITS for name in neurai.names(kind))
 @parametrize_with_checks([*NAMES])
 def test_a_plugin_is_what_its_spec_claims(check: Callable[[], None]) -> None:
     check()
+
+
+def test_the_page_of_results_lists_every_plugin_that_ships_with_neurai_and_no_failure() -> None:
+    page = Path(__file__).resolve().parent.parent / "docs" / "generated" / "check-results.md"
+    rows = [line.strip("| ").split(" | ") for line in page.read_text(encoding="utf-8").splitlines() if " | " in line]
+    listed = {" ".join(what.split()[:2]) for what, *_ in rows[2:]}
+    shipped = {f"{one.kind} {one.name}" for kind in KITS for one in REGISTRY.entries(kind) if one.builtin}
+    assert listed == shipped, "run python docs/check_results.py"
+    assert {failed for _, _, failed, *_ in rows[2:]} == {"0"}
