@@ -319,6 +319,38 @@ def checks() -> Lines:
         )
 
 
+def errors() -> Lines:
+    """Every error class with an example of its message."""
+    from error_examples import EXAMPLES  # beside this file
+
+    from neurai_core import errors as all_errors
+
+    left_out = {all_errors.NeurAIError, all_errors.RisingEnergy}  # the base of all, and a warning
+    known = {one for one in vars(all_errors).values() if isinstance(one, type) and issubclass(one, Exception)}
+    if missing := known - left_out - EXAMPLES.keys():
+        raise SystemExit(f"docs/error_examples.py has no example of {missing.pop().__name__}.")
+    yield from table(
+        ("error", "exit code", "meaning", "for example"),
+        (
+            (code(error.__name__), str(error.exit_code), first_line(error), message(error, call))
+            for error, call in EXAMPLES.items()
+        ),
+    )
+
+
+def message(expected: type[Exception], call: Callable[[], Any]) -> str:
+    """What the error says that a call raises, in one cell of a table.
+
+    Raises:
+        SystemExit: the call raises another error, or none.
+    """
+    try:
+        call()
+    except expected as error:
+        return " ".join(str(error).replace("|", "\\|").replace("<", "&lt;").split())
+    raise SystemExit(f"docs/error_examples.py: the example of {expected.__name__} raises nothing.")
+
+
 def classes_of(kind: str) -> Lines:
     """Every class that plugins of a kind offer, for the reference."""
     for spec in all_specs(kind):
@@ -400,6 +432,7 @@ KIT_TITLES = {"algorithm": "Rules", "surrogate": "Surrogates", "dataset": "Data 
 PARTS: dict[str, Callable[[], Lines]] = {
     "writing-a-rule": offered,
     "checks": checks,
+    "reference/errors": errors,
     "reference/grads": partial(classes_of, "algorithm"),
     "reference/surrogates": partial(classes_of, "surrogate"),
 }
