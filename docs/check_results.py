@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-os.environ.update(NEURAI_DISABLE_PLUGIN_AUTOLOAD="1", NEURAI_BLOCK="", JAX_PLATFORMS="cpu")
+os.environ.update(NEURAI_DISABLE_PLUGIN_AUTOLOAD="1", NEURAI_BLOCK="", JAX_PLATFORMS="cpu", JAX_NUM_CPU_DEVICES="8")
 
 from neurai_core.testing import Outcome, check_named  # the environment decides what the registry lists
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,8 @@ from neurai_core.report.tables import table
 if TYPE_CHECKING:
     from neurai_core.testing import Outcome
     from neurai_core.testing.checking import Status
+
+DEVICES = "8"  # over which a CPU spreads batches, for the checks of sharding
 
 
 def check(
@@ -35,6 +38,7 @@ def check(
             "neurai check takes names or --all, " + ("and got both." if names else "and got neither."),
             "neurai rules lists the names of learning rules.",
         )
+    os.environ.setdefault("JAX_NUM_CPU_DEVICES", DEVICES)  # read when JAX is imported, by the next line
     from neurai_core.testing import check_named, failures
 
     outcomes = _watched(check_named(names or (), only=only or (), timeout=timeout))

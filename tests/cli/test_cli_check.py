@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -164,3 +166,14 @@ def test_a_check_of_one_kind_leaves_out_the_others(neurai: Run) -> None:
 def test_bad_input_is_one_clear_sentence(neurai: Run, words: list[str], expected: str) -> None:
     done = neurai(*words)
     assert (done.code, done.out) == (2, "") and expected in done.err and "Traceback" not in done.err
+
+
+def test_the_command_spreads_batches_over_several_devices() -> None:
+    program = (
+        "from neurai_core.cli import main\ntry:\n    main()\nfinally:\n    import jax\n    print(jax.device_count())"
+    )
+    arguments = ["check", "bp", "--only", "sharded-explicit", "--only", "shard-map"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=300, check=True
+    )
+    assert "2 passed" in done.stdout and done.stdout.strip().endswith("8"), done.stdout
