@@ -25,7 +25,8 @@ class Outcome(NamedTuple):
         status: ``passed``, ``failed``, ``expected failure`` (the spec says so, with a reason) or ``skipped``.
         figure: the number that was measured; None if the check measures none.
         tolerance: the bound that the figure had to keep; None if there is none.
-        reason: why it failed or was skipped, or a remark about a property that holds but is not claimed.
+        reason: why it failed or was skipped; or a remark: a property that holds but is not claimed, or what else was
+            measured.
         hint: what to do about a failure.
         seconds: how long it took.
     """
@@ -53,6 +54,7 @@ class Measured(NamedTuple):
         tolerance: the bound.
         at_least: whether the figure has to reach the bound instead of staying below it.
         where: what the figure is of, for the reason of a failure.
+        remark: what else was measured, for the reason of a check that passed.
 
     >>> Measured(0.5, 1.0).holds, Measured(float("nan"), 1.0).holds, Measured(0.5, 1.0, at_least=True).holds
     (True, False, False)
@@ -62,6 +64,7 @@ class Measured(NamedTuple):
     tolerance: float
     at_least: bool = False
     where: str = ""
+    remark: str = ""
 
     @property
     def holds(self) -> bool:
@@ -279,7 +282,7 @@ def _run(check: Check, subject: Subject) -> Outcome:
         return outcome
     outcome = outcome._replace(figure=float(measured.figure), tolerance=float(measured.tolerance))
     if measured.holds:
-        return outcome
+        return outcome._replace(reason=measured.remark)
     bound = "at least" if measured.at_least else "at most"
     where = f"{measured.where}: " if measured.where else ""
     return outcome._replace(

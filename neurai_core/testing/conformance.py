@@ -10,7 +10,16 @@ from typing import Any, NamedTuple
 from neurai_core.errors import DuplicateName, PluginError, UnknownName
 from neurai_core.naming import canonical, did_you_mean
 from neurai_core.registry import REGISTRY
-from neurai_core.testing import adapter_checks, dataset_checks, rule_contract, rule_transforms, surrogate_checks
+from neurai_core.testing import (
+    adapter_checks,
+    dataset_checks,
+    rule_claims,
+    rule_contract,
+    rule_local,
+    rule_reports,
+    rule_transforms,
+    surrogate_checks,
+)
 from neurai_core.testing.adapter_checks import AdapterSubject
 from neurai_core.testing.checking import Check, Outcome, Subject, require_timeout, run_check, run_checks, select
 from neurai_core.testing.dataset_checks import DatasetSubject
@@ -42,8 +51,15 @@ def _adapters(name: str, spec: Any, examples: Mapping[str, Any] | None = None) -
     return (AdapterSubject(name, spec, examples or {}),)
 
 
+RULE_CHECKS = (
+    *rule_contract.CHECKS,
+    *rule_transforms.CHECKS,
+    *rule_claims.CHECKS,
+    *rule_local.CHECKS,
+    *rule_reports.CHECKS,
+)
 KITS: Mapping[str, Kit] = {
-    "algorithm": Kit((*rule_contract.CHECKS, *rule_transforms.CHECKS), _rules),
+    "algorithm": Kit((*RULE_CHECKS, rule_claims.tags(RULE_CHECKS)), _rules),
     "surrogate": Kit(surrogate_checks.CHECKS, _surrogates),
     "dataset": Kit(dataset_checks.CHECKS, _datasets),
     "adapter": Kit(adapter_checks.CHECKS, _adapters),

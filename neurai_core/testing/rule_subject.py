@@ -82,8 +82,14 @@ class RuleSubject:
         return str(self.spec.defaults.get("loss", "cross_entropy"))
 
     def build(self, **more: Any) -> Rule:
-        """The rule with its settings, and more of them."""
-        return algorithm(self.name, loss=self.loss, accuracy="accuracy", **{**self.settings, **more})
+        """The rule with its settings, and more of them; ``loss=`` for another loss."""
+        return algorithm(self.name, **{"loss": self.loss, "accuracy": "accuracy", **self.settings, **more})
+
+    def documented_step(self) -> dict[str, Any]:
+        """Its settings with ``stable`` off, if it has that, so that no step is made smaller."""
+        config = self.spec.config
+        free = "stable" in config.model_fields and "stable" not in config(**self.settings).unused()
+        return {**self.settings} | ({"stable": False} if free else {})
 
     def problem(self, dtype: Any = None, *, hidden: tuple[int, ...] = HIDDEN, batch: int = BATCH) -> Problem:
         """A small network that the rule can train: dense with tanh, or recurrent and spiking.
@@ -93,13 +99,12 @@ class RuleSubject:
             hidden: widths of the hidden layers.
             batch: number of examples.
         """
-        model, shape = self._network(hidden)
+        model, params, shape = self.network(hidden)
         keys = jax.random.split(jax.random.key(0), 5)
-        params, _ = model.init(keys[0], shape)
         if extended := getattr(self.build(), "extended", None):
             model, params = extended(model, params, key=keys[4], input_shape=shape)
         dtype = dtype or jnp.result_type(float)
-        params = jax.tree.map(lambda leaf: _jittered(leaf, keys[1]).astype(dtype), params)  # no bias stays 0
+        params = jax.tree.map(lambda leaf: jittered(leaf).astype(dtype), params)
         x = jax.random.normal(keys[2], (batch, *shape), dtype)
         return Problem(model, params, (x, jnp.arange(batch) % CLASSES), keys[3])
 
@@ -110,12 +115,16 @@ class RuleSubject:
             built, problem = self.build(), self.problem()
             return Reference(built, problem, estimated(built, problem))
 
-    def _network(self, hidden: tuple[int, ...]) -> tuple[Any, tuple[int, ...]]:
-        if not self.spiking:
-            return mlp((INPUTS, *hidden, CLASSES), "tanh"), (INPUTS,)
-        neuron = ALIF(0.9, adaptation=0.3, synapse=0.7, detach_reset=False)
-        stages = (Stage(dense(hidden[0]), neuron, recurrent=True), Stage(dense(CLASSES), Leaky(0.8, synapse=0.6)))
-        return SpikingNetwork(stages, custom(primitive=jnp.arctan)), (STEPS, INPUTS)
+    def network(self, hidden: tuple[int, ...] = HIDDEN) -> tuple[Any, PyTree, tuple[int, ...]]:
+        """The plain network that a problem is made from: model, initial parameters, shape of one example."""
+        shape: tuple[int, ...] = (INPUTS,)
+        model: Any = mlp((INPUTS, *hidden, CLASSES), "tanh")
+        if self.spiking:
+            shape = (STEPS, INPUTS)
+            neuron = ALIF(0.9, adaptation=0.3, synapse=0.7, detach_reset=False)
+            stages = (Stage(dense(hidden[0]), neuron, recurrent=True), Stage(dense(CLASSES), Leaky(0.8, synapse=0.6)))
+            model = SpikingNetwork(stages, custom(primitive=jnp.arctan))
+        return model, model.init(jax.random.key(1), shape)[0], shape
 
 
 def estimated(
@@ -157,5 +166,6 @@ def distance(ours: PyTree, theirs: PyTree) -> float:
     return gap / float(size) if size else float("inf") if gap else 0.0
 
 
-def _jittered(leaf: jax.Array, key: jax.Array) -> jax.Array:
-    return leaf + 0.1 * jax.random.normal(jax.random.fold_in(key, leaf.size), leaf.shape, leaf.dtype)
+def jittered(leaf: jax.Array) -> jax.Array:
+    """The leaf with noise, so that no bias stays 0."""
+    return leaf + 0.1 * jax.random.normal(jax.random.key(leaf.size), leaf.shape, leaf.dtype)

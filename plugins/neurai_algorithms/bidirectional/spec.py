@@ -15,7 +15,7 @@ from neurai_core.errors import SettingsError
 from neurai_core.naming import canonical
 from neurai_core.plugin import Plugin
 from neurai_core.references import cited
-from neurai_core.specs import AlgorithmSpec, Config, Relaxes
+from neurai_core.specs import AlgorithmSpec, Config, Relaxes, Variant
 
 ALPHA_B = {PCMode.SWEIGHT_BISTRICT: 0.1, PCMode.BISTRICT: 0.01}
 MANY = 64  # with more inputs than this, the default of alpha_b compensates for their number
@@ -206,7 +206,21 @@ bipc = Plugin(
         "generates.",
         config=BiPCConfig,
         needs="layered",
-        claims=("local", "generative"),
+        claims=("local", "energy", "generative"),
+        variants=(
+            Variant(settings={"mode": "bistrict"}, claims=("local", "energy", "generative")),
+            Variant(
+                settings={
+                    "mode": "bistrict",
+                    "loss_b": "mse",
+                    "alpha_f": 0.7,
+                    "alpha_b": 0.3,
+                    "precision": 2.0,
+                    "loss_scale": "per_sample",
+                    "fresh": True,
+                }
+            ),
+        ),
         relaxes=Relaxes(trace="energy_trace", steps="n", size="eta"),
         definition="neurai_algorithms.bidirectional.equations:definition",
         defaults={

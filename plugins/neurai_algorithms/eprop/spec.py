@@ -8,7 +8,7 @@ from pydantic import Field
 
 from neurai_core.plugin import Plugin
 from neurai_core.references import cited
-from neurai_core.specs import AlgorithmSpec, Config
+from neurai_core.specs import AlgorithmSpec, Config, Variant
 
 
 class EPropConfig(Config):
@@ -27,6 +27,7 @@ eprop = Plugin(
         config=EPropConfig,
         needs="callable",
         claims=("local", "spiking"),
+        variants=(Variant(settings={"feedback": "random"}, claims=("local", "spiking", "stateful")),),
         definition="neurai_algorithms.eprop.equations:definition",
         offers={"EProp": "neurai_algorithms.eprop.api:EProp"},
         references=cited(__name__, "bellec2020solution"),

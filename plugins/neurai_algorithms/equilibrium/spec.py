@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from neurai_core.naming import did_you_mean
 from neurai_core.plugin import Plugin
 from neurai_core.references import cited
-from neurai_core.specs import AlgorithmSpec, Config, Relaxes
+from neurai_core.specs import AlgorithmSpec, Config, Relaxes, Variant
 
 
 class EPMode(StrEnum):
@@ -149,13 +149,37 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+# Without its many steps, a phase ends before it has settled, and the bias in beta is not all there is.
+_SETTLED: dict[str, Any] = {"n_relax": 2000}
+_VARIANTS = (
+    Variant(settings=_SETTLED, claims=("limit:beta",)),
+    Variant(settings=_SETTLED | {"mode": "symmetric"}, claims=("limit:beta:2",)),
+    Variant(settings=_SETTLED | {"mode": "richardson"}, claims=("limit:beta:4",)),
+    Variant(settings=_SETTLED | {"mode": "holomorphic", "n_points": 3}, claims=("limit:beta:3",)),
+    Variant(
+        settings={"energy": "hopfield", "activation": "sigmoid", "dt": 0.5, "beta": 0.5}, claims=("local", "energy")
+    ),
+    Variant(
+        settings={
+            "energy": "hopfield",
+            "mode": "symmetric",
+            "beta": 0.3,
+            "init": "feedforward",
+            "tau": 2.0,
+            "n_nudged": 5,
+        }
+    ),
+    Variant(settings={"mode": "two_phase_matched", "activation": "sigmoid", "init": "zeros", "beta": -0.5}),
+)
+
 ep = Plugin(
     AlgorithmSpec(
         name="ep",
         summary="Equilibrium propagation: contrasts activities at rest with activities nudged toward the target.",
         config=EPConfig,
         needs="network",
-        claims=("local", "order_in_beta"),
+        claims=("local", "energy"),
+        variants=_VARIANTS,
         relaxes=Relaxes(trace="trace", steps="n_relax", size="dt", tol="tol"),
         definition="neurai_algorithms.equilibrium.equations:definition",
         offers={

@@ -13,7 +13,7 @@ from neurai_algorithms.optax_texts import Transformation, parse, written
 from neurai_core.naming import canonical
 from neurai_core.plugin import Plugin
 from neurai_core.references import cited
-from neurai_core.specs import AlgorithmSpec, Config, Relaxes
+from neurai_core.specs import AlgorithmSpec, Config, Relaxes, Variant
 
 
 class PCMode(StrEnum):
@@ -176,13 +176,29 @@ class PCConfig(Config):
         return written(value)
 
 
+# The energy keeps the loss's curvature, so a settled network tends to back-propagation with the loss's scale, and not
+# with the nudge's.
+_VARIANTS = (
+    Variant(settings={"mode": "exact"}, claims=("exact",)),
+    Variant(settings={"mode": "fixed_pred"}, claims=("local",)),
+    Variant(settings={"mode": "fixed_pred", "eta": 1.0, "n": 5}, claims=("exact",)),  # n above the number of layers
+    Variant(settings={"mode": "fixed_pred", "eta": "exponential_decay(0.9, 1, 0.8)", "n": 5, "fresh": True}),
+    Variant(settings={"eta": 0.3, "n": 200}, claims=("limit:loss_scale",)),
+    Variant(settings={"eta": 0.3, "fresh": True, "loss_scale": "per_sample"}, claims=("local",)),
+    Variant(settings={"nudge": "centered", "beta": 0.3, "n": 7}),
+    Variant(settings={"mode": "error", "n": 200}, claims=("limit:loss_scale",)),
+    Variant(settings={"mode": "error", "nudge": "negative", "beta": 0.3, "loss_scale": 2.0}, claims=("energy",)),
+    Variant(settings={"mode": "incremental", "optimizer": "sgd(0.05)", "loss_scale": 3.0}, claims=("energy",)),
+)
+
 pc = Plugin(
     AlgorithmSpec(
         name="pc",
         summary="Predictive coding: activities relax on local prediction errors, then each layer learns from its own.",
         config=PCConfig,
         needs="network",
-        claims=("local", "stateful"),
+        claims=("local", "energy", "stateful"),
+        variants=_VARIANTS,
         known_failures={
             "repeated-batch": "as in the reference implementations, errors of a mean loss shrink with the batch beside "
             "those of the layers; loss_scale='per_sample' avoids that",

@@ -1,0 +1,258 @@
+"""Checks that a rule gives the gradients that its spec claims: of its definition, of back-propagation, or a limit.
+
+All of them run in float64, where rounding hides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from neurai_core.arrays import PyTree, tree_dot, tree_norm
+from neurai_core.layered import forward
+from neurai_core.losses import loss_function
+from neurai_core.naming import did_you_mean
+from neurai_core.plugin import resolve
+from neurai_core.rule import Rule, model_state_of, objective, true_gradient
+from neurai_core.testing.checking import Broken, Check, Measured, Skipped, check
+from neurai_core.testing.rule_subject import CLASSES, Problem, RuleSubject, distance, estimated
+
+SAME = 1e-9  # relative distance of two float64 gradients that are computed in different ways
+NEAR = 1e-6  # relative distance of a float64 derivative from a central difference
+FRACTIONS = (1 / 8, 1 / 16, 1 / 32)  # of a setting on its way to 0
+KEYS = 8192  # draws of an estimate that is right on average
+STANDARD_ERRORS = 5.0  # of normal numbers, fewer than 1 in a million are farther from their mean
+# Claims that describe a rule, and that no check verifies.
+DESCRIPTIVE = {
+    "spiking": "it trains spiking networks only, and every check runs on one",
+    "stateful": "in some mode it carries a state of its own from batch to batch",
+}
+
+
+@check(hint="Compare both term by term: neurai describe NAME --equations prints the definition.", once=False)
+def definition(rule: RuleSubject) -> Measured:
+    """The gradients are those of the rule's definition.
+
+    They are compared in float64, leaf by leaf, and at the documented step: a setting ``stable`` is switched off. The
+    default settings are also tried with a second loss, the squared error of numbers. Settings that the definition does
+    not cover are skipped.
+    """
+    if rule.spec.definition is None:
+        raise Skipped("the spec names no definition")
+    losses = (rule.loss,) if rule.settings else (rule.loss, "squared_error")
+    with jax.enable_x64(True):
+        gaps = [_gap_to_definition(rule, resolve(rule.spec.definition), loss) for loss in losses]
+    return max(gaps, key=lambda one: one.figure)
+
+
+@check(hint="Claim exact only with settings that make the gradient that of the loss.", claim="exact", remark=True)
+def exact(rule: RuleSubject) -> Measured:
+    """The gradients are those of back-propagation and of central differences.
+
+    Both are taken in float64. The loss of a spiking network has jumps, so it is not compared with central differences.
+    """
+    if rule.settings and "exact" not in rule.claims:
+        raise Skipped("looked at with default settings only")
+    with jax.enable_x64(True):
+        problem, built = rule.problem(), rule.build()
+        grads = estimated(built, problem).grads
+        gap = distance(grads, reference(rule, problem))
+        if gap > SAME or rule.spiking:
+            return Measured(gap, SAME, where="distance from back-propagation")
+        return Measured(_gap_to_differences(rule, problem, grads), NEAR, where="distance from central differences")
+
+
+@check(hint="Claim the order that the rule has, with settings with which its relaxation converges.", claim="limit")
+def limit(rule: RuleSubject) -> Measured:
+    """The gradients tend to those of back-propagation as a setting goes to 0, at the claimed order.
+
+    ``limit:beta:2`` claims that the distance is O(beta^2); without a number, the order is 1. The slope of the distance
+    on logarithmic axes is fitted in float64, at 1/8, 1/16 and 1/32 of the setting. The other settings of the variant
+    have to let a relaxation converge: with more steps, or larger ones.
+    """
+    claims = [claim for claim in rule.claims if claim.partition(":")[0] == "limit"]
+    measured = [_order_of_limit(rule, *limit_of(rule, claim)) for claim in claims]
+    return min(measured, key=lambda one: one.figure - one.tolerance)
+
+
+@check(hint="Divide by the variance, or by the probability, of what is drawn.", claim="unbiased")
+def unbiased(rule: RuleSubject) -> Measured:
+    """The mean of the gradients over keys is the gradient of back-propagation, within its standard error.
+
+    The mean is over 8192 keys, in float64. No entry of it, and not its part along back-propagation, may be more than 5
+    standard errors off.
+    """
+    with jax.enable_x64(True):
+        problem, built = rule.problem(), rule.build()
+        truth = _flat(reference(rule, problem))
+        state = built.init(problem.model, problem.params, key=jax.random.key(7))
+
+        def gap(key: jax.Array) -> jax.Array:
+            found, _ = built.estimate(problem.model, problem.params, state, problem.batch, key=key)
+            off = _flat(found.grads) - truth
+            return jnp.append(off, off @ truth / jnp.linalg.norm(truth))
+
+        gaps = jax.jit(partial(jax.lax.map, gap, batch_size=256))(jax.random.split(problem.key, KEYS))
+        rounding = SAME * jnp.linalg.norm(truth)
+        errors = jnp.std(gaps, axis=0) / np.sqrt(KEYS) + rounding
+        noise = float(errors[-1] / jnp.linalg.norm(truth))
+        worst = float(jnp.max(jnp.abs(jnp.mean(gaps, axis=0)) / errors))
+    return Measured(
+        worst,
+        STANDARD_ERRORS,
+        where="standard errors between the mean and back-propagation",
+        remark=f"the standard error along back-propagation is {noise:.1%} of it",
+    )
+
+
+def tags(checks: Sequence[Check]) -> Check:
+    """Make the check that these checks verify every claim."""
+    verified = sorted({one.claim for one in checks if one.claim})
+
+    @check(hint="Claim only what a check verifies.", once=False)
+    def claims(rule: RuleSubject) -> None:
+        """Every claim is one that a check verifies, or a tag that describes the rule.
+
+        The tags that only describe are ``spiking`` and ``stateful``.
+        """
+        for claim in rule.claims:
+            tag, _, more = claim.partition(":")
+            if tag not in (*verified, *DESCRIPTIVE):
+                raise Broken(
+                    f"no check verifies the claim {claim!r}.{did_you_mean(tag, [*verified, *DESCRIPTIVE])}",
+                    f"Claims with checks are {', '.join(verified)}; tags are {', '.join(DESCRIPTIVE)}.",
+                )
+            if tag == "limit":
+                limit_of(rule, claim)
+            elif more:
+                raise Broken(f"the claim {claim!r} says more than {tag!r}, which is what is checked", f"Claim {tag!r}.")
+
+    return claims
+
+
+def limit_of(rule: RuleSubject, claim: str) -> tuple[str, int]:
+    """The setting and the order of a claim such as ``limit:beta:2``.
+
+    Raises:
+        Broken: it names no setting with a number, or no order.
+    """
+    _, setting, order = (*claim.split(":"), "1", "1")[:3]
+    known = [name for name, field in rule.spec.config.model_fields.items() if field.annotation is not bool]
+    if claim.count(":") not in (1, 2) or setting not in known or not isinstance(_value(rule, setting), int | float):
+        near = did_you_mean(setting, known)
+        raise Broken(f"the claim {claim!r} names no setting that is a number.{near}", "Claim limit:SETTING:ORDER.")
+    if not order.isdecimal() or order == "0":
+        raise Broken(f"the claim {claim!r} has the order {order!r}, expected 1, 2, ...", "Claim limit:SETTING:ORDER.")
+    return setting, int(order)
+
+
+def reference(rule: RuleSubject, problem: Problem) -> PyTree:
+    """The gradient of back-propagation."""
+    score = objective(loss_function(rule.loss), None)
+    state = _model_state(rule.build(), problem)
+    find = partial(true_gradient, score, problem.model)
+    return jax.jit(find)(problem.params, state, problem.batch, key=problem.key)[0].grads
+
+
+CHECKS = (definition, exact, limit, unbiased)
+
+
+# ---------------------------------------------------------------------------- definition
+
+
+def _gap_to_definition(rule: RuleSubject, equations: Any, loss: str) -> Measured:
+    settings = rule.documented_step()
+    built, problem = rule.build(loss=loss, **settings), rule.problem()
+    if loss != rule.loss:
+        problem = _with_numbers(problem)
+    state = built.init(problem.model, problem.params, key=jax.random.key(7))
+    defined = partial(equations, rule.spec.config(**settings), loss_function(loss), problem.model)
+    try:
+        theirs = jax.jit(defined)(problem.params, state, problem.batch, key=problem.key)
+    except NotImplementedError as refused:
+        raise Skipped(f"the definition does not cover these settings: {refused}") from None
+    if not float(tree_norm(theirs)):
+        raise Broken("the definition gives no gradient at all", "Look for a product with 0.")
+    return _largest_gap(estimated(built, problem).grads, theirs)
+
+
+def _with_numbers(problem: Problem) -> Problem:
+    x, y = problem.batch
+    return problem._replace(batch=(x, jax.random.normal(problem.key, (len(y), CLASSES), x.dtype)))
+
+
+def _largest_gap(ours: PyTree, theirs: PyTree) -> Measured:
+    """The largest distance of two leaves, relative to the second; a leaf of zeros has to be met exactly."""
+    ours, theirs = (dict(jax.tree.leaves_with_path(tree)) for tree in (ours, theirs))
+    if ours.keys() != theirs.keys():
+        raise Broken("the definition returns another tree than the rule", "Return gradients like params.")
+    gaps = {
+        f"params{jax.tree_util.keystr(path)}": float(jnp.linalg.norm(ours[path] - leaf) / (tree_norm(leaf) or 1e-300))
+        for path, leaf in theirs.items()
+    }
+    where = max(gaps, key=lambda one: gaps[one])
+    return Measured(gaps[where], SAME, where=f"distance from the definition in {where}")
+
+
+# ---------------------------------------------------------------------------- back-propagation
+
+
+def _gap_to_differences(rule: RuleSubject, problem: Problem, grads: PyTree, step: float = 1e-5) -> float:
+    """The distance of derivatives in random directions from central differences, relative to the gradient."""
+    loss, state = loss_function(rule.loss), _model_state(rule.build(), problem)
+    x, y = problem.batch
+
+    @jax.jit
+    def derivatives(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        keys = jax.random.split(key, len(jax.tree.leaves(grads)))
+        draws = [jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, jax.tree.leaves(grads), strict=True)]
+        way = jax.tree.unflatten(jax.tree.structure(grads), draws)
+
+        def value(s: float) -> jax.Array:
+            moved = jax.tree.map(lambda p, w: p + s * w, problem.params, way)
+            outputs, _ = forward(problem.model, moved, x, model_state=state, key=problem.key, train=True)
+            return loss(outputs, y)
+
+        return (value(step) - value(-step)) / (2 * step), tree_dot(grads, way)
+
+    pairs = [derivatives(key) for key in jax.random.split(problem.key, 4)]
+    return max(float(abs(a - b) / tree_norm(grads)) for a, b in pairs)
+
+
+def _order_of_limit(rule: RuleSubject, setting: str, order: int) -> Measured:
+    with jax.enable_x64(True):
+        problem = rule.problem()
+        exactly = reference(rule, problem)
+        values = [_value(rule, setting) * fraction for fraction in FRACTIONS]
+
+        @jax.jit
+        def gap(value: jax.Array) -> jax.Array:
+            built = rule.build(**{setting: value})
+            state = built.init(problem.model, problem.params, key=jax.random.key(7))
+            found, _ = built.estimate(problem.model, problem.params, state, problem.batch, key=problem.key)
+            return tree_norm(jax.tree.map(jnp.subtract, found.grads, exactly)) / tree_norm(exactly)
+
+        gaps = [float(gap(value)) for value in values]
+    if max(gaps) < SAME:
+        return Measured(float("inf"), order, at_least=True)
+    slope = float(np.polyfit(np.log(values), np.log(gaps), 1)[0])
+    told = f"order of the distance from back-propagation in {setting}"
+    remark = f"the distance at {setting}={values[-1]:.3g} is {gaps[-1]:.2g}"
+    return Measured(slope, order - 0.15, at_least=True, where=f"{told} ({remark})", remark=remark)
+
+
+def _value(rule: RuleSubject, setting: str) -> Any:
+    return getattr(rule.spec.config(**rule.settings), setting)
+
+
+def _model_state(built: Rule, problem: Problem) -> PyTree:
+    return model_state_of(built.init(problem.model, problem.params, key=jax.random.key(7)))
+
+
+def _flat(tree: PyTree) -> jax.Array:
+    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
