@@ -15,6 +15,7 @@ from neurai_core.testing import (
     dataset_checks,
     rule_claims,
     rule_contract,
+    rule_learning,
     rule_local,
     rule_reports,
     rule_transforms,
@@ -57,6 +58,7 @@ RULE_CHECKS = (
     *rule_claims.CHECKS,
     *rule_local.CHECKS,
     *rule_reports.CHECKS,
+    *rule_learning.CHECKS,
 )
 KITS: Mapping[str, Kit] = {
     "algorithm": Kit((*RULE_CHECKS, rule_claims.tags(RULE_CHECKS)), _rules),

@@ -75,8 +75,11 @@ def limit(rule: RuleSubject) -> Measured:
     on logarithmic axes is fitted in float64, at 1/8, 1/16 and 1/32 of the setting. The other settings of the variant
     have to let a relaxation converge: with more steps, or larger ones.
     """
-    claims = [claim for claim in rule.claims if claim.partition(":")[0] == "limit"]
-    measured = [_order_of_limit(rule, *limit_of(rule, claim)) for claim in claims]
+    try:
+        limits = [limit_of(rule, claim) for claim in rule.claims if claim.partition(":")[0] == "limit"]
+    except Broken as broken:
+        raise Skipped(f"{broken}; see the check claims") from None
+    measured = [_order_of_limit(rule, *one) for one in limits]
     return min(measured, key=lambda one: one.figure - one.tolerance)
 
 

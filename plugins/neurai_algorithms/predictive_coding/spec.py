@@ -180,7 +180,8 @@ class PCConfig(Config):
 # with the nudge's.
 _VARIANTS = (
     Variant(settings={"mode": "exact"}, claims=("exact",)),
-    Variant(settings={"mode": "fixed_pred"}, claims=("local",)),
+    Variant(settings={"mode": "fixed_pred"}, claims=("local", "precise")),
+    Variant(settings={"light_cone": False, "stable": False}, claims=("precise",)),  # compiles soon
     Variant(settings={"mode": "fixed_pred", "eta": 1.0, "n": 5}, claims=("exact",)),  # n above the number of layers
     Variant(settings={"mode": "fixed_pred", "eta": "exponential_decay(0.9, 1, 0.8)", "n": 5, "fresh": True}),
     Variant(settings={"eta": 0.3, "n": 200}, claims=("limit:loss_scale",)),

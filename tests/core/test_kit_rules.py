@@ -1,0 +1,138 @@
+"""Every check of what rules claim catches a rule with one planted defect, and no other check does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from planted import Inferred, caught, planted, scaled
+
+from neurai_core.rule import feedforward_predict
+from neurai_core.specs import Relaxes, Variant
+from neurai_core.testing import check_algorithm, rule_claims, rule_learning, rule_local, rule_reports
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+CHECKS = [
+    one.name for one in (*rule_claims.CHECKS, *rule_local.CHECKS, *rule_reports.CHECKS, *rule_learning.CHECKS)
+] + ["claims"]
+
+
+def with_noise(estimate: Any, *, config: Any, key: Any) -> Any:
+    """On average 5 % too large, where there is noise."""
+    return estimate._replace(grads=scaled(estimate.grads, 1 + 0.1 * config.noise))
+
+
+def with_rest(estimate: Any, *, config: Any, key: Any) -> Any:
+    """An error that is left when beta goes to 0, where there is a beta."""
+    rest = jnp.where(jnp.asarray(config.beta) == 0, 0.0, 0.1)
+    return estimate._replace(grads=scaled(estimate.grads, 1 + rest))
+
+
+def with_few_digits(estimate: Any, *, config: Any, key: Any) -> Any:
+    """Numbers of 32 bits are rounded to two digits."""
+
+    def rounded(leaf: jax.Array) -> jax.Array:
+        return jax.lax.reduce_precision(leaf, 8, 7) if leaf.dtype == jnp.float32 else leaf
+
+    return estimate._replace(grads=jax.tree.map(rounded, estimate.grads))
+
+
+def with_a_rise(estimate: Any, *, config: Any, key: Any) -> Any:
+    if "trace" not in estimate.aux:
+        return estimate
+    trace = estimate.aux["trace"]
+    energy = trace["free"]["energy"].at[2].add(1.0)
+    return estimate._replace(aux=estimate.aux | {"trace": trace | {"free": trace["free"] | {"energy": energy}}})
+
+
+def without_residual(estimate: Any, *, config: Any, key: Any) -> Any:
+    if "trace" not in estimate.aux:
+        return estimate
+    energy = estimate.aux["energy_trace"]
+    return estimate._replace(aux=estimate.aux | {"trace": {"free": {"energy": energy}}})
+
+
+def uphill(estimate: Any, *, config: Any, key: Any) -> Any:
+    return estimate._replace(grads=scaled(estimate.grads, -1))
+
+
+def slightly_longer(estimate: Any, *, config: Any, key: Any) -> Any:
+    return estimate._replace(grads=scaled(estimate.grads, 1 + 1e-6))
+
+
+MUTANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "another definition": ("definition", {"definition": "planted:wrong_definition"}),
+    "not exact": ("exact", {"defect": slightly_longer, "definition": None, "variants": ()}),
+    "does not tend to bp": (
+        "limit",
+        {
+            "defect": with_rest,
+            "definition": None,
+            "variants": (Variant(settings={"beta": 0.5}, claims=("limit:beta",)),),
+        },
+    ),
+    "tends to bp at a lower order": (
+        "limit",
+        {"variants": (Variant(settings={"beta": 0.5}, claims=("limit:beta:2",)),)},
+    ),
+    "biased": (
+        "unbiased",
+        {"defect": with_noise, "variants": (Variant(settings={"noise": 0.5}, claims=("unbiased",)),)},
+    ),
+    "not local": ("local", {"claims": ("exact", "local")}),
+    "rises": ("energy", {"defect": with_a_rise}),
+    "says of no relaxation": ("energy", {"relaxes": None}),
+    "reports no residual": ("relaxation-report", {"defect": without_residual}),
+    "names a setting that it has not": ("relaxation-report", {"relaxes": Relaxes(trace="trace", steps="n", size="dt")}),
+    "generates another shape": ("generative", {"functions": {"generate": lambda model, params, y: jnp.zeros(len(y))}}),
+    "forgets what it knew": (
+        "generative",
+        {"functions": {"infer": lambda model, params, x, y=None, mask=None: Inferred(jnp.zeros_like(x))}},
+    ),
+    "loses digits": (
+        "precision",
+        {"defect": with_few_digits, "claims": ("precise",), "variants": (), "definition": None},
+    ),
+    "learns nothing": ("learns", {"defect": uphill, "claims": (), "variants": (), "definition": None}),
+    "predicts at random": (
+        "learns",
+        {"functions": {"predict": lambda *given: -feedforward_predict(*given)}},
+    ),
+    "a claim without a check": ("claims", {"claims": ("exakt",)}),
+    "a claim about no setting": ("claims", {"claims": ("limit:bta",)}),
+}
+
+
+def test_a_sound_rule_passes_every_check() -> None:
+    outcomes = check_algorithm(planted())
+    assert {one.check: one.reason for one in outcomes if one.status not in ("passed", "skipped")} == {}
+    tried = {one.check for one in outcomes if one.status == "passed"}
+    assert tried == {one.check for one in outcomes}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_defect_is_caught_by_its_check_and_by_no_other(mutant: str) -> None:
+    check, defect = MUTANTS[mutant]
+    found = caught(planted(**defect), CHECKS)
+    assert found.keys() == {check}, found
+    reason, hint = found[check]
+    assert reason and hint
+
+
+def test_every_check_has_a_defect() -> None:
+    assert {check for check, _ in MUTANTS.values()} == set(CHECKS)
+
+
+def test_a_claim_with_a_typing_error_is_told_the_nearest() -> None:
+    assert "Did you mean 'exact'?" in caught(planted(claims=("exakt",)), ["claims"])["claims"][0]
+    assert "Did you mean 'beta'?" in caught(planted(claims=("limit:bta",)), ["claims"])["claims"][0]
+
+
+def test_a_property_that_holds_and_is_not_claimed_is_a_remark() -> None:
+    outcomes = check_algorithm(planted(claims=(), variants=()), only=["exact", "energy"])
+    assert [one.reason for one in outcomes] == [
+        "exact is not claimed, although it holds here",
+        "energy is not claimed, although it holds here",
+    ]
