@@ -30,6 +30,9 @@ def check(
     only: Annotated[list[str] | None, typer.Option("--only", help="Run only this check; repeatable.")] = None,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds allowed for one check.")] = 60.0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every check, not only what failed.")] = False,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Also measure what a rule costs, relative to back-propagation.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Check that plugins are what their specs claim; exit with 1 if a check fails."""
@@ -41,7 +44,7 @@ def check(
     os.environ.setdefault("JAX_NUM_CPU_DEVICES", DEVICES)  # read when JAX is imported, by the next line
     from neurai_core.testing import check_named, failures
 
-    outcomes = _watched(check_named(names or (), only=only or (), timeout=timeout))
+    outcomes = _watched(check_named(names or (), only=only or (), timeout=timeout, cost=cost))
     if as_json:
         print_json([_record(one) for one in outcomes])
     else:

@@ -51,7 +51,7 @@ class Measured(NamedTuple):
 
     Attributes:
         figure: what was measured. NaN never passes.
-        tolerance: the bound.
+        tolerance: the bound; None if there is none, and the figure is only told.
         at_least: whether the figure has to reach the bound instead of staying below it.
         where: what the figure is of, for the reason of a failure.
         remark: what else was measured, for the reason of a check that passed.
@@ -61,7 +61,7 @@ class Measured(NamedTuple):
     """
 
     figure: float
-    tolerance: float
+    tolerance: float | None
     at_least: bool = False
     where: str = ""
     remark: str = ""
@@ -69,6 +69,8 @@ class Measured(NamedTuple):
     @property
     def holds(self) -> bool:
         """Whether the figure keeps its bound."""
+        if self.tolerance is None:
+            return True
         return self.figure >= self.tolerance if self.at_least else self.figure <= self.tolerance
 
 
@@ -207,7 +209,7 @@ def run_check(
     """Run one check; see `run_checks`."""
     began = time.perf_counter()
     claimed = _claimed(check, subject)
-    if not claimed and not check.remark:
+    if not applies(check, subject):
         return Outcome(subject.label, check.name, "skipped", reason=f"{check.claim} is not claimed")
     found = _bounded(check, subject, timeout)._replace(seconds=time.perf_counter() - began)
     if not claimed:
@@ -222,6 +224,11 @@ def failures(outcomes: Iterable[Outcome]) -> list[Outcome]:
     []
     """
     return [one for one in outcomes if one.status == "failed"]
+
+
+def applies(check: Check, subject: Subject) -> bool:
+    """Whether a check says more of a subject than that it claims nothing of the kind."""
+    return _claimed(check, subject) or check.remark
 
 
 def _claimed(check: Check, subject: Subject) -> bool:
@@ -280,13 +287,14 @@ def _run(check: Check, subject: Subject) -> Outcome:
         return outcome._replace(status="failed", reason=reason, hint=check.hint)
     if measured is None:
         return outcome
-    outcome = outcome._replace(figure=float(measured.figure), tolerance=float(measured.tolerance))
+    bound = None if measured.tolerance is None else float(measured.tolerance)
+    outcome = outcome._replace(figure=float(measured.figure), tolerance=bound)
     if measured.holds:
         return outcome._replace(reason=measured.remark)
-    bound = "at least" if measured.at_least else "at most"
+    side = "at least" if measured.at_least else "at most"
     where = f"{measured.where}: " if measured.where else ""
     return outcome._replace(
         status="failed",
-        reason=f"{where}{measured.figure:.3g}, expected {bound} {measured.tolerance:.3g}",
+        reason=f"{where}{measured.figure:.3g}, expected {side} {bound:.3g}",
         hint=check.hint,
     )

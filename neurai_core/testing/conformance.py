@@ -15,6 +15,7 @@ from neurai_core.testing import (
     dataset_checks,
     rule_claims,
     rule_contract,
+    rule_cost,
     rule_learning,
     rule_local,
     rule_reports,
@@ -22,7 +23,16 @@ from neurai_core.testing import (
     surrogate_checks,
 )
 from neurai_core.testing.adapter_checks import AdapterSubject
-from neurai_core.testing.checking import Check, Outcome, Subject, require_timeout, run_check, run_checks, select
+from neurai_core.testing.checking import (
+    Check,
+    Outcome,
+    Subject,
+    applies,
+    require_timeout,
+    run_check,
+    run_checks,
+    select,
+)
 from neurai_core.testing.dataset_checks import DatasetSubject
 from neurai_core.testing.rule_subject import RuleSubject
 from neurai_core.testing.surrogate_subject import SurrogateSubject
@@ -33,6 +43,11 @@ class Kit(NamedTuple):
 
     checks: tuple[Check, ...]
     subjects: Any
+    costs: tuple[Check, ...] = ()  # figures that are measured on demand
+
+    def chosen(self, cost: bool) -> tuple[Check, ...]:
+        """The checks, with or without what it costs."""
+        return (*self.checks, *self.costs) if cost else self.checks
 
 
 def _rules(name: str, spec: Any) -> tuple[Subject, ...]:
@@ -61,7 +76,7 @@ RULE_CHECKS = (
     *rule_learning.CHECKS,
 )
 KITS: Mapping[str, Kit] = {
-    "algorithm": Kit((*RULE_CHECKS, rule_claims.tags(RULE_CHECKS)), _rules),
+    "algorithm": Kit((*RULE_CHECKS, rule_claims.tags(RULE_CHECKS)), _rules, rule_cost.CHECKS),
     "surrogate": Kit(surrogate_checks.CHECKS, _surrogates),
     "dataset": Kit(dataset_checks.CHECKS, _datasets),
     "adapter": Kit(adapter_checks.CHECKS, _adapters),
@@ -74,6 +89,7 @@ def check_algorithm(
     only: Sequence[str] = (),
     expected: Mapping[str, str] | None = None,
     timeout: float = 60.0,
+    cost: bool = False,
 ) -> list[Outcome]:
     """Check a learning rule.
 
@@ -82,6 +98,8 @@ def check_algorithm(
         only: names of checks; all of them if empty.
         expected: checks that are expected to fail, with reasons, beside those that the spec names.
         timeout: seconds after which a check counts as failed.
+        cost: whether to measure what the rule costs, too, relative to back-propagation: time to compile, time per
+            estimate, and memory.
 
     Returns:
         One `Outcome` per check, and per variant of the spec for checks of claims.
@@ -94,7 +112,7 @@ def check_algorithm(
         >>> check_algorithm("bp", only=["finite"])[0].status
         'passed'
     """
-    return list(_check("algorithm", rule, only, expected, timeout))
+    return list(_check("algorithm", rule, only, expected, timeout, cost=cost))
 
 
 def check_surrogate(
@@ -167,6 +185,7 @@ def check_named(
     *,
     only: Sequence[str] = (),
     timeout: float = 60.0,
+    cost: bool = False,
 ) -> Iterator[Outcome]:
     """Check plugins of any kind by name, one after the other; every name of every kind if there are none.
 
@@ -177,6 +196,7 @@ def check_named(
         names: lookup names.
         only: names of checks; a plugin of a kind that has none of them is left out.
         timeout: seconds after which a check counts as failed.
+        cost: whether to measure what rules cost, too.
 
     Raises:
         UnknownName, DuplicateName, PluginError: a name cannot be found or loaded; before anything is checked.
@@ -189,12 +209,12 @@ def check_named(
     require_timeout(timeout)
     everything = [(kind, name) for kind in KITS for name in REGISTRY.names(kind)]
     found = _once(pair for name in names for pair in _kinds_of(name)) if names else everything
-    select([one for kind in dict.fromkeys(kind for kind, _ in found) for one in KITS[kind].checks], only)
-    return chain.from_iterable(_check_or_report(kind, name, only, timeout) for kind, name in found)
+    select([one for kind in dict.fromkeys(kind for kind, _ in found) for one in KITS[kind].chosen(cost)], only)
+    return chain.from_iterable(_check_or_report(kind, name, only, timeout, cost) for kind, name in found)
 
 
-def _check_or_report(kind: str, name: str, only: Sequence[str], timeout: float) -> Iterator[Outcome]:
-    known = {canonical(one.name) for one in KITS[kind].checks}
+def _check_or_report(kind: str, name: str, only: Sequence[str], timeout: float, cost: bool) -> Iterator[Outcome]:
+    known = {canonical(one.name) for one in KITS[kind].chosen(cost)}
     mine = [one for one in only if canonical(one) in known]
     if only and not mine:
         return
@@ -203,7 +223,7 @@ def _check_or_report(kind: str, name: str, only: Sequence[str], timeout: float) 
     except (PluginError, DuplicateName) as error:
         yield Outcome(f"{kind} {name}", "loads", "failed", reason=error.message, hint=error.hint)
         return
-    yield from _check(kind, name, mine, None, timeout)
+    yield from _check(kind, name, mine, None, timeout, cost=cost)
 
 
 def _once(found: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -255,20 +275,27 @@ def parametrize_with_checks(
         for kind, found in _kinds_of(name)
         for index, subject in enumerate(KITS[kind].subjects(found, REGISTRY.spec(kind, found)))
         for one in KITS[kind].checks
-        if index == 0 or not one.once
+        if (index == 0 or not one.once) and applies(one, subject)
     ]
     return pytest.mark.parametrize("check", params)
 
 
 def _check(
-    kind: str, given: Any, only: Sequence[str], expected: Mapping[str, str] | None, timeout: float, **more: Any
+    kind: str,
+    given: Any,
+    only: Sequence[str],
+    expected: Mapping[str, str] | None,
+    timeout: float,
+    *,
+    cost: bool = False,
+    **more: Any,
 ) -> Iterator[Outcome]:
     with ExitStack() as stack:
         spec = REGISTRY.spec(kind, given) if isinstance(given, str) else stack.enter_context(REGISTRY.temporary(given))
         name = given if isinstance(given, str) else spec.name
         kit = KITS[kind]
         yield from run_checks(
-            kit.subjects(name, spec, **more), kit.checks, only=only, expected=expected, timeout=timeout
+            kit.subjects(name, spec, **more), kit.chosen(cost), only=only, expected=expected, timeout=timeout
         )
 
 

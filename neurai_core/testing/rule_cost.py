@@ -13,10 +13,9 @@ import jax
 from neurai_core.losses import loss_function
 from neurai_core.rule import model_state_of, objective, true_gradient
 from neurai_core.testing.checking import Measured, check
-from neurai_core.testing.rule_subject import RuleSubject
+from neurai_core.testing.rule_subject import RuleSubject, first_state
 
 WIDTHS, EXAMPLES, REPEATS = (128, 128), 128, 20
-ANY = float("inf")
 
 
 @check(hint="")
@@ -43,12 +42,12 @@ CHECKS = (cost_compile, cost_step, cost_memory)
 def _ratio(rule: RuleSubject, figure: Callable[..., float], unit: str) -> Measured:
     """On three layers and a batch of 128 examples."""
     problem, built = rule.problem(hidden=WIDTHS, batch=EXAMPLES), rule.build()
-    state = built.init(problem.model, problem.params, key=jax.random.key(7))
+    state = first_state(built, problem)
     score = objective(loss_function(rule.loss), None)
     ours = partial(built.estimate, problem.model), (problem.params, state, problem.batch)
     theirs = partial(true_gradient, score, problem.model), (problem.params, model_state_of(state), problem.batch)
     measured, reference = (figure(*what, key=problem.key) for what in (ours, theirs))
-    return Measured(measured / reference, ANY, remark=f"{measured:.3g} {unit}; back-propagation takes {reference:.3g}")
+    return Measured(measured / reference, None, remark=f"{measured:.3g} {unit}; back-propagation takes {reference:.3g}")
 
 
 def _compile_seconds(call: Callable[..., Any], given: tuple[Any, ...], **more: Any) -> float:
@@ -75,9 +74,10 @@ def _bytes(call: Callable[..., Any], given: tuple[Any, ...], **more: Any) -> flo
 @contextmanager
 def _without_cache() -> Iterator[None]:
     """Compile anew what an earlier run compiled."""
-    before = jax.config.jax_enable_compilation_cache
-    jax.config.update("jax_enable_compilation_cache", False)
+    config: Any = jax.config
+    before = config.jax_enable_compilation_cache
+    config.update("jax_enable_compilation_cache", False)
     try:
         yield
     finally:
-        jax.config.update("jax_enable_compilation_cache", before)
+        config.update("jax_enable_compilation_cache", before)

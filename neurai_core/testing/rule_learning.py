@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import optax
 
 from neurai_core.arrays import PyTree, tree_dot, tree_norm
-from neurai_core.losses import accuracy_function, loss_function
+from neurai_core.losses import accuracy, loss_function
 from neurai_core.rule import model_state_of, objective, true_gradient
 from neurai_core.testing.checking import Measured, check
-from neurai_core.testing.rule_subject import CLASSES, INPUTS, STEPS, Problem, RuleSubject, estimated
+from neurai_core.testing.rule_subject import CLASSES, INPUTS, STEPS, Problem, RuleSubject, estimated, first_state
 
 UPDATES, EXAMPLES, RATE = 300, 32, 0.01
 CHANCE, MARGIN = 1 / CLASSES, 0.3
@@ -43,14 +43,14 @@ def learns(rule: RuleSubject) -> Measured:
         steps, momenta = optimizer.update(found.grads, momenta, params)
         return (optax.apply_updates(params, steps), state, momenta), _cosine(found.grads, exactly)
 
-    state = built.init(problem.model, problem.params, key=jax.random.key(7))
+    state = first_state(built, problem)
     keys = jax.random.split(problem.key, UPDATES + 1)
     start = problem.params, state, optimizer.init(problem.params)
     (params, state, _), cosines = jax.jit(partial(jax.lax.scan, update))(start, keys[1:])
     x, y = draw(keys[0], 512)
     outputs = jax.jit(partial(built.predict, problem.model))(params, x, state)
     return Measured(
-        float(accuracy_function("accuracy")(outputs, y)),
+        float(accuracy(outputs, y)),
         CHANCE + MARGIN,
         at_least=True,
         where="accuracy on new examples",

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from neurai_core.arrays import PyTree
 from neurai_core.rule import Rule
 from neurai_core.testing.checking import Measured, Skipped, check
-from neurai_core.testing.rule_subject import Problem, RuleSubject, jittered
+from neurai_core.testing.rule_subject import Problem, RuleSubject, first_state, jittered
 
 LAYERS = 8
 WIDTH = 8
@@ -49,7 +49,7 @@ def local(rule: RuleSubject) -> Measured:
     with jax.enable_x64(True):
         problem = rule.problem(hidden=_hidden(rule), batch=1 if rule.spiking else EXAMPLES)
         built, reach = _with_one_step(rule, problem)
-        state = built.init(problem.model, problem.params, key=jax.random.key(7))
+        state = first_state(built, problem)
         estimate = jax.jit(partial(built.estimate, problem.model))
 
         def grads(params: PyTree) -> list[jax.Array]:
@@ -82,7 +82,7 @@ def _with_one_step(rule: RuleSubject, problem: Problem) -> tuple[Rule, int]:
     phases = 1
     if relaxes.trace not in unused:
         built = rule.build(**settings, **{relaxes.trace: True})
-        state = built.init(problem.model, problem.params, key=jax.random.key(7))
+        state = first_state(built, problem)
         estimate = partial(built.estimate, problem.model, problem.params, state, problem.batch, key=problem.key)
         phases = sum(map(bool, jax.eval_shape(estimate)[0].aux["trace"].values()))
     return rule.build(**settings), max(phases, 1)

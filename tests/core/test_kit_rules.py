@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 from planted import Inferred, caught, planted, scaled
 
+from neurai_core.errors import UsageError
 from neurai_core.rule import feedforward_predict
 from neurai_core.specs import Relaxes, Variant
 from neurai_core.testing import check_algorithm, rule_claims, rule_learning, rule_local, rule_reports
@@ -123,6 +124,14 @@ def test_a_defect_is_caught_by_its_check_and_by_no_other(mutant: str) -> None:
 
 def test_every_check_has_a_defect() -> None:
     assert {check for check, _ in MUTANTS.values()} == set(CHECKS)
+
+
+def test_costs_are_measured_on_demand_and_never_fail() -> None:
+    outcomes = check_algorithm(planted(), only=["cost-compile", "cost-step", "cost-memory"], cost=True)
+    assert [(one.status, one.tolerance) for one in outcomes] == [("passed", None)] * 3
+    assert all(one.figure > 0 for one in outcomes)
+    with pytest.raises(UsageError, match="no check 'cost-step'"):
+        check_algorithm(planted(), only=["cost-step"])
 
 
 def test_a_claim_with_a_typing_error_is_told_the_nearest() -> None:
