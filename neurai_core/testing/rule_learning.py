@@ -21,7 +21,7 @@ NOISE = 0.3
 DEPTH, DIGITS = 20, 1e-3
 
 
-@check(hint="Train it by hand and compare its gradients with those of bp: neurai train --rule NAME --align.")
+@check(hint="Compare its gradients with back-propagation, layer by layer: neurai train --rule NAME --align.")
 def learns(rule: RuleSubject) -> Measured:
     """A small network trained by the rule is right on new examples more often than chance, by at least 0.3.
 
