@@ -83,6 +83,7 @@ MUTANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"defect": with_noise, "variants": (Variant(settings={"noise": 0.5}, claims=("unbiased",)),)},
     ),
     "not local": ("local", {"claims": ("exact", "local")}),
+    "not local in time": ("local", {"claims": ("exact", "local", "spiking"), "variants": (), "relaxes": None}),
     "rises": ("energy", {"defect": with_a_rise}),
     "says of no relaxation": ("energy", {"relaxes": None}),
     "reports no residual": ("relaxation-report", {"defect": without_residual}),
