@@ -214,7 +214,8 @@ class AlgorithmSpec(PluginSpec):
             values, or layers), or ``layered``.
         claims: what it claims to be with its default settings: ``exact``, ``limit:SETTING:ORDER``, ``unbiased``,
             ``local``, ``energy``, ``precise``, ``generative`` (it builds a `neurai_core.rule.GenerativeRule`). The
-            checks of `neurai_core.testing` verify them. The tags ``spiking`` and ``stateful`` only describe it.
+            checks of `neurai_core.testing` verify them. The tags ``spiking``, ``stochastic`` and ``stateful`` only
+            describe it.
         variants: further settings to check it with, and what it claims with these.
         defaults: run settings that suit the rule, such as ``{"loss": "sum_squared_error"}``; a run uses them unless
             set otherwise.

@@ -74,6 +74,7 @@ def _print(outcomes: Sequence[Outcome], verbose: bool) -> None:
     for title, chosen in (
         ("Expected failures", [one for one in outcomes if one.status == "expected failure"]),
         ("Remarks", [one for one in outcomes if one.is_remark]),
+        ("Relative to back-propagation", [one for one in outcomes if one.check.startswith("cost-")]),
     ):
         if chosen:
             out.print(f"{title}:")
@@ -101,7 +102,10 @@ def _every_check(outcomes: Sequence[Outcome]) -> Any:
 
 
 def _figures(one: Outcome) -> str:
-    return "" if one.figure is None else f" (figure {_short(one.figure)}, tolerance {_short(one.tolerance)})"
+    if one.figure is None:
+        return ""
+    tolerance = "" if one.tolerance is None else f", tolerance {_short(one.tolerance)}"
+    return f" (figure {_short(one.figure)}{tolerance})"
 
 
 def _short(value: float | None) -> str | None:

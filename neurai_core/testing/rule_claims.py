@@ -30,6 +30,7 @@ STANDARD_ERRORS = 5.0  # of normal numbers, fewer than 1 in a million are farthe
 # Claims that describe a rule, and that no check verifies.
 DESCRIPTIVE = {
     "spiking": "it trains spiking networks only, and every check runs on one",
+    "stochastic": "its gradients depend on the key",
     "stateful": "in some mode it carries a state of its own from batch to batch",
 }
 
@@ -39,12 +40,12 @@ def definition(rule: RuleSubject) -> Measured:
     """The gradients are those of the rule's definition.
 
     They are compared in float64, leaf by leaf, and at the documented step: a setting ``stable`` is switched off. The
-    default settings are also tried with a second loss, the squared error of numbers. Settings that the definition does
-    not cover are skipped.
+    default settings are also tried with a second loss, the squared error of numbers, unless the rule has a loss of its
+    own. Settings that the definition does not cover are skipped.
     """
     if rule.spec.definition is None:
         raise Skipped("the spec names no definition")
-    losses = (rule.loss,) if rule.settings else (rule.loss, "squared_error")
+    losses = (rule.loss,) if rule.settings or rule.spec.own_loss else (rule.loss, "squared_error")
     with jax.enable_x64(True):
         gaps = [_gap_to_definition(rule, resolve(rule.spec.definition), loss) for loss in losses]
     return max(gaps, key=lambda one: one.figure)
@@ -121,7 +122,7 @@ def tags(checks: Sequence[Check]) -> Check:
     def claims(rule: RuleSubject) -> None:
         """Every claim is one that a check verifies, or a tag that describes the rule.
 
-        The tags that only describe are ``spiking`` and ``stateful``.
+        The tags that only describe are ``spiking``, ``stochastic`` and ``stateful``.
         """
         for claim in rule.claims:
             tag, _, more = claim.partition(":")

@@ -36,7 +36,10 @@ forward_forward = Plugin(
         config=ForwardForwardConfig,
         needs="layered",
         claims=("local", "stateful", "stochastic"),
-        known_failures={"differentiable-numbers": "no derivative enters a layer, so none reaches the marks"},
+        known_failures={
+            "learns": "it writes the label over the first inputs, and the problem of the check has only four",
+            "differentiable-numbers": "no derivative enters a layer, so none reaches the marks",
+        },
         own_loss="goodness loss",
         no_alignment="it trains the goodness of layers that see the label, and never uses the network feed-forward",
         defaults={"model": "mlp:256,128,relu", "lr": 0.005, "epochs": 60},
