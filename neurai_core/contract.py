@@ -139,7 +139,9 @@ def check(
 
     with unwatched(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are given when the rule is used
-        met: tuple[PyTree, Estimate] = jax.eval_shape(meet, params, model_state, batch, jax.random.key(0))
+        met: tuple[PyTree, Estimate] = jax.eval_shape(
+            meet, params, model_state, batch, jax.eval_shape(jax.random.key, 0)
+        )
     return met
 
 

@@ -26,14 +26,17 @@ def evaluator(task: Task) -> Callable[[PyTree, PyTree], tuple[float, float]]:
     """`evaluate` for one task, compiled once: ``(params, state) -> (loss, accuracy)``."""
     at_once = task.batch_size * max(1, AT_ONCE // task.batch_size)
     n = len(task.data.x_test)
-    x, y = map(jax.device_put, (task.data.x_test, task.data.y_test))
+    batches = [
+        tuple(jax.device_put(part[at : at + at_once]) for part in (task.data.x_test, task.data.y_test))
+        for at in range(0, n, at_once)
+    ]
 
     @jax.jit
     def scores(params: PyTree, state: PyTree, x: jax.Array, y: jax.Array) -> Scalar:
         return _scores(task, task.rule.predict(task.model, params, x, state), y)
 
     def test(params: PyTree, state: PyTree) -> tuple[float, float]:
-        parts = [scores(params, state, x[at : at + at_once], y[at : at + at_once]) for at in range(0, n, at_once)]
+        parts = [scores(params, state, x, y) for x, y in batches]
         losses, accuracies = np.stack(jax.device_get(parts), axis=1, dtype=np.float64)
         return float(losses.sum()) / n, float(accuracies.sum()) / n
 

@@ -196,7 +196,7 @@ class _Loop:
     def _warn_if_rising(self, reported: Mapping[str, Any]) -> None:
         """Warn once per run if a relaxation went uphill or ended in NaN: its gradients are meaningless."""
         change = reported.get(f"aux/{ENERGY_CHANGE}", 0.0)
-        if not self.warned and rises(change, reported["train_loss"]):
+        if not (self.warned or change <= 0) and rises(change, reported["train_loss"]):
             self.warned = True
             warnings.warn(RisingEnergy(float(change)), stacklevel=4)
 

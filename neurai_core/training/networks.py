@@ -36,6 +36,7 @@ from neurai_core.models.resmlp import PARAMETRIZATIONS
 from neurai_core.models.spiking import ENCODERS, snn
 from neurai_core.naming import did_you_mean
 from neurai_core.training.defaults import SURROGATE
+from neurai_core.training.starting import at_once
 
 FAMILIES = {"mlp": "128,64", "resmlp": "128x8", "cnn": "8,16", "snn": "128"}
 RECURRENT = "recurrent"
@@ -168,7 +169,8 @@ def _initial(text: str, model: Any, key: jax.Array, shape: Shape) -> PyTree:
         raise ModelError(
             f"--model {text} has {count} parameters; at most {MOST} can be trained.", "Name fewer or smaller widths."
         )
-    return model.init(key, shape)[0]
+    params: PyTree = at_once(lambda key: model.init(key, shape)[0], key)
+    return params
 
 
 def _widths(text: str, rest: str) -> tuple[list[int], str]:

@@ -59,7 +59,7 @@ def optimizer(
     rate = optax.cosine_decay_schedule(lr, steps) if schedule == "cosine" else lr
     try:
         made = optax.with_extra_args_support(make(learning_rate=rate, **given))
-        jax.eval_shape(_one_update(made), jnp.zeros((2, 2)))
+        jax.eval_shape(lambda: _one_update(made)(jnp.zeros((2, 2))))
     except (TypeError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise SettingsError(

@@ -7,7 +7,7 @@ at its step, and the last parameters with a finite loss are kept.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from neurai_core.arrays import PyTree, Scalar, shape_text
 from neurai_core.errors import ModelError
 from neurai_core.rising import unwatched
 from neurai_core.rule import Estimate, initial_state
+from neurai_core.training.starting import at_once, folded
 from neurai_core.training.task import Task
 
 
@@ -61,26 +62,26 @@ def begin(task: Task) -> Progress:
     """
     problem = task.problem
     _, found = contract.check(task.rule, task.model, task.params, task.model_state, *problem)
-    key = jax.random.fold_in(jax.random.key(task.seed), 1)
-    state = initial_state(task.rule, task.model, task.params, key=key, model_state=task.model_state, problem=problem)
-    zero = jnp.zeros(())
-    start = Progress(
-        params=task.params,
-        opt_state=task.optimizer.init(task.params),
-        state=state,
-        step=jnp.int32(0),
-        totals=dict.fromkeys(_reported(found), zero),
-        last=(zero, zero),
-        bad=jnp.int32(-1),
-        last_finite=Snapshot(task.params, state),
-    )
-    return own(start)
 
+    def start(params: PyTree, model_state: PyTree, seed: Any) -> Progress:
+        key = folded(seed, 1)
+        state = initial_state(task.rule, task.model, params, key=key, model_state=model_state, problem=problem)
+        zero = jnp.zeros(())
+        return _copied(
+            Progress(
+                params=params,
+                opt_state=task.optimizer.init(params),
+                state=state,
+                step=jnp.int32(0),
+                totals=dict.fromkeys(_reported(found), zero),
+                last=(zero, zero),
+                bad=jnp.int32(-1),
+                last_finite=Snapshot(params, state),
+            )
+        )
 
-def own(progress: Progress) -> Progress:
-    """Copy arrays into memory that nothing else uses, because a step donates its arguments."""
-    owned: Progress = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), progress)
-    return owned
+    started: Progress = at_once(start, task.params, task.model_state, np.int64(task.seed))
+    return started
 
 
 def compiled(task: Task, progress: Progress) -> Callable[..., Progress]:
@@ -138,7 +139,8 @@ def saved(progress: Progress) -> PyTree:
 
 def restored(tree: PyTree) -> Progress:
     """The progress stored in a checkpoint."""
-    return own(Progress(**tree | {"last_finite": Snapshot(tree["params"], tree["state"])}))
+    progress = Progress(**tree | {"last_finite": Snapshot(tree["params"], tree["state"])})
+    return cast(Progress, jax.jit(_copied)(progress))
 
 
 def rows_used(task: Task) -> int:
@@ -179,6 +181,12 @@ def _check_closed(before: Progress, after: Progress) -> None:
                 f"A step of the optimizer turns {what} {_text(given)} into {_text(got)}.",
                 "Use parameters and settings of the optimizer of one dtype.",
             )
+
+
+def _copied(progress: Progress) -> Progress:
+    """Copies of all arrays, in memory that nothing else uses, because a step donates its arguments."""
+    copied: Progress = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), progress)
+    return copied
 
 
 def _shape_of(leaf: Any) -> jax.ShapeDtypeStruct:

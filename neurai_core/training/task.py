@@ -26,6 +26,7 @@ from neurai_core.training.defaults import STOPPER
 from neurai_core.training.networks import network
 from neurai_core.training.optimizers import optimizer
 from neurai_core.training.settings import Chosen, RunSettings, needs_of, stopping_of
+from neurai_core.training.starting import key_of
 from neurai_core.transforms import with_alignment
 
 
@@ -115,7 +116,7 @@ def prepare(chosen: Chosen) -> Task:
         steps=_n_steps(settings, read),
         settings=chosen.parts["optimizer"],
     )
-    key = jax.random.fold_in(jax.random.key(settings.seed), 0)
+    key = key_of(settings.seed, 0)
     spike = settings.surrogate and neurai.surrogate(settings.surrogate, **chosen.parts["surrogate"])
     found = network(settings.model, read.input_shape, _n_outputs(read), key, surrogate=spike, steps=settings.steps)
     data = _reshaped(read, "x", (math.prod(read.input_shape),)) if found.flat else read
