@@ -82,6 +82,10 @@ def test_every_spec_and_the_list_of_plugins_come_without_jax() -> None:
     assert loaded_after(code, "jax", "numpy", "optax") == set()
 
 
+def test_a_run_loads_matplotlib_only_to_draw() -> None:
+    assert loaded_after("import neurai_core.cli.app, neurai_core.training.run", "jax", "matplotlib") == {"jax"}
+
+
 def test_every_public_name_exists_and_none_is_a_module() -> None:
     for name in neurai_core.__dir__():
         assert hasattr(neurai_core, name), name

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from neurai_core.cli.compilation_cache import programs_kept
 from neurai_core.cli.options import (
     ActivitiesFlag,
     AlignFlag,
@@ -83,15 +87,14 @@ def train(
 
     from neurai_core.training import run  # imports JAX from here on
 
-    view = _View(quiet=quiet)
-    with view:
+    show = partial(_print_result, as_json=as_json, quiet=quiet)
+    with programs_kept(), _View(show, quiet=quiet) as view:
         if resume is not None:
-            result = run.resume(resume, view.callbacks)
+            run.resume(resume, view.callbacks)
         elif dry_run and chosen is not None:
-            result = run.dry_run(chosen, view.callbacks)
+            show(run.dry_run(chosen, view.callbacks))
         elif chosen is not None:
-            result = run.train(chosen, out, view.callbacks)
-    _print_result(result, as_json=as_json, quiet=quiet)
+            run.train(chosen, out, view.callbacks)
 
 
 def _refuse_others(context: typer.Context) -> None:
@@ -141,7 +144,8 @@ def _print_table(console: Console, result: dict[str, Any]) -> None:
 class _View:
     """The progress display: a bar on a terminal, a line per epoch elsewhere, nothing when quiet."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, show: Callable[[dict[str, Any]], None], *, quiet: bool) -> None:
+        self.show = show  # the result, which need not wait for the picture
         self.quiet = quiet
         self.console = stderr()
         self.bar: Progress | None = None
@@ -153,12 +157,13 @@ class _View:
         """The callbacks of a run."""
         from neurai_core.training.callbacks import Callbacks
 
+        always = Callbacks(note=note, result=self._result)
         if self.quiet:
-            return Callbacks(note=note)
+            return always
         if not self.console.is_terminal:
             compiling = lambda: self.console.print("compiling...")  # noqa: E731
-            return Callbacks(compiling, self._begin, epoch=self._line, note=note)
-        return Callbacks(self._compiling, self._begin, self._steps, self._epoch, note)
+            return replace(always, compiling=compiling, begin=self._begin, epoch=self._line)
+        return replace(always, compiling=self._compiling, begin=self._begin, steps=self._steps, epoch=self._epoch)
 
     def __enter__(self) -> _View:
         warnings.showwarning = lambda message, *_, **__: note(str(message))
@@ -166,8 +171,7 @@ class _View:
 
     def __exit__(self, *_: object) -> None:
         warnings.showwarning = self.show_warning
-        if self.bar is not None:
-            self.bar.stop()
+        self._stop_bar()
 
     def _compiling(self) -> None:
         columns = (
@@ -194,6 +198,15 @@ class _View:
             score = "test_accuracy" if "test_accuracy" in row.values else "test_loss"
             said = f"epoch {row.epoch}: {score.replace('_', ' ')} {row.values[score]:.4g}"
             self.bar.update(self.bar.task_ids[0], description=said)
+
+    def _result(self, result: dict[str, Any]) -> None:
+        self._stop_bar()
+        self.show(result)
+
+    def _stop_bar(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
 
     def _line(self, row: Row, progress: Any) -> None:
         parts = [f"train {self.loss} {row.values['train_loss']:.4g}", f"test loss {row.values['test_loss']:.4g}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from neurai_core.training.step import Progress
 from neurai_core.training.task import Task
@@ -37,6 +37,7 @@ class Callbacks:
         steps: ``(steps done)``, several times a second.
         epoch: ``(row, progress)`` after every epoch.
         note: ``(sentence)``: a note that is not an error.
+        result: ``(result)``: what a finished run returns, before its picture is drawn.
         stop: called between stretches of steps; True ends training there. A run checks for signals.
         notify: ``(hook, **arguments) -> why to stop``, of observers: a text that ends training unless it is empty. A
             run passes that of its observers.
@@ -50,6 +51,7 @@ class Callbacks:
     steps: Callable[[int], None] = lambda step: None
     epoch: Callable[[Row, Progress], None] = lambda row, progress: None
     note: Callable[[str], None] = lambda sentence: None
+    result: Callable[[dict[str, Any]], None] = lambda result: None
     stop: Callable[[], bool] = lambda: False
     notify: Callable[..., str | None] = lambda hook, **arguments: None
     watch_steps: bool = False

@@ -218,10 +218,13 @@ class _Run:
             if fitted.stopped:
                 self._save_within_epoch(fitted.progress)
             self._keep(Snapshot(fitted.progress.params, fitted.progress.state))
-        self._draw()
         if asked.signum is not None and fitted.stopped:
+            self._draw()
             raise Stopped(asked.signum, int(fitted.progress.step), self.folder)
-        return self._result(fitted)
+        result = self._result(fitted)
+        self.callbacks.result(result)
+        self._draw()
+        return result
 
     @contextmanager
     def _observed(self) -> Iterator[None]:

@@ -14,6 +14,9 @@ import pytest
 
 import neurai_core
 from neurai_core.cli import main
+from neurai_core.training.callbacks import Callbacks
+from neurai_core.training.run import train
+from neurai_core.training.settings import choose
 
 pytestmark = pytest.mark.contract
 
@@ -58,6 +61,14 @@ def test_a_run_leaves_all_of_itself_in_its_folder(finished: Path) -> None:
     assert (config["rule"], config["epochs"], config["seed"], config["loss"]) == ("bp", 2, 0, "cross_entropy")
     assert len(config["record"]["data_sha256"]) == 64
     assert {"python", "neurai", "jax", "jaxlib", "optax", "numpy"} <= set(config["record"]["versions"])
+
+
+def test_the_result_does_not_wait_for_the_picture(tmp_path: Path) -> None:
+    drawn = []
+    callbacks = Callbacks(result=lambda result: drawn.append(Path(result["run"], "learning_curve.png").exists()))
+    result = train(choose({"model": "mlp:4", "epochs": 1}, environ={}), tmp_path / "run", callbacks)
+    assert drawn == [False]
+    assert Path(result["run"], "learning_curve.png").exists()
 
 
 def test_the_configuration_of_a_run_repeats_it_to_the_same_numbers(neurai: Run, finished: Path, tmp_path: Path) -> None:
