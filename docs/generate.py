@@ -230,6 +230,7 @@ PLUGIN_VARIABLES = {
     "NEURAI_TRACE": "anything but `0`: every scan, import, spec and build on stderr, with its time",
 }
 OTHER_VARIABLES = {
+    "NEURAI_CACHE": "folder in which commands keep compiled programs, an absolute path; `off` or empty keeps none",
     "NEURAI_DATA": "folder in which data sets are looked for, `fashion-mnist/` below it first",
     "NO_COLOR": "anything: no colors in the terminal",
 }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 
 import pytest
+
+os.environ["NEURAI_CACHE"] = "off"  # also of commands that tests start: none writes into the cache of the user
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -36,7 +36,7 @@ class Installation(NamedTuple):
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         plain = {name: value for name, value in os.environ.items() if not name.startswith("NEURAI_")}
-        environ = {**plain, "PYTHONPATH": os.pathsep.join(self.path), "JAX_PLATFORMS": "cpu"}
+        environ = {**plain, "PYTHONPATH": os.pathsep.join(self.path), "JAX_PLATFORMS": "cpu", "NEURAI_CACHE": "off"}
         # -S: what is on the path is what we say, not what the interpreter finds beside itself.
         call = [sys.executable, "-S", *arguments]
         return subprocess.run(call, cwd=self.folder, env=environ, capture_output=True, text=True, encoding="utf-8")

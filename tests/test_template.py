@@ -45,7 +45,7 @@ class Environment(NamedTuple):
         done = subprocess.run(
             [self.bin / command, *arguments],
             cwd=cwd or self.folder,
-            env={**environ, "JAX_PLATFORMS": "cpu"},
+            env={**environ, "JAX_PLATFORMS": "cpu", "NEURAI_CACHE": "off"},
             capture_output=True,
             text=True,
             encoding="utf-8",

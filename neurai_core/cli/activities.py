@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neurai_core.cli.compilation_cache import programs_kept
 from neurai_core.cli.options import (
     ActivitiesFlag,
     ConfigFlag,
@@ -51,7 +52,8 @@ def activities(
     given = {"model": model, "activities": activities, "data": data, "surrogate": surrogate, "steps": steps}
     chosen = choose(given | {"rule": network_rule}, sets or (), None if config is None else Path(config), os.environ)
 
-    found, settings = _listed(chosen), chosen.settings
+    with programs_kept():
+        found, settings = _listed(chosen), chosen.settings
     if picture is not None:
         _draw(found, picture, f"{Path(settings.model).name} on {settings.data}")
     if as_json:

@@ -12,6 +12,7 @@ import typer
 from neurai_core.cli.listing import needs_attention
 from neurai_core.cli.options import JsonFlag
 from neurai_core.cli.output import print_json, stdout
+from neurai_core.errors import NeurAIError
 from neurai_core.report.tables import table
 
 LIBRARIES = (
@@ -98,8 +99,8 @@ def _environment() -> Iterator[Finding]:
 def _known_variables() -> set[str]:
     from neurai_core.training.settings import RunSettings, variable
 
-    plugins = ("ONLY", "BLOCK", "PREFER", "DISABLE_PLUGIN_AUTOLOAD", "TRACE", "DATA")
-    return {f"NEURAI_{name}" for name in plugins} | {variable(name) for name in RunSettings.model_fields}
+    others = ("ONLY", "BLOCK", "PREFER", "DISABLE_PLUGIN_AUTOLOAD", "TRACE", "DATA", "CACHE")
+    return {f"NEURAI_{name}" for name in others} | {variable(name) for name in RunSettings.model_fields}
 
 
 def _devices() -> Iterator[Finding]:
@@ -115,8 +116,26 @@ def _devices() -> Iterator[Finding]:
         yield "devices", "none", f"JAX cannot be used: {culprit}. {culprit.hint}" if culprit else words
         return
     yield "devices", ", ".join(f"{one.platform}:{one.id} ({one.device_kind})" for one in devices), ""
-    cache = getattr(jax.config, "jax_compilation_cache_dir", None)
-    yield "compilation cache", cache or "off (JAX_COMPILATION_CACHE_DIR turns it on)", ""
+    yield from _compilation_cache()
+
+
+def _compilation_cache() -> Iterator[Finding]:
+    from neurai_core.cli.compilation_cache import MOST, VARIABLE, configured_for_jax, entries, usable_folder
+
+    topic, theirs = "compilation cache", configured_for_jax()
+    if theirs:
+        yield topic, f"{theirs}, as configured for JAX", ""
+        return
+    try:
+        folder = usable_folder(os.environ)
+    except NeurAIError as error:
+        yield topic, "off", f"{error.message} {error.hint}"
+        return
+    if folder is None:
+        yield topic, f"off, by {VARIABLE}", ""
+        return
+    size = sum(size for _, size, _ in entries(folder))
+    yield topic, f"{folder}, {size / 2**20:.1f} of at most {MOST // 2**20} MiB", ""
 
 
 def _plugins() -> Iterator[Finding]:
@@ -154,7 +173,6 @@ def _data_sets() -> Iterator[Finding]:
 
 def _data_set(name: str, settings: dict[str, Any]) -> str:
     import neurai_core as neurai
-    from neurai_core.errors import NeurAIError
 
     try:
         data = neurai.dataset(name, **settings)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from neurai_core.cli.compilation_cache import programs_kept
 from neurai_core.cli.options import JsonFlag
 from neurai_core.cli.output import note, print_json, stdout
 from neurai_core.errors import PluginError, UsageError
@@ -34,8 +35,9 @@ def generate(
     from neurai_core.training.callbacks import Callbacks
     from neurai_core.training.run import finished
 
-    task, kept = finished(run, Callbacks(note=note))
-    made = made_by(_generative(task.rule), task.model, kept.params, task.data)
+    with programs_kept():
+        task, kept = finished(run, Callbacks(note=note))
+        made = made_by(_generative(task.rule), task.model, kept.params, task.data)
     title = f"{task.rule.origin.name} on {task.data.name}"
     picture = generation(made, run / PICTURE if out is None else out, title=title)
     figures = figures_of(made)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neurai_core.cli.compilation_cache import programs_kept
 from neurai_core.cli.options import JsonFlag, complete_surrogate
 from neurai_core.cli.output import note, print_json, stdout
 from neurai_core.errors import NeurAIError, UsageError
@@ -74,7 +75,8 @@ def relaxation(
     from neurai_core.report.relaxation import relaxation as draw  # imports JAX and matplotlib from here on
     from neurai_core.training.phases import phases_of_run
 
-    phases = phases_of_run(run, steps=steps)
+    with programs_kept():
+        phases = phases_of_run(run, steps=steps)
     picture = run / "relaxation.png" if out is None else out
     words = draw(phases.trace, picture, phases.relaxes, tol=phases.tol, title=phases.title)
     if as_json:
