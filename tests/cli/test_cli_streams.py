@@ -46,7 +46,7 @@ def test_with_every_stream_closed_the_exit_code_still_says_how_it_ended() -> Non
 @pytest.mark.parametrize("columns", ["0", "1", "-3", "many"])
 def test_a_width_that_holds_nothing_is_not_believed(neurai: Run, monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    assert "feed-forward loss by the chain" in neurai("rules").out
+    assert "gradient of the feed-forward loss" in neurai("rules").out
 
 
 @pytest.mark.parametrize("name", ["/a/:fire:/x.npz", "/[bold]a[/bold]/x.npz", "/a/[/]/x.npz", "/:smile:[red].npz"])
