@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -268,8 +269,10 @@ class Registry:
             shared = self._shared_observers()
             for entry in self._lookup.usable(OBSERVER):
                 if entry not in self._ledger.failed and not shared.holds(entry):
-                    with suppress(PluginError):
+                    try:
                         self._add_if_always(shared, entry)
+                    except PluginError as error:
+                        warnings.warn(f"{error.message} Runs go on without it.", RuntimeWarning, stacklevel=2)
             return shared
 
     @contextmanager

@@ -112,6 +112,7 @@ def check_algorithm(
         >>> check_algorithm("bp", only=["finite"])[0].status
         'passed'
     """
+    only, cost = _with_costs(only, cost)
     return list(_check("algorithm", rule, only, expected, timeout, cost=cost))
 
 
@@ -207,10 +208,18 @@ def check_named(
         ['passed']
     """
     require_timeout(timeout)
+    only, cost = _with_costs(only, cost)
     everything = [(kind, name) for kind in KITS for name in REGISTRY.names(kind)]
     found = _once(pair for name in names for pair in _kinds_of(name)) if names else everything
     select([one for kind in dict.fromkeys(kind for kind, _ in found) for one in KITS[kind].chosen(cost)], only)
     return chain.from_iterable(_check_or_report(kind, name, only, timeout, cost) for kind, name in found)
+
+
+def _with_costs(only: Sequence[str], cost: bool) -> tuple[Sequence[str], bool]:
+    """Costs are measured beside the checks that were chosen, and also if one of them was chosen by name."""
+    costs = [one.name for one in rule_cost.CHECKS]
+    named = any(canonical(name) in map(canonical, costs) for name in only)
+    return ([*only, *costs] if only and cost else only), cost or named
 
 
 def _check_or_report(kind: str, name: str, only: Sequence[str], timeout: float, cost: bool) -> Iterator[Outcome]:
@@ -310,5 +319,7 @@ def _kinds_of(name: str) -> list[tuple[str, str]]:
         found.append((kind, name))
     if not found:
         known = [known for kind in KITS for known in REGISTRY.names(kind)]
+        if canonical(name) in map(canonical, REGISTRY.names("observer")):
+            raise UnknownName(f"{name!r} is an observer, and there are no checks of observers.")
         raise UnknownName(f"There is nothing to check by the name {name!r}.{did_you_mean(name, known)}")
     return found

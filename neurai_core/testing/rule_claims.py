@@ -68,7 +68,11 @@ def exact(rule: RuleSubject) -> Measured:
         return Measured(_gap_to_differences(rule, problem, grads), NEAR, where="distance from central differences")
 
 
-@check(hint="Claim the order that the rule has, with settings with which its relaxation converges.", claim="limit")
+@check(
+    hint="Claim the order that the rule has, with settings with which its relaxation converges; claim no limit if its "
+    "gradients do not tend to those of back-propagation.",
+    claim="limit",
+)
 def limit(rule: RuleSubject) -> Measured:
     """The gradients tend to those of back-propagation as a setting goes to 0, at the claimed order.
 
@@ -103,7 +107,14 @@ def unbiased(rule: RuleSubject) -> Measured:
 
         gaps = jax.jit(partial(jax.lax.map, gap, batch_size=256))(jax.random.split(problem.key, KEYS))
         rounding = SAME * jnp.linalg.norm(truth)
-        errors = jnp.std(gaps, axis=0) / np.sqrt(KEYS) + rounding
+        spread = jnp.std(gaps, axis=0)
+        if not bool(jnp.any(spread > rounding)):
+            off = float(jnp.linalg.norm(gaps[0, :-1]) / jnp.linalg.norm(truth))
+            raise Broken(
+                f"every key gives the same gradients, whose distance from back-propagation is {off:.3g}",
+                "A rule that draws nothing is exact, or is not unbiased.",
+            )
+        errors = spread / np.sqrt(KEYS) + rounding
         noise = float(errors[-1] / jnp.linalg.norm(truth))
         worst = float(jnp.max(jnp.abs(jnp.mean(gaps, axis=0)) / errors))
     return Measured(
@@ -148,8 +159,12 @@ def limit_of(rule: RuleSubject, claim: str) -> tuple[str, int]:
     _, setting, order = (*claim.split(":"), "1", "1")[:3]
     known = [name for name, field in rule.spec.config.model_fields.items() if field.annotation is not bool]
     if claim.count(":") not in (1, 2) or setting not in known or not isinstance(_value(rule, setting), int | float):
-        near = did_you_mean(setting, known)
-        raise Broken(f"the claim {claim!r} names no setting that is a number.{near}", "Claim limit:SETTING:ORDER.")
+        numbers = [name for name in known if isinstance(_value(rule, name), int | float)]
+        near = did_you_mean(setting, numbers)
+        raise Broken(
+            f"the claim {claim!r} names no setting that is a number.{near}",
+            f"Claim limit:SETTING or limit:SETTING:ORDER; numbers are {', '.join(numbers) or 'none of its settings'}.",
+        )
     if not order.isdecimal() or order == "0":
         raise Broken(f"the claim {claim!r} has the order {order!r}, expected 1, 2, ...", "Claim limit:SETTING:ORDER.")
     return setting, int(order)

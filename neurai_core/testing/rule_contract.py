@@ -14,11 +14,19 @@ from neurai_core.testing.checking import Broken, Measured, Skipped, check
 from neurai_core.testing.rule_subject import CLASSES, RuleSubject, as_dtype, distance, estimated, first_state
 
 
-@check(hint="Return gradients like params: jax.tree.map(lambda p, g: g.astype(p.dtype), params, grads).")
+@check(hint="Return gradients like params: jax.tree.map(lambda p, g: g.astype(p.dtype), params, grads).", once=False)
 def structure(rule: RuleSubject) -> None:
     """The functions of the rule keep their contract: gradients like the parameters, a state that keeps its form."""
     problem = rule.problem()
     contract.check(rule.build(), problem.model, problem.params, (), problem.batch, CLASSES)
+
+
+@check(hint='Give every setting a description with its unit or range: Field(0.1, gt=0, description="...").')
+def settings(rule: RuleSubject) -> None:
+    """Every setting says what it means."""
+    for name, field in rule.spec.config.model_fields.items():
+        if not field.description:
+            raise Broken(f"the setting {name!r} has no description")
 
 
 @check(hint="Reduce the loss over the batch.")
@@ -93,7 +101,13 @@ def _in_dtype(rule: RuleSubject, dtype: Any, tolerance: float) -> Measured:
         wrong = [leaf.dtype for leaf in jax.tree.leaves(ours) if leaf.dtype != dtype]
         if wrong:
             raise Broken(f"gradients of {jnp.dtype(dtype)} parameters are {wrong[0]}")
-        return Measured(distance(jax.tree.map(lambda leaf: leaf.astype(float), ours), theirs.grads), tolerance)
+        if "stochastic" in rule.spec.claims:
+            raise Skipped("it claims to be stochastic: draws in another dtype are other numbers")
+        return Measured(
+            distance(jax.tree.map(lambda leaf: leaf.astype(float), ours), theirs.grads),
+            tolerance,
+            where="distance from float64",
+        )
 
 
 @check(hint="Check arguments with split_batch of neurai_core.rule, and raise DataError or ModelError.")
@@ -119,6 +133,7 @@ def bad_input(rule: RuleSubject) -> None:
 
 CHECKS = (
     structure,
+    settings,
     scalar_loss,
     finite,
     deterministic,

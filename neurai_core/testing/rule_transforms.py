@@ -116,7 +116,10 @@ def one_trace(rule: RuleSubject) -> Measured:
     return Measured(counts[3] - counts[1], 0)
 
 
-@check(hint="Report numbers in aux instead of calling back to Python; jax.debug.print and pure_callback stay out.")
+@check(
+    hint="Report numbers in aux instead of calling back to Python; jax.debug.print and pure_callback stay out.",
+    once=False,
+)
 def no_callbacks(rule: RuleSubject) -> None:
     """The program of an estimate never calls back to Python."""
     problem = rule.problem()

@@ -31,6 +31,10 @@ class Settings(Config):
     scale: float = Field(1.5, gt=0, description="factor of every gradient")
 
 
+class Undescribed(Config):
+    scale: float = 1.5
+
+
 Defect = Callable[..., tuple[Estimate, Any]]
 
 
@@ -120,10 +124,12 @@ def _dtype(params: Any) -> Any:
 
 
 EMPTY: Defect = lambda found, state, **_: (found, state)  # noqa: E731
+UNDESCRIBED: Defect = lambda found, state, **_: (found, state)  # noqa: E731
 DETACHED: Defect = lambda found, state, **_: (found, state)  # noqa: E731
 COUNTED: Defect = _count
 MUTANTS: dict[str, Defect] = {
     "structure": lambda found, state, **_: (found._replace(grads=jax.tree.leaves(found.grads)), state),
+    "settings": UNDESCRIBED,
     "scalar-loss": lambda found, state, **_: (found._replace(loss=jnp.nan * found.loss), state),
     "finite": _first_is_infinite,
     "deterministic": with_factor(lambda **_: next(DRAWN)),
@@ -163,7 +169,8 @@ ALSO = {
 
 @pytest.fixture
 def planted(request: pytest.FixtureRequest) -> Iterator[str]:
-    spec = AlgorithmSpec(name=NAME, summary="A rule with a defect", config=Settings)
+    config = Undescribed if request.param is UNDESCRIBED else Settings
+    spec = AlgorithmSpec(name=NAME, summary="A rule with a defect", config=config)
     with neurai.temporary(Plugin(spec, partial(build, defect=request.param))):
         yield NAME
 
