@@ -15,7 +15,7 @@ import jax
 from jax.sharding import AxisType, PartitionSpec
 
 from neurai_core.arrays import PyTree
-from neurai_core.manual_axes import on_own_rows
+from neurai_core.manual_axes import is_manual, on_own_rows
 from neurai_core.rule import Estimate, State
 
 _EVERYWHERE = PartitionSpec()
@@ -85,7 +85,9 @@ def by_example(function: Callable[..., Any], batch: PyTree, *args: PyTree) -> An
 
 
 def _any_explicit(*args: PyTree) -> bool:
-    return any(map(_is_explicit, jax.tree.leaves(args)))
+    """Whether axes are explicit where arrays lie; inside ``shard_map``, the manual ones decide."""
+    leaves = jax.tree.leaves(args)
+    return any(map(_is_explicit, leaves)) and not any(map(is_manual, leaves))
 
 
 def _is_explicit(leaf: Any) -> bool:

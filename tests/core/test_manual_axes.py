@@ -10,6 +10,8 @@ SCRIPT = """
 import jax, jax.numpy as jnp, numpy as np
 import neurai_core as neurai
 from jax.sharding import AxisType, PartitionSpec as P
+from neurai_core.losses import cross_entropy
+from neurai_core.grads import PC
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_disable_most_optimizations", True)  # the programs run once
@@ -32,8 +34,9 @@ def seeds(params, batch):
     return jax.vmap(of)(jnp.array([1.0, 0.5]))
 
 
-def spread(function, out):
-    return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=(P(), P("data")), out_specs=out))
+def spread(function, out, check=True):
+    sharded = jax.shard_map(function, mesh=mesh, in_specs=(P(), P("data")), out_specs=out, check_vma=check)
+    return jax.jit(sharded)
 
 
 each = [rule.estimate(model, params, (), (batch[0][i : i + 2], batch[1][i : i + 2]))[0] for i in range(0, 8, 2)]
@@ -44,6 +47,28 @@ equal(grads, mean)
 equal(outputs, rule.predict(model, params, batch[0], ()))
 equal(losses, jnp.stack([one.loss for one in each]))
 equal(jax.tree.map(lambda leaf: leaf[0], spread(seeds, P())(params, batch)), mean)
+
+
+# What works without the checks works with them: classes, traced numbers and models closed over, and derivatives.
+def by_class(params, batch):
+    return jax.lax.pmean(PC("cross_entropy").get_grads(model, params, batch)[0], "data")
+
+
+def closed_over(params, batch):
+    number = jnp.sum(params[0]["b"]) + 0.1
+    traced = neurai.algorithm("pc", loss=lambda outputs, y: number * cross_entropy(outputs, y), eta=number)
+    found = traced.estimate(model, params, (), batch)[0]
+    return jax.lax.pmean(found.grads, "data")
+
+
+def slope_of_loss(params, batch, check=True):
+    mean = lambda p, b: jax.lax.pmean(rule.estimate(model, p, (), b)[0].loss, "data")
+    return jax.grad(lambda p: spread(mean, P(), check)(p, batch))(params)
+
+
+for function in (by_class, closed_over):
+    equal(spread(function, P())(params, batch), spread(function, P(), False)(params, batch))
+equal(slope_of_loss(params, batch), slope_of_loss(params, batch, False))
 """
 
 
