@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,6 +11,8 @@ import jax.numpy as jnp
 from neurai_core import contract
 from neurai_core.arrays import shape_text
 from neurai_core.errors import UsageError
+from neurai_core.losses import accuracy_function, loss_function
+from neurai_core.rule import model_state_of, objective, true_gradient
 from neurai_core.testing.checking import Broken, Measured, Skipped, check
 from neurai_core.testing.rule_subject import CLASSES, RuleSubject, as_dtype, distance, estimated, first_state
 
@@ -29,13 +32,21 @@ def settings(rule: RuleSubject) -> None:
             raise Broken(f"the setting {name!r} has no description")
 
 
-@check(hint="Reduce the loss over the batch.")
+@check(hint="Reduce the loss over the batch; a rule with a loss of its own names it in own_loss of its spec.")
 def scalar_loss(rule: RuleSubject) -> None:
-    """Loss and accuracy are finite scalars."""
-    found = estimated(rule.build(), rule.problem())
-    for name, value in (("loss", found.loss), ("accuracy", found.accuracy)):
-        if jnp.shape(value) or not jnp.isfinite(value):
-            raise Broken(f"{name} is {shape_text(value)} with value {value}, expected a finite scalar")
+    """Loss and accuracy are finite scalars: those of the forward pass, unless the rule has a loss of its own."""
+    with jax.enable_x64(True):
+        built, problem, found = rule.reference
+        score = objective(loss_function(rule.loss), accuracy_function("accuracy"))
+        state = model_state_of(first_state(built, problem))
+        forward = partial(true_gradient, score, problem.model)
+        expected, _ = jax.jit(forward)(problem.params, state, problem.batch, key=problem.key)
+        for name in ("loss", "accuracy"):
+            value, right = getattr(found, name), getattr(expected, name)
+            if jnp.shape(value) or not jnp.isfinite(value):
+                raise Broken(f"{name} is {shape_text(value)} with value {value}, expected a finite scalar")
+            if not rule.spec.own_loss and not jnp.allclose(value, right, rtol=1e-6):
+                raise Broken(f"{name} is {value:.6g}, and that of the forward pass {right:.6g}")
 
 
 @check(hint="Look for divisions by 0, logarithms of 0, and steps that are too large.")
@@ -76,7 +87,7 @@ def repeated_batch(rule: RuleSubject) -> Measured:
         built, problem, theirs = rule.reference
         twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), problem.batch)
         ours = estimated(built, problem._replace(batch=twice))
-        factor = ours.loss / theirs.loss
+        factor = ours.loss / theirs.loss if theirs.loss else 1.0
         return Measured(distance(ours.grads, jax.tree.map(lambda leaf: factor * leaf, theirs.grads)), 1e-9)
 
 

@@ -151,7 +151,11 @@ def as_dtype(tree: PyTree, dtype: Any) -> PyTree:
     >>> as_dtype([jnp.ones(2), jnp.arange(2)], jnp.bfloat16)[0].dtype.name
     'bfloat16'
     """
-    return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
+
+    def one(leaf: Any) -> Any:
+        return jnp.asarray(leaf, dtype) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf
+
+    return jax.tree.map(one, tree)
 
 
 def distance(ours: PyTree, theirs: PyTree) -> float:

@@ -10,7 +10,8 @@ import pytest
 from planted import Inferred, caught, planted, scaled
 
 from neurai_core.errors import UsageError
-from neurai_core.rule import feedforward_predict
+from neurai_core.losses import accuracy, cross_entropy
+from neurai_core.rule import State, feedforward_predict, objective, true_gradient
 from neurai_core.specs import Relaxes, Variant
 from neurai_core.testing import check_algorithm, rule_claims, rule_learning, rule_local, rule_reports
 
@@ -63,9 +64,32 @@ def slightly_longer(estimate: Any, *, config: Any, key: Any) -> Any:
     return estimate._replace(grads=scaled(estimate.grads, 1 + 1e-6))
 
 
+def of_cross_entropy(model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
+    """Whatever loss it is built with."""
+    x, y = batch
+    labels = y if jnp.issubdtype(y.dtype, jnp.integer) else jnp.argmax(y, -1)
+    score = objective(cross_entropy, None)
+    found, _ = true_gradient(score, model, params, state.model_state, (x, labels), key=key)
+    return found._replace(accuracy=accuracy(model(params, x), labels)), state
+
+
+def only_at_first(*given: Any, **more: Any) -> Any:
+    """Exact until the state says that a step was made."""
+    found, state = of_cross_entropy(*given, **more)
+    factor = jnp.where(state.own > 0, 0.7, 1.0)
+    return found._replace(grads=scaled(found.grads, factor)), State(state.model_state, state.own + 1)
+
+
+def counting(model: Any, params: Any, *, key: Any = None, model_state: Any = ()) -> Any:
+    return State(model_state, jnp.zeros((), int))
+
+
+BARE = {"claims": ("exact",), "definition": None, "variants": (), "relaxes": None}
 MUTANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "another definition": ("definition", {"definition": "planted:wrong_definition"}),
     "not exact": ("exact", {"defect": slightly_longer, "definition": None, "variants": ()}),
+    "exact in the first step only": ("exact", {**BARE, "functions": {"estimate": only_at_first, "init": counting}}),
+    "exact for one loss only": ("exact", {**BARE, "functions": {"estimate": of_cross_entropy, "init": counting}}),
     "does not tend to bp": (
         "limit",
         {
@@ -82,6 +106,8 @@ MUTANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "unbiased",
         {"defect": with_noise, "variants": (Variant(settings={"noise": 0.5}, claims=("unbiased",)),)},
     ),
+    "draws nothing": ("unbiased", {"variants": (Variant(settings={"beta": 0.5}, claims=("unbiased",)),)}),
+    "too noisy to tell": ("unbiased", {"variants": (Variant(settings={"noise": 10.0}, claims=("unbiased",)),)}),
     "not local": ("local", {"claims": ("exact", "local")}),
     "not local in time": ("local", {"claims": ("exact", "local", "spiking"), "variants": (), "relaxes": None}),
     "rises": ("energy", {"defect": with_a_rise}),
