@@ -83,7 +83,7 @@ LossFlag = Annotated[str | None, _run_option("loss")]
 EpochsFlag = Annotated[int | None, _run_option("epochs")]
 BatchFlag = Annotated[int | None, _run_option("batch_size")]
 SeedFlag = Annotated[int | None, _run_option("seed")]
-StopEarlyFlag = Annotated[str | None, _run_option("stop_early", metavar="KEY=VALUE,...")]
+StopEarlyFlag = Annotated[list[str] | None, _run_option("stop_early", metavar="KEY=VALUE,...")]
 AlignFlag = Annotated[bool | None, _run_option("align", "--align/--no-align")]
 SetFlags = Annotated[list[str] | None, _settings_option("--set", "rule")]
 SetSurrogateFlags = Annotated[list[str] | None, _settings_option("--set-surrogate", "surrogate")]
@@ -97,6 +97,7 @@ def chosen_from(context: typer.Context) -> Chosen:
     """The run described by the options of a command."""
     given = context.params
     flags = {name: given[name] for name in RunSettings.model_fields}
+    flags["stop_early"] = ",".join(given["stop_early"]) if given["stop_early"] else None  # may be repeated
     file = given["config"]  # older versions of typer pass a string
     path = None if file is None else Path(file)
     return choose(flags, given["sets"] or (), path, set_surrogate=given["set_surrogate"] or ())

@@ -259,6 +259,8 @@ def stopping_of(text: str) -> dict[str, Any]:
     annotations = {name: field.annotation for name, field in config.model_fields.items()}
     pairs = [_pair(one, "--stop-early", "patience=5") for one in text.split(",")]
     given = {key: _value(value, annotations.get(key)) for key, value in pairs}
+    if twice := [key for key, _ in pairs if [other for other, _ in pairs].count(key) > 1]:
+        raise SettingsError(f"--stop-early sets {twice[0]!r} twice, expected every setting once.")
     REGISTRY.settings("observer", STOPPER, given)
     return given
 

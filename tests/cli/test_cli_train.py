@@ -246,6 +246,7 @@ def test_an_observer_may_stop_a_run_within_its_first_epoch(neurai: Run, tmp_path
     ("text", "said"),
     [
         ("5", "--stop-early got '5', expected key=value"),
+        ("patience=2,patience=3", "--stop-early sets 'patience' twice"),
         ("patience=0", "patience: input should be greater than or equal to 1 (got 0)"),
         ("patinece=5", "patinece: not a setting of 'early-stopping'; did you mean 'patience'?"),
         ("", "stop_early"),
@@ -399,3 +400,8 @@ def test_what_nobody_expected_is_one_line_and_debug_shows_the_traceback(
     assert ended.code == 1
     assert ended.err.startswith("error: unexpected RuntimeError: the dog ate it\nhint: Run it again with --debug")
     assert "Traceback" in neurai("train", "--out", tmp_path / "run", "--debug").err
+
+
+def test_settings_of_early_stopping_may_be_given_one_by_one(neurai: Run) -> None:
+    shown = neurai("config", "show", "--stop-early", "patience=2", "--stop-early", "metric=test_accuracy")
+    assert "patience=2,metric=test_accuracy" in shown.out
