@@ -57,7 +57,17 @@ class Environment(NamedTuple):
         """Build the wheel of a folder, and install it."""
         wheels = self.folder / "wheels" / source.name
         self.run("python", "-m", "hatchling", "build", "-t", "wheel", "-d", wheels, cwd=source)
-        self.run("python", "-m", "pip", "install", "--no-deps", "--no-index", "--quiet", *wheels.glob("*.whl"))
+        self.run(
+            "python",
+            "-m",
+            "pip",
+            "install",
+            "--no-deps",
+            "--no-index",
+            "--ignore-installed",
+            "--quiet",
+            *wheels.glob("*.whl"),
+        )
 
 
 @pytest.mark.parametrize(("kind", "page"), [("algorithm", "writing-a-rule"), ("surrogate", "writing-a-surrogate")])

@@ -17,9 +17,7 @@ from neurai_forward_only.forward_forward_rule import marked
 import neurai_core as neurai
 from neurai_core.cli import main
 from neurai_core.errors import DataError, ModelError, SettingsError, UsageError
-from neurai_core.losses import loss_function
 from neurai_core.models import mlp
-from neurai_core.plugin import resolve
 from neurai_core.rule import initial_state, problem_of
 from neurai_core.training.fit import fit
 from neurai_core.training.run import finished
@@ -56,16 +54,6 @@ def problem(rule: Any, classes: int | None = 4) -> tuple[Any, Any, Any]:
 
 def close(one: Any, other: Any, rtol: float = 1e-10) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-13), one, other)
-
-
-@pytest.mark.parametrize("name", RULES)
-def test_a_rule_is_its_definition(float64, name: str) -> None:
-    rule, spec = neurai.algorithm(name), neurai.spec("algorithm", name)
-    params, state, batch = problem(rule)
-    key = jax.random.key(3)
-    found, _ = jax.jit(rule.estimate, static_argnums=0)(MODEL, params, state, batch, key=key)
-    loss = loss_function("cross_entropy")
-    close(found.grads, resolve(spec.definition)(spec.config(), loss, MODEL, params, state, batch, key=key))
 
 
 @pytest.mark.parametrize(("name", "floor"), [("forward-forward", 0.8), ("pepita", 0.8), ("forward-gradient", 0.4)])
