@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -17,36 +17,22 @@ from neurai_core.by_name import adapter
 from neurai_core.errors import MissingExtra, ModelError
 from neurai_core.rule import objective, true_gradient
 from neurai_core.specs import AdapterSpec
-from neurai_core.testing.checking import Broken, Measured, Skipped, check
+from neurai_core.testing.checking import Broken, Measured, Skipped, Subject, check
 
 PLAIN = (dict, list, tuple, type(None))
 CLOSE = 1e-5  # relative, in float32
 
 
 @dataclass(frozen=True, eq=False)
-class AdapterSubject:
+class AdapterSubject(Subject):
     """An adapter with models to try it on.
 
     Attributes:
-        name: lookup name.
-        spec: its spec.
         given: examples beside those of the adapter.
     """
 
-    name: str
     spec: AdapterSpec
-    given: Mapping[str, Example]
-    claims: tuple[str, ...] = ()
-
-    @property
-    def label(self) -> str:
-        """Kind and name, for tables."""
-        return f"adapter {self.name}"
-
-    @property
-    def known_failures(self) -> Mapping[str, str]:
-        """Checks that are expected to fail, with reasons."""
-        return self.spec.known_failures
+    given: Mapping[str, Example] = field(default_factory=dict)
 
     @cached_property
     def adapter(self) -> Adapter:

@@ -6,11 +6,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 from neurai_core.errors import NeurAIError, UsageError
 from neurai_core.naming import canonical, did_you_mean
 from neurai_core.rising import unwatched
+from neurai_core.specs import PluginSpec
 
 Status = Literal["passed", "failed", "expected failure", "skipped"]
 _UNCLAIMED = ", although it holds here"
@@ -91,23 +93,42 @@ class Skipped(Exception):
     """A check that does not apply; the text says why."""
 
 
-class Subject(Protocol):
-    """What is checked: a plugin with settings."""
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is checked: a plugin with settings.
+
+    Attributes:
+        name: lookup name.
+        spec: its spec.
+        settings: settings other than the defaults.
+        claims: what the spec claims with them.
+    """
+
+    name: str
+    spec: PluginSpec
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    claims: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
         """Kind, name and settings, for tables."""
-        ...
-
-    @property
-    def claims(self) -> tuple[str, ...]:
-        """What the spec claims with these settings."""
-        ...
+        settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
+        return f"{self.spec.kind} {self.name}" + (f" ({settings})" if settings else "")
 
     @property
     def known_failures(self) -> Mapping[str, str]:
         """Checks that are expected to fail, with reasons."""
-        ...
+        return self.spec.known_failures
+
+    def require_descriptions(self) -> None:
+        """Require every setting to say what it means.
+
+        Raises:
+            Broken: one does not.
+        """
+        for name, described in self.spec.config.model_fields.items():
+            if not described.description:
+                raise Broken(f"the setting {name!r} has no description")
 
 
 class Check(NamedTuple):

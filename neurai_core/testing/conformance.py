@@ -56,7 +56,7 @@ def _rules(name: str, spec: Any) -> tuple[Subject, ...]:
 
 
 def _surrogates(name: str, spec: Any) -> tuple[Subject, ...]:
-    return (SurrogateSubject(name, spec),)
+    return (SurrogateSubject(name, spec, claims=spec.claims),)
 
 
 def _datasets(name: str, spec: Any, settings: Mapping[str, Any] | None = None) -> tuple[Subject, ...]:
@@ -64,7 +64,7 @@ def _datasets(name: str, spec: Any, settings: Mapping[str, Any] | None = None) -
 
 
 def _adapters(name: str, spec: Any, examples: Mapping[str, Any] | None = None) -> tuple[Subject, ...]:
-    return (AdapterSubject(name, spec, examples or {}),)
+    return (AdapterSubject(name, spec, given=examples or {}),)
 
 
 RULE_CHECKS = (

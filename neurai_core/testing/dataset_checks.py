@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -14,36 +14,16 @@ from neurai_core.by_name import dataset
 from neurai_core.data import Array, Dataset
 from neurai_core.errors import DataError, MissingExtra, NeurAIError
 from neurai_core.specs import DatasetSpec
-from neurai_core.testing.checking import Broken, Measured, Skipped, check
+from neurai_core.testing.checking import Broken, Measured, Skipped, Subject, check
 
 PARTS = ("train", "test")
 
 
 @dataclass(frozen=True, eq=False)
-class DatasetSubject:
-    """A data set with settings.
+class DatasetSubject(Subject):
+    """A data set with settings."""
 
-    Attributes:
-        name: lookup name.
-        spec: its spec.
-        settings: settings other than the defaults.
-    """
-
-    name: str
     spec: DatasetSpec
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    claims: tuple[str, ...] = ()
-
-    @property
-    def label(self) -> str:
-        """Kind, name and settings, for tables."""
-        settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
-        return f"dataset {self.name}" + (f" ({settings})" if settings else "")
-
-    @property
-    def known_failures(self) -> Mapping[str, str]:
-        """Checks that are expected to fail, with reasons."""
-        return self.spec.known_failures
 
     @property
     def data(self) -> Dataset:

@@ -123,7 +123,7 @@ def python(latex: str) -> str:
 
 
 def unbraced(text: str) -> str:
-    """Fractions, roots, powers and exponentials with parentheses in the place of braces."""
+    """Fractions, roots, powers and exponentials with parentheses instead of braces."""
     inner = r"{([^{}]*)}"
     rules = (
         (rf"\\frac{inner}{inner}", r"((\1)/(\2))"),

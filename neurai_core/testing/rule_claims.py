@@ -18,9 +18,17 @@ from neurai_core.layered import forward
 from neurai_core.losses import loss_function
 from neurai_core.naming import did_you_mean
 from neurai_core.plugin import resolve
-from neurai_core.rule import Rule, model_state_of, objective, true_gradient
+from neurai_core.rule import Rule, model_state_of
 from neurai_core.testing.checking import Broken, Check, Measured, Skipped, check
-from neurai_core.testing.rule_subject import CLASSES, Problem, RuleSubject, distance, estimated, first_state
+from neurai_core.testing.rule_subject import (
+    CLASSES,
+    Problem,
+    RuleSubject,
+    backpropagated,
+    distance,
+    estimated,
+    first_state,
+)
 
 SAME = 1e-9  # relative distance of two float64 gradients that are computed in different ways
 NEAR = 1e-6  # relative distance of a float64 derivative from a central difference
@@ -186,11 +194,8 @@ def limit_of(rule: RuleSubject, claim: str) -> tuple[str, int]:
 
 
 def backprop(rule: RuleSubject, problem: Problem, loss: str = "") -> PyTree:
-    """The gradient of back-propagation, of the loss that suits the rule unless there is another."""
-    score = objective(loss_function(loss or rule.loss), None)
-    state = _model_state(rule.build(), problem)
-    find = partial(true_gradient, score, problem.model)
-    return jax.jit(find)(problem.params, state, problem.batch, key=problem.key)[0].grads
+    """The gradient of back-propagation; see `backpropagated`."""
+    return backpropagated(rule, problem, loss).grads
 
 
 CHECKS = (definition, exact, limit, unbiased)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -11,10 +10,16 @@ import jax.numpy as jnp
 from neurai_core import contract
 from neurai_core.arrays import shape_text
 from neurai_core.errors import UsageError
-from neurai_core.losses import accuracy_function, loss_function
-from neurai_core.rule import model_state_of, objective, true_gradient
 from neurai_core.testing.checking import Broken, Measured, Skipped, check
-from neurai_core.testing.rule_subject import CLASSES, RuleSubject, as_dtype, distance, estimated, first_state
+from neurai_core.testing.rule_subject import (
+    CLASSES,
+    RuleSubject,
+    as_dtype,
+    backpropagated,
+    distance,
+    estimated,
+    first_state,
+)
 
 
 @check(hint="Return gradients like params: jax.tree.map(lambda p, g: g.astype(p.dtype), params, grads).", once=False)
@@ -27,20 +32,15 @@ def structure(rule: RuleSubject) -> None:
 @check(hint='Give every setting a description with its unit or range: Field(0.1, gt=0, description="...").')
 def settings(rule: RuleSubject) -> None:
     """Every setting says what it means."""
-    for name, field in rule.spec.config.model_fields.items():
-        if not field.description:
-            raise Broken(f"the setting {name!r} has no description")
+    rule.require_descriptions()
 
 
 @check(hint="Reduce the loss over the batch; a rule with a loss of its own names it in own_loss of its spec.")
 def scalar_loss(rule: RuleSubject) -> None:
     """Loss and accuracy are finite scalars: those of the forward pass, unless the rule has a loss of its own."""
     with jax.enable_x64(True):
-        built, problem, found = rule.reference
-        score = objective(loss_function(rule.loss), accuracy_function("accuracy"))
-        state = model_state_of(first_state(built, problem))
-        forward = partial(true_gradient, score, problem.model)
-        expected, _ = jax.jit(forward)(problem.params, state, problem.batch, key=problem.key)
+        _, problem, found = rule.reference
+        expected = backpropagated(rule, problem)
         for name in ("loss", "accuracy"):
             value, right = getattr(found, name), getattr(expected, name)
             if jnp.shape(value) or not jnp.isfinite(value):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -13,11 +12,13 @@ import jax.numpy as jnp
 from neurai_core.arrays import PyTree
 from neurai_core.by_name import algorithm
 from neurai_core.layered import dense
+from neurai_core.losses import accuracy_function, loss_function
 from neurai_core.models import mlp
 from neurai_core.models.spiking import ALIF, Leaky, SpikingNetwork, Stage
-from neurai_core.rule import Estimate, Rule, initial_state, problem_of
+from neurai_core.rule import Estimate, Rule, initial_state, model_state_of, objective, problem_of, true_gradient
 from neurai_core.specs import AlgorithmSpec
 from neurai_core.surrogates import custom
+from neurai_core.testing.checking import Subject
 
 BATCH, INPUTS, HIDDEN, CLASSES, STEPS = 8, 4, (6, 5), 3, 12
 
@@ -44,32 +45,11 @@ class Reference(NamedTuple):
     estimate: Estimate
 
 
-@dataclass(frozen=True)
-class RuleSubject:
-    """A rule with settings.
+@dataclass(frozen=True, eq=False)
+class RuleSubject(Subject):
+    """A rule with settings."""
 
-    Attributes:
-        name: lookup name.
-        spec: its spec.
-        settings: settings other than the defaults.
-        claims: what the spec claims with them.
-    """
-
-    name: str
     spec: AlgorithmSpec
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    claims: tuple[str, ...] = ()
-
-    @property
-    def label(self) -> str:
-        """Kind, name and settings, for tables."""
-        settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
-        return f"algorithm {self.name}" + (f" ({settings})" if settings else "")
-
-    @property
-    def known_failures(self) -> Mapping[str, str]:
-        """Checks that are expected to fail, with reasons."""
-        return self.spec.known_failures
 
     @property
     def spiking(self) -> bool:
@@ -135,6 +115,16 @@ def estimated(
     estimate = partial(rule.estimate, problem.model)
     found, _ = (jax.jit(estimate) if jit else estimate)(
         problem.params, state, problem.batch, key=problem.key if key is None else key
+    )
+    return found
+
+
+def backpropagated(rule: RuleSubject, problem: Problem, loss: str = "") -> Estimate:
+    """What back-propagation estimates, for the loss that suits the rule unless there is another."""
+    score = objective(loss_function(loss or rule.loss), accuracy_function("accuracy"))
+    model_state = model_state_of(first_state(rule.build(), problem))
+    found, _ = jax.jit(partial(true_gradient, score, problem.model))(
+        problem.params, model_state, problem.batch, key=problem.key
     )
     return found
 

@@ -268,7 +268,7 @@ def _moved(one: Surrogate, name: str, u: jax.Array) -> jax.Array:
 
 
 def _but_for_kinks(ours: Any, theirs: Any, scale: float | None = None) -> float:
-    """The largest difference, but for the twentieth of the points where it is largest: kinks have no slope."""
+    """The largest difference, leaving out the twentieth of the points with the largest: at kinks there is no slope."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     apart = np.abs(ours - theirs)
     if np.any(np.isnan(apart)):

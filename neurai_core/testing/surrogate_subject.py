@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, wraps
 from typing import Any
 
@@ -17,42 +17,18 @@ from neurai_core.errors import SettingsError
 from neurai_core.explain import takes_float
 from neurai_core.specs import SurrogateSpec
 from neurai_core.surrogates import Surrogate
-from neurai_core.testing.checking import Broken, Skipped
+from neurai_core.testing.checking import Broken, Skipped, Subject
 
 POINTS = 128  # of a grid; always as many, so that JAX compiles an operation once for all surrogates
 FACTORS = (0.6, 0.8, 1.25, 1.6)  # numbers other than the defaults are these times the defaults
 FORMULA_NAMES = {"sqrt": math.sqrt, "exp": math.exp, "log": math.log, "pi": math.pi, "inf": math.inf}
 
 
-@dataclass(frozen=True)
-class SurrogateSubject:
-    """A surrogate with settings.
+@dataclass(frozen=True, eq=False)
+class SurrogateSubject(Subject):
+    """A surrogate with settings."""
 
-    Attributes:
-        name: lookup name.
-        spec: its spec.
-        settings: settings other than the defaults.
-    """
-
-    name: str
     spec: SurrogateSpec
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def label(self) -> str:
-        """Kind, name and settings, for tables."""
-        settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
-        return f"surrogate {self.name}" + (f" ({settings})" if settings else "")
-
-    @property
-    def claims(self) -> tuple[str, ...]:
-        """What the spec claims."""
-        return self.spec.claims
-
-    @property
-    def known_failures(self) -> Mapping[str, str]:
-        """Checks that are expected to fail, with reasons."""
-        return self.spec.known_failures
 
     def build(self, **more: Any) -> Surrogate:
         """The surrogate with its settings, and more of them."""
@@ -139,7 +115,7 @@ def grid(one: Surrogate, spec: SurrogateSpec) -> jax.Array:
 
 
 def with_threshold(u: jax.Array) -> jax.Array:
-    """The points and 0 in the place of the first, so that there are as many."""
+    """The points, with 0 instead of the first, so that their number stays the same."""
     return u.at[0].set(0.0)
 
 

@@ -61,9 +61,7 @@ def _of_slopes(subject: SurrogateSubject, latex: Any) -> Measured | None:
 @check(hint="Give every setting a description with its unit, and name the setting of the width in width=.")
 def settings(subject: SurrogateSubject) -> None:
     """Every setting says what it means, and the width that the spec names is a setting."""
-    for name, described in subject.spec.config.model_fields.items():
-        if not described.description:
-            raise Broken(f"the setting {name!r} has no description")
+    subject.require_descriptions()
     if subject.spec.width and subject.spec.width not in subject.spec.config.model_fields:
         known = ", ".join(subject.spec.config.model_fields)
         raise Broken(f"the spec says width={subject.spec.width!r}, which is no setting; the settings are {known}")

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+from planted import scaled
 from pydantic import Field
 
 import neurai_core as neurai
@@ -55,10 +56,6 @@ def build(config: Settings, *, loss: Any, accuracy: Any = None, has_aux: bool = 
         return State((), Counted(0)) if defect is COUNTED else feedforward_init(model, params, model_state=model_state)
 
     return Rule(init, estimate, feedforward_predict)
-
-
-def scaled(grads: Any, factor: Any) -> Any:
-    return jax.tree.map(lambda leaf: (factor * leaf).astype(leaf.dtype), grads)
 
 
 def with_factor(factor: Callable[..., Any]) -> Defect:
