@@ -35,9 +35,9 @@ class Dataset:
             images are (N, H, W, C).
         y_train: training targets: integer labels (N,), class probabilities (N, n_classes), or floating-point
             targets (N, ...) of a regression. Labels and probabilities may also be given for every position of the
-            inputs: labels (N, T) for inputs (N, T) or (N, T, D).
+            inputs: labels (N, T) for inputs (N, T) or (N, T, D). None without targets, which are kept as (N, 0).
         x_test: test inputs, (M, ...), with the feature shape of `x_train`.
-        y_test: test targets, of the same kind.
+        y_test: test targets, of the same kind, or None.
         classes: names of the labels 0, 1, ...; None for a regression.
         licence: the terms of the data.
         origin: the plugin and settings that made it; None for your own arrays.
@@ -53,16 +53,19 @@ class Dataset:
 
     name: str
     x_train: Array = field(repr=False)
-    y_train: Array = field(repr=False)
+    y_train: Any = field(repr=False)
     x_test: Array = field(repr=False)
-    y_test: Array = field(repr=False)
+    y_test: Any = field(repr=False)
     classes: tuple[str, ...] | None = None
     licence: str = ""
     origin: Origin | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("x_train", "y_train", "x_test", "y_test"):
-            object.__setattr__(self, name, _read_only(getattr(self, name)))
+        for part in ("train", "test"):
+            x = _read_only(getattr(self, f"x_{part}"))
+            y = getattr(self, f"y_{part}")
+            object.__setattr__(self, f"x_{part}", x)
+            object.__setattr__(self, f"y_{part}", _read_only(np.zeros((len(x), 0), np.float32) if y is None else y))
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -73,6 +76,11 @@ class Dataset:
     def n_classes(self) -> int | None:
         """Number of classes; None for a regression."""
         return None if self.classes is None else len(self.classes)
+
+    @property
+    def labeled(self) -> bool:
+        """Whether there are targets."""
+        return bool(self.y_train.size)
 
     @cached_property
     def sha256(self) -> str:

@@ -20,6 +20,7 @@ OFFERED = {
     "programs sources": "what a function computes, equation by equation, and what enters what",
     "energy relaxation curvature": "energies of activities, settling, and the steps that an energy allows",
     "surrogates": "surrogates",
+    "probe": "linear probes of features",
     "adapting": "adapters",
     "data": "data sets",
     "grads grads.base": "the class API",

@@ -214,7 +214,9 @@ class AlgorithmSpec(PluginSpec):
             values, or layers), or ``layered``.
         claims: what it claims to be with its default settings: ``exact``, ``limit:SETTING:ORDER``, ``unbiased``,
             ``local``, ``energy``, ``precise``, ``generative`` (it builds a `neurai_core.rule.GenerativeRule`). The
-            checks of `neurai_core.testing` verify them. The tags ``spiking``, ``stochastic`` and ``stateful`` only
+            checks of `neurai_core.testing` verify them. ``unsupervised`` says that it learns from inputs alone: a run
+            takes data without labels, the last width of ``--model`` is the number of features, and a linear probe
+            scores these. The tags ``spiking``, ``stochastic`` and ``stateful`` only
             describe it.
         variants: further settings to check it with, and what it claims with these.
         defaults: run settings that suit the rule, such as ``{"loss": "sum_squared_error"}``; a run uses them unless
@@ -240,6 +242,19 @@ class AlgorithmSpec(PluginSpec):
     definition: Target | None = None
     own_loss: Annotated[str, Field(max_length=30)] = ""
     no_alignment: str = ""
+
+    @property
+    def unsupervised(self) -> bool:
+        """Whether the rule learns from inputs alone."""
+        return "unsupervised" in self.claims
+
+    @model_validator(mode="after")
+    def _says_what_it_minimizes(self) -> Self:
+        if self.unsupervised and not (self.own_loss and self.no_alignment):
+            raise ValueError(
+                "a rule that claims unsupervised needs own_loss and no_alignment: it has no loss of targets"
+            )
+        return self
 
 
 class SurrogateSpec(PluginSpec):

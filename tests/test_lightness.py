@@ -32,7 +32,7 @@ FLOORS = (
     ("plugin", "references"),
     ("registry",),
     ("arrays", "data", "surrogates", "overview"),
-    ("programs", "manual_axes", "curvature", "layered", "losses", "terms", "relaxation", "surrogate_makers"),
+    ("programs", "manual_axes", "curvature", "layered", "losses", "probe", "terms", "relaxation", "surrogate_makers"),
     ("by_name", "sources", "changes", "energy", "rule", "adapting", "models"),
     ("explicit_axes",),
     ("__init__", "named_values", "automatic_names", "rising", "transforms", "grads"),

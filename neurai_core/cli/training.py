@@ -151,6 +151,7 @@ class _View:
         self.bar: Progress | None = None
         self.show_warning = warnings.showwarning
         self.loss = "loss"
+        self.probe = False
 
     @property
     def callbacks(self) -> Callbacks:
@@ -186,6 +187,7 @@ class _View:
 
     def _begin(self, task: Task, done: int) -> None:
         self.loss = task.own_loss or self.loss
+        self.probe = task.unsupervised
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], description="training", total=task.steps, completed=done)
 
@@ -209,7 +211,8 @@ class _View:
             self.bar = None
 
     def _line(self, row: Row, progress: Any) -> None:
-        parts = [f"train {self.loss} {row.values['train_loss']:.4g}", f"test loss {row.values['test_loss']:.4g}"]
+        parts = [f"train {self.loss} {row.values['train_loss']:.4g}"]
+        parts.append(f"test {self.loss if self.probe else 'loss'} {row.values['test_loss']:.4g}")
         if "test_accuracy" in row.values:
-            parts.append(f"accuracy {row.values['test_accuracy']:.4f}")
+            parts.append(f"{'probe ' * self.probe}accuracy {row.values['test_accuracy']:.4f}")
         self.console.print(f"epoch {row.epoch}: {', '.join(parts)}")

@@ -15,15 +15,18 @@ from neurai_core.report.canvas import BLUE, PANEL, VERMILION, canvas
 COLORS = {"train": BLUE, "test": VERMILION}
 
 
-def learning_curve(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "", own_loss: str = "") -> Path:
+def learning_curve(
+    rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "", own_loss: str = "", probe: bool = False
+) -> Path:
     """Draw loss (logarithmic) and, if available, accuracy over the epochs, on training and test data.
 
     Args:
         rows: one per epoch, with ``epoch``, ``train_loss``, ``test_loss`` and optionally ``train_accuracy`` and
-            ``test_accuracy``. A loss that is not positive makes the axis linear.
+            ``test_accuracy``, or the latter alone. A loss that is not positive makes the axis linear.
         path: the picture file to write.
         title: title of the picture.
         own_loss: what the training loss is, in words, if it is not the loss on the test data.
+        probe: whether both losses are the rule's own, and the accuracy is that of a linear probe.
 
     Raises:
         OutputError: the file cannot be written.
@@ -37,7 +40,9 @@ def learning_curve(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str 
     names = [name for name in ("loss", "accuracy") if f"test_{name}" in rows[0]]
     with canvas(path, (PANEL[0] * len(names), PANEL[1])) as figure:
         for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-            _panel(axes, name, rows, {"train": own_loss} if name == "loss" and own_loss else {})
+            said = {"accuracy": "accuracy of a linear probe", "loss": own_loss} if probe else {}
+            _panel(axes, name, rows, {"train": own_loss} if name == "loss" and own_loss and not probe else {})
+            axes.set_ylabel(said.get(name, name))
         figure.suptitle(title, parse_math=False)
     return path
 
@@ -59,14 +64,14 @@ def log_scale(axes: Axes, low: float, high: float) -> None:
 
 def _panel(axes: Axes, name: str, rows: Sequence[Mapping[str, Any]], words: Mapping[str, str]) -> None:
     epochs = [row["epoch"] for row in rows]
-    curves = {part: [_number(row[f"{part}_{name}"]) for row in rows] for part in COLORS}
+    parts = [part for part in COLORS if f"{part}_{name}" in rows[0]]
+    curves = {part: [_number(row[f"{part}_{name}"]) for row in rows] for part in parts}
     marker = "o" if len(rows) < 40 else ""
     for part, values in curves.items():
         what = f"{part}, {words[part]}" if part in words else part
         label = f"{what} ({values[-1]:.4{'f' if name == 'accuracy' else 'g'}} at the end)"
         axes.plot(epochs, values, color=COLORS[part], marker=marker, markersize=3, linewidth=1.5, label=label)
     axes.set_xlabel("epoch")
-    axes.set_ylabel(name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
     known = [value for values in curves.values() for value in values if math.isfinite(value)]

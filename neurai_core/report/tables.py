@@ -71,9 +71,9 @@ def result_table(result: Mapping[str, Any]) -> RenderableType:
             *_scores(result, "train"),
             None if result["step_ms"] is None else f"{result['step_ms']:.3f} ms",
         ),
-        ("test", *_scores(result, "test"), None),
+        (f"test ({own})" if own and result.get("probe") else "test", *_scores(result, "test"), None),
     ]
-    columns = ("loss", "accuracy", "time per step")
+    columns = ("loss", "probe's accuracy" if result.get("probe") else "accuracy", "time per step")
     return table((f"{result['rule']} on {result['data']}", *columns), rows, right=columns)
 
 

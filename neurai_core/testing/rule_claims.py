@@ -148,6 +148,18 @@ def unbiased(rule: RuleSubject) -> Measured:
     )
 
 
+@check(hint="Learn from the inputs of a batch only, and accept targets of shape (B, 0).", claim="unsupervised")
+def unsupervised(rule: RuleSubject) -> Measured:
+    """Other targets, and none at all, give the same gradients and the same loss, in float64."""
+    with jax.enable_x64(True):
+        built, problem, theirs = rule.reference
+        x, y = problem.batch
+        others = (CLASSES - 1 - y, jnp.zeros((len(y), 0), x.dtype))
+        found = [estimated(built, problem._replace(batch=(x, other))) for other in others]
+        gaps = [distance((one.grads, one.loss), (theirs.grads, theirs.loss)) for one in found]
+    return Measured(max(gaps), 0.0, where="change with the targets")
+
+
 def tags(checks: Sequence[Check]) -> Check:
     """Make the check that these checks verify every claim."""
     verified = sorted({one.claim for one in checks if one.claim})
@@ -198,7 +210,7 @@ def backprop(rule: RuleSubject, problem: Problem, loss: str = "") -> PyTree:
     return backpropagated(rule, problem, loss).grads
 
 
-CHECKS = (definition, exact, limit, unbiased)
+CHECKS = (definition, exact, limit, unbiased, unsupervised)
 
 
 # ---------------------------------------------------------------------------- definition

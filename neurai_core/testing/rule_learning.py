@@ -28,8 +28,10 @@ def learns(rule: RuleSubject) -> Measured:
     There are three classes. The examples of each lie around two opposite points, so that no linear classifier beats
     chance; for spiking networks, all channels fire most in one of three intervals. Adam makes 300 updates at a learning
     rate of 0.01, on 32 new examples each. The remark gives the mean cosine of the gradients with those of
-    back-propagation.
+    back-propagation. If the rule learns from inputs alone, its own loss on new examples falls instead, by plain SGD.
     """
+    if rule.spec.unsupervised:
+        return _fall_of_loss(rule)
     built, problem = rule.build(), rule.problem(hidden=(24,))
     draw = _timed if rule.spiking else _two_sided
     optimizer = optax.adam(RATE)
@@ -82,6 +84,30 @@ def precision(rule: RuleSubject) -> Measured:
 
 
 CHECKS = (learns, precision)
+
+
+def _fall_of_loss(rule: RuleSubject) -> Measured:
+    """The fall of the rule's own loss on new examples, relative to its size before."""
+    built, problem = rule.build(), rule.problem(hidden=(24,))
+    draw = _timed if rule.spiking else _two_sided
+    optimizer = optax.sgd(RATE)
+
+    def update(carried: Any, key: jax.Array) -> tuple[Any, None]:
+        params, state, momenta = carried
+        found, state = built.estimate(problem.model, params, state, draw(key, EXAMPLES), key=key)
+        steps, momenta = optimizer.update(found.grads, momenta, params)
+        return (optax.apply_updates(params, steps), state, momenta), None
+
+    keys = jax.random.split(problem.key, UPDATES + 1)
+    state = first_state(built, problem)
+    start = problem.params, state, optimizer.init(problem.params)
+    (params, state, _), _ = jax.jit(partial(jax.lax.scan, update))(start, keys[1:])
+    batch = draw(keys[0], 512)
+    before, after = (
+        float(built.estimate(problem.model, one, state, batch, key=keys[0])[0].loss) for one in (problem.params, params)
+    )
+    fall = (before - after) / abs(before)
+    return Measured(fall, 0.0, at_least=True, where=f"fall of the {rule.spec.own_loss} on new examples")
 
 
 def _two_sided(key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:

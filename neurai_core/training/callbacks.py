@@ -17,7 +17,8 @@ class Row(NamedTuple):
         epoch: counted from 1.
         step: number of steps done.
         values: train_loss and train_accuracy (means over the epoch's batches, each before its update), test_loss
-            and test_accuracy (after the epoch), and means of what the rule reports. No accuracy without classes.
+            and test_accuracy (after the epoch), and means of what the rule reports. No accuracy without classes. If the
+            rule learns from inputs alone, both losses are its own, and the only accuracy is that of a linear probe.
         step_ms: mean wall time of a step of this epoch, in milliseconds, without compiling and testing.
     """
 

@@ -1,4 +1,4 @@
-"""Evaluation on the test set, in large batches, with the rule's own prediction."""
+"""Evaluation on the test set, in large batches, with the rule's own prediction; or by a probe of its features."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from neurai_core.arrays import PyTree, Scalar
+from neurai_core.losses import accuracy
+from neurai_core.probe import linear_probe
+from neurai_core.rising import unwatched
 from neurai_core.training.task import Task
 
 AT_ONCE = 4096  # approximate number of rows evaluated together
@@ -17,19 +20,18 @@ AT_ONCE = 4096  # approximate number of rows evaluated together
 def evaluate(task: Task, params: PyTree, state: PyTree) -> tuple[float, float]:
     """Loss and accuracy on the test set, as means over batches of the training batch size.
 
-    Batches are weighted by size: a loss that is a mean over the batch gives the mean over the test set.
+    Batches are weighted by size: a loss that is a mean over the batch gives the mean over the test set. If the rule
+    learns from inputs alone, the loss is its own, and the accuracy that of a linear probe, fitted to the features of
+    the training set; -1 without classes.
     """
     return evaluator(task)(params, state)
 
 
 def evaluator(task: Task) -> Callable[[PyTree, PyTree], tuple[float, float]]:
     """`evaluate` for one task, compiled once: ``(params, state) -> (loss, accuracy)``."""
-    at_once = task.batch_size * max(1, AT_ONCE // task.batch_size)
-    n = len(task.data.x_test)
-    batches = [
-        tuple(jax.device_put(part[at : at + at_once]) for part in (task.data.x_test, task.data.y_test))
-        for at in range(0, n, at_once)
-    ]
+    if task.unsupervised:
+        return _prober(task)
+    n, batches = len(task.data.x_test), _batches(task, task.data.x_test, task.data.y_test)
 
     @jax.jit
     def scores(params: PyTree, state: PyTree, x: jax.Array, y: jax.Array) -> Scalar:
@@ -41,6 +43,45 @@ def evaluator(task: Task) -> Callable[[PyTree, PyTree], tuple[float, float]]:
         return float(losses.sum()) / n, float(accuracies.sum()) / n
 
     return test
+
+
+def _batches(task: Task, *parts: np.ndarray) -> list[tuple[jax.Array, ...]]:
+    """The rows on the device, a whole number of batches together."""
+    at_once = task.batch_size * max(1, AT_ONCE // task.batch_size)
+    return [tuple(jax.device_put(part[at : at + at_once]) for part in parts) for at in range(0, len(parts[0]), at_once)]
+
+
+def _prober(task: Task) -> Callable[[PyTree, PyTree], tuple[float, float]]:
+    """The evaluation of a rule that learns from inputs alone: its own loss, and the accuracy of a linear probe."""
+    data, n_classes = task.data, task.data.n_classes or 0
+    train, test = _batches(task, data.x_train), _batches(task, data.x_test, data.y_test)
+    y_train, y_test = map(jax.device_put, (data.y_train, data.y_test))
+
+    @jax.jit
+    def features(params: PyTree, state: PyTree, x: jax.Array) -> jax.Array:
+        return task.rule.predict(task.model, params, x, state)  # type: ignore[no-any-return]
+
+    @jax.jit
+    def own_loss(params: PyTree, state: PyTree, x: jax.Array, y: jax.Array) -> Scalar:
+        with unwatched():
+            return task.rule.estimate(task.model, params, state, (x, y), key=jax.random.key(task.seed))[0].loss
+
+    @jax.jit
+    def probed(train: jax.Array, test: jax.Array, y_train: jax.Array, y_test: jax.Array) -> Scalar:
+        return accuracy(linear_probe(train, y_train, n_classes)(test), y_test)
+
+    def all_features(params: PyTree, state: PyTree, batches: list[tuple[jax.Array, ...]]) -> jax.Array:
+        return jnp.concatenate([features(params, state, x) for x, *_ in batches])
+
+    def test_by_probe(params: PyTree, state: PyTree) -> tuple[float, float]:
+        losses = [float(own_loss(params, state, x, y)) * len(x) for x, y in test]
+        loss = sum(losses) / len(data.x_test)
+        if not n_classes:
+            return loss, -1.0
+        found = (all_features(params, state, batches) for batches in (train, test))
+        return loss, float(probed(*found, y_train, y_test))
+
+    return test_by_probe
 
 
 def _scores(task: Task, outputs: PyTree, y: jax.Array) -> Scalar:

@@ -186,6 +186,8 @@ class _Loop:
         self._warn_if_rising(values)
         if not math.isfinite(values["test_loss"]):
             raise NotFinite("test", self.done, self.progress.last_finite)
+        if self.task.unsupervised:
+            del values["train_accuracy"]  # only the probe has one
         if self.task.data.n_classes is None:
             values = {name: value for name, value in values.items() if not name.endswith("_accuracy")}
         row = Row(epoch + 1, self.done, values, clock.step_ms)

@@ -63,7 +63,7 @@ class Untrained(NamedTuple):
 def network(
     text: str,
     input_shape: Shape,
-    n_outputs: int,
+    n_outputs: int | None,
     key: jax.Array,
     *,
     surrogate: Any = None,
@@ -74,7 +74,8 @@ def network(
     Args:
         text: one of the forms above.
         input_shape: shape of one example.
-        n_outputs: number of classes, or of regression targets.
+        n_outputs: number of classes, or of regression targets; None if the last width in the text is
+            that of the output.
         key: PRNG key for its parameters.
         surrogate: for a spiking network; also passed to a function that makes a model, if given.
         steps: number of time steps for which a spiking network sees a static example; also passed on.
@@ -86,6 +87,8 @@ def network(
         >>> found = network("mlp:16", (8, 8, 1), 10, jax.random.key(0))
         >>> [layer["w"].shape for layer in found.params]
         [(64, 16), (16, 10)]
+        >>> [layer["w"].shape for layer in network("mlp:16", (8, 8, 1), None, jax.random.key(0)).params]
+        [(64, 16)]
     """
     family, colon, rest = text.partition(":")
     if family in FAMILIES and colon and not rest.strip():
@@ -118,13 +121,14 @@ def absolute(text: str) -> str:
 # ---------------------------------------------------------------------------- built-in ones
 
 
-def _mlp(text: str, rest: str, n_inputs: int, n_outputs: int, key: jax.Array) -> Untrained:
+def _mlp(text: str, rest: str, n_inputs: int, n_outputs: int | None, key: jax.Array) -> Untrained:
     widths, activation = _widths(text, rest)
+    widths, n_outputs = _with_output(text, widths, n_outputs)
     model = mlp((n_inputs, *widths, n_outputs), activation)
     return Untrained(model, _initial(text, model, key, (n_inputs,)), flat=True)
 
 
-def _resmlp(text: str, rest: str, n_inputs: int, n_outputs: int, key: jax.Array) -> Untrained:
+def _resmlp(text: str, rest: str, n_inputs: int, n_outputs: int | None, key: jax.Array) -> Untrained:
     size, *words = (part.strip() for part in rest.split(","))
     known = (*ACTIVATIONS, *PARAMETRIZATIONS)
     wrong = next((word for word in words if word not in known), None)
@@ -140,17 +144,18 @@ def _resmlp(text: str, rest: str, n_inputs: int, n_outputs: int, key: jax.Array)
     if depth > DEEPEST:
         raise ModelError(f"--model got a depth of {depth}; at most {DEEPEST} layers are made.", "Write resmlp:128x30.")
     chosen = {"parametrization" if word in PARAMETRIZATIONS else "activation": word for word in words}
-    model = resmlp(width, depth, n_outputs, **chosen)  # type: ignore[arg-type]
+    model = resmlp(width, depth, n_outputs or width, **chosen)  # type: ignore[arg-type]
     return Untrained(model, _initial(text, model, key, (n_inputs,)), flat=True)
 
 
-def _cnn(text: str, rest: str, input_shape: Shape, n_outputs: int, key: jax.Array) -> Untrained:
+def _cnn(text: str, rest: str, input_shape: Shape, n_outputs: int | None, key: jax.Array) -> Untrained:
     if len(input_shape) != 3:
         raise ModelError(
             f"--model {text} takes images (H, W, C), and the data have examples of shape {input_shape}.",
             "Use --model mlp:128,64.",
         )
     channels, activation = _widths(text, rest)
+    channels, n_outputs = _with_output(text, channels, n_outputs)
     if min(input_shape[:2]) < 2 ** len(channels):
         height, width, _ = input_shape
         raise ModelError(
@@ -185,6 +190,15 @@ def _widths(text: str, rest: str) -> tuple[list[int], str]:
     return _numbers(text, parts), activation
 
 
+def _with_output(text: str, widths: list[int], n_outputs: int | None) -> tuple[list[int], int]:
+    """Hidden widths and that of the output: the last one in the text if the data do not decide."""
+    if n_outputs is not None:
+        return widths, n_outputs
+    if not widths:
+        raise ModelError(f"--model {text} names no width, and the rule needs the number of features to learn.", _FORMS)
+    return widths[:-1], widths[-1]
+
+
 def _numbers(text: str, parts: list[str], words: Iterable[str] = ()) -> list[int]:
     wrong = next((part for part in parts if not part.isdecimal() or not part.strip("0")), None)
     if wrong is not None:
@@ -197,11 +211,18 @@ def _numbers(text: str, parts: list[str], words: Iterable[str] = ()) -> list[int
 
 
 def _snn(
-    text: str, rest: str, input_shape: Shape, n_outputs: int, key: jax.Array, surrogate: Any, steps: int | None
+    text: str,
+    rest: str,
+    input_shape: Shape,
+    n_outputs: int | None,
+    key: jax.Array,
+    surrogate: Any,
+    steps: int | None,
 ) -> Untrained:
     parts = [part.strip() for part in rest.split(",")]
     words = [part for part in parts if part in (RECURRENT, *ENCODERS)]
     widths = _numbers(text, [part for part in parts if part not in words], (RECURRENT, *ENCODERS))
+    widths, n_outputs = _with_output(text, widths, n_outputs)
     codes = [word for word in words if word != RECURRENT]
     timed = len(input_shape) == 2
     _check_snn(text, widths, codes, input_shape, surrogate, steps)

@@ -277,7 +277,9 @@ class _Run:
         rows = read_metrics(self.folder)
         if rows:
             title = f"{self._rule()} on {self.task.data.name}"
-            learning_curve(rows, self.folder / PICTURE, title=title, own_loss=self.task.own_loss)
+            learning_curve(
+                rows, self.folder / PICTURE, title=title, own_loss=self.task.own_loss, probe=self.task.unsupervised
+            )
 
     def _rule(self) -> str:
         return str(self.task.rule.origin.name)
@@ -297,6 +299,7 @@ class _Run:
             "step_ms": step_ms,
             "run": str(self.folder),
             **({"own_loss": self.task.own_loss} if self.task.own_loss else {}),
+            **({"probe": True} if self.task.unsupervised else {}),
             **({"stopped": fitted.reason} if fitted.reason else {}),
             **({"alignment": alignment} if alignment else {}),
         }

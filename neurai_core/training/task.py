@@ -50,6 +50,7 @@ class Task:
         source_sha256: hash of the file with the user's model; empty for a built-in one.
         surrogate: surrogate of a spiking network; None for any other.
         own_loss: what the rule reports as its loss, in words, if it is not that of the feed-forward pass.
+        unsupervised: whether the rule learns from inputs alone, so that a linear probe scores what it learned.
         observers: observers of this run, besides those that are active anyway.
     """
 
@@ -68,6 +69,7 @@ class Task:
     source_sha256: str = ""
     surrogate: Any = None
     own_loss: str = ""
+    unsupervised: bool = False
     observers: tuple[Any, ...] = ()
 
     @property
@@ -105,8 +107,10 @@ def prepare(chosen: Chosen) -> Task:
         ModelError: the model does not fit the data, the loss or the rule.
     """
     settings = chosen.settings
+    spec = cast(AlgorithmSpec, neurai.spec("algorithm", settings.rule))
     read = neurai.dataset(settings.data, **chosen.parts["data"])
     check(read, batch_size=settings.batch_size, seed=settings.seed)
+    _check_labels(spec, settings, read)
     loss, accuracy = _loss_name(settings, read), None if read.n_classes is None else "accuracy"
     rule = neurai.algorithm(settings.rule, loss=loss, accuracy=accuracy, **chosen.parts["rule"])
     steps = optimizer(
@@ -118,7 +122,8 @@ def prepare(chosen: Chosen) -> Task:
     )
     key = key_of(settings.seed, 0)
     spike = settings.surrogate and neurai.surrogate(settings.surrogate, **chosen.parts["surrogate"])
-    found = network(settings.model, read.input_shape, _n_outputs(read), key, surrogate=spike, steps=settings.steps)
+    n_outputs = None if spec.unsupervised else _n_outputs(read)
+    found = network(settings.model, read.input_shape, n_outputs, key, surrogate=spike, steps=settings.steps)
     data = _reshaped(read, "x", (math.prod(read.input_shape),)) if found.flat else read
     adapted = seen(found.model, settings.activities, needs=needs_of(settings.rule), input_shape=data.input_shape)
     params, model_state = adapted.split(found.params)
@@ -140,7 +145,8 @@ def prepare(chosen: Chosen) -> Task:
         data_sha256=read.sha256,
         source_sha256=found.sha256,
         surrogate=spike,
-        own_loss=cast(AlgorithmSpec, neurai.spec("algorithm", settings.rule)).own_loss,
+        own_loss=spec.own_loss,
+        unsupervised=spec.unsupervised,
         observers=_observers(chosen),
     )
     return _fitting(task)
@@ -164,6 +170,21 @@ def _n_outputs(data: Dataset) -> int:
     return data.n_classes or math.prod(data.y_train.shape[1:])
 
 
+def _check_labels(spec: AlgorithmSpec, settings: RunSettings, data: Dataset) -> None:
+    """Check that there are targets if the rule learns from them, and no loss of targets if it does not."""
+    if spec.unsupervised and settings.loss != "auto":
+        raise SettingsError(
+            f"The rule {spec.name!r} learns from inputs alone and has no use for the loss {settings.loss!r}.",
+            "Leave out --loss.",
+        )
+    if not (spec.unsupervised or data.labeled):
+        able = ", ".join(neurai.names("algorithm", supports="unsupervised")) or "none of those installed"
+        raise DataError(
+            f"{data.name} has no targets, and the rule {spec.name!r} learns from targets.",
+            f"Add y_train and y_test, or choose a rule that learns from inputs alone: {able}.",
+        )
+
+
 def _loss_name(settings: RunSettings, data: Dataset) -> str:
     """The requested loss, or the default for the data."""
     if settings.loss == "auto":
@@ -181,6 +202,8 @@ def _fitting(task: Task) -> Task:
     shape = (task.batch_size, *task.data.input_shape)
     x = jax.ShapeDtypeStruct(shape, task.data.x_train.dtype)
     outputs = check_forward(task.model, task.params, x, model_state=task.model_state)
+    if task.unsupervised:  # any features will do
+        return task
     task = replace(task, data=_targets_like(task.data, outputs))
     for y in (task.data.y_train, task.data.y_test):  # all of them, to check their values
         check_objective(task.score, jax.ShapeDtypeStruct((len(y), *outputs.shape[1:]), outputs.dtype), y)

@@ -1,4 +1,4 @@
-"""One numpy archive with the arrays x_train, y_train, x_test and y_test as a data set."""
+"""One numpy archive with the arrays x_train, y_train, x_test and y_test as a data set; the targets may be missing."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from neurai_core.errors import DataError
 from neurai_datasets import NpzConfig
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
+INPUTS = ("x_train", "x_test")  # of data without targets
 HOW = "Write the file with np.savez(path, x_train=..., y_train=..., x_test=..., y_test=...)."
 
 Array = NDArray[Any]
@@ -25,7 +26,7 @@ def build(config: NpzConfig, **context: Any) -> Dataset:
     """The data set in the file `config.path`: inputs as they are, as float32.
 
     Integer targets are labels of the classes `config.first`, or 0, to the largest; floating-point targets are those
-    of a regression, kept as float32.
+    of a regression, kept as float32. An archive without both has no targets.
 
     Raises:
         DataError: the file is missing or not an archive, an array is missing or not numeric, or the data are invalid.
@@ -33,6 +34,8 @@ def build(config: NpzConfig, **context: Any) -> Dataset:
     path = Path(os.path.expanduser(config.path))
     arrays = _read(path)
     x_train, x_test = (_as_float(arrays[name], name, path) for name in ("x_train", "x_test"))
+    if "y_train" not in arrays:
+        return check(Dataset("npz", x_train, None, x_test, None))
     y_train, y_test, classes = _targets(arrays["y_train"], arrays["y_test"], path, config.first)
     data = check(Dataset("npz", x_train, y_train, x_test, y_test, classes=classes))
     return warn_of_empty_classes(data, str(path))
@@ -59,11 +62,12 @@ def _archive(file: BinaryIO, path: Path) -> np.lib.npyio.NpzFile:
 
 
 def _members(archive: np.lib.npyio.NpzFile, path: Path) -> dict[str, Array]:
-    missing = [name for name in NAMES if name not in archive.files]
+    names = NAMES if {"y_train", "y_test"} & {*archive.files} else INPUTS
+    missing = [name for name in names if name not in archive.files]
     if missing:
         held = ", ".join(archive.files) or "nothing"
         raise DataError(f"{path} lacks {', '.join(missing)}; it holds {held}.", HOW)
-    return {name: _member(archive, name, path) for name in NAMES}
+    return {name: _member(archive, name, path) for name in names}
 
 
 def _member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:

@@ -10,7 +10,7 @@ import pytest
 from planted import Inferred, caught, planted, scaled
 
 from neurai_core.losses import accuracy, cross_entropy
-from neurai_core.rule import State, feedforward_predict, objective, true_gradient
+from neurai_core.rule import Estimate, State, feedforward_predict, objective, true_gradient
 from neurai_core.specs import Relaxes, Variant
 from neurai_core.testing import check_algorithm, rule_claims, rule_learning, rule_local, rule_reports
 
@@ -79,11 +79,30 @@ def only_at_first(*given: Any, **more: Any) -> Any:
     return found._replace(grads=scaled(found.grads, factor)), State(state.model_state, state.own + 1)
 
 
+def of_the_inputs(model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
+    """The gradient of the outputs' mean square, whatever the targets: what the mutants of unsupervised rules spoil."""
+    x, _ = batch
+    loss, grads = jax.value_and_grad(lambda params: jnp.mean(model(params, x) ** 2))(params)
+    return Estimate(grads, loss, jnp.asarray(-1.0), {}), state
+
+
+def of_the_targets(model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
+    """The same, a little longer if there are large labels."""
+    found, state = of_the_inputs(model, params, state, batch)
+    return found._replace(grads=scaled(found.grads, 1 + 1e-3 * jnp.mean(1.0 * batch[1]))), state
+
+
+def up_the_inputs(model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
+    found, state = of_the_inputs(model, params, state, batch)
+    return found._replace(grads=scaled(found.grads, -1)), state
+
+
 def counting(model: Any, params: Any, *, key: Any = None, model_state: Any = ()) -> Any:
     return State(model_state, jnp.zeros((), int))
 
 
 BARE = {"claims": ("exact",), "definition": None, "variants": (), "relaxes": None}
+WITHOUT_LABELS = BARE | {"claims": ("unsupervised",), "own_loss": "size", "no_alignment": "it has no targets"}
 MUTANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "another definition": ("definition", {"definition": "planted:wrong_definition"}),
     "not exact": ("exact", {"defect": slightly_longer, "definition": None, "variants": ()}),
@@ -127,6 +146,8 @@ MUTANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "learns",
         {"functions": {"predict": lambda *given: -feedforward_predict(*given)}},
     ),
+    "learns from labels in secret": ("unsupervised", {**WITHOUT_LABELS, "functions": {"estimate": of_the_targets}}),
+    "its own loss rises": ("learns", {**WITHOUT_LABELS, "functions": {"estimate": up_the_inputs}}),
     "a claim without a check": ("claims", {"claims": ("exakt",)}),
     "a claim about no setting": ("claims", {"claims": ("limit:bta",)}),
 }
@@ -135,6 +156,7 @@ MUTANTS: dict[str, tuple[str, dict[str, Any]]] = {
 def test_a_sound_rule_passes_every_check() -> None:
     outcomes = check_algorithm(planted())
     assert {one.check: one.reason for one in outcomes if one.status not in ("passed", "skipped")} == {}
+    outcomes += check_algorithm(planted(**WITHOUT_LABELS, functions={"estimate": of_the_inputs}), only=["unsupervised"])
     tried = {one.check for one in outcomes if one.status == "passed"}
     assert tried == {one.check for one in outcomes}
 

@@ -1,0 +1,90 @@
+"""Runs of rules that learn from inputs alone."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import neurai_core as neurai
+from neurai_core.errors import DataError, ModelError, SettingsError
+from neurai_core.probe import linear_probe
+from neurai_core.specs import AlgorithmSpec
+from neurai_core.training.fit import fit
+from neurai_core.training.networks import network
+from neurai_core.training.settings import choose
+from neurai_core.training.task import prepare
+
+NAMES = neurai.names("algorithm", supports="unsupervised")
+LABELED = {"data": "digits", "model": "mlp:8", "epochs": 2}
+
+
+@pytest.fixture
+def unlabeled(tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "points.npz"
+    np.savez(path, x_train=rng.normal(size=(96, 5)), x_test=rng.normal(size=(32, 5)))
+    return f"npz:{path}"
+
+
+def begun(**flags):
+    return prepare(choose({"rule": NAMES[0], **flags}, environ={}))
+
+
+def test_with_labels_a_probe_scores_the_features():
+    task = begun(**LABELED)
+    assert [own["w"].shape for own in task.params] == [(64, 8)]  # the last width is the number of features
+    fitted = fit(task)
+    values = fitted.rows[-1].values
+    assert "train_accuracy" not in values and 0.5 < values["test_accuracy"] < 1
+
+    def features(x):
+        return task.rule.predict(task.model, fitted.progress.params, jnp.asarray(x))
+
+    probe = linear_probe(features(task.data.x_train), jnp.asarray(task.data.y_train), 10)
+    right = probe(features(task.data.x_test)).argmax(axis=1) == task.data.y_test
+    assert values["test_accuracy"] == pytest.approx(float(jnp.mean(right)))
+
+
+def test_without_labels_only_the_losses_are_reported(unlabeled):
+    values = fit(begun(data=unlabeled, model="mlp:3", epochs=3)).rows[-1].values
+    assert values["test_loss"] < fit(begun(data=unlabeled, model="mlp:3", epochs=1)).rows[-1].values["test_loss"]
+    assert not any(name.endswith("accuracy") for name in values)
+
+
+@pytest.mark.parametrize("text", ["cnn:2,5", "resmlp:5x3", "mlp:7,5,tanh"])
+def test_the_last_width_is_the_number_of_features(text):
+    found = network(text, (8, 8, 1), None, jax.random.key(0))
+    assert jax.tree.leaves(found.params[-1])[0].shape == (5,)  # biases come first
+
+
+def test_a_rule_that_needs_targets_says_which_do_not(unlabeled):
+    with pytest.raises(DataError, match=rf"has no targets.*\n?.*{NAMES[0]}"):
+        begun(rule="bp", data=unlabeled, model="mlp:3")
+
+
+def test_a_loss_in_vain_is_refused():
+    with pytest.raises(SettingsError, match="has no use for the loss 'mse'"):
+        begun(loss="mse", **LABELED)
+
+
+def test_a_network_without_a_width_is_refused():
+    with pytest.raises(ModelError, match="needs the number of features"):
+        begun(data="digits", model="mlp:tanh")
+
+
+def test_a_spec_that_learns_from_inputs_alone_says_what_it_minimizes():
+    with pytest.raises(ValueError, match="needs own_loss and no_alignment"):
+        AlgorithmSpec(name="one", summary="One.", claims=("unsupervised",))
+
+
+def test_a_probe_reads_what_a_linear_map_can_and_ignores_dead_features():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(200, 3)), np.ones((200, 1))], axis=1)
+    y = (x @ [1.0, -2.0, 0.5, 0.0] > 0).astype(int)
+    probe = linear_probe(jnp.asarray(x[:150]), jnp.asarray(y[:150]), 2)
+    assert float(jnp.mean(probe(jnp.asarray(x[150:])).argmax(axis=1) == y[150:])) > 0.9
+    assert not np.any(probe.w[3])
+    with pytest.raises(DataError, match="one label per example"):
+        linear_probe(jnp.ones((4, 2)), jnp.zeros(3, int), 2)
