@@ -1,0 +1,1 @@
+"""Hebbian learning of principal components: the rules of Oja and of Sanger."""

@@ -1,0 +1,51 @@
+"""Hebbian learning as three matrix products per layer: outputs, their correlations with inputs, and with each other.
+
+With C = y^T y / B, all units forget at once: sum_j w_j C_jk over the units j that unit k makes room for.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from neurai_algorithms.hebbian.spec import HebbianConfig
+from neurai_algorithms.layerwise import layerwise
+from neurai_core.arrays import PyTree
+from neurai_core.rule import Rule
+
+
+def build(config: HebbianConfig, **context: Any) -> Rule:
+    """The rule "Hebbian learning", which predicts the outputs of the last layer.
+
+    Args:
+        config: its settings.
+        **context: not used: no target enters.
+    """
+    return layerwise("hebbian", partial(_learn, config.mode), lambda own, x: x @ own["w"] + own["b"])
+
+
+def _learn(mode: str, own: PyTree, x: jax.Array) -> tuple[PyTree, jax.Array]:
+    w, centered = own["w"], x - x.mean(axis=0)
+    y = centered @ w
+    seen = _made_room_for(mode, y.T @ y / len(x))
+    forgotten = w @ seen
+    grads = {"w": forgotten - centered.T @ y / len(x), "b": (x.mean(axis=0) @ w + own["b"])}
+    return grads, _missed(mode, centered, y, w)
+
+
+def _made_room_for(mode: str, correlations: jax.Array) -> jax.Array:
+    """The correlations of outputs j and k, (K, K), where unit k forgets what unit j explains."""
+    if mode == "oja":
+        return jnp.diag(jnp.diag(correlations))
+    return jnp.triu(correlations) if mode == "sanger" else correlations
+
+
+def _missed(mode: str, x: jax.Array, y: jax.Array, w: jax.Array) -> jax.Array:
+    """Mean squared error of the reconstruction of x by all units together; by each alone if each learns alone."""
+    if mode == "oja":  # |x - y_k w_k|^2, without an array for every unit
+        alone = jnp.sum(x**2, axis=1, keepdims=True) - 2 * y**2 + y**2 * jnp.sum(w**2, axis=0)
+        return jnp.mean(alone) / x.shape[1]
+    return jnp.mean((x - y @ w.T) ** 2)

@@ -1,0 +1,1 @@
+"""Soft Hebbian learning: units compete softly and learn the inputs that they win."""

@@ -1,0 +1,84 @@
+"""Hebbian rules converge to what their papers prove: principal components, and weights of length 1."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import neurai_core as neurai
+from neurai_core.errors import DataError, ModelError
+from neurai_core.layered import Layered, conv, dense, flatten
+from neurai_core.models import mlp
+
+pytestmark = pytest.mark.usefixtures("x64")
+SPREAD = np.array([2.0, 1.4, 1.0, 0.5, 0.3])  # standard deviations along the principal components
+
+
+@pytest.fixture(scope="module")
+def points() -> tuple[np.ndarray, np.ndarray]:
+    """Points (N, 5) off the origin, and their principal components as columns."""
+    rng = np.random.default_rng(0)
+    turn, _ = np.linalg.qr(rng.normal(size=(5, 5)))
+    x = rng.normal(size=(512, 5)) * SPREAD @ turn.T + 1.0
+    _, components = np.linalg.eigh(np.cov(x.T))
+    return x, components[:, ::-1]
+
+
+def trained(name, x, units, lr, steps=4000, **settings):
+    rule, model = neurai.algorithm(name, loss="mse", **settings), mlp((x.shape[1], units))
+    params, _ = model.init(jax.random.key(0), (x.shape[1],))
+    batch = jnp.asarray(x), jnp.zeros((len(x), 0))
+
+    def step(params, _):
+        grads = rule.estimate(model, params, (), batch)[0].grads
+        return jax.tree.map(lambda p, g: p - lr * g, params, grads), None
+
+    return jax.lax.scan(step, params, None, length=steps)[0][0]
+
+
+def test_sangers_rule_finds_the_components_in_order_and_centers_the_outputs(points):
+    x, components = points
+    own = trained("hebbian", x, 3, 0.05)
+    np.testing.assert_allclose(np.abs(own["w"].T @ components[:, :3]), np.eye(3), atol=1e-6)
+    np.testing.assert_allclose(x.mean(0) @ own["w"] + own["b"], 0, atol=1e-9)
+
+
+def test_every_unit_of_ojas_rule_finds_the_first_component(points):
+    x, components = points
+    w = trained("hebbian", x, 2, 0.05, mode="oja")["w"]
+    np.testing.assert_allclose(np.abs(components[:, 0] @ w), 1, atol=1e-9)
+    np.testing.assert_allclose(np.linalg.norm(w, axis=0), 1, atol=1e-9)
+
+
+def test_the_subspace_rule_spans_the_first_components_and_leaves_their_order_open(points):
+    x, components = points
+    w = trained("hebbian", x, 3, 0.05, mode="subspace")["w"]
+    first = components[:, :3]
+    np.testing.assert_allclose(w @ w.T, first @ first.T, atol=1e-6)
+    assert np.abs(np.abs(w.T @ first) - np.eye(3)).max() > 0.1
+
+
+def test_units_of_softhebb_reach_length_1_and_share_every_input(points):
+    x, _ = points
+    own = trained("softhebb", x, 4, 0.5, temperature=0.3)
+    y = neurai.algorithm("softhebb", loss="mse", temperature=0.3).predict(mlp((5, 4)), (own,), jnp.asarray(x))
+    np.testing.assert_allclose(np.sum(y, axis=1), 1)
+    # A unit rests where E[y u] w = E[y x], so that w . w = E[y u] / E[y u].
+    np.testing.assert_allclose(np.linalg.norm(own["w"], axis=0), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["hebbian", "softhebb"])
+def test_another_kind_of_layer_is_named(name):
+    rule, model = neurai.algorithm(name, loss="mse"), Layered((conv(2, 3), flatten(), dense(3)))
+    params, _ = model.init(jax.random.key(0), (4, 4, 1))
+    with pytest.raises(ModelError, match=rf"{name} teaches dense layers, and layer 0 .* is of another kind"):
+        rule.estimate(model, params, (), (jnp.zeros((2, 4, 4, 1)), jnp.zeros(2, int)))
+
+
+def test_an_empty_batch_is_refused():
+    model = mlp((3, 2))
+    params, _ = model.init(jax.random.key(0), (3,))
+    with pytest.raises(DataError, match="Give at least one row"):
+        neurai.algorithm("hebbian", loss="mse").estimate(model, params, (), (jnp.zeros((0, 3)), jnp.zeros((0, 0))))
