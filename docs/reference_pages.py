@@ -1,0 +1,178 @@
+"""Pages of the reference: scores, commands, the front door, the environment, and parts of other pages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from error_examples import EXAMPLES
+from markdown_lines import Lines, code, codes, first_line, table
+
+import neurai_core as neurai
+from neurai_core.offered import OFFERED
+
+ROOT = Path(__file__).resolve().parent.parent
+
+PLUGIN_VARIABLES = {
+    "NEURAI_ONLY": "names, distributions or `name@distribution`, separated by commas: of the plugins "
+    "installed only these and the built-in ones are used; set and empty, the built-in ones alone",
+    "NEURAI_BLOCK": "names, distributions or `name@distribution`, separated by commas: never imported",
+    "NEURAI_PREFER": "`name=distribution`, separated by commas: which one a name means if several offer it",
+    "NEURAI_DISABLE_PLUGIN_AUTOLOAD": "anything but `0`: of the installed plugins only the built-in ones",
+    "NEURAI_TRACE": "anything but `0`: every scan, import, spec and build on stderr, with its time",
+}
+OTHER_VARIABLES = {
+    "NEURAI_CACHE": "folder in which commands keep compiled programs, an absolute path; `off` or empty keeps none",
+    "NEURAI_DATA": "folder in which data sets are looked for, `fashion-mnist/` below it first",
+    "NO_COLOR": "anything: no colors in the terminal",
+}
+KIT_TITLES = {"algorithm": "Rules", "surrogate": "Surrogates", "dataset": "Data sets", "adapter": "Adapters"}
+
+
+def scores() -> Lines:
+    """Losses, accuracies and activations."""
+    from neurai_core import losses
+    from neurai_core.layered import ACTIVATIONS
+    from neurai_core.losses import ACCURACIES, LOSSES
+
+    yield "Every place that takes a loss or an accuracy takes a name of these or a callable.\n"
+    yield from (losses.__doc__ or "").replace("``", "`").splitlines()[2:]
+    for title, found in (("Losses", LOSSES), ("Accuracies", ACCURACIES)):
+        yield f"\n## {title}\n"
+        yield from table(
+            ("name", "what it is", "reduction"),
+            ((code(s.name), first_line(s.call), s.reduction) for s in found.values()),
+        )
+    yield "\n## Activations\n"
+    yield f"Names for the layer makers and for `--model`: {codes(ACTIVATIONS)}. A callable does as well.\n"
+
+
+def commands() -> Lines:
+    """Every command with its arguments and options, from the objects that `--help` prints."""
+    from typer.main import get_command
+
+    from neurai_core.cli.app import app
+
+    yield "What `--help` says. `python -m neurai_core` is the same command. How settings, files and the"
+    yield "environment work together, and what exit codes mean: [The command line](../command-line.md).\n"
+    yield from command_help("neurai", get_command(app))
+
+
+def command_help(name: str, command: Any) -> Lines:
+    """One command, then those below it."""
+    below = getattr(command, "commands", {})
+    yield f"## {name}\n\n{unmarked(command.help)}\n"
+    given = [one for one in command.params if "completion" not in one.name]
+    if below:
+        yield f"Commands: {codes(below)}.\n"
+    if given:
+        yield from table(("option", "default", "meaning"), map(option, given))
+    for each, inner in below.items():
+        yield from command_help(f"{name} {each}", inner)
+
+
+def option(one: Any) -> tuple[str, str, str]:
+    """One argument or option: its spellings, its default, what it means."""
+    argument = one.param_type_name == "argument"
+    spellings = one.name.upper() if argument else " ".join([*one.opts, *one.secondary_opts, one.metavar or ""])
+    default = one.show_default if isinstance(getattr(one, "show_default", None), str) else ""
+    return code(spellings.strip()), code(default), unmarked(one.help)
+
+
+def unmarked(text: str) -> str:
+    """Help without the escapes of rich, each paragraph on one line."""
+    paragraphs = text.replace("\\[", "[").strip().split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def front_door() -> Lines:
+    """Every name of the front door."""
+    yield "```python\nimport neurai_core as neurai\n```\n"
+    yield "Public is what is in this table, and in a module of the [reference](../reference/index.md) whatever"
+    yield "does not begin with an underscore. Nothing is imported before it is touched.\n"
+    found = [(name, getattr(neurai, name)) for name in dir(neurai) if not name.startswith("_")]
+    yield from table(("name", "what it is"), ((code(name), first_line(thing)) for name, thing in found))
+    yield f"`neurai.__version__` is the version that is installed. The modules {codes(neurai._MODULES)} are"
+    yield "attributes, as in `neurai.models.mlp`.\n"
+    yield "::: neurai_core.by_name"
+
+
+def environment() -> Lines:
+    """Every variable of the environment that is read."""
+    from neurai_core.training.settings import RunSettings, variable
+
+    runs = {variable(name): field.description for name, field in RunSettings.model_fields.items()}
+    check_variables({*runs, *PLUGIN_VARIABLES, *OTHER_VARIABLES})
+    yield "## Plugins\n\nRead at every look-up, before anything of a plugin is imported. Names compare as"
+    yield "the registry compares them, distributions as pip does. Plugins registered in the process are never"
+    yield "blocked.\n"
+    yield from table(("variable", "meaning"), ((code(n), text) for n, text in PLUGIN_VARIABLES.items()))
+    yield "## Runs\n\nDefaults of `neurai train`, below a file, `--set` and flags.\n"
+    yield from table(("variable", "meaning"), ((code(name), text) for name, text in runs.items()))
+    yield "## Other\n"
+    yield from table(("variable", "meaning"), ((code(name), text) for name, text in OTHER_VARIABLES.items()))
+
+
+def offered() -> Lines:
+    """What plugins may import; in a row, `.specs` is short for `neurai_core.specs`."""
+    rows = ((codes(f"neurai_core.{row}".replace(" ", " .").split()), purpose) for row, purpose in OFFERED.items())
+    yield from table(("module", "what for"), [(code("neurai_core"), "the front door"), *rows])
+
+
+def checks() -> Lines:
+    """Every check of every kind of plugin."""
+    from neurai_core.testing.conformance import KITS
+
+    for kind, title in KIT_TITLES.items():
+        yield f"## {title}\n"
+        yield from table(
+            ("check", "what it checks", "claim", "if it fails"),
+            ((code(one.name), one.summary, code(one.claim), one.hint) for one in KITS[kind].checks),
+        )
+
+
+def errors() -> Lines:
+    """Every error class with an example of its message."""
+    from neurai_core import errors as all_errors
+
+    left_out = {all_errors.NeurAIError, all_errors.RisingEnergy}  # the base of all, and a warning
+    known = {one for one in vars(all_errors).values() if isinstance(one, type) and issubclass(one, Exception)}
+    if missing := known - left_out - EXAMPLES.keys():
+        raise SystemExit(f"docs/error_examples.py has no example of {missing.pop().__name__}.")
+    yield from table(
+        ("error", "exit code", "meaning", "for example"),
+        (
+            (code(error.__name__), str(error.exit_code), first_line(error), message(error, call))
+            for error, call in EXAMPLES.items()
+        ),
+    )
+
+
+def message(expected: type[Exception], call: Callable[[], Any]) -> str:
+    """What the error says that a call raises, in one cell of a table.
+
+    Raises:
+        SystemExit: the call raises another error, or none.
+    """
+    try:
+        call()
+    except expected as error:
+        return " ".join(str(error).replace("|", "\\|").replace("<", "&lt;").split())
+    raise SystemExit(f"docs/error_examples.py: the example of {expected.__name__} raises nothing.")
+
+
+def check_variables(described: set[str]) -> None:
+    """Every variable that the code names must be described.
+
+    Raises:
+        SystemExit: names those that are not.
+    """
+    sources = [path for folder in ("neurai_core", "plugins") for path in (ROOT / folder).rglob("*.py")]
+    named = {
+        name for path in sources for name in re.findall(r"""["']\$?(NEURAI_[A-Z_]*[A-Z])["'=]""", path.read_text())
+    }
+    missing = sorted(named - described)
+    if missing:
+        raise SystemExit(f"docs/reference_pages.py describes no {', '.join(missing)}, which the code reads.")
