@@ -6,7 +6,8 @@ one scan       one entry           checked and kept    a Rule, a Surrogate, ... 
 scan           lookup, switches    loading, ledger     loading, origins
 ```
 A name costs one scan of metadata, a spec costs importing pydantic and that one plugin, a build costs importing JAX. The
-third line names the modules that do it; `status` lists the state of every plugin, and `observing` calls observers.
+third line names the modules that do it. `in_process` adds plugins that are not installed, `listing` lists the state of
+every plugin, and `observing` calls observers.
 """
 
 from __future__ import annotations

@@ -5,26 +5,24 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import replace as changed
 from typing import TYPE_CHECKING, Any
 
 from neurai_core.errors import (
     BlockedName,
     DuplicateName,
-    MissingExtra,
     PluginError,
     SettingsError,
     UnknownName,
 )
 from neurai_core.naming import canonical, did_you_mean
 from neurai_core.registry.entries import IN_PROCESS, Entry
+from neurai_core.registry.in_process import InProcess
 from neurai_core.registry.kinds import KINDS, OBSERVER, Kind
 from neurai_core.registry.ledger import Ledger
+from neurai_core.registry.listing import Listing
 from neurai_core.registry.lookup import Lookup
-from neurai_core.registry.status import PluginStatus, Row, statuses, unreadable_status
-from neurai_core.registry.switches import Switches
+from neurai_core.registry.status import PluginStatus
 
 if TYPE_CHECKING:
     from neurai_core.registry.loading import Loaded
@@ -43,6 +41,8 @@ class Registry:
         self._lock = threading.RLock()
         self._lookup = Lookup(kinds, self._lock, self._forget_installed)
         self._ledger = Ledger(self._lock)
+        self._in_process = InProcess(self._lookup, self._ledger, self._count_change)
+        self._listing = Listing(self._lookup, self._ledger)
         self._observers: Observers | None = None
         self._changes = 0
 
@@ -230,15 +230,7 @@ class Registry:
             DuplicateName: the name is installed, or registered already.
         """
         with self._lock:
-            for entry, loaded in self._ledger.loaded.items():
-                if entry.point is None and loaded.manager.is_registered(plugin):
-                    return loaded.spec
-            new = self._admit(plugin)
-            earlier = self._earlier(new) if replace else []
-            self._refuse(new, allowed=earlier)
-            self._remove(earlier)
-            self._add(new, replaces=False)
-        return next(iter(new.values())).spec
+            return self._in_process.register(plugin, replace=replace)
 
     @contextmanager
     def temporary(self, plugin: Any, *, replace: bool = False) -> Iterator[PluginSpec]:
@@ -253,15 +245,12 @@ class Registry:
             DuplicateName: the name is taken and ``replace`` is not set.
         """
         with self._lock:
-            new = self._admit(plugin)
-            if not replace:
-                self._refuse(new, allowed=[])
-            self._add(new, replaces=replace)
+            new = self._in_process.add(plugin, hides=replace)
         try:
             yield next(iter(new.values())).spec
         finally:
             with self._lock:
-                self._remove(new)
+                self._in_process.remove(new)
 
     def observers(self) -> Observers:
         """The active observers: installed ones for every run, which are loaded now, and those of this process."""
@@ -305,14 +294,7 @@ class Registry:
             static: import nothing; a plugin that was not loaded before is ``unloaded``.
             isolate: load each plugin in a separate process, so that one that crashes is listed as well.
         """
-        self._lookup.refresh()
-        passive = static or isolate
-        rows: list[Row] = []
-        for kind in self._lookup.kinds:
-            rivals = (lambda one: [one]) if kind == OBSERVER else self._rivals  # any number may observe under one name
-            rows += statuses(self._lookup.entries(kind), rivals, self._known_state if passive else self._state)
-        found = self._isolated(rows) if isolate else [self._ledger.remarked(*row) for row in rows]
-        return (*found, *map(unreadable_status, self._lookup.unreadable))
+        return self._listing.plugins(passive=static or isolate, isolate=isolate)
 
     def vet(self, kind: str | None = None) -> None:
         """Find third-party plugins that crash or hang, by loading them in another process; these count as failed.
@@ -320,12 +302,8 @@ class Registry:
         Args:
             kind: only plugins of this kind; None for every one, observers too.
         """
-        from neurai_core.registry.isolation import vet
-
         entries = [one for name in ([kind] if kind else self._lookup.kinds) for one in self.entries(name)]
-        known = {*self._ledger.loaded, *self._ledger.failed}
-        strangers = [one for one in entries if one.point and one not in known and not one.builtin]
-        self._ledger.failed |= vet([(one, self._lookup.kinds[one.kind]) for one in strangers])
+        self._listing.vet(entries)
 
     # ---- loading
 
@@ -338,8 +316,11 @@ class Registry:
     def _load(self, entry: Entry) -> Loaded:
         return self._ledger.load(entry, self._lookup.kinds[entry.kind])
 
-    def _forget_installed(self) -> None:
+    def _count_change(self) -> None:
         self._changes += 1
+
+    def _forget_installed(self) -> None:
+        self._count_change()
         self._ledger.forget_installed()
 
     def _everything(self, kind: str | None) -> Iterator[Loaded]:
@@ -375,47 +356,7 @@ class Registry:
         config: Config = self._ledger.guarded(loaded.entry, lambda: fill_settings(loaded, given))
         return config
 
-    # ---- plugins of this process
-
-    def _admit(self, plugin: Any) -> dict[Entry, Loaded]:
-        from neurai_core.registry.loading import admit_local
-
-        return admit_local(plugin, self._lookup.kind)
-
-    def _add(self, new: Mapping[Entry, Loaded], *, replaces: bool) -> None:
-        self._changes += 1
-        self._ledger.loaded.update(new)
-        self._lookup.add(new, replaces=replaces)
-
-    def _remove(self, entries: Iterable[Entry]) -> None:
-        self._changes += 1
-        gone = list(entries)
-        self._lookup.discard(gone)
-        self._ledger.forget(gone)
-
-    def _earlier(self, new: Iterable[Entry]) -> list[Entry]:
-        """Entries of plugins registered earlier under one of these names."""
-        same = [one for entry in new for one in self._of_these_names(entry) if one.point is None]
-        managers = [self._ledger.loaded[entry].manager for entry in same]
-        return [entry for entry, loaded in self._ledger.loaded.items() if loaded.manager in managers]
-
-    def _rivals(self, entry: Entry) -> list[Entry]:
-        """All entries found under the name of an entry, including itself."""
-        return self._lookup.candidates(entry.kind, entry.key)
-
-    def _of_these_names(self, entry: Entry) -> list[Entry]:
-        """All entries with the name of an entry, or one of its aliases."""
-        return [one for key in entry.keys for one in self._lookup.candidates(entry.kind, key)]
-
-    def _refuse(self, new: Iterable[Entry], allowed: list[Entry]) -> None:
-        switches = Switches.read()
-        for entry in new:
-            for one in self._of_these_names(entry):
-                if one not in allowed and not switches.blocked_by(one):
-                    raise DuplicateName(
-                        f"{entry.kind.capitalize()} {entry.name!r} cannot be registered: {one} has the name.",
-                        "Choose another name, or hide it in a with block: temporary(plugin, replace=True).",
-                    )
+    # ---- observers
 
     def _add_if_always(self, shared: Observers, entry: Entry) -> None:
         """Activate the observer of an entry if its spec says that it is for every run."""
@@ -433,33 +374,6 @@ class Registry:
         if self._observers is None:
             self._observers = Observers(self._ledger.failed.__setitem__)
         return self._observers
-
-    # ---- states for the list of plugins
-
-    def _known_state(self, entry: Entry) -> PluginError | MissingExtra | str:
-        return self._ledger.failed.get(entry) or ("ok" if entry in self._ledger.loaded else "unloaded")
-
-    def _state(self, entry: Entry) -> PluginError | MissingExtra | str:
-        from neurai_core.registry.loading import check_extras
-
-        try:
-            spec = self._load(entry).spec
-            check_extras(spec)
-        except (PluginError, MissingExtra) as error:
-            return error
-        return self._ledger.failed.get(entry) or "ok"
-
-    def _isolated(self, rows: Iterable[Row]) -> list[PluginStatus]:
-        from neurai_core.registry.isolation import load_isolated
-
-        def settle(row: Row) -> PluginStatus:
-            entry, status = row
-            if entry.point is None or status.status in ("blocked", "duplicate"):
-                return status
-            return changed(status, **load_isolated(entry, self._lookup.kinds[entry.kind]))
-
-        with ThreadPoolExecutor() as pool:
-            return list(pool.map(settle, rows))
 
 
 def _tags(spec: PluginSpec | None) -> set[str]:
