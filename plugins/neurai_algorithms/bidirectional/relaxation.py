@@ -31,7 +31,7 @@ from neurai_algorithms.bidirectional.spec import BiPCConfig
 from neurai_algorithms.differences import Around, add, around, like, subtract, widened, zeros
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.predictive_coding.spec import PCConfig
-from neurai_algorithms.predictive_coding.strict import feedforward, layer_gradient, strict
+from neurai_algorithms.predictive_coding.strict import strict
 from neurai_algorithms.predictive_coding.task import Solution, Task, half_square
 from neurai_algorithms.residuals import appended
 from neurai_algorithms.stable_step import curvature_of, limited, looked_at, step_scale
@@ -175,7 +175,7 @@ class Way(NamedTuple):
         """Each layer's own: (df_l/dtheta_l at v_{l-1})^T eps_l."""
         inputs = [self.task.x, *(like(add(widened(v), d), v) for v, d in zip(start, deltas, strict=True))]
         return tuple(
-            layer_gradient(self.task, index, v, site.output, e)
+            self.task.own_gradient(index, v, site.output, e)
             for index, (v, site, e) in enumerate(zip(inputs, self.sites, self.weighed(errors), strict=True))
         )
 
@@ -196,15 +196,15 @@ def _base(sites: tuple[Around, ...], start: Activities) -> tuple[PyTree, ...]:
 
 
 def _begin(task: BothWays) -> tuple[Way, Way, Activities]:
-    """Both directions around the activities of the upward sweep, or of the downward one if nothing predicts upwards."""
+    """Both directions around the activities of the upward sweep, or of the downward one if nothing predicts upward."""
     weights = None if task.hidden_down is None else task.hidden_down[::-1]
     if known_to_be(task.config.weights[0], 0):
-        down = feedforward(task.down, task.down.x)
+        down = task.down.expanded(task.down.x)
         start = tuple(site.output for site in down[:-1])[::-1]
         up = _sites(task.up, start)
         none = (None,) * len(start)
         return Way(task.up, up, _base(up, start)), Way(task.down, down, none, weights), start
-    up = feedforward(task.up, task.up.x)
+    up = task.up.expanded(task.up.x)
     start = tuple(site.output for site in up[:-1])
     down = _sites(task.down, start[::-1])
     below = Way(task.down, down, _base(down, start[::-1]), weights)

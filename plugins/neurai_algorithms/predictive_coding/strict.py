@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from neurai_algorithms.differences import Around, add, around, hidden_zero, like, subtract, widened, zeros
+from neurai_algorithms.differences import Around, add, hidden_zero, like, subtract, widened, zeros
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.predictive_coding.task import Solution, Sweep, Task, half_square
 from neurai_algorithms.residuals import appended, never
@@ -48,7 +48,7 @@ class Look(NamedTuple):
 
 def strict(task: Task) -> Solution:
     """Relax, then learn: the gradients of strict predictive coding."""
-    sites = feedforward(task, task.x)
+    sites = task.expanded(task.x)
     curvature = feedforward_curvature(task, sites[0].output, sites[-1].output)
     mover = _mover(task, sites, curvature)
     rest = _relaxed(task, sites, mover)
@@ -70,22 +70,6 @@ def strict(task: Task) -> Solution:
         step_scale=mover.scale(carry),
         trace=trace,
     )
-
-
-def feedforward(task: Task, below: PyTree, first: int = 0) -> tuple[Around, ...]:
-    """The layers from a given one on, each expanded around the prediction of the layer below.
-
-    Args:
-        task: the batch.
-        below: input of the first of them.
-        first: its number.
-    """
-    sites = []
-    layers = list(enumerate(zip(task.model.layers, task.params, task.states, strict=True)))
-    for index, (layer, params, state) in layers[first:]:
-        sites.append(around(layer, params, state, below, key=task.layer_key(index), remat=task.config.remat))
-        below = sites[-1].output
-    return tuple(sites)
 
 
 # ---------------------------------------------------------------------------- one sweep
@@ -156,7 +140,7 @@ def feedforward_curvature(task: Task, first: PyTree, outputs: PyTree) -> Scalar 
     few = task.first(rows, widened(outputs))
     below = jax.tree.map(lambda leaf: leaf[:rows], first)
     bottom = Around(below, (), lambda d: d, lambda zero: (below, lambda e: e))  # never used: its input is held fixed
-    seen = (bottom, *feedforward(few, below, 1))
+    seen = (bottom, *few.expanded(below, first=1))
     start = tuple(zeros(site.output) for site in seen[:-1])
     return curvature_of(lambda deltas: _look(few, seen, deltas).descent, start)
 
@@ -307,23 +291,6 @@ def _gradients(task: Task, sites: tuple[Around, ...], deltas: Deltas, errors: tu
     """Each layer's own: (df_l/dtheta_l at v_{l-1})^T eps_l; exact zeros where no error has arrived."""
     inputs = [task.x] + [like(_activity(site, d), site.output) for site, d in zip(sites, deltas, strict=False)]
     return tuple(
-        layer_gradient(task, index, v, site.output, e)
+        task.own_gradient(index, v, site.output, e)
         for index, (v, site, e) in enumerate(zip(inputs, sites, errors, strict=True))
     )
-
-
-def layer_gradient(task: Task, index: int, v: PyTree, output: PyTree, error: PyTree) -> PyTree:
-    """A layer's own gradient.
-
-    Args:
-        task: the batch.
-        index: number of the layer.
-        v: its input.
-        output: output of the feed-forward pass, whose dtype the errors take.
-        error: error of the layer; None for an exact zero.
-    """
-    if error is None:
-        return jax.tree.map(jnp.zeros_like, task.params[index])
-    function = task.layer_function(index)
-    pull = jax.vjp(lambda params: function(params, v)[0], task.params[index])[1]
-    return pull(like(task.unscaled(error), output))[0]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 
-from neurai_algorithms.differences import widened
+from neurai_algorithms.differences import Around, around, like, widened
 from neurai_algorithms.predictive_coding.spec import PCConfig
 from neurai_algorithms.residuals import never, residual_of, settle
 from neurai_core.arrays import PyTree, Scalar, batch_size
@@ -135,6 +135,35 @@ class Task(Batch):
             return apply(params, self.states[index], v)
 
         return jax.checkpoint(function) if self.config.remat else function
+
+    def expanded(self, below: PyTree, *, first: int = 0) -> tuple[Around, ...]:
+        """The layers from a given one on, each expanded around the prediction of the layer below.
+
+        Args:
+            below: input of the first of them.
+            first: its number.
+        """
+        sites = []
+        layers = list(enumerate(zip(self.model.layers, self.params, self.states, strict=True)))
+        for index, (layer, params, state) in layers[first:]:
+            sites.append(around(layer, params, state, below, key=self.layer_key(index), remat=self.config.remat))
+            below = sites[-1].output
+        return tuple(sites)
+
+    def own_gradient(self, index: int, v: PyTree, output: PyTree, error: PyTree) -> PyTree:
+        """What a layer learns from its own error: (df_l/dtheta_l at v_{l-1})^T eps_l.
+
+        Args:
+            index: number of the layer.
+            v: its input.
+            output: output of the feed-forward pass, whose dtype the errors take.
+            error: error of the layer; None for an exact zero.
+        """
+        if error is None:
+            return jax.tree.map(jnp.zeros_like, self.params[index])
+        function = self.layer_function(index)
+        pull = jax.vjp(lambda params: function(params, v)[0], self.params[index])[1]
+        return pull(like(self.unscaled(error), output))[0]
 
 
 class Solution(NamedTuple):
