@@ -110,7 +110,7 @@ def datasets() -> Lines:
     yield "the arrays is described in [Writing a data set](../writing-a-data-set.md).\n"
     yield from table(
         ("name", "what it is", "example", "training", "test", "classes", "license"),
-        ((link(s.name), s.summary, shape(s), count(s.train), count(s.test), classes(s), s.licence) for s in specs),
+        ((link(s.name), s.summary, shape(s), count(s.train), count(s.test), classes(s), s.license) for s in specs),
     )
     for spec in specs:
         facts = {"Split": spec.split, "Source": spec.source, "Attribution": spec.attribution}

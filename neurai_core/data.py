@@ -39,7 +39,7 @@ class Dataset:
         x_test: test inputs, (M, ...), with the feature shape of `x_train`.
         y_test: test targets, of the same kind, or None.
         classes: names of the labels 0, 1, ...; None for a regression.
-        licence: the terms of the data.
+        license: the terms of the data.
         origin: the plugin and settings that made it; None for your own arrays.
 
     Example:
@@ -57,7 +57,7 @@ class Dataset:
     x_test: Array = field(repr=False)
     y_test: Any = field(repr=False)
     classes: tuple[str, ...] | None = None
-    licence: str = ""
+    license: str = ""
     origin: Origin | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

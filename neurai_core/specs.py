@@ -310,7 +310,7 @@ class DatasetSpec(PluginSpec):
         train: number of training examples; None when the files decide.
         test: number of test examples; None when the files decide.
         split: how the data were split into training and test examples.
-        licence: the licence of the data.
+        license: the license of the data.
         attribution: who made the data.
         source: where the data comes from.
     """
@@ -322,7 +322,7 @@ class DatasetSpec(PluginSpec):
     train: int | None = None
     test: int | None = None
     split: str = ""
-    licence: str = ""
+    license: str = ""
     attribution: str = ""
     source: str = ""
 

@@ -40,7 +40,7 @@ def datasets(as_json: JsonFlag = False) -> None:
         "classes": lambda spec: _known(spec.classes and len(spec.classes)),
         "train": lambda spec: _known(spec.train),
         "test": lambda spec: _known(spec.test),
-        "licence": lambda spec: spec.licence or None,
+        "license": lambda spec: spec.license or None,
     }
     _list("dataset", columns, as_json)
 

@@ -162,16 +162,16 @@ def apart(subject: DatasetSubject) -> Measured:
     return Measured(sum(row in known for row in test) / len(test), 0.01, where="test rows that are training rows")
 
 
-@check(hint="Say in the spec where the data come from, how they are split, and under which licence others made them.")
+@check(hint="Say in the spec where the data come from, how they are split, and under which license others made them.")
 def terms(subject: DatasetSubject) -> None:
-    """The spec says where the data come from, how they are split and, if it names their authors, their licence."""
+    """The spec says where the data come from, how they are split and, if it names their authors, their license."""
     for name in ("source", "split"):
         if not getattr(subject.spec, name):
             raise Broken(f"the spec states no {name}")
-    if subject.spec.attribution and not subject.spec.licence:
-        raise Broken("the spec attributes the data to somebody and states no licence")
-    if subject.spec.licence and subject.data.licence != subject.spec.licence:
-        raise Broken(f"the spec states the licence {subject.spec.licence!r}, the data {subject.data.licence!r}")
+    if subject.spec.attribution and not subject.spec.license:
+        raise Broken("the spec attributes the data to somebody and states no license")
+    if subject.spec.license and subject.data.license != subject.spec.license:
+        raise Broken(f"the spec states the license {subject.spec.license!r}, the data {subject.data.license!r}")
 
 
 @lru_cache(maxsize=1)

@@ -66,7 +66,7 @@ digits = Plugin(
         test=360,
         split="one fifth of every class is the test set, drawn once with numpy.random.default_rng(0) and "
         "stored in the file; writers occur in both parts",
-        licence="CC-BY-4.0",
+        license="CC-BY-4.0",
         attribution="E. Alpaydin and C. Kaynak (1998): Optical Recognition of Handwritten Digits, UCI "
         "Machine Learning Repository",
         source="the UCI data set's test part, as in scikit-learn's load_digits; pixels 0..16 divided by 16",
@@ -85,7 +85,7 @@ fashion_mnist = Plugin(
         train=60000,
         test=10000,
         split="as published",
-        licence="MIT",
+        license="MIT",
         attribution="Zalando SE, 2017",
         source="$NEURAI_DATA, Debian's package dataset-fashion-mnist, or a download from "
         "github.com/zalandoresearch/fashion-mnist; pixels 0..255 divided by 255",

@@ -42,7 +42,7 @@ def build(config: FashionMnistConfig, **context: Any) -> Dataset:
     folder = locate() or _download(allowed=config.download)
     paths = find_all(folder)
     arrays = {name: _verified(name, path) for name, path in paths.items()}
-    return dataset("fashion-mnist", arrays, paths, classes=FASHION_CLASSES, licence="MIT")
+    return dataset("fashion-mnist", arrays, paths, classes=FASHION_CLASSES, license="MIT")
 
 
 def locate() -> Path | None:

@@ -49,7 +49,7 @@ def _dataset(name: str, test: str, classes: tuple[str, ...], config: SHDConfig) 
     x_train, y_train, keys = _part(folder / f"{name}_train.h5", config)
     x_test, y_test, _ = _part(folder / f"{name}_{test}.h5", config)
     known = keys if len(keys) == len(classes) else classes
-    return check(Dataset(name, x_train, y_train, x_test, y_test, classes=known, licence="CC-BY-4.0"))
+    return check(Dataset(name, x_train, y_train, x_test, y_test, classes=known, license="CC-BY-4.0"))
 
 
 def _part(path: Path, config: SHDConfig) -> tuple[Array, Array, tuple[str, ...]]:

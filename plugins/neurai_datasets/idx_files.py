@@ -119,7 +119,7 @@ def dataset(
     *,
     classes: tuple[str, ...] | None = None,
     first: int | None = None,
-    licence: str = "",
+    license: str = "",
 ) -> Dataset:
     """Build and check a data set from the four arrays of IDX files.
 
@@ -130,7 +130,7 @@ def dataset(
         paths: the files they came from, for errors.
         classes: what the labels mean; their numbers, from `first` to the largest label, when None.
         first: the label of the first class; None for 0, which must then have an example.
-        licence: the terms of the data.
+        license: the terms of the data.
 
     Raises:
         DataError: see `neurai_core.data.check`; or the numbers of images and labels differ.
@@ -142,7 +142,7 @@ def dataset(
     if classes is None:
         classes = numbered_classes(str(paths[TRAIN_LABELS]), y_train, y_test, first=first)
         y_train, y_test = y_train - (first or 0), y_test - (first or 0)
-    data = check(Dataset(name, x_train, y_train, x_test, y_test, classes=classes, licence=licence))
+    data = check(Dataset(name, x_train, y_train, x_test, y_test, classes=classes, license=license))
     return warn_of_empty_classes(data, str(paths[TRAIN_LABELS]))
 
 

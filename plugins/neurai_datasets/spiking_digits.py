@@ -20,7 +20,7 @@ def build(config: SpikingDigitsConfig, **context: Any) -> Dataset:
     rng = np.random.default_rng(config.seed)
     train, test = (_coded(x.reshape(len(x), -1), config, rng) for x in (digits.x_train, digits.x_test))
     made = Dataset(
-        "spiking-digits", train, digits.y_train, test, digits.y_test, classes=digits.classes, licence=digits.licence
+        "spiking-digits", train, digits.y_train, test, digits.y_test, classes=digits.classes, license=digits.license
     )
     return check(made)
 

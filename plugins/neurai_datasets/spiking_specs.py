@@ -124,7 +124,7 @@ spiking_digits = Plugin(
         train=1437,
         test=360,
         split="as in the data set digits",
-        licence="CC-BY-4.0",
+        license="CC-BY-4.0",
         attribution="E. Alpaydin and C. Kaynak (1998): Optical Recognition of Handwritten Digits, UCI "
         "Machine Learning Repository",
         source="the data set digits; time first, then the 64 pixels",
@@ -188,7 +188,7 @@ shd = Plugin(
         train=8156,
         test=2264,
         split="as published; two of the twelve speakers are in the test set only",
-        licence="CC-BY-4.0",
+        license="CC-BY-4.0",
         attribution="B. Cramer, Y. Stradmann, J. Schemmel and F. Zenke",
         source="the published HDF5 files in a folder; an entry of an example is the number of spikes of one unit "
         "in one step; an array of 2.9 GB",
@@ -207,7 +207,7 @@ ssc = Plugin(
         train=75466,
         test=20382,
         split="as published",
-        licence="CC-BY-4.0",
+        license="CC-BY-4.0",
         attribution="B. Cramer, Y. Stradmann, J. Schemmel and F. Zenke",
         source="the published HDF5 files in a folder, read as those of shd; the classes are named in the file",
         references=cited(__name__, "cramer2022heidelberg"),

@@ -32,7 +32,7 @@ def build(config: Config, **context: Any) -> Dataset:
     x = images[..., np.newaxis].astype(np.float32) / BRIGHTEST
     y = labels.astype(np.int32)
     test = np.isin(np.arange(len(y)), test_rows)
-    return check(Dataset("digits", x[~test], y[~test], x[test], y[test], classes=CLASSES, licence="CC-BY-4.0"))
+    return check(Dataset("digits", x[~test], y[~test], x[test], y[test], classes=CLASSES, license="CC-BY-4.0"))
 
 
 def _content() -> bytes:

@@ -23,7 +23,7 @@ SPEC = {
     "test": 10,
     "split": "the first 40 of 50",
     "source": "drawn",
-    "licence": "CC0-1.0",
+    "license": "CC0-1.0",
     "attribution": "nobody",
 }
 CALLS = itertools.count()
@@ -40,7 +40,7 @@ def sound(cls=Dataset, **changes):
 
     def build(config, **context):
         found = {name: change(arrays()) for name, change in changes.items()}
-        return cls("mutant", **{**arrays(), "classes": ("low", "high"), "licence": "CC0-1.0", **found})
+        return cls("mutant", **{**arrays(), "classes": ("low", "high"), "license": "CC0-1.0", **found})
 
     return build
 
@@ -79,8 +79,8 @@ MUTANTS = [
     ("apart", sound(x_test=lambda found: found["x_train"][:10], y_test=lambda found: found["y_train"][:10]), {}),
     ("terms", sound(), {"source": ""}),
     ("terms", sound(), {"split": ""}),
-    ("terms", sound(licence=lambda found: ""), {"licence": ""}),
-    ("terms", sound(), {"licence": "MIT"}),
+    ("terms", sound(license=lambda found: ""), {"license": ""}),
+    ("terms", sound(), {"license": "MIT"}),
 ]
 
 

@@ -77,7 +77,7 @@ def test_digits_are_what_their_spec_says(digits: Dataset):
     assert digits.x_train.dtype == spec.dtype
     assert digits.y_train.dtype == np.int32
     assert digits.classes == spec.classes
-    assert digits.licence == spec.licence
+    assert digits.license == spec.license
 
 
 def test_digits_lie_in_the_unit_interval_in_sixteenths(digits: Dataset):

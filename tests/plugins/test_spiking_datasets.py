@@ -255,7 +255,7 @@ def test_the_spiking_heidelberg_digits_become_counts_per_step(heidelberg):
     assert data.x_train.shape == (2, 14, 700) and data.x_train.dtype == np.float32
     assert {(t, u): n for (t, u), n in np.ndenumerate(data.x_train[0]) if n} == {(0, 0): 1, (7, 699): 2, (12, 5): 1}
     assert data.x_train[1].sum() == 0 and data.y_train.tolist() == [0, 19] and data.y_test.tolist() == [3]
-    assert len(data.classes) == 20 and data.classes[3] == "three" and data.licence == "CC-BY-4.0"
+    assert len(data.classes) == 20 and data.classes[3] == "three" and data.license == "CC-BY-4.0"
     merged = build("shd", path=str(heidelberg), steps=14, merge=5)
     np.testing.assert_array_equal(merged.x_train, data.x_train.reshape(2, 14, 140, 5).sum(axis=-1))
 

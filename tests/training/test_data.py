@@ -28,7 +28,7 @@ def make(**changed: Any) -> Dataset:
     """Twelve training and six test examples of shape (2, 3) in three classes."""
     x = np.arange(18 * 6, dtype=np.float32).reshape(18, 2, 3) / 100
     y = np.arange(18, dtype=np.int32) % 3
-    data = Dataset("toy", x[:12], y[:12], x[12:], y[12:], classes=("a", "b", "c"), licence="CC0-1.0")
+    data = Dataset("toy", x[:12], y[:12], x[12:], y[12:], classes=("a", "b", "c"), license="CC0-1.0")
     return replace(data, **changed)
 
 
@@ -98,7 +98,7 @@ def test_a_data_set_with_an_origin_is_otherwise_the_same():
 
 
 def test_printing_a_data_set_does_not_print_its_arrays():
-    assert repr(make()) == "Dataset(name='toy', classes=('a', 'b', 'c'), licence='CC0-1.0')"
+    assert repr(make()) == "Dataset(name='toy', classes=('a', 'b', 'c'), license='CC0-1.0')"
 
 
 BAD = {
