@@ -182,7 +182,7 @@ def as_layered(
         params = own_params(model)
     if params is None:
         raise ModelError(
-            f"A {type(model).__name__} keeps its parameters outside itself and none were given.",
+            f"A {type(model).__name__} keeps its parameters separately, and none were given.",
             hint="Pass them: as_layered(model, params).",
         )
     return (adapted.model, *adapted.split(params))

@@ -71,7 +71,7 @@ def named(model: Any, how: str = "auto") -> NamedModel:
         raise UsageError(f"named(model, {how!r}): expected one of {', '.join(map(repr, WAYS))}.")
     if how == "modules" and not isinstance(model, Layered) and _naming(model) is None:
         raise ModelError(
-            f"The model is a {type(model).__name__}, which has no modules inside whose outputs could be named.",
+            f"The model is a {type(model).__name__}, which contains no modules whose outputs could be named.",
             hint='named(model, "auto"), or --activities auto, names the products of any function.',
         )
     return NamedModel(model, how)
@@ -278,8 +278,8 @@ def _is_product(equation: Equation) -> bool:
     multiplies = any(one in PRODUCTS for inside in equation.inside for one in primitives_of(inside))
     if multiplies and equation.primitive not in CUSTOM:
         raise ModelError(
-            f"A product with a parameter stands inside {equation.primitive}, where no value can be free.",
-            hint="Take jax.lax.scan instead of a loop of unknown length, and jnp.where instead of a branch; or name "
+            f"A product with a parameter is inside {equation.primitive}, where no value can be free.",
+            hint="Use jax.lax.scan instead of a loop of unknown length, and jnp.where instead of a branch; or name "
             'values yourself: h = neurai.activity(h, "h1").',
         )
     return multiplies

@@ -208,7 +208,7 @@ def _as_origin(given: Any) -> Origin:
     except ValidationError as error:
         raise UsageError("This is not the JSON of an origin.", "Origin.to_json writes it.") from error
     if not isinstance(found, Origin):
-        raise UsageError(f"{given!r:.80} carries no origin.", "Only what the registry built knows its origin.")
+        raise UsageError(f"{given!r:.80} has no origin.", "Only objects built by the registry have one.")
     return found
 
 

@@ -167,7 +167,7 @@ def order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
         (array([2, 4, 3, 0, 1]), array([1, 4, 3, 0, 2]))
     """
     if seed < 0 or epoch < 0:
-        raise DataError(f"seed={seed} and epoch={epoch} name no data order.", "Both count from 0 upward.")
+        raise DataError(f"seed={seed} and epoch={epoch} do not determine a data order.", "Both must be 0 or more.")
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 
@@ -389,7 +389,7 @@ def _check_labels(x: Array, y: Array, n_classes: int, name: str, rows: _Rows) ->
     if not np.issubdtype(y.dtype, np.integer):
         raise DataError(
             f"{name} has dtype {y.dtype}, expected integer labels 0..{n_classes - 1}.",
-            "Use y.astype('int32'); targets of a regression go with classes=None.",
+            "Use y.astype('int32'); for a regression, use classes=None.",
         )
     bad = (y < 0) | (y >= n_classes)
     if bad.any():

@@ -2,7 +2,7 @@
 
 With explicit axes, JAX's types say how every array is sharded, and an operation whose result could be sharded in two
 ways is an error: a slice of a few examples, a transposed layer. Inside a rule the compiler decides instead. Gradients
-and state come back sharded like parameters and state, what is left of the estimate on every device.
+and state come back sharded like parameters and state; the rest of the estimate is on every device.
 """
 
 from __future__ import annotations

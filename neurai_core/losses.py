@@ -221,7 +221,7 @@ def _check_axes(name: str, contract: _Contract, outputs: _Form) -> None:
         one = "For one number per example take mse, binary_cross_entropy or binary_accuracy."
         raise DataError(
             f"{name} got outputs {text}, expected (B, ..., C) with at least {contract.classes} classes, C, at the end.",
-            "Take accuracy where there are fewer." if len(shape) > 1 and shape[-1] > 1 else one,
+            "Use accuracy if there are fewer." if len(shape) > 1 and shape[-1] > 1 else one,
         )
 
 
@@ -252,14 +252,12 @@ def _out_of_range(name: str, contract: _Contract, labels: bool, count: int, targ
     where = f"{targets[at]} in row {at[0]}" + (f" (at {at})" if len(at) > 1 else "")
     if not labels:
         expected = f"numbers in [0, {contract.high:g}]" if contract.high < float("inf") else "probabilities"
-        return DataError(f"{name} got target {where}, expected {expected}.", "Take mse for targets of any size.")
+        return DataError(f"{name} got target {where}, expected {expected}.", "Use mse for targets of any size.")
     message = f"{name} got label {where}, outside the classes 0..{count - 1}."
     if targets.min() == 1 and targets.max() == count:
         return DataError(message, "The labels count from 1: subtract 1.")
     more = f", or give the model {targets.max() + 1} outputs" if targets.min() >= 0 else ""
-    return DataError(
-        message, f"Number the classes 0..{count - 1}{more}; to leave examples out, take a loss of your own."
-    )
+    return DataError(message, f"Number the classes 0..{count - 1}{more}; to leave examples out, write your own loss.")
 
 
 # ---------------------------------------------------------------------------- the scores

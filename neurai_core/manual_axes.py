@@ -1,4 +1,4 @@
-"""Rules inside ``jax.shard_map``: an estimate is that of the rows on its own device.
+"""Rules inside ``jax.shard_map``: on every device, an estimate covers the rows that are there.
 
 With the checks of ``shard_map`` on, JAX's types say over which axes of the mesh an array varies. A loop that begins
 with constants and goes on with data is then an error, and so is nearly every relaxation. A rule is therefore traced

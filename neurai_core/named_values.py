@@ -241,7 +241,7 @@ def check_named_values(places: Sequence[Named], sources: Sequence[Labels], x: Py
         if shapes.setdefault(named.name, named.shape) != named.shape:
             raise ModelError(
                 f"The name {named.name!r} stands for values of shapes {shapes[named.name]} and {named.shape}.",
-                hint="A name that occurs again is one more prediction of the same activity; give others a new name.",
+                hint="Each further use of a name is another prediction of the same activity; give others a new name.",
             )
         if not labels:
             raise ModelError(

@@ -188,7 +188,7 @@ def _masks(held: Mapping[str, Any], activities: Activities) -> dict[str, Any]:
 def _mask(name: str, mask: Any, activity: jax.Array) -> Any:
     dtype, shape = jnp.result_type(mask), jnp.shape(mask)
     if dtype != jnp.bool_:
-        raise DataError(f"The mask of {name!r} is of type {dtype}, expected truth values: True where it is held.")
+        raise DataError(f"The mask of {name!r} is of type {dtype}, expected booleans: True where it is held.")
     pairs = zip(shape[::-1], activity.shape[::-1], strict=False)
     if len(shape) > activity.ndim or any(a not in (1, b) for a, b in pairs):
         raise DataError(

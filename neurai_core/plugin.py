@@ -76,9 +76,9 @@ def source_of(target: str) -> str:
         if found is not None:
             found = PathFinder.find_spec(f"{found.name}.{name}", found.submodule_search_locations or [])
     if found is None:
-        raise UsageError(f"No module is named {module!r}.", f"It is looked for because a spec names {target!r}.")
+        raise UsageError(f"No module is named {module!r}.", f"A spec refers to it: {target!r}.")
     source = getattr(found.loader, "get_source", lambda name: None)(module)
     if source is None:
-        raise UsageError(f"The module {module!r} has no source that could be shown.")
+        raise UsageError(f"The module {module!r} has no source to show.")
     text: str = source
     return text

@@ -207,7 +207,7 @@ def objective(loss: Callable[..., Any], accuracy: Callable[..., Any] | None, has
         if has_aux and not (isinstance(found, tuple | list) and len(found) == 2):
             raise ModelError(
                 f"The loss returned {shape_text(found)}, expected the pair (scalar, aux).",
-                hint="A loss that returns a scalar goes without has_aux.",
+                hint="Leave out has_aux if the loss returns a scalar.",
             )
         value, aux = found if has_aux else (found, ())
         _check_scalar("loss", value, outputs, targets)

@@ -124,7 +124,9 @@ def accumulate(rule: Rule, k: int, reduction: str = "mean") -> Rule:
     if k < 1:
         raise UsageError(f"accumulate needs at least 1 slice, got k={k}.", hint="For example accumulate(rule, 4).")
     if reduction not in ("mean", "sum"):
-        raise UsageError(f"reduction is {reduction!r}, expected 'mean' or 'sum'.", hint="A mean loss wants 'mean'.")
+        raise UsageError(
+            f"reduction is {reduction!r}, expected 'mean' or 'sum'.", hint="Use 'mean' for a loss that is a mean."
+        )
 
     def estimate(
         model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None

@@ -126,6 +126,6 @@ def _difference(name: str, prediction: Any, value: Any) -> Any:
     if prediction.shape != value.shape:
         raise ModelError(
             f"{name!r} names values of shapes {value.shape} and {prediction.shape}.",
-            "A name that occurs again is one more prediction of the same activity: give other values other names.",
+            "Each further use of a name is another prediction of the same activity: give other values other names.",
         )
     return apart(prediction, value)

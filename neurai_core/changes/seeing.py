@@ -92,7 +92,7 @@ def _see_equation(
     if body is None and equation.holds_names:
         raise ModelError(
             f"Values inside {equation.primitive.name!r} have names, and what it runs depends on the data.",
-            "Name values outside of it, or use jax.lax.scan, whose turns are all run.",
+            "Name values outside of it, or use jax.lax.scan, which runs all its iterations.",
         )
     if body is None:
         results = _computed(equation, operands, known)

@@ -27,7 +27,7 @@ def check(
         list[str] | None, typer.Argument(help="Rules, surrogates, data sets, adapters.", autocompletion=complete_name)
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Check every installed plugin.")] = False,
-    only: Annotated[list[str] | None, typer.Option("--only", help="Run only this check; repeatable.")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Run only this check; may be repeated.")] = None,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds allowed for one check.")] = 60.0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every check, not only what failed.")] = False,
     cost: Annotated[

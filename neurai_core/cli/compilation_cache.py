@@ -1,7 +1,7 @@
 """The compilation cache of commands: compiled programs, kept in a private folder from one command to the next.
 
 What JAX keeps there is executable code, so the folder has to belong to the user alone. Importing NeurAI turns nothing
-on, and a cache that the user has configured for JAX itself is used as it is.
+on, and a cache that the user has configured for JAX itself is used unchanged.
 """
 
 from __future__ import annotations

@@ -10,19 +10,21 @@ import typer
 
 from neurai_core.cli.output import stdout
 
-NameArgument = Annotated[str, typer.Argument(help="Name under which it will be looked up, such as my-rule.")]
+NameArgument = Annotated[
+    str, typer.Argument(help="Name under which it will be looked up, such as my-rule or my-surrogate.")
+]
 FolderArgument = Annotated[
     Path | None, typer.Argument(help="Folder to write, empty or new; by default neurai-NAME.", show_default=False)
 ]
 
 
 def new_rule(name: NameArgument, folder: FolderArgument = None) -> None:
-    """Write a distribution with a learning rule that works, to edit; needs `neurai[template]`."""
+    """Write a distribution with a working learning rule, for you to edit; needs `neurai[template]`."""
     _create("algorithm", name, folder, "neurai train --rule {name}")
 
 
 def new_surrogate(name: NameArgument, folder: FolderArgument = None) -> None:
-    """Write a distribution with a surrogate that works, to edit; needs `neurai[template]`."""
+    """Write a distribution with a working surrogate, for you to edit; needs `neurai[template]`."""
     _create("surrogate", name, folder, "neurai plot surrogate {name}")
 
 

@@ -47,7 +47,7 @@ def cite(
         typer.Argument(help="Rules, surrogates or data sets; neurai for the library.", autocompletion=complete_name),
     ],
 ) -> None:
-    """Print BibTeX for what you used on stdout."""
+    """Print BibTeX entries for what you used."""
     entries: dict[str, None] = {}
     for name in names:
         if name.lower() == _ITSELF:
@@ -55,7 +55,7 @@ def cite(
             continue
         for spec in _find(name):
             if not spec.references:
-                note(f"{spec.kind} {spec.name} names no reference.")
+                note(f"{spec.kind} {spec.name} gives no reference.")
             entries |= dict.fromkeys(_bibtex(spec.name, one) for one in spec.references)
     for entry in entries:
         stdout().print(entry, soft_wrap=True)
@@ -92,7 +92,7 @@ def _print_equations(found: list[PluginSpec], as_json: bool) -> None:
     targets = {spec.name: target for spec in found if (target := getattr(spec, "definition", None))}
     if not targets:
         raise UsageError(
-            f"The {found[0].kind} {found[0].name!r} names no definition, so there are no equations to print.",
+            f"The {found[0].kind} {found[0].name!r} has no definition, so there are no equations to print.",
             'The spec of a rule names one: AlgorithmSpec(..., definition="package.equations:function").',
         )
     for name, target in targets.items():

@@ -68,7 +68,7 @@ def _generative(rule: Any) -> GenerativeRule:
     if not isinstance(rule, GenerativeRule):
         lacking = ", ".join(name for name in ("generate", "reconstruct", "infer") if not hasattr(rule, name))
         raise PluginError(
-            f"Rule {origin.name!r} ({origin.distribution} {origin.version}) claims to be {CLAIM} and lacks {lacking}.",
+            f"Rule {origin.name!r} ({origin.distribution} {origin.version}) claims to be {CLAIM} but lacks {lacking}.",
             "'Writing a rule', docs/writing-a-rule.md, says what the claim means.",
             distribution=origin.distribution,
             step="call",

@@ -55,7 +55,7 @@ def adapters(as_json: JsonFlag = False) -> None:
 
 
 def observers(as_json: JsonFlag = False) -> None:
-    """List the observers of runs."""
+    """List the observers of training runs."""
     columns: Columns = {"settings": _settings, "active": lambda spec: "in every run" if spec.always else "on request"}
     _list("observer", columns, as_json)
 

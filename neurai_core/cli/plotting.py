@@ -47,7 +47,7 @@ def surrogate(
         raise UsageError("Which surrogates?", "Name some, or give --all; `neurai surrogates` lists them.")
     if sets and len(names or ()) != 1:
         raise UsageError(
-            "--set is for one surrogate.", f"For example neurai plot surrogate {SURROGATE} --set alpha=10."
+            "--set applies to a single surrogate.", f"For example neurai plot surrogate {SURROGATE} --set alpha=10."
         )
     drawn = _every() if every else _named(names or [], sets or [])
 

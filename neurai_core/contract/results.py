@@ -110,7 +110,7 @@ def _check_equal(called: RuleFunction, found: Any, model: Any, params: PyTree, *
         same = False
     if not same:
         called.refuse(
-            f"a model of type {type(found).__name__} that is not equal to itself made again",
+            f"a model of type {type(found).__name__} that is not equal to the same model made again",
             "equal models with equal hashes",
             "It is a static argument of compiled functions: make it a frozen dataclass without arrays.",
         )

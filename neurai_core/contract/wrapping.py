@@ -58,7 +58,7 @@ def checked(rule: Any, maker: Maker, score: Any = None) -> Any:
             f"its build function returned {kind(rule)}, expected a Rule(init, estimate, predict).", step="build"
         )
     if hasattr(rule, "extended") and "extended" not in rule._fields:
-        raise maker.error("extended is no field of its NamedTuple, so it cannot be wrapped.", step="build")
+        raise maker.error("extended is not a field of its NamedTuple, so it cannot be wrapped.", step="build")
     roles = [role for role in SIGNATURES if getattr(rule, role, None) is not None]
     for role in roles:
         _check_signature(getattr(rule, role), role, maker)

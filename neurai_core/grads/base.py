@@ -104,7 +104,7 @@ class GradeBase:
 
         if not self.algorithm:
             raise UsageError(
-                f"{type(self).__name__} names no learning rule.",
+                f"{type(self).__name__} does not name a learning rule.",
                 hint="Use BP, PC, ..., or set `algorithm` in a subclass.",
             )
         scores = {"loss": self._loss(loss_kwargs), "accuracy": self.acc_f, "has_aux": self.fun_has_aux}

@@ -62,7 +62,7 @@ def one_array(activity: PyTree) -> Any:
     if not jax.tree_util.all_leaves([activity]):
         raise ModelError(
             f"it returns {shape_text(activity)}, expected one array per layer.",
-            hint="Join the arrays with jnp.concatenate, or put the layers between which they pass into one block.",
+            hint="Join the arrays with jnp.concatenate, or put the layers that exchange them into one block.",
         )
     return activity
 

@@ -31,7 +31,7 @@ def mlp(sizes: Sequence[int], activation: str | Elementwise = "relu") -> Layered
     """
     if len(sizes) < 2:
         raise ModelError(
-            f"An MLP needs the widths of input and output at least, got {tuple(sizes)}.",
+            f"An MLP needs at least the widths of its input and output, got {tuple(sizes)}.",
             hint="mlp((784, 128, 10)).",
         )
     hidden = [dense(width, activation) for width in sizes[1:-1]]

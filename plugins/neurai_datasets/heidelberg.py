@@ -57,7 +57,7 @@ def _part(path: Path, config: SHDConfig) -> tuple[Array, Array, tuple[str, ...]]
     if not len(times) == len(units) == len(labels):
         raise DataError(
             f"{path} has {len(times)} examples of times, {len(units)} of units and {len(labels)} labels, "
-            "expected as many of each.",
+            "expected equal numbers.",
             HOW,
         )
     if labels.dtype.kind not in "iu":
@@ -95,4 +95,4 @@ def _read(path: Path) -> tuple[Array, Array, Array, tuple[str, ...]]:
     except KeyError as error:
         raise DataError(f"{path} lacks spikes/times, spikes/units or labels: {error.args[0]}.", HOW) from error
     except (OSError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is no HDF5 file of spikes: {error}.", HOW) from error
+        raise DataError(f"{path} is not an HDF5 file of spikes: {error}.", HOW) from error

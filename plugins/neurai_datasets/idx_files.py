@@ -178,12 +178,12 @@ def _check_pair(images: Array, labels: Array, images_path: Path, labels_path: Pa
         path, array, axes = (
             (labels_path, labels, "one axis") if labels.ndim != 1 else (images_path, images, "two axes or more")
         )
-        raise DataError(f"{path} holds an array of shape {array.shape}, expected {axes}.", "Are two files exchanged?")
+        raise DataError(f"{path} holds an array of shape {array.shape}, expected {axes}.", "Were two files swapped?")
     if not np.issubdtype(labels.dtype, np.integer):
         raise DataError(f"{labels_path} holds {labels.dtype.name}, expected integer labels.", "Store them as bytes.")
     if len(images) != len(labels):
         raise DataError(
-            f"{images_path} holds {len(images)} images and {labels_path} {len(labels)} labels, expected as many.",
+            f"{images_path} holds {len(images)} images and {labels_path} {len(labels)} labels, expected equal numbers.",
             "The two files belong to different data sets or parts; fetch them again.",
         )
 

@@ -64,7 +64,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
         raise DataError(f"{folder / 'train'} holds no folder, expected one for each class.", TREE)
     strange = sorted(path.name for path in (folder / "test").glob("*") if path.is_dir() and path.name not in names)
     if strange:
-        raise DataError(f"{folder / 'test'} has the class {strange[0]!r}, which train has not.", TREE)
+        raise DataError(f"{folder / 'test'} has the class {strange[0]!r}, which is missing from train.", TREE)
     return tuple(names)
 
 
@@ -124,7 +124,7 @@ def refuse_spikes(where: str, what: str, values: Array, bad: Array, expected: st
         spike = int(np.argmax(bad))
         raise DataError(
             f"{where} has a spike at {what} {values[spike]} (spike {spike}), expected {expected}.",
-            f"{int(bad.sum())} of its {len(values)} spikes are so"
+            f"{int(bad.sum())} of its {len(values)} spikes are not"
             + (f"; the setting {setting!r} says what is expected." if setting else "."),
         )
 

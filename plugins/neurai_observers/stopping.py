@@ -46,7 +46,7 @@ class EarlyStopping:
         config = self.config
         if config.metric not in metrics:
             raise SettingsError(
-                f"early-stopping watches {config.metric!r}, which is no metric of this run."
+                f"early-stopping watches {config.metric!r}, which is not a metric of this run."
                 f"{did_you_mean(config.metric, metrics)}",
                 f"Metrics: {', '.join(metrics)}.",
             )

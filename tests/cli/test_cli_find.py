@@ -121,7 +121,7 @@ def test_describe_prints_the_equations_of_a_rule_as_they_stand_in_their_file(neu
 def test_where_no_definition_is_named_it_says_how_to_name_one(neurai: Run, name: str, kind: str) -> None:
     ended = neurai("describe", name, "--equations")
     assert ended.code == 2 and ended.out == ""
-    assert f"The {kind} '{name}' names no definition" in ended.err
+    assert f"The {kind} '{name}' has no definition" in ended.err
     assert 'definition="package.equations:function"' in ended.err
 
 

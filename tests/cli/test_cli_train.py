@@ -261,7 +261,7 @@ def test_early_stopping_on_a_metric_that_is_none_says_which_there_are(neurai: Ru
     ended = neurai("train", *SMALL, "--stop-early", "metric=test_acuracy", "--out", tmp_path / "run")
     assert ended.code == 2
     assert (
-        "early-stopping watches 'test_acuracy', which is no metric of this run. Did you mean 'test_accuracy'"
+        "early-stopping watches 'test_acuracy', which is not a metric of this run. Did you mean 'test_accuracy'"
         in ended.err
     )
 

@@ -167,7 +167,7 @@ def test_layered_models_are_named_and_rules_take_named_models() -> None:
         (
             lambda p, x: jax.lax.while_loop(lambda x: x.sum() < 0, lambda x: x @ p, x),
             np.eye(5),
-            "A product with a parameter stands inside while",
+            "A product with a parameter is inside while",
         ),
     ],
 )
@@ -179,5 +179,5 @@ def test_what_cannot_be_named_is_one_clear_error(model: Any, params: Any, messag
 def test_an_unknown_way_of_naming_is_one_clear_error() -> None:
     with pytest.raises(UsageError, match=r"named\(model, 'all'\): expected one of 'auto', 'modules'"):
         named(mlp, "all")
-    with pytest.raises(ModelError, match=r"a function, which has no modules inside .*\n.*named\(model, \"auto\"\)"):
+    with pytest.raises(ModelError, match=r"a function, which contains no modules .*\n.*named\(model, \"auto\"\)"):
         named(mlp, "modules")

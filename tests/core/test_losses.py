@@ -133,7 +133,7 @@ def test_classes_want_one_label_or_one_row_per_example(name, outputs, targets, w
 
 
 def test_the_five_best_of_three_classes_are_refused():
-    with pytest.raises(DataError, match=r"at least 5 classes(.|\n)*Take accuracy"):
+    with pytest.raises(DataError, match=r"at least 5 classes(.|\n)*Use accuracy"):
         score_of("top_5_accuracy")(floats((4, 3)), integers(4))
 
 

@@ -397,7 +397,7 @@ def test_activities_of_half_precision_networks_relax_in_float32() -> None:
         ({"start": {"h9": np.ones((6, 8))}}, DataError, r"name 'h9', which .* Did you mean 'h1'\?\n.*h1, h2, h3, y"),
         ({"start": {"y": np.arange(6)}}, DataError, r"'y' was given as int64, expected floats.\n.*one_hot"),
         ({"held": {"h1": np.ones((7, 8), bool)}}, DataError, r"mask of 'h1' has shape \(7, 8\), .*\(6, 8\)"),
-        ({"held": {"h1": np.ones((6, 8))}}, DataError, "mask of 'h1' is of type float64, expected truth values"),
+        ({"held": {"h1": np.ones((6, 8))}}, DataError, "mask of 'h1' is of type float64, expected booleans"),
         ({"held": {"z": True}}, DataError, r"The masks of `held` name 'z', which the network does not have"),
         ({"held": dict.fromkeys(("h1", "h2", "h3", "y"), True)}, DataError, "All activities are held"),
         ({"n": -1}, SettingsError, "n=-1, expected a whole number"),

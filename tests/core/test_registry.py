@@ -297,7 +297,7 @@ class TestFrontDoor:
         assert raised.value.hint == "Pass it: rebuild(origin, loss=...)."
 
     def test_what_has_no_origin_cannot_be_rebuilt(self) -> None:
-        with pytest.raises(UsageError, match="carries no origin"):
+        with pytest.raises(UsageError, match="has no origin"):
             neurai.rebuild(3)
         with pytest.raises(UsageError, match="not the JSON of an origin"):
             neurai.rebuild("{}")

@@ -65,7 +65,7 @@ def test_a_gain_that_differs_goes_into_the_weights(x64):
 def test_a_node_that_is_not_known_is_named():
     nir = pytest.importorskip("nir")
     threshold = nir.NIRGraph.from_list(nir.Affine(np.eye(2), np.ones(2)), nir.Threshold(np.ones(2)))
-    with pytest.raises(ModelError, match="node 'threshold' of type Threshold, which is not known"):
+    with pytest.raises(ModelError, match="node 'threshold' of type Threshold, which is not supported"):
         from_nir(threshold, surrogate=None)
     twice = nir.NIRGraph.from_list(nir.Linear(np.eye(2)), nir.Linear(np.eye(2)))
     with pytest.raises(ModelError, match="'linear_1' of the NIR graph follows 'linear', expected neurons"):

@@ -327,7 +327,7 @@ def test_parameters_that_were_not_made_yet_are_an_error_that_says_how_to_make_th
     with pytest.raises(ModelError, match=r"model\.init\(key, x\)"):
         BP("cross_entropy").get_grads(mlp(), given, batch())
     assert own_params(mlp()) is None
-    with pytest.raises(ModelError, match="keeps its parameters outside itself"):
+    with pytest.raises(ModelError, match="keeps its parameters separately"):
         as_layered(mlp())
 
 

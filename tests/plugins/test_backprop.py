@@ -230,5 +230,5 @@ def test_the_base_classes_hold_their_arguments_and_name_no_rule():
     for base in (GradeBase, LocalBase):
         method = base("mse", "accuracy", True)
         assert callable(method.loss_f) and callable(method.acc_f) and method.fun_has_aux
-        with pytest.raises(UsageError, match=f"{base.__name__} names no learning rule"):
+        with pytest.raises(UsageError, match=f"{base.__name__} does not name a learning rule"):
             method.rule()

@@ -301,7 +301,11 @@ def test_heidelberg_files_that_are_missing_or_damaged_are_named(heidelberg):
     h5py = pytest.importorskip("h5py")
     test = heidelberg / "shd_test.h5"
     whole = test.read_bytes()
-    for content, words in ((b"", "is no HDF5 file"), (whole[:300], "is no HDF5 file"), (b"spikes", "is no HDF5 file")):
+    for content, words in (
+        (b"", "is not an HDF5 file"),
+        (whole[:300], "is not an HDF5 file"),
+        (b"spikes", "is not an HDF5 file"),
+    ):
         test.write_bytes(content)
         with pytest.raises(DataError, match=rf"shd_test\.h5 {words}"):
             build("shd", path=str(heidelberg))
@@ -348,7 +352,7 @@ def test_files_and_folders_that_are_missing_or_damaged_are_named(folder):
     with pytest.raises(DataError, match="holds no folder"):
         build("spike_files", path=str(folder / "test"))
     write(folder, "test", "up", 0, [0.1], [0])
-    with pytest.raises(DataError, match="has the class 'up', which train has not"):
+    with pytest.raises(DataError, match="has the class 'up', which is missing from train"):
         build("spike_files", path=str(folder))
     (folder / "test" / "up" / "0.npz").rename(folder / "test" / "up" / "0.txt")
     (folder / "test" / "up").rename(folder / "elsewhere")

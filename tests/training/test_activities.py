@@ -65,7 +65,7 @@ def test_a_list_says_what_every_prediction_and_the_outputs_come_from() -> None:
     assert found.output_shapes == ((8, 2),)
 
 
-@pytest.mark.parametrize(("how", "said"), [("layers", "needs a model in layers"), ("modules", "has no modules inside")])
+@pytest.mark.parametrize(("how", "said"), [("layers", "needs a model in layers"), ("modules", "contains no modules")])
 def test_a_function_has_neither_layers_nor_modules_and_auto_is_named_as_the_way_out(how: str, said: str) -> None:
     with pytest.raises(ModelError, match=said) as caught:
         seen(naming, how, needs="network")

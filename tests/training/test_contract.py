@@ -509,7 +509,7 @@ EXTENSIONS = {
     "no parameters": (lambda model, params: (Scaled(model), {}), "extended returned no parameters"),
     "another model each time": (
         lambda model, params: (lambda params, x: model(params["plain"], x), params),
-        "a model of type function that is not equal to itself made again",
+        "a model of type function that is not equal to the same model made again",
     ),
     "a model without a hash": (lambda model, params: (Unhashable(model), params), "of type Unhashable that is not"),
     "other outputs": (

@@ -333,7 +333,7 @@ def snn(
     """
     if len(sizes) < 2:
         raise ModelError(
-            f"A spiking network needs the widths of input and output at least, got {tuple(sizes)}.",
+            f"A spiking network needs at least the widths of its input and output, got {tuple(sizes)}.",
             "snn((64, 128, 10), ...)",
         )
     hidden = [Stage(dense(width, bias=bias), cell or HIDDEN, recurrent) for width in sizes[1:-1]]

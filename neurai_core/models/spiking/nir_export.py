@@ -67,7 +67,7 @@ def to_nir(model: SpikingNetwork, params: PyTree, *, dt: float = STEP, input_sha
         return nir.NIRGraph(nodes, edges)
     except ValueError as error:
         raise ModelError(
-            f"The package nir refuses the graph: {error}", "Its shapes follow from input_shape."
+            f"The package nir rejects the graph: {error}", "Its shapes follow from input_shape."
         ) from error
 
 
@@ -118,7 +118,7 @@ def _synapse(nir: Any, i: int, layer: Layer, own: PyTree, signal: Signal) -> tup
         return kind(np.array(linear.window), np.array(linear.stride), np.zeros(2, int)), after
     raise ModelError(
         f"Stage {i} has the synapses {layer.name}, which NIR does not know.",
-        "Written are dense, conv, avg_pool and flatten layers without an activation.",
+        "It can hold dense, conv, avg_pool and flatten layers without an activation.",
     )
 
 

@@ -121,7 +121,7 @@ def _chain(nodes: dict[str, Any], edges: Edges) -> tuple[str, list[tuple[list[st
     kinds = {name: type(node).__name__ for name, node in nodes.items()}
     for name, kind in kinds.items():
         if kind not in ("Input", "Output", *SYNAPSES, *NEURONS):
-            raise ModelError(f"The NIR graph has the node {name!r} of type {kind}, which is not known.", KNOWN)
+            raise ModelError(f"The NIR graph has the node {name!r} of type {kind}, which is not supported.", KNOWN)
     source = at = _one(_of_kind(nodes, "Input"), "an input")
     found: list[tuple[list[str], str, str | None]] = []
     synapses: list[str] = []
@@ -254,7 +254,9 @@ def _conv(name: str, node: Any, signal: Signal) -> tuple[Layer, PyTree]:
     weight = _finite(name, "weight", node.weight)
     for what, value in (("dilation", _pair(node.dilation)), ("groups", (int(node.groups),))):
         if set(value) != {1}:
-            raise ModelError(f"The node {name!r} of the NIR graph has {what}={value}, expected 1.", "It is not known.")
+            raise ModelError(
+                f"The node {name!r} of the NIR graph has {what}={value}, expected 1.", "Other values are not supported."
+            )
     if weight.ndim != 4 or weight.shape[1] != signal.shape[-1]:
         raise ModelError(
             f"The node {name!r} of the NIR graph has weights {weight.shape} and is given {signal.nir_shape}.",
@@ -275,7 +277,9 @@ def _padding(name: str, node: Any) -> Any:
 
 def _pool(name: str, node: Any, kind: str) -> tuple[Layer, PyTree]:
     if any(_pair(node.padding)):
-        raise ModelError(f"The node {name!r} of the NIR graph pads before it pools, which is not known.", "Pad by 0.")
+        raise ModelError(
+            f"The node {name!r} of the NIR graph pads before it pools, which is not supported.", "Pad by 0."
+        )
     make = avg_pool if kind == "AvgPool2d" else sum_pool
     return make(_pair(node.kernel_size), _pair(node.stride)), ()
 

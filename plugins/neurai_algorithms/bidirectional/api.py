@@ -169,7 +169,9 @@ class BiPC(PC):
         Raises:
             UsageError: always.
         """
-        raise UsageError("Bidirectional predictive coding has no probe.", hint="PC(...).probe sees the way up alone.")
+        raise UsageError(
+            "Bidirectional predictive coding has no probe.", hint="PC(...).probe looks at the upward direction alone."
+        )
 
     def _check_ends(self, both: Layered, param: PyTree, y: Any) -> None:
         """Check labels here, where their values are concrete."""

@@ -184,7 +184,7 @@ def _check_bottom(params: PyTree, x: jax.Array) -> None:
     expected = input_shapes(params)[0]
     if tuple(x.shape[1:]) != expected:
         raise ModelError(
-            f"x is {shape_text(x)}, and the way down gives examples of shape {expected}.",
+            f"x is {shape_text(x)}, but the downward direction gives examples of shape {expected}.",
             hint="Downward biases have the shape of the data: make the parameters with this input_shape.",
         )
 
@@ -226,7 +226,7 @@ def _report(task: BothWays, found: SolutionBoth, params: PyTree) -> Estimate:
 
 
 def _norms(found: SolutionBoth) -> dict[str, jax.Array]:
-    """Norms of the errors of every prediction: upwards of v_1..v_L, downwards of v_0..v_{L-1}."""
+    """Norms of the errors of every prediction: upward of v_1..v_L, downward of v_0..v_{L-1}."""
     ways: tuple[tuple[str, Solution | None], ...] = (("error_norms", found.up), ("error_norms_down", found.down))
     return {
         name: jnp.stack([tree_norm(e) for e in (way.errors if name == "error_norms" else way.errors[::-1])])

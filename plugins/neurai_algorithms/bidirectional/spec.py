@@ -53,7 +53,7 @@ class EtaTrace:
             _readable(self.step)
         if self.momentum and isinstance(self.step, Transformation):
             raise SettingsError(
-                "EtaTrace: a transformation is the whole step, so momentum has no meaning beside it.",
+                "EtaTrace: a transformation is the whole step, so momentum does not apply to it.",
                 hint="Give the momentum to the transformation, such as optax.sgd(0.1, momentum=0.5).",
             )
 

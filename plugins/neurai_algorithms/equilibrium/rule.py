@@ -295,7 +295,7 @@ class EquilibriumRule:
         """Let the optimizer move the weights at every nudged step; gradients are summed over the steps."""
         if self.optimizer is None:
             raise UsageError(
-                "EP: mode continual moves the weights during the nudged phase and got no optimizer.",
+                "EP: mode continual moves the weights during the nudged phase, but got no optimizer.",
                 hint="Pass them: get_grads(model, param, batch, optim, opt_state).",
             )
         dynamics = free.dynamics
