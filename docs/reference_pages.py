@@ -16,17 +16,17 @@ from neurai_core.offered import OFFERED
 ROOT = Path(__file__).resolve().parent.parent
 
 PLUGIN_VARIABLES = {
-    "NEURAI_ONLY": "names, distributions or `name@distribution`, separated by commas: of the plugins "
-    "installed only these and the built-in ones are used; set and empty, the built-in ones alone",
+    "NEURAI_ONLY": "names, distributions or `name@distribution`, separated by commas: only these plugins "
+    "and the built-in ones are used; if set but empty, only the built-in ones",
     "NEURAI_BLOCK": "names, distributions or `name@distribution`, separated by commas: never imported",
     "NEURAI_PREFER": "`name=distribution`, separated by commas: which one a name means if several offer it",
-    "NEURAI_DISABLE_PLUGIN_AUTOLOAD": "anything but `0`: of the installed plugins only the built-in ones",
-    "NEURAI_TRACE": "anything but `0`: every scan, import, spec and build on stderr, with its time",
+    "NEURAI_DISABLE_PLUGIN_AUTOLOAD": "anything but `0`: only the built-in plugins are used",
+    "NEURAI_TRACE": "anything but `0`: prints every scan, import, spec and build to stderr, with its time",
 }
 OTHER_VARIABLES = {
-    "NEURAI_CACHE": "folder in which commands keep compiled programs, an absolute path; `off` or empty keeps none",
-    "NEURAI_DATA": "folder in which data sets are looked for, `fashion-mnist/` below it first",
-    "NO_COLOR": "anything: no colors in the terminal",
+    "NEURAI_CACHE": "absolute path of the folder in which commands keep compiled programs; `off` or empty keeps none",
+    "NEURAI_DATA": "folder to search for data sets; Fashion-MNIST is looked for in `fashion-mnist/` below it first",
+    "NO_COLOR": "any value: no colors in the terminal",
 }
 KIT_TITLES = {"algorithm": "Rules", "surrogate": "Surrogates", "dataset": "Data sets", "adapter": "Adapters"}
 
@@ -37,7 +37,7 @@ def scores() -> Lines:
     from neurai_core.layered import ACTIVATIONS
     from neurai_core.losses import ACCURACIES, LOSSES
 
-    yield "Every place that takes a loss or an accuracy takes a name of these or a callable.\n"
+    yield "Wherever a loss or an accuracy is expected, pass one of these names or a callable.\n"
     yield from (losses.__doc__ or "").replace("``", "`").splitlines()[2:]
     for title, found in (("Losses", LOSSES), ("Accuracies", ACCURACIES)):
         yield f"\n## {title}\n"
@@ -46,7 +46,7 @@ def scores() -> Lines:
             ((code(s.name), first_line(s.call), s.reduction) for s in found.values()),
         )
     yield "\n## Activations\n"
-    yield f"Names for the layer makers and for `--model`: {codes(ACTIVATIONS)}. A callable does as well.\n"
+    yield f"Names for the layer makers and for `--model`: {codes(ACTIVATIONS)}. You can also pass a callable.\n"
 
 
 def commands() -> Lines:
@@ -55,8 +55,9 @@ def commands() -> Lines:
 
     from neurai_core.cli.app import app
 
-    yield "What `--help` says. `python -m neurai_core` is the same command. How settings, files and the"
-    yield "environment work together, and what exit codes mean: [The command line](../command-line.md).\n"
+    yield "This is what `--help` prints. `python -m neurai_core` is the same command. [The command"
+    yield "line](../command-line.md) explains how settings, files and the environment work together, and what exit"
+    yield "codes mean.\n"
     yield from command_help("neurai", get_command(app))
 
 
@@ -90,11 +91,11 @@ def unmarked(text: str) -> str:
 def front_door() -> Lines:
     """Every name of the front door."""
     yield "```python\nimport neurai_core as neurai\n```\n"
-    yield "Public is what is in this table, and in a module of the [reference](../reference/index.md) whatever"
-    yield "does not begin with an underscore. Nothing is imported before it is touched.\n"
+    yield "The public API is what this table lists, and every name without a leading underscore in the modules of the"
+    yield "[reference](../reference/index.md). Nothing is imported until you use it.\n"
     found = [(name, getattr(neurai, name)) for name in dir(neurai) if not name.startswith("_")]
     yield from table(("name", "what it is"), ((code(name), first_line(thing)) for name, thing in found))
-    yield f"`neurai.__version__` is the version that is installed. The modules {codes(neurai._MODULES)} are"
+    yield f"`neurai.__version__` is the installed version. The modules {codes(neurai._MODULES)} are"
     yield "attributes, as in `neurai.models.mlp`.\n"
     yield "::: neurai_core.by_name"
 
@@ -105,11 +106,10 @@ def environment() -> Lines:
 
     runs = {variable(name): field.description for name, field in RunSettings.model_fields.items()}
     check_variables({*runs, *PLUGIN_VARIABLES, *OTHER_VARIABLES})
-    yield "## Plugins\n\nRead at every look-up, before anything of a plugin is imported. Names compare as"
-    yield "the registry compares them, distributions as pip does. Plugins registered in the process are never"
-    yield "blocked.\n"
+    yield "## Plugins\n\nThese are read at every lookup, before anything in a plugin is imported. Names are compared as"
+    yield "in the registry, and distributions as in pip. Plugins registered in the process are never blocked.\n"
     yield from table(("variable", "meaning"), ((code(n), text) for n, text in PLUGIN_VARIABLES.items()))
-    yield "## Runs\n\nDefaults of `neurai train`, below a file, `--set` and flags.\n"
+    yield "## Runs\n\nDefaults for `neurai train`; a file, `--set` and flags override them.\n"
     yield from table(("variable", "meaning"), ((code(name), text) for name, text in runs.items()))
     yield "## Other\n"
     yield from table(("variable", "meaning"), ((code(name), text) for name, text in OTHER_VARIABLES.items()))

@@ -64,7 +64,7 @@ def surrogates() -> Lines:
             for s in specs
         ),
     )
-    yield "Facts at the default settings; `facts` of a surrogate computes them for any. Half width is the distance"
+    yield "Facts at the default settings; the `facts` of a surrogate are those at its own. Half width is the distance"
     yield "from the threshold at which g has fallen to half its peak, on the wider side.\n"
     yield from table(
         ("name", "area", "peak", "half width", "limits of P", "symmetric", "takes both signs"),
@@ -121,7 +121,7 @@ def datasets() -> Lines:
 def adapters() -> Lines:
     """Every adapter."""
     specs = all_specs("adapter")
-    yield "An adapter is found by the module that the class of a model comes from; nobody names it. "
+    yield "An adapter is found by the module that a model's class comes from; you never name it. "
     yield "[Models](../models.md) shows how they are used.\n"
     yield from table(
         ("name", "library", "what it takes", "brought by"),
