@@ -46,6 +46,7 @@ def on_own_rows(function: Callable[..., Any], *args: PyTree) -> Any:
     where = Where(over[0].sharding.mesh, frozenset().union(*map(_axes, over)))
     bare: Any = jax.tree.unflatten(tree, _bare(leaves))
     traced, results = jax.make_jaxpr(function, return_shape=True)(*bare)
+    # Operands like the arguments, because a function with its own derivative must not close over traced values.
     closed_over = [jnp.asarray(one) for one in traced.consts]
 
     def run(*operands: Any) -> Any:
@@ -72,6 +73,7 @@ def _differentiable(run: Callable[..., Any], where: Where) -> Callable[..., Any]
         return _bound(run, operands, where)
 
     def backward(operands: Sequence[Any], cotangents: Any) -> tuple[Any, ...]:
+        # The primitive has no derivative: the backward pass is another program on own rows, which runs forward again.
         floats = [i for i, one in enumerate(operands) if jnp.issubdtype(one.dtype, jnp.inexact)]
 
         def pull(operands: Sequence[Any], cotangents: Any) -> Any:
@@ -90,6 +92,7 @@ def _differentiable(run: Callable[..., Any], where: Where) -> Callable[..., Any]
         found = _bound(lambda *leaves: pull(*jax.tree.unflatten(tree, leaves)), leaves, where)
         slopes: list[Any] = [None] * len(operands)
         for i, slope in zip(floats, found, strict=True):
+            # An operand that does not vary over an axis is one value for all devices there: their slopes add up.
             copies = where.axes - _axes(jax.typeof(operands[i]))
             slopes[i] = jax.lax.psum(slope, tuple(copies)) if copies else slope
         return tuple(slopes)
@@ -130,6 +133,7 @@ def _map(args: Any, axes: Any, *, program: ClosedJaxpr, where: Where) -> Any:
 
 
 def _lower(context: Any, *values: Any, program: ClosedJaxpr, where: Where) -> Any:
+    # The types only say over which axes values vary; what is computed on one device is the same without them.
     bare = context.replace(avals_in=program.in_avals, avals_out=program.out_avals)
     return mlir.lower_fun(jaxpr_as_fun(program), multiple_results=True)(bare, *values)
 

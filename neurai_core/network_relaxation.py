@@ -120,18 +120,19 @@ def relax(
         trace = jax.tree.map(lambda all, one: all.at[t].set(one), state.trace, found)
         drawn = {} if key is None else {"key": jax.random.fold_in(key, t)}
         updates, carry = mover.update(_masked(slope, masks), state.carry, state.free, **drawn)
+        # Masked again: a corrector may move entries without a slope, by noise or by decay.
         return _State(optax.apply_updates(state.free, _masked(updates, masks)), carry, trace)
 
     trace = {name: jnp.zeros(n + 1, share.dtype) for name, share in jax.eval_shape(shares, free)[1].items()}
     begun = _State(free, mover.init(free), trace)
     ended = relaxation.relax(step, begun, n, tol=tol, moving=lambda state: state.free)
     last = shares(ended.state.free)[1]
-    rest = jnp.arange(n + 1) >= ended.steps
+    rest = jnp.arange(n + 1) >= ended.steps  # the end, and steps that tol has saved
     trace = jax.tree.map(lambda all, one: jnp.where(rest, one, all), ended.state.trace, last)
     relaxed = Relaxed(
         {**activities, **ended.state.free}, trace, ended.steps, ended.change, _dead(network, ended.state.free, masks)
     )
-    if key is not None:
+    if key is not None:  # samples climb, too
         return relaxed
     total = sum(trace.values(), start=jnp.zeros(n + 1))
     climb = total[-1] - total[0] - CLIMB * jnp.abs(total[0])

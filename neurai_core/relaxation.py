@@ -77,13 +77,13 @@ def relax(
 
     def going_on(carry: tuple[Scalar, PyTree, Scalar]) -> Scalar:
         t, _, change = carry
-        return (t < n) & ~(change < tol)
+        return (t < n) & ~(change < tol)  # not change >= tol: the change is nan before the first check
 
     def stride(carry: tuple[Scalar, PyTree, Scalar]) -> tuple[Scalar, PyTree, Scalar]:
         t, before, _ = carry
         last = jnp.minimum(t + every, n) - 1
         before = jax.lax.fori_loop(t, last, step, before)
-        after = step(last, before)
+        after = step(last, before)  # on its own, so that the change of a single step is measured
         return last + 1, after, change_per_element(moving(before), moving(after))
 
     steps, state, change = jax.lax.while_loop(going_on, stride, (jnp.asarray(0), state, unknown))

@@ -38,13 +38,13 @@ def cone(predictions: Mapping[str, Sequence[Names]], outputs: Names, sweeps: int
     """
     reached = _spread(predictions, outputs, sweeps)
     order = list(predictions)
-    length = max(1, -(-sum(map(len, reached)) // visits))
+    length = max(1, -(-sum(map(len, reached)) // visits))  # sweeps per stage: one, if all visits are few enough
     stages = []
     before: Names = NONE
     for start in range(0, len(reached), length):
         part = reached[start : start + length]
         names = part[-1]
-        resting = names - before if len(part) == 1 else NONE
+        resting = names - before if len(part) == 1 else NONE  # in several sweeps, they move from the second on
         stages.append(
             Stage(tuple(filter(names.__contains__, order)), tuple(filter(resting.__contains__, order)), len(part))
         )
@@ -57,9 +57,10 @@ def _spread(predictions: Mapping[str, Sequence[Names]], outputs: Names, sweeps: 
     terms = [(name, count > 0, depends) for name, ones in predictions.items() for count, depends in enumerate(ones)]
     moved: Names = NONE
     reached: list[Names] = []
-    while len(reached) < sweeps:
+    while len(reached) < sweeps:  # one sweep: what feels a force in it has moved after it
         feel = moved | outputs
         for name, is_free, depends in terms:
+            # The error of a first prediction is 0 until one side of it moves; that of a later one may never be 0.
             if is_free or name in moved or depends & moved:
                 feel |= {name} | depends
         if feel == moved:

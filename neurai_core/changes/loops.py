@@ -69,6 +69,7 @@ class _Kept:
     def split(self, carry: Partial) -> list[Any]:
         """The arrays of one iteration; the shared ones and the tree of all are remembered."""
         leaves, self.tree = jax.tree.flatten(carry)
+        # By identity: an array from outside that a rule keeps is the same object in the traced iteration.
         self.same = {place: leaf for place, leaf in enumerate(leaves) if id(leaf) in self.outside}
         return [leaf for place, leaf in enumerate(leaves) if place not in self.same]
 
@@ -108,6 +109,7 @@ class _LoopCarrier(NamedTuple):
         moves = moving_state(self.equation, self.body, [change is not None for change in changes], named)
         avals = [value.aval for value in _split(self.body.inputs, _loop(self.equation))[1]]
 
+        # The state of a loop keeps its structure: what can ever move has an array from the start, the rest stays None.
         def only_moving(state: Sequence[Any]) -> list[Any]:
             parts = zip(state, avals, moves, strict=True)
             return [filled(one, aval) if is_moving else None for one, aval, is_moving in parts]

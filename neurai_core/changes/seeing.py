@@ -45,6 +45,7 @@ def see(
         at: values of names that occurred before; their next occurrence is another prediction.
         known: values of the program that need not be computed again.
     """
+    # Inputs that may change count as one more name: only whether a value depends on any name matters here.
     may_move = dependence(program, [frozenset(["an input"]) if moves else NONE for moves in moving]).moving
     values = {**program.constants, **dict(zip(program.inputs, arguments, strict=True)), **known}
     at, predictions = dict(at), Predictions()
@@ -104,7 +105,7 @@ def _see_equation(
     return _see_call(equation, operands, moves, at)
 
 
-_NAMED = Partial(tuple)
+_NAMED = Partial(tuple)  # keeps nothing: `_carried` takes the change of a named value from the given ones
 
 
 def _see_call(equation: Equation, operands: Values, moves: Sequence[bool], at: Mapping[str, Any]) -> Seen:

@@ -244,6 +244,7 @@ def _both(task: BothWays) -> SolutionBoth:
     deltas, carry = relaxed.state
     taken = energy(deltas)
     change = taken - weighed(up.start_energy(), down.start_energy())
+    # The last sweep apart: parameters learn from its errors, before the move, at the inputs after it.
     (errors_up, one), (errors_down, other) = up.look(deltas), down.look(deltas[::-1])
     deltas, _ = move(deltas, carry, uphill(one, other))
     if task.config.fresh:

@@ -239,10 +239,11 @@ class EquilibriumRule:
         blown_up = free.blown_up(nudged)
         weights = chosen.weights
         states = [tuple(layer[k] for layer in nudged.u) for k in range(len(weights))]
+        # A free state at rest has dE/dtheta = 0 and adds nothing to the contrast.
         if chosen.free_weight is not None and (self.config.linearized or not rests):
             weights = jnp.append(weights, chosen.free_weight)
             states.append(free.settled.u)
-        weights = jnp.where(blown_up, 0, weights)
+        weights = jnp.where(blown_up, 0, weights)  # a diverged batch moves no parameter
         if self.config.linearized:
             grads = dynamics.linearized(free.settled.u, states, weights)
         else:

@@ -55,6 +55,7 @@ def strict_on_network(task: NetworkTask) -> Solution:
     begin, move, scale = _moves(task, curvature)
     sweep = _sweep(task, here, move)
     rest = _relaxed(task, here, sweep, begin)
+    # The last sweep apart: parameters learn from its errors, before the move, at the inputs after it.
     before = _look(task, here, rest.deltas)
     (deltas, carry), _ = sweep(task.config.n - 1, (rest.deltas, rest.carry), ())
     errors, top = _look(task, here, deltas) if task.config.fresh else before
@@ -178,7 +179,7 @@ def _relaxed(task: NetworkTask, here: Around, sweep: Sweep, begin: Callable[[PyT
         return sweep(t, state, resting)[0]  # type: ignore[no-any-return]
 
     move = jax.checkpoint(move, static_argnums=2) if config.remat else move
-    deltas: Deltas = {}
+    deltas: Deltas = {}  # grows with the cone: a name that it lacks has not moved and costs nothing
     carry, done = begin({name: widened(at) for name, at in here.at.items()}), 0
     for stage in here.cone(config.n - 1) if cone else ():
         deltas = _filled(deltas, {name: here.at[name] for name in stage.names})

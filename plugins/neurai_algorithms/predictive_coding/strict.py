@@ -52,6 +52,7 @@ def strict(task: Task) -> Solution:
     curvature = feedforward_curvature(task, sites[0].output, sites[-1].output)
     mover = _mover(task, sites, curvature)
     rest = _relaxed(task, sites, mover)
+    # The last sweep apart: parameters learn from its errors, before the move, at the inputs after it.
     before = _look(task, sites, rest.deltas)
     deltas, carry = mover.move(task.config.n - 1, rest.deltas, before.descent, rest.carry)
     taken = _look(task, sites, deltas) if task.config.fresh else before
@@ -236,6 +237,7 @@ def _spread(task: Task, sites: tuple[Around, ...], sweep: Sweep, carry: PyTree) 
     zero = hidden_zero(sites[-1].output)
     deltas: Deltas = tuple(None if cone else zeros(site.output, zero) for site in sites[:-1])
     state, reach = (deltas, carry), min(config.n - 1, len(deltas))
+    # With tol these sweeps run apart even without a cone, so that it cannot end the relaxation before all layers move.
     stages = _stages(reach) if cone else [] if never(config.tol) else [(0, reach)]
 
     def move(t: Any, state: tuple[Deltas, PyTree]) -> tuple[Deltas, PyTree]:
@@ -274,6 +276,7 @@ def _stage(sweep: Callable[..., Any], state: Any, sites: tuple[Around, ...], sta
         return sweep(start, state)
     lowest = 0 if deltas[0] is not None else len(deltas) - stop
     zero = hidden_zero(sites[-1].output)
+    # A loop cannot turn None into arrays: what the last sweep reaches begins as zeros.
     reached = [_filled(d, site.output, zero) for site, d in zip(sites[lowest:-1], deltas[lowest:], strict=True)]
 
     def step(t: Any, state: Any) -> Any:
