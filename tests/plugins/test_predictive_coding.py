@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import neurai_core as neurai
-from neurai_algorithms.predictive_coding import strict as strict_relaxation
+from neurai_algorithms.predictive_coding import light_cone
 from neurai_algorithms.predictive_coding.api import PC
 from neurai_algorithms.predictive_coding.equations import climb, definition, energy, predictions
 from neurai_algorithms.predictive_coding.fixed_prediction import coefficients
@@ -204,9 +204,9 @@ def test_the_light_cone_changes_no_bit_of_twelve_layers():
 
 @pytest.mark.usefixtures("optimized")
 def test_a_cone_too_large_to_unroll_runs_in_stages(monkeypatch, x64):
-    assert strict_relaxation._stages(39)[:2] == [(0, 4), (4, 8)]
-    monkeypatch.setattr(strict_relaxation, "UNROLLED_VISITS", 6)
-    assert strict_relaxation._stages(6) == [(0, 4), (4, 6)]
+    assert light_cone.stages_of(39)[:2] == [(0, 4), (4, 8)]
+    monkeypatch.setattr(light_cone, "UNROLLED_VISITS", 6)
+    assert light_cone.stages_of(6) == [(0, 4), (4, 6)]
     model = mlp([3] * 8, "tanh")  # 6 hidden layers
     params, batch = problem(model, (3,))
     run = {"n": 12, "eta": 0.7, "stable": False}
