@@ -26,7 +26,7 @@ import optax
 
 from neurai_algorithms.differences import like, subtract, widened
 from neurai_algorithms.optax_texts import made
-from neurai_algorithms.predictive_coding.network_strict import mover
+from neurai_algorithms.predictive_coding.network_moves import mover
 from neurai_algorithms.predictive_coding.network_task import NetworkTask
 from neurai_algorithms.predictive_coding.strict import feedforward_curvature
 from neurai_algorithms.predictive_coding.task import Solution, Task, half_square

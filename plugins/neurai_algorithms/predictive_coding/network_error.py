@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 from neurai_algorithms.differences import widened
-from neurai_algorithms.predictive_coding.network_strict import mover
+from neurai_algorithms.predictive_coding.network_moves import mover
 from neurai_algorithms.predictive_coding.network_task import Errors, NetworkTask, errors_of
 from neurai_algorithms.predictive_coding.task import Solution
 from neurai_algorithms.stable_step import step_scale

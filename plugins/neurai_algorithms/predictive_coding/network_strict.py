@@ -6,29 +6,35 @@ r"""Strict predictive coding on any network: descent of all named values at once
 ``mu_ki`` is the i-th prediction of activity ``v_k``: a name that occurs again is predicted again. On a chain this is
 `strict`; as there, the state is the distance from the feed-forward pass, and whatever a sweep cannot have
 reached is not computed; `neurai_core.changes` carries these distances through any function.
+
+A batch passes through `NetworkRelaxation`, from top to bottom; how activities move is in `network_moves`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 
 from neurai_algorithms.differences import add, like, widened, zeros
-from neurai_algorithms.optax_texts import made
+from neurai_algorithms.predictive_coding.network_moves import NetworkMover, mover_for
 from neurai_algorithms.predictive_coding.network_task import Errors, NetworkTask, errors_around, errors_of
-from neurai_algorithms.predictive_coding.spec import PCConfig
 from neurai_algorithms.predictive_coding.task import Solution, activities_of
 from neurai_algorithms.residuals import appended, never
-from neurai_algorithms.stable_step import Moves, first_moves, limited_steps, secant_steps, step_scale
-from neurai_core.arrays import PyTree, Scalar, beside_batch, tree_scale
+from neurai_core.arrays import PyTree, Scalar
 from neurai_core.changes import Around
 from neurai_core.network import Activities
 from neurai_core.relaxation import relax
 
 Deltas = dict[str, jax.Array]
+
+
+def strict_on_network(task: NetworkTask) -> Solution:
+    """Relax, then learn: the gradients of strict predictive coding."""
+    here = Around(task.network.function, *task.arguments)
+    curvature = feedforward_curvature(task, here.outputs[0])
+    return NetworkRelaxation(task, here, mover_for(task, curvature)).solution()
 
 
 class Settled(NamedTuple):
@@ -47,36 +53,97 @@ class Settled(NamedTuple):
     trace: Any
 
 
-def strict_on_network(task: NetworkTask) -> Solution:
-    """Relax, then learn: the gradients of strict predictive coding."""
-    here = Around(task.network.function, *task.arguments)
-    outputs, model_state = here.outputs
-    curvature = feedforward_curvature(task, outputs)
-    begin, move, scale = _moves(task, curvature)
-    sweep = _sweep(task, here, move)
-    rest = _relaxed(task, here, sweep, begin)
-    # The last sweep apart: parameters learn from its errors, before the move, at the inputs after it.
-    before = _look(task, here, rest.deltas)
-    (deltas, carry), _ = sweep(task.config.n - 1, (rest.deltas, rest.carry), ())
-    errors, top = _look(task, here, deltas) if task.config.fresh else before
-    activities = {name: like(add(widened(here.at[name]), d), here.at[name]) for name, d in deltas.items()}
-    top_error = jax.grad(task.scaled_loss)(top)
-    return Solution(
-        grads=task.gradients(activities, errors, top_error),
-        outputs=outputs,
-        states=model_state,
-        errors=task.listed(errors, top_error),
-        activities=activities,
-        steps=rest.steps + 1,
-        energy=task.energy(top, errors),
-        energy_change=task.energy(before[1], before[0]) - _energy(task, here, {}),
-        step_scale=scale(carry),
-        trace=None if rest.trace is None else appended(rest.trace, _seen(task, here, deltas)),
-    )
+class NetworkRelaxation(NamedTuple):
+    """A batch that relaxes: what all sweeps need.
+
+    Attributes:
+        task: the batch.
+        here: its network around the feed-forward pass.
+        mover: how its activities move.
+    """
+
+    task: NetworkTask
+    here: Around
+    mover: NetworkMover
+
+    def solution(self) -> Solution:
+        """Run all sweeps, and learn."""
+        task, here = self.task, self.here
+        outputs, model_state = here.outputs
+        rest = self.relaxed()
+        # The last sweep apart: parameters learn from its errors, before the move, at the inputs after it.
+        before = self.look(rest.deltas)
+        (deltas, carry), _ = self.sweep(task.config.n - 1, (rest.deltas, rest.carry))
+        errors, top = self.look(deltas) if task.config.fresh else before
+        activities = {name: like(add(widened(here.at[name]), d), here.at[name]) for name, d in deltas.items()}
+        top_error = jax.grad(task.scaled_loss)(top)
+        return Solution(
+            grads=task.gradients(activities, errors, top_error),
+            outputs=outputs,
+            states=model_state,
+            errors=task.listed(errors, top_error),
+            activities=activities,
+            steps=rest.steps + 1,
+            energy=task.energy(top, errors),
+            energy_change=task.energy(before[1], before[0]) - self.energy({}),
+            step_scale=self.mover.scale(carry),
+            trace=None if rest.trace is None else appended(rest.trace, task.seen(*self.energy_and_slope(deltas))),
+        )
+
+    def relaxed(self) -> Settled:
+        """Run all sweeps but the last, whose errors give the gradients."""
+        task, here, config = self.task, self.here, self.task.config
+        cone = config.light_cone and config.corrector is None and not config.energy_trace and never(config.tol)
+
+        def move(t: Any, state: tuple[Deltas, PyTree], resting: Collection[str]) -> tuple[Deltas, PyTree]:
+            return self.sweep(t, state, resting)[0]
+
+        move = jax.checkpoint(move, static_argnums=2) if config.remat else move
+        deltas: Deltas = {}  # grows with the cone: a name that it lacks has not moved and costs nothing
+        carry, done = self.mover.begin({name: widened(at) for name, at in here.at.items()}), 0
+        for stage in here.cone(config.n - 1) if cone else ():
+            deltas = _filled(deltas, {name: here.at[name] for name in stage.names})
+            if stage.sweeps == 1:
+                deltas, carry = move(done, (deltas, carry), stage.resting)
+            else:
+                deltas, carry = relax(_from(done, move), (deltas, carry), stage.sweeps, moving=activities_of).state
+            done += stage.sweeps
+        start, left = (_filled(deltas, here.at), carry), config.n - 1 - done
+        look = self.energy_and_slope
+        (deltas, carry), steps, trace = task.relaxed(_from(done, self.sweep), start, left, lambda state: look(state[0]))
+        return Settled(deltas, carry, steps + done, trace)
+
+    def sweep(
+        self, t: Any, state: tuple[Deltas, PyTree], resting: Collection[str] = ()
+    ) -> tuple[tuple[Deltas, PyTree], Deltas]:
+        """Move every name that has a delta; also the slope that moved it."""
+        deltas, carry = state
+        uphill = jax.grad(lambda deltas: self.energy(deltas, resting))(deltas)
+        origin = {name: widened(self.here.at[name]) for name in deltas}
+        return self.mover.move(t, deltas, uphill, carry, origin), uphill
+
+    def look(self, deltas: Deltas, resting: Collection[str] = ()) -> tuple[Errors, PyTree]:
+        """Every prediction minus its activity, and the outputs; names that have not moved may be left out."""
+        return look_at(self.here, deltas, resting)
+
+    def energy(self, deltas: Deltas, resting: Collection[str] = ()) -> Scalar:
+        """F, from the distances of activities from the feed-forward pass."""
+        errors, outputs = self.look(deltas, resting)
+        return self.task.energy(outputs, errors)
+
+    def energy_and_slope(self, deltas: Deltas) -> tuple[Scalar, Deltas]:
+        """F, and its derivatives with respect to the distances."""
+        return jax.value_and_grad(self.energy)(deltas)
 
 
-def _look(task: NetworkTask, here: Around, deltas: Deltas, resting: Collection[str] = ()) -> tuple[Errors, PyTree]:
-    """Every prediction minus its activity, and the outputs; names that have not moved may be left out."""
+def look_at(here: Around, deltas: Deltas, resting: Collection[str] = ()) -> tuple[Errors, PyTree]:
+    """Every prediction minus its activity, and the outputs.
+
+    Args:
+        here: the network around the feed-forward pass.
+        deltas: distances of activities from it; names that have not moved may be left out.
+        resting: names whose distance is zero so far.
+    """
     (change, _), predictions = here.changes(deltas, resting=resting)
     errors = errors_around(here, predictions, deltas)
     outputs = jax.tree.map(
@@ -86,112 +153,6 @@ def _look(task: NetworkTask, here: Around, deltas: Deltas, resting: Collection[s
         is_leaf=lambda leaf: leaf is None,
     )
     return errors, outputs
-
-
-def _energy(task: NetworkTask, here: Around, deltas: Deltas, resting: Collection[str] = ()) -> Scalar:
-    errors, outputs = _look(task, here, deltas, resting)
-    return task.energy(outputs, errors)
-
-
-def _seen(task: NetworkTask, here: Around, deltas: Deltas) -> dict[str, Scalar]:
-    return task.seen(*jax.value_and_grad(partial(_energy, task, here))(deltas))
-
-
-# ---------------------------------------------------------------------------- sweeps
-
-Sweep = Callable[..., tuple[tuple[Deltas, PyTree], Deltas]]
-
-
-def _sweep(task: NetworkTask, here: Around, move: Callable[..., Any]) -> Sweep:
-    """``(t, (deltas, carry), resting) -> ((deltas, carry), uphill)``: one step of every name that has a delta."""
-    origin = {name: widened(at) for name, at in here.at.items()}
-
-    def sweep(t: Any, state: tuple[Deltas, PyTree], resting: Collection[str]) -> Any:
-        deltas, carry = state
-        uphill = jax.grad(lambda deltas: _energy(task, here, deltas, resting))(deltas)
-        return move(t, deltas, uphill, carry, {name: origin[name] for name in deltas}), uphill
-
-    return sweep
-
-
-def _moves(
-    task: NetworkTask, curvature: Scalar | None
-) -> tuple[Callable[[Deltas], PyTree], Callable[..., tuple[Deltas, PyTree]], Callable[[PyTree], Scalar]]:
-    """``(begin, move, scale)``: how distances move, and carry -> the smallest factor on a documented step."""
-    config = task.config
-    if curvature is not None and task.steps_are_watched:
-        return *_watching_mover(config, curvature, task.network.names), lambda moves: moves.scale
-    return *mover(config, curvature), lambda _: step_scale(config.eta, config.n, curvature)
-
-
-def mover(config: PCConfig, curvature: Scalar | None) -> tuple[Callable[..., PyTree], Callable[..., Any]]:
-    """How coordinates move against the gradient of the energy.
-
-    Args:
-        config: settings.
-        curvature: limits the step; None for no limit.
-
-    Returns:
-        ``(begin, move)``: ``begin(coordinates) -> carry`` and ``move(t, coordinates, uphill, carry, origin=None) ->
-        (coordinates, carry)``, with the origin from which coordinates are counted.
-    """
-    corrector = config.corrector
-    if corrector is None:
-        step = limited_steps(config.eta, curvature)
-
-        def plain(t: Any, at: PyTree, uphill: PyTree, carry: PyTree, origin: PyTree = None) -> tuple[PyTree, PyTree]:
-            return add(at, tree_scale(uphill, -step(t))), carry
-
-        return lambda at: (), plain
-    transformation = made(corrector) if isinstance(corrector, str) else corrector
-
-    def move(t: Any, at: PyTree, uphill: PyTree, carry: PyTree, origin: PyTree = None) -> tuple[PyTree, PyTree]:
-        updates, carry = transformation.update(uphill, carry, at if origin is None else add(origin, at))
-        return add(at, updates), carry
-
-    return transformation.init, move
-
-
-def _watching_mover(
-    config: PCConfig, curvature: Scalar, names: tuple[str, ...]
-) -> tuple[Callable[[Deltas], Moves], Callable[..., tuple[Deltas, Moves]]]:
-    """Like `mover`, with a step for every example and activity, adapted after each move."""
-    eta = limited_steps(config.eta, None)
-
-    def begin(at: Deltas) -> Moves:
-        return first_moves(curvature, tuple(zeros(at[name]) for name in names))
-
-    def move(t: Any, at: Deltas, uphill: Deltas, moves: Moves, origin: Any = None) -> tuple[Deltas, Moves]:
-        downhill = tuple(-uphill[name] if name in uphill else None for name in names)
-        steps, moves = secant_steps(eta(t), curvature, downhill, moves)
-        beside = dict(zip(names, steps, strict=True))
-        return {name: v - beside_batch(beside[name], v) * uphill[name] for name, v in at.items()}, moves
-
-    return begin, move
-
-
-def _relaxed(task: NetworkTask, here: Around, sweep: Sweep, begin: Callable[[PyTree], PyTree]) -> Settled:
-    """Run n - 1 sweeps; `strict_on_network` makes the last one, whose errors give the gradients."""
-    config = task.config
-    cone = config.light_cone and config.corrector is None and not config.energy_trace and never(config.tol)
-
-    def move(t: Any, state: tuple[Deltas, PyTree], resting: Collection[str]) -> tuple[Deltas, PyTree]:
-        return sweep(t, state, resting)[0]  # type: ignore[no-any-return]
-
-    move = jax.checkpoint(move, static_argnums=2) if config.remat else move
-    deltas: Deltas = {}  # grows with the cone: a name that it lacks has not moved and costs nothing
-    carry, done = begin({name: widened(at) for name, at in here.at.items()}), 0
-    for stage in here.cone(config.n - 1) if cone else ():
-        deltas = _filled(deltas, {name: here.at[name] for name in stage.names})
-        if stage.sweeps == 1:
-            deltas, carry = move(done, (deltas, carry), stage.resting)
-        else:
-            deltas, carry = relax(_from(done, move), (deltas, carry), stage.sweeps, moving=activities_of).state
-        done += stage.sweeps
-    start, look = (_filled(deltas, here.at), carry), jax.value_and_grad(partial(_energy, task, here))
-    left = config.n - 1 - done
-    (deltas, carry), steps, trace = task.relaxed(_from(done, sweep), start, left, lambda state: look(state[0]))
-    return Settled(deltas, carry, steps + done, trace)
 
 
 def _filled(deltas: Deltas, at: Mapping[str, jax.Array]) -> Deltas:
@@ -224,4 +185,10 @@ def energy_of_activities(task: NetworkTask) -> tuple[Callable[[Activities], Scal
 
 def energy_from_rest(task: NetworkTask) -> Callable[[Deltas], Scalar]:
     """F, from the distances of all activities from the feed-forward pass."""
-    return partial(_energy, task, Around(task.network.function, *task.arguments))
+    here = Around(task.network.function, *task.arguments)
+
+    def energy(deltas: Deltas) -> Scalar:
+        errors, outputs = look_at(here, deltas)
+        return task.energy(outputs, errors)
+
+    return energy

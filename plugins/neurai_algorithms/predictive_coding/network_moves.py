@@ -1,0 +1,88 @@
+"""How the activities of a network move in a sweep: by documented or smaller steps, or by an optax corrector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from neurai_algorithms.differences import add, zeros
+from neurai_algorithms.optax_texts import made
+from neurai_algorithms.predictive_coding.network_task import NetworkTask
+from neurai_algorithms.predictive_coding.spec import PCConfig
+from neurai_algorithms.stable_step import Moves, first_moves, limited_steps, secant_steps, step_scale
+from neurai_core.arrays import PyTree, Scalar, beside_batch, tree_scale
+
+Deltas = dict[str, jax.Array]
+
+
+class NetworkMover(NamedTuple):
+    """How activities move.
+
+    Attributes:
+        begin: ``coordinates -> carry``, the initial state of a corrector.
+        move: ``(t, coordinates, uphill, carry, origin) -> (coordinates, carry)``.
+        scale: carry -> the smallest factor on the documented step.
+    """
+
+    begin: Callable[[PyTree], PyTree]
+    move: Callable[..., tuple[PyTree, PyTree]]
+    scale: Callable[[PyTree], Scalar]
+
+
+def mover_for(task: NetworkTask, curvature: Scalar | None) -> NetworkMover:
+    """How activities move away from the feed-forward pass.
+
+    Args:
+        task: the batch.
+        curvature: of the energy there, which limits the step; None for no limit.
+    """
+    config = task.config
+    if curvature is not None and task.steps_are_watched:
+        return _watching_mover(config, curvature, task.network.names)
+    return NetworkMover(*mover(config, curvature), lambda carry: step_scale(config.eta, config.n, curvature))
+
+
+def mover(config: PCConfig, curvature: Scalar | None) -> tuple[Callable[..., PyTree], Callable[..., Any]]:
+    """How coordinates move against the gradient of the energy.
+
+    Args:
+        config: settings.
+        curvature: limits the step; None for no limit.
+
+    Returns:
+        ``(begin, move)``: ``begin(coordinates) -> carry`` and ``move(t, coordinates, uphill, carry, origin=None) ->
+        (coordinates, carry)``, with the origin from which coordinates are counted.
+    """
+    corrector = config.corrector
+    if corrector is None:
+        step = limited_steps(config.eta, curvature)
+
+        def plain(t: Any, at: PyTree, uphill: PyTree, carry: PyTree, origin: PyTree = None) -> tuple[PyTree, PyTree]:
+            return add(at, tree_scale(uphill, -step(t))), carry
+
+        return lambda at: (), plain
+    transformation = made(corrector) if isinstance(corrector, str) else corrector
+
+    def move(t: Any, at: PyTree, uphill: PyTree, carry: PyTree, origin: PyTree = None) -> tuple[PyTree, PyTree]:
+        updates, carry = transformation.update(uphill, carry, at if origin is None else add(origin, at))
+        return add(at, updates), carry
+
+    return transformation.init, move
+
+
+def _watching_mover(config: PCConfig, curvature: Scalar, names: tuple[str, ...]) -> NetworkMover:
+    """Like `mover`, with a step for every example and activity, adapted after each move."""
+    eta = limited_steps(config.eta, None)
+
+    def begin(at: Deltas) -> Moves:
+        return first_moves(curvature, tuple(zeros(at[name]) for name in names))
+
+    def move(t: Any, at: Deltas, uphill: Deltas, moves: Moves, origin: Any = None) -> tuple[Deltas, Moves]:
+        downhill = tuple(-uphill[name] if name in uphill else None for name in names)
+        steps, moves = secant_steps(eta(t), curvature, downhill, moves)
+        beside = dict(zip(names, steps, strict=True))
+        return {name: v - beside_batch(beside[name], v) * uphill[name] for name, v in at.items()}, moves
+
+    return NetworkMover(begin, move, lambda moves: moves.scale)
