@@ -63,31 +63,68 @@ def relax(
         >>> int(halved.steps), float(halved.state[0]) < 1e-3
         (10, True)
     """
-    never = isinstance(tol, (int, float)) and tol == 0
     unknown = jnp.asarray(jnp.nan, _change_dtype(moving(state)))
     if observe is not None:
-        if not never:
+        if not never(tol):
             raise ValueError("relax: a trace has a fixed length, so observe needs tol=0")
         state, trace = jax.lax.scan(lambda u, t: (step(t, u), observe(u)), state, jnp.arange(n))
         last = jax.tree.map(lambda leaf: leaf[None], observe(state))
         trace = jax.tree.map(lambda *parts: jnp.concatenate(parts), trace, last)
         return Relaxed(state, jnp.asarray(n), unknown, trace)
-    if never:
+    if never(tol):
         return Relaxed(jax.lax.fori_loop(0, n, step, state), jnp.asarray(n), unknown)
 
-    def going_on(carry: tuple[Scalar, PyTree, Scalar]) -> Scalar:
-        t, _, change = carry
-        return (t < n) & ~(change < tol)  # not change >= tol: the change is nan before the first check
-
-    def stride(carry: tuple[Scalar, PyTree, Scalar]) -> tuple[Scalar, PyTree, Scalar]:
-        t, before, _ = carry
+    def stride(t: Scalar, before: PyTree, _: Scalar) -> tuple[Scalar, PyTree, Scalar]:
         last = jnp.minimum(t + every, n) - 1
         before = jax.lax.fori_loop(t, last, step, before)
         after = step(last, before)  # on its own, so that the change of a single step is measured
         return last + 1, after, change_per_element(moving(before), moving(after))
 
-    steps, state, change = jax.lax.while_loop(going_on, stride, (jnp.asarray(0), state, unknown))
+    steps, state, change = repeated(stride, state, unknown, n, tol)
     return Relaxed(state, steps, change)
+
+
+def repeated(
+    turn: Callable[[Scalar, PyTree, Scalar], tuple[Scalar, PyTree, Scalar]],
+    state: PyTree,
+    measure: Any,
+    n: int,
+    tol: Any,
+) -> tuple[Scalar, PyTree, Scalar]:
+    """Repeat up to n steps, until a measure of what still moves is below ``tol``.
+
+    Args:
+        turn: ``(steps taken, state, measure) -> (steps taken, state, measure)``.
+        state: where to start.
+        measure: what is known of it at the start: nan or infinity if nothing is.
+        n: greatest number of steps.
+        tol: measure to stop at.
+
+    Returns:
+        The number of steps taken, the state, and the last measure.
+
+    >>> taken, _, last = repeated(lambda t, u, _: (t + 1, u / 2, u / 2), jnp.ones(()), jnp.nan, 100, 0.1)
+    >>> int(taken), float(last)
+    (4, 0.0625)
+    """
+
+    def going_on(carry: tuple[Scalar, PyTree, Scalar]) -> Scalar:
+        t, _, last = carry
+        return (t < n) & ~(last < tol)  # not last >= tol: nan goes on
+
+    found: tuple[Scalar, PyTree, Scalar] = jax.lax.while_loop(
+        going_on, lambda carry: turn(*carry), (jnp.asarray(0), state, measure)
+    )
+    return found
+
+
+def never(tol: Any) -> bool:
+    """Whether only the number of steps ends a relaxation; False for a traced ``tol``.
+
+    >>> never(0.0), never(0.1)
+    (True, False)
+    """
+    return isinstance(tol, int | float) and tol == 0
 
 
 def _change_dtype(activities: PyTree) -> Any:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree, Scalar
-from neurai_core.relaxation import relax
+from neurai_core.relaxation import never, relax, repeated
 
 
 def residual_of(forces: PyTree) -> Scalar:
@@ -40,15 +40,6 @@ def mean_norm(force: jax.Array, batch: int = 0) -> Scalar:
     squares = jnp.square(force.real) + (jnp.square(force.imag) if jnp.iscomplexobj(force) else 0)
     of_example = range(force.ndim - 1) if batch == -1 else range(batch + 1, force.ndim)
     return jnp.sum(jnp.mean(jnp.sqrt(jnp.sum(squares, of_example)), batch))
-
-
-def never(tol: Any) -> bool:
-    """Whether only the number of steps ends a relaxation; False for a traced ``tol``.
-
-    >>> never(0.0), never(0.1)
-    (True, False)
-    """
-    return isinstance(tol, int | float) and tol == 0
 
 
 def settle(
@@ -78,18 +69,13 @@ def settle(
         state, forces = step(jnp.asarray(n - 1), state)
         return state, jnp.asarray(n), residual(forces)
 
-    def going_on(carry: tuple[Scalar, PyTree, Scalar]) -> Scalar:
-        t, _, last = carry
-        return (t < n) & ~(last < tol)
-
-    def again(carry: tuple[Scalar, PyTree, Scalar]) -> tuple[Scalar, PyTree, Scalar]:
-        t, state, last = carry
+    def again(t: Scalar, state: PyTree, last: Scalar) -> tuple[Scalar, PyTree, Scalar]:
         state, forces = step(t, state)
         look = (t == n - 1) | ((t + 1) % every == 0)
         return t + 1, state, jax.lax.cond(look, residual, lambda forces: last, forces)
 
     kind = jax.eval_shape(lambda state: residual(step(jnp.asarray(0), state)[1]), state).dtype
-    steps, state, last = jax.lax.while_loop(going_on, again, (jnp.asarray(0), state, jnp.asarray(jnp.inf, kind)))
+    steps, state, last = repeated(again, state, jnp.asarray(jnp.inf, kind), n, tol)
     return state, steps, last
 
 

@@ -54,7 +54,7 @@ def incremental(task: Task, carry: PyTree) -> tuple[Solution, PyTree]:
     Returns:
         The result, and the optimizer's state.
     """
-    predictions, states = _feedforward(task)
+    predictions, states = task.feedforward()
     functions = [task.layer_function(l) for l in range(len(task.model))]
     start = tuple(map(widened, predictions[:-1]))
 
@@ -144,12 +144,3 @@ def differ(a: PyTree, b: PyTree) -> Any:
 def masked(tree: PyTree, here: Any) -> PyTree:
     """A tree, zero unless ``here``."""
     return jax.tree.map(lambda leaf: jnp.where(here, leaf, 0), tree)
-
-
-def _feedforward(task: Task) -> tuple[tuple[PyTree, ...], tuple[PyTree, ...]]:
-    predictions, states, below = [], [], task.x
-    for index, params in enumerate(task.params):
-        below, state = task.layer_function(index)(params, below)
-        predictions.append(below)
-        states.append(state)
-    return tuple(predictions), tuple(states)

@@ -14,9 +14,8 @@ import jax
 from neurai_algorithms.differences import Around, hidden_zero, zeros
 from neurai_algorithms.predictive_coding.spec import PCConfig
 from neurai_algorithms.predictive_coding.task import Sweep
-from neurai_algorithms.residuals import never
 from neurai_core.arrays import PyTree
-from neurai_core.relaxation import relax
+from neurai_core.relaxation import never, relax
 
 UNROLLED_VISITS = 256  # layer visits in the cone beyond which stages of several sweeps share one compiled loop
 

@@ -21,11 +21,11 @@ from neurai_algorithms.differences import add, like, widened, zeros
 from neurai_algorithms.predictive_coding.network_moves import NetworkMover, mover_for
 from neurai_algorithms.predictive_coding.network_task import Errors, NetworkTask, errors_around, errors_of
 from neurai_algorithms.predictive_coding.task import Solution, activities_of
-from neurai_algorithms.residuals import appended, never
+from neurai_algorithms.residuals import appended
 from neurai_core.arrays import PyTree, Scalar
 from neurai_core.changes import Around
 from neurai_core.network import Activities
-from neurai_core.relaxation import relax
+from neurai_core.relaxation import never, relax
 
 Deltas = dict[str, jax.Array]
 

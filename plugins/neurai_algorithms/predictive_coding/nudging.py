@@ -90,4 +90,4 @@ def _outputs(task: Any) -> PyTree:
     if isinstance(task, NetworkTask):
         return task.network.function(*task.arguments)[0]
     assert isinstance(task, Task)
-    return task.model.apply(task.params, task.states, task.x, key=task.key, train=True)[0]
+    return task.feedforward()[0][-1]

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 
 from neurai_algorithms.differences import Around, around, like, widened
 from neurai_algorithms.predictive_coding.spec import PCConfig
-from neurai_algorithms.residuals import never, residual_of, settle
+from neurai_algorithms.residuals import residual_of, settle
 from neurai_core.arrays import PyTree, Scalar, batch_size
 from neurai_core.layered import Layered
-from neurai_core.relaxation import relax
+from neurai_core.relaxation import never, relax
 from neurai_core.rule import Objective
 
 Sweep = Callable[[Any, PyTree], tuple[PyTree, PyTree]]
@@ -135,6 +135,15 @@ class Task(Batch):
             return apply(params, self.states[index], v)
 
         return jax.checkpoint(function) if self.config.remat else function
+
+    def feedforward(self) -> tuple[tuple[PyTree, ...], tuple[PyTree, ...]]:
+        """The predictions of all layers in a feed-forward pass, and their collections after it."""
+        predictions, states, below = [], [], self.x
+        for index, params in enumerate(self.params):
+            below, state = self.layer_function(index)(params, below)
+            predictions.append(below)
+            states.append(state)
+        return tuple(predictions), tuple(states)
 
     def expanded(self, below: PyTree, *, first: int = 0) -> tuple[Around, ...]:
         """The layers from a given one on, each expanded around the prediction of the layer below.
