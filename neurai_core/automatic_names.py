@@ -244,7 +244,7 @@ def product_names(program: Program, inputs: Sequence[Labels], lengths: Collectio
         )
     taken = {name for equation in program.equations for name in equation.names}
     names: dict[Value, str] = {}
-    for value, parameter in found:
+    for value, parameter in found:  # a parameter that is used again, such as tied weights, gets a number
         if value is not None:
             numbered = (f"{parameter}:{number}" for number in count(2))
             names[value] = next(name for name in chain([parameter], numbered) if name not in taken)
@@ -327,12 +327,15 @@ def _end(
 ) -> Value | None:
     """A product after its bias and changes of shape, with the batch axis in front if it ever is."""
     forms, biased = [value], False
+    # Follows the only reader: past a second one, the value would not be all that the model sees of the product.
     while len(readers := uses.get(forms[-1], [])) == 1 and (reader := readers[0]) is not None:
         if reader.name is not None:
             return None
         adds = reader.primitive.name in SUMS and not biased and _parameter(reader, labels) is not None
         if not adds and not _shapes(reader):
             break
+        # With its bias it is another value: the forms before are no longer the one to name.
         forms, biased = [*([] if adds else forms), reader.results[0]], biased or adds
+    # An axis that the batch divides is taken for the batch, which may be merged with positions.
     front = [one for one in forms if any(one.aval.shape[:1] and one.aval.shape[0] % n == 0 for n in lengths if n)]
     return (front or forms)[-1]

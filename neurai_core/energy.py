@@ -265,7 +265,7 @@ class Energy:
             nudge: curvature of the cost times beta, which is added at the outputs.
             in_turn: whether even and odd layers move in turn, so that only a layer's own curvature matters.
         """
-        few = replace(chain, x=chain.x[:EXAMPLES])
+        few = replace(chain, x=chain.x[:EXAMPLES])  # steps keep a margin for the others
         u = self.feedforward(few, params)
         _, back = jax.vjp(jax.grad(lambda u: jnp.sum(self.value(few, params, u))), u)
 
@@ -358,6 +358,7 @@ class Coupled(Energy):
         total = jax.tree.map(jnp.zeros_like, params)
         for block, *of_block in zip(chain.blocks, *pairs, strict=False):
             below, above = zip(*of_block, strict=True)
+            # Inputs are the same in all states: one product with the weighted sum of what is above.
             if block is chain.blocks[0]:
                 pull = _weighted(scales, above).real
                 parts = adjoint(block, params, chain.x, pull.T if chain.batch_last else pull)
@@ -388,6 +389,7 @@ def _bilinear(
     change = jnp.concatenate([b - below[0] for b in below[1:]], batch)
     pull = jnp.concatenate([w * a for w, a in zip(weights[1:], above[1:], strict=True)], batch)
 
+    # The jvp of an affine map is its linear part: the bias, which does not multiply b_k - b_0, drops out.
     def without_bias(params: PyTree) -> jax.Array:
         return jax.jvp(lambda b: block.map(params, b), (jnp.zeros_like(change),), (change,))[1]
 

@@ -51,7 +51,7 @@ def estimated(
     def run(params: PyTree, state: PyTree, batch: PyTree, key: Any) -> Any:
         return estimate(model, params, state, batch, key=key)
 
-    if not _any_explicit(params, state, batch):
+    if not _any_explicit(params, state, batch):  # inside shard_map, axes are manual
         return on_own_rows(run, params, state, batch, key)
     after = State(_specs(state.model_state), _specs(state.own)) if isinstance(state, State) else _specs(state)
     everywhere: Any = _EVERYWHERE

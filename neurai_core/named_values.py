@@ -88,6 +88,7 @@ def evaluate(program: Program, arguments: Sequence[Any], given: Mapping[str, Any
         if equation.name is not None:
             predictions.append(operands[0])
             value = given.get(equation.name, operands[0])
+            # The equation names the value again, for rematerialization policies that save it by name.
             return equation(jnp.asarray(value, equation.results[0].aval.dtype))
         if not equation.holds_names:
             return equation(*operands)
@@ -192,6 +193,7 @@ def output_names(program: Program) -> frozenset[str]:
 
 def _inside(equation: Equation, operands: Sequence[Any], given: Mapping[str, Any]) -> tuple[list[Any], list[jax.Array]]:
     results, found = _within(equation, operands, given, evaluate)
+    # Evaluated again as a whole, because the body alone has lost the custom derivative.
     if equation.primitive in CUSTOM and not any(name in given for name in equation.names):
         results = equation(*operands)
     return results, found

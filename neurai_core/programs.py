@@ -121,6 +121,7 @@ class Equation:
         """How a ``scan`` uses its operands; None for everything else."""
         if self.primitive not in LOOPS:
             return None
+        # From public facts: what is sliced or stacked has one axis more outside of the loop; counts tell the rest.
         inside = self.inside[0]
         sliced = sum(_is_sliced(outer.aval, inner) for outer, inner in zip(self.operands, inside.in_avals, strict=True))
         stacked = sum(
@@ -168,6 +169,7 @@ class Equation:
     def _alone(self) -> Callable[..., list[Any]]:
         """The equation as a function of its operands that are not literals."""
         eqn = self.eqn
+        # Each input once, even if an operand occurs twice; literals stay inside the equation.
         used = list(dict.fromkeys(v for v in eqn.invars if not isinstance(v, jex.Literal)))
         program = jex.Jaxpr((), used, eqn.outvars, [eqn], effects=eqn.effects, debug_info=_no_names(used, eqn.outvars))
         return jex.jaxpr_as_fun(jex.ClosedJaxpr(program, ()))  # type: ignore[no-any-return]
@@ -259,6 +261,7 @@ def program_of(closed: jex.ClosedJaxpr, *, inline: Primitives = JITS, structure:
         inline: the calls that are inlined.
         structure: the tree structure of the function's return value.
     """
+    # Programs, and their values, compare by identity: what is found for one has to hold for the next tracing, too.
     known = _PROGRAMS.setdefault(closed.jaxpr, {})
     if (inline, structure) not in known:
         known[inline, structure] = _flattened(closed, inline, structure)
@@ -274,6 +277,7 @@ def _flattened(closed: jex.ClosedJaxpr, inline: Primitives, structure: Any = Non
 
     def flatten(closed: jex.ClosedJaxpr, arguments: Sequence[Operand]) -> list[Operand]:
         jaxpr = closed.jaxpr
+        # New values for every call: a function that is called twice shares its jaxpr, but not its values.
         own = [Value(v.aval) for v in jaxpr.constvars]
         constants.update(zip(own, closed.consts, strict=True))
         here: dict[Any, Operand] = dict(zip(jaxpr.constvars, own, strict=True))

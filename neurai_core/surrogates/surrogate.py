@@ -224,6 +224,7 @@ class Surrogate:
         if unknown:
             known = ", ".join(self.settings)
             raise UsageError(f"{type(self).__name__} has no setting {min(unknown)!r}.", f"Settings: {known}.")
+        # Not by __init__, whose arguments a subclass chooses.
         new = object.__new__(type(self))
         new._fill({**self.settings, **changes})
         return new.with_origin(self.origin)
@@ -326,6 +327,7 @@ def _flatten_with_keys(surrogate: Surrogate) -> tuple[tuple[tuple[Any, Any], ...
 
 
 def _unflatten(cls: type[Any], form: _Form, numbers: Any) -> Any:
+    # Without checks: transformations put tracers, and objects that are no arrays, in the place of the numbers.
     new = object.__new__(cls)
     vars(new).update(form.static, _form=form)
     vars(new).update(zip(form.numbers, numbers, strict=True))

@@ -134,6 +134,7 @@ def _split(
         d = like(d, x)
         return widened(own(params, d) if own else jax.jvp(lambda x: linear(params, x), (x,), (d,))[1])
 
+    # At rest only the activation is evaluated: the linear half of zeros is zero, and its transpose needs no values.
     def rest(zero: Scalar) -> tuple[PyTree, Map]:
         change, pull = jax.vjp(bend, zeros(a, zero))
         return change, lambda e: jax.vjp(tangent, zeros(x))[1](pull(e)[0])[0]

@@ -153,6 +153,7 @@ class ChainDynamics(Dynamics):
             force = self.force(u, None if clamped else beta)
             moving = [(half is None or l % 2 == half) and not (clamped and l == len(u) - 1) for l in range(len(u))]
             steps = zip(u, force, moving, strict=True)
+            # The second half of an even-odd step sees what the first has moved.
             u = self.energy.project(self.chain, tuple(v - rate * f if m else v for v, f, m in steps))
             moved += [f for f, m in zip(force, moving, strict=True) if m]
         return u, tuple(moved)
@@ -187,6 +188,7 @@ class ChainDynamics(Dynamics):
 
         def share(params: PyTree) -> Scalar:
             outputs = jax.vmap(lambda top: self.energy.outputs(self.chain, params, top))(tops)
+            # dC/do is held: the outputs alone carry the readout's parameters here.
             pulls = jax.lax.stop_gradient(jax.vmap(cost.gradient)(outputs))
             scores = jax.vmap(lambda pull, o: jnp.sum(pull * o))(pulls, outputs)
             return jnp.real(jnp.sum(shares * scores)) / len(self.chain.x)

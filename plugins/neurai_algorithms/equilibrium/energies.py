@@ -66,7 +66,7 @@ class Gaussian(Coupled):
         """Of 2 M'M, M = 1 - d prediction / du, each block of it by |map_l| and the steepest slope of rho."""
         if not all(block.affine for block in chain.blocks[1:]):
             return super().curvature(chain, params, nudge, in_turn)
-        gains = jnp.array([*_gains(chain, params), 0.0])
+        gains = jnp.array([*_gains(chain, params), 0.0])  # nothing is predicted from the outputs
         return _largest((2 + 2 * gains**2).at[-1].add(nudge), 2 * gains[:-1], in_turn)
 
     def couplings(
@@ -119,6 +119,7 @@ class Hopfield(Coupled):
             for block, (s, _) in zip(chain.blocks[1:], fired, strict=False)
         ]
         inputs = [drive, *(prediction for prediction, _ in forward)]
+        # Coupling is symmetric: a layer also feels what it sends, by the transpose of the map above it.
         for l, (_, back) in enumerate(forward):
             inputs[l] = inputs[l] + back(fired[l + 1][0])[0]
         forces = (v - slope(i)[0] for v, (_, slope), i in zip(u, fired, inputs, strict=True))

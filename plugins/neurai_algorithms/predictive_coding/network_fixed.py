@@ -93,6 +93,7 @@ def summed(task: NetworkTask, here: FeedForward, top_error: PyTree, steps: int) 
     def longer(carry: Any, at: Any) -> Any:
         path, last, after = carry
         of_last, of_after, is_first = at
+        # One step farther from the outputs; only the first path begins with their error.
         path = here.pull({name: (e,) for name, e in path.items()}, tree_scale(top_error, is_first))
         return (path, add(last, tree_scale(path, of_last)), add(after, tree_scale(path, of_after))), None
 

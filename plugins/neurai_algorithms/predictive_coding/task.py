@@ -60,6 +60,7 @@ class Batch:
         """The first examples of the batch, with the loss that they have among the outputs of all."""
 
         def loss(few: PyTree, y: PyTree) -> tuple[Scalar, PyTree]:
+            # A loss may compare examples, or be a mean over all of them: the others stay at the feed-forward pass.
             all_outputs = jax.tree.map(lambda own, every: every.at[:rows].set(own), few, outputs)
             found: tuple[Scalar, PyTree] = self.score.loss(all_outputs, self.y)
             return found
