@@ -60,11 +60,9 @@ def test_the_subspace_rule_spans_the_first_components_and_leaves_their_order_ope
     assert np.abs(np.abs(w.T @ first) - np.eye(3)).max() > 0.1
 
 
-def test_units_of_softhebb_reach_length_1_and_share_every_input(points):
+def test_units_of_softhebb_reach_length_1(points):
     x, _ = points
     own = trained("softhebb", x, 4, 0.5, temperature=0.3)
-    y = neurai.algorithm("softhebb", loss="mse", temperature=0.3).predict(mlp((5, 4)), (own,), jnp.asarray(x))
-    np.testing.assert_allclose(np.sum(y, axis=1), 1)
     # A unit rests where E[y u] w = E[y x], so that w . w = E[y u] / E[y u].
     np.testing.assert_allclose(np.linalg.norm(own["w"], axis=0), 1, atol=1e-3)
 

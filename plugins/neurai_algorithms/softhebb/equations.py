@@ -9,7 +9,8 @@ learns the inputs that it wins, and forgets in proportion to its own total input
 
     dw_k = y_k (x - u_k w_k) .
 
-The inputs of every layer are scaled to length 1 first, as the paper assumes.
+The paper assumes inputs of length 1. Those of every layer are given it here, after their mean is taken off, so that
+images of one brightness differ. The setting ``temperature`` is T in units of 1/sqrt(D), for D inputs.
 
 Here examples are rows, weights w have shape (inputs, units), and biases, the priors of the paper, are left as they are.
 Changes are means over the batch, and a gradient is a change with its sign reversed.
@@ -28,9 +29,10 @@ def definition(config: Any, loss: Any, model: Any, params: Any, state: Any, batc
     grads = []
     for layer, own in zip(model.layers, params, strict=True):
         w, b = own["w"], own["b"]
+        x = x - x.mean(axis=1, keepdims=True)
         x = x / jnp.sqrt(jnp.sum(x**2, axis=1, keepdims=True))
         u = x @ w + b
-        y = jnp.exp(u / config.temperature)
+        y = jnp.exp(u / (config.temperature / jnp.sqrt(x.shape[1])))
         y = y / y.sum(axis=1, keepdims=True)
         change = [(y[:, [k]] * (x - u[:, [k]] * w[:, k])).mean(axis=0) for k in range(w.shape[1])]
         grads.append({"w": -jnp.stack(change, axis=1), "b": jnp.zeros_like(b)})

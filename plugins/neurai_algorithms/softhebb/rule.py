@@ -14,7 +14,7 @@ from neurai_core.rule import Rule
 
 
 def build(config: SoftHebbConfig, **context: Any) -> Rule:
-    """The rule "SoftHebb", which predicts how the units of the last layer share each input, (B, D), with the sum 1.
+    """The rule "SoftHebb", which predicts the rectified total inputs of the last layer, (B, D).
 
     Args:
         config: its settings.
@@ -23,18 +23,21 @@ def build(config: SoftHebbConfig, **context: Any) -> Rule:
 
     def learn(own: PyTree, x: jax.Array) -> tuple[PyTree, jax.Array]:
         u = x @ own["w"] + own["b"]
-        y = jax.nn.softmax(u / config.temperature)
+        T = config.temperature / x.shape[1] ** 0.5
+        y = jax.nn.softmax(u / T)
         grads = {"w": jnp.mean(y * u, axis=0) * own["w"] - x.T @ y / len(x), "b": jnp.zeros_like(own["b"])}
-        return grads, _surprise(u, config.temperature)
+        return grads, _surprise(u, T)
 
-    def share(own: PyTree, x: jax.Array) -> jax.Array:
-        return jax.nn.softmax((x @ own["w"] + own["b"]) / config.temperature)
-
-    return layerwise("softhebb", learn, share, scaled=unit_length)
+    return layerwise("softhebb", learn, _rectified, scaled=standardized)
 
 
-def unit_length(x: jax.Array) -> jax.Array:
-    """Every row with length 1; a row of zeros stays."""
+def _rectified(own: PyTree, x: jax.Array) -> jax.Array:
+    return jax.nn.relu(x @ own["w"] + own["b"])
+
+
+def standardized(x: jax.Array) -> jax.Array:
+    """Every row with mean 0 and length 1; a row of equal numbers becomes 0."""
+    x = x - jnp.mean(x, axis=1, keepdims=True)
     square = jnp.sum(x**2, axis=1, keepdims=True)
     return x * jnp.where(square > 0, jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
 

@@ -13,7 +13,10 @@ class SoftHebbConfig(Config):
     """Settings of SoftHebb."""
 
     temperature: float = Field(
-        0.15, gt=0, description="T, of the competition: the smaller, the closer to a single winner per input"
+        1.0,
+        gt=0,
+        description="T of the competition, in units of 1/sqrt(D) for D inputs, the spread of u for a random w of length "
+        "1; the smaller, the closer to a single winner per input",
     )
 
 
@@ -24,7 +27,7 @@ softhebb = Plugin(
         config=SoftHebbConfig,
         needs="layered",
         claims=("local", "unsupervised"),
-        defaults={"model": "mlp:256", "optimizer": "sgd", "lr": 2.0},
+        defaults={"model": "mlp:256", "optimizer": "sgd", "lr": 0.3},
         own_loss="surprise",
         no_alignment="it learns from inputs alone, and back-propagation would need a loss of targets",
         definition="neurai_algorithms.softhebb.equations:definition",
