@@ -62,7 +62,7 @@ def test_the_subspace_rule_spans_the_first_components_and_leaves_their_order_ope
 
 def test_units_of_softhebb_reach_length_1(points):
     x, _ = points
-    own = trained("softhebb", x, 4, 0.5, temperature=0.3)
+    own = trained("softhebb", x, 4, 0.5, temperature=0.7)
     # A unit rests where E[y u] w = E[y x], so that w . w = E[y u] / E[y u].
     np.testing.assert_allclose(np.linalg.norm(own["w"], axis=0), 1, atol=1e-3)
 

@@ -15,8 +15,8 @@ class SoftHebbConfig(Config):
     temperature: float = Field(
         1.0,
         gt=0,
-        description="T of the competition, in units of 1/sqrt(D) for D inputs, the spread of u for a random w of length "
-        "1; the smaller, the closer to a single winner per input",
+        description="T of the competition, in units of 1/sqrt(D) for D inputs, the spread of u for a random w of "
+        "length 1; the smaller, the closer to a single winner per input",
     )
 
 
