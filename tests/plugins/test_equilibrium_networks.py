@@ -28,6 +28,7 @@ ESTIMATORS = (
     (DEEP, {"mode": "two_phase", "tol": 0.05, "n_relax": 50, "check_every": 3}),
     (SHALLOW, {"mode": "symmetric", "beta": 0.2, "init": "zeros", "linearized": True, "trace": True}),
     (SHALLOW, {"mode": "coupled", "beta": 0.2, "stable": False}),
+    (SHALLOW, {"mode": "coupled_one_sided", "beta": -0.2, "stable": False}),
     (SHALLOW, {"mode": "continual", "beta": 0.3, "stable": False}),
 )
 

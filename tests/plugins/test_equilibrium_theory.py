@@ -279,6 +279,16 @@ def test_coupled_learning_tends_to_its_own_limit_and_not_to_the_gradient(pair):
     assert distance(limit, truth(*pair)) > 1e-3
 
 
+@pytest.mark.parametrize("pair", PAIRS)
+def test_one_sided_coupled_learning_tends_to_the_same_limit_from_both_signs(pair):
+    limit = coupled_limit(*pair)
+    off = {b: estimate(*pair, b, EPMode.COUPLED_ONE_SIDED) for b in (0.02, 0.01, -0.01)}
+    coarse, fine = distance(off[0.02], limit), distance(off[0.01], limit)
+    assert np.log2(coarse / fine) == pytest.approx(1, abs=0.1)
+    centered = jax.tree.map(lambda one, other: (one + other) / 2, off[0.01], off[-0.01])
+    assert distance(centered, estimate(*pair, 0.01, EPMode.COUPLED)) < 1e-10
+
+
 def test_contrastive_learning_clamps_the_output_at_the_target():
     """With the squared error o - dC/do is the target itself."""
     _, params, (x, y) = problem()

@@ -13,7 +13,7 @@ import numpy as np
 
 from neurai_algorithms.equilibrium.costs import SQUARED, SUMS, Cost
 from neurai_algorithms.equilibrium.energies import Gaussian
-from neurai_algorithms.equilibrium.spec import ONE_SIDED, EPConfig, EPMode
+from neurai_algorithms.equilibrium.spec import CLAMPED, ONE_SIDED, EPConfig, EPMode
 from neurai_core.adapting import Undivided
 from neurai_core.arrays import Elementwise, PyTree, Scalar
 from neurai_core.energy import Energy
@@ -67,7 +67,7 @@ def _lowest(config: EPConfig) -> float:
         return -strength
     if config.mode == EPMode.HOLOMORPHIC and config.n_points % 2 == 0:
         return -strength
-    return config.beta if config.mode not in (EPMode.COUPLED, EPMode.CONTRASTIVE) else 0.0
+    return config.beta if config.mode not in CLAMPED else 0.0
 
 
 def check_network(config: EPConfig, energy: Energy, activation: Elementwise | None, model: Any) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from neurai_algorithms.equilibrium.spec import EPConfig, EPMode
+from neurai_algorithms.equilibrium.spec import CLAMPED, EPConfig, EPMode
 from neurai_core.errors import UsageError
 
 
@@ -55,15 +55,16 @@ def points(config: EPConfig, key: jax.Array | None) -> Points:
     b = jnp.asarray(config.beta)
     if config.mode == EPMode.HOLOMORPHIC and config.n_points > 1:
         return _circle(b, config.n_points)
+    clamped = config.mode in CLAMPED
     if config.mode in (EPMode.SYMMETRIC, EPMode.COUPLED):
-        return Points(jnp.stack([b, -b]), jnp.stack([0.5 / b, -0.5 / b]), clamped=config.mode == EPMode.COUPLED)
-    if config.mode == EPMode.TWO_PHASE_MATCHED:
-        return Points(jnp.stack([b, 0 * b]), jnp.stack([1 / b, -1 / b]))
+        return Points(jnp.stack([b, -b]), jnp.stack([0.5 / b, -0.5 / b]), clamped=clamped)
+    if config.mode in (EPMode.TWO_PHASE_MATCHED, EPMode.COUPLED_ONE_SIDED):
+        return Points(jnp.stack([b, 0 * b]), jnp.stack([1 / b, -1 / b]), clamped=clamped)
     if config.mode == EPMode.RICHARDSON:
         weights = jnp.array([4 / 3, -4 / 3, -1 / 6, 1 / 6]) / b
         return Points(jnp.stack([b / 2, -b / 2, b, -b]), weights)
     if config.mode == EPMode.CONTRASTIVE:
-        return Points(jnp.array([1.0, 0.0]), jnp.array([1.0, -1.0]), clamped=True)
+        return Points(jnp.array([1.0, 0.0]), jnp.array([1.0, -1.0]), clamped=clamped)
     if config.mode == EPMode.RANDOM_SIGN:
         b = b * jax.random.rademacher(needed(key, "mode random_sign draws a sign"), (), b.dtype)
     return Points(b[None], 1 / b[None], free_weight=-1 / b)

@@ -26,7 +26,7 @@ from neurai_algorithms.equilibrium.energies import energy_of
 from neurai_algorithms.equilibrium.estimators import Points, needed, points
 from neurai_algorithms.equilibrium.network import network_dynamics
 from neurai_algorithms.equilibrium.phases import Descent, Dynamics, Settled
-from neurai_algorithms.equilibrium.spec import EPConfig, EPMode
+from neurai_algorithms.equilibrium.spec import CLAMPED, EPConfig, EPMode
 from neurai_core.adapting import adapt
 from neurai_core.arrays import Elementwise, PyTree, Scalar, batch_size, normal
 from neurai_core.energy import Activities, Energy
@@ -191,11 +191,10 @@ class EquilibriumRule:
     def _descent(self, moves: bool) -> Descent:
         """The settings of a step; costs have curvature 1 at most, which the nudge adds at the outputs."""
         config = self.config
-        clamped = config.mode in (EPMode.COUPLED, EPMode.CONTRASTIVE)
         return Descent(
             rate=lambda t: (config.dt if self.schedule is None else self.schedule(t)) / config.tau,
             stable=config.stable and moves,
-            nudge=0.0 if clamped else jnp.abs(jnp.asarray(config.beta)),
+            nudge=0.0 if config.mode in CLAMPED else jnp.abs(jnp.asarray(config.beta)),
             tol=config.tol,
             check_every=config.check_every,
             even_odd=config.order == "even_odd",

@@ -27,6 +27,7 @@ class EPMode(StrEnum):
             2 + n_points // 2 phases.
         CONTINUAL: the weights move at every nudged step; bias O(b) + O(learning rate), 2 phases.
         COUPLED: coupled learning, the output clamped at ``o -+ b dC/do``; 3 phases. Not a gradient of the loss.
+        COUPLED_ONE_SIDED: the same with the output clamped at ``o`` and at ``o - b dC/do``, either sign of b; 3 phases.
         CONTRASTIVE: contrastive learning, the output clamped at ``o`` and at ``o - dC/do``; 3 phases. Not a
             gradient of the loss.
 
@@ -42,9 +43,11 @@ class EPMode(StrEnum):
     HOLOMORPHIC = "holomorphic"
     CONTINUAL = "continual"
     COUPLED = "coupled"
+    COUPLED_ONE_SIDED = "coupled_one_sided"
     CONTRASTIVE = "contrastive"
 
 
+CLAMPED = frozenset({EPMode.COUPLED, EPMode.COUPLED_ONE_SIDED, EPMode.CONTRASTIVE})  # the output is held, not nudged
 ONE_SIDED = frozenset({EPMode.TWO_PHASE, EPMode.RANDOM_SIGN, EPMode.CONTINUAL})  # free phase is the reference
 ENERGY_NAMES = ("gaussian", "hopfield")
 
