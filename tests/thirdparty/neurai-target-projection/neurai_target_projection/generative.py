@@ -19,7 +19,7 @@ from neurai_core.arrays import PyTree
 from neurai_core.errors import ModelError
 from neurai_core.layered import Layered
 from neurai_core.rule import Estimate, feedforward_init, feedforward_predict, objective, true_gradient
-from neurai_feedback_alignment import GenerativeFeedbackConfig
+from neurai_target_projection import GenerativeFeedbackConfig
 
 Activities = tuple[jax.Array, ...]
 
