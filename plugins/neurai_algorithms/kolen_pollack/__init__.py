@@ -1,0 +1,1 @@
+"""The rule of Kolen and Pollack."""
