@@ -3,7 +3,7 @@
 python benchmarks/figures/sign_symmetry.py [--seeds 3] [--json FILE]
 
 Liao, Leibo and Poggio 2016, arXiv:1510.05067, report on 15 data sets that magnitudes do not matter to performance, and
-that signs do. Here: digits, five hidden layers of 128 tanh units, Adam at 1e-3, batches of 64, 25 epochs.
+that signs do. Here: digits, ten hidden layers of 128 tanh units, Adam at 1e-3, batches of 64, 25 epochs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from digits_run import last, run, script
 
 import neurai_core as neurai
 
-HIDDEN, EPOCHS, STEPS = (128,) * 5, 25, optax.adam(1e-3)
+HIDDEN, EPOCHS, STEPS = (128,) * 10, 25, optax.adam(1e-3)
 RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "bp": ("bp", {}),
     "signs, uniform magnitudes": ("sign-symmetry", {}),

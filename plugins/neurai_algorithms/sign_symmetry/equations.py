@@ -23,7 +23,7 @@ def definition(config: Any, loss: Any, model: Any, params: Any, state: Any, batc
         passed.append((h, u))
         h = layer.activation(u)
 
-    M = state.own if config.magnitude == "fixed" else [1.0] * len(params)
+    M = state.own if config.magnitude == "fixed" else [1.0 for _ in params]
     error = jax.grad(loss)(h, y)
     grads = []
     for layer, own, m, (h, u) in reversed(list(zip(model.layers, params, M, passed, strict=True))):
