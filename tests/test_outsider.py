@@ -177,7 +177,7 @@ def test_a_surrogate_of_a_third_party_trains_a_spiking_network_by_name(with_surr
 
 def test_no_line_of_neurai_knows_it() -> None:
     names = re.compile(
-        r"drtp|target.?projection|generative.?feedback|raised.?cosine|forward.?only|pepita", re.IGNORECASE
+        r"drtp|target.?projection|generative.?feedback|raised.?cosine|forward.?only|symba", re.IGNORECASE
     )
     files = [path for folder in ("neurai_core", "plugins") for path in (ROOT / folder).rglob("*.py")]
     assert [path for path in files if names.search(path.read_text(encoding="utf-8"))] == []

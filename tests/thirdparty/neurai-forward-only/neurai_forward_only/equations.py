@@ -1,4 +1,4 @@
-"""The three rules as their papers write them, for dense layers h_l = f(h_{l-1} W_l + b_l), one example per row."""
+"""Forward-Forward as its paper writes it, for dense layers h_l = f(h_{l-1} W_l + b_l), one example per row."""
 
 from __future__ import annotations
 
@@ -27,39 +27,3 @@ def forward_forward(config: Any, loss: Any, model: Any, params: Any, state: Any,
         grads.append(jax.grad(loss_of)(own))
         positive, negative = f(own, positive), f(own, negative)
     return tuple(grads)
-
-
-def pepita(config: Any, loss: Any, model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
-    """Dellaferrera & Kreiman 2022, algorithm 1: the mean over the batch; ``state.own`` is F, transposed."""
-    x, y = batch
-    B = len(x)
-
-    def forward(x: Any) -> Any:
-        h = [x]
-        for layer, own in zip(model.layers, params, strict=True):
-            h.append(layer.activation(h[-1] @ own["w"] + own["b"]))
-        return h
-
-    h = forward(x)
-    e = jax.grad(loss)(h[-1], y) * B
-    err = forward(x + e @ state.own)
-    deltas = [h_l - err_l for h_l, err_l in zip(h[1:-1], err[1:-1], strict=True)] + [e]
-    return tuple(
-        {"w": below.T @ delta / B, "b": jnp.mean(delta, axis=0)} for below, delta in zip(err[:-1], deltas, strict=True)
-    )
-
-
-def forward_gradient(
-    config: Any, loss: Any, model: Any, params: Any, state: Any, batch: Any, *, key: Any = None
-) -> Any:
-    """Baydin et al. 2022, definition 1, (grad L . v) v, as a mean over directions v."""
-    x, y = batch
-    leaves, structure = jax.tree.flatten(params)
-    gradient = jax.tree.leaves(jax.grad(lambda params: loss(model(params, x), y))(params))
-    total = [jnp.zeros_like(leaf) for leaf in leaves]
-    for one in jax.random.split(jax.random.fold_in(key, 1), config.samples):
-        keys = jax.random.split(one, len(leaves))
-        v = [jax.random.normal(k, leaf.shape, jnp.float32) for k, leaf in zip(keys, leaves, strict=True)]
-        slope = sum(jnp.vdot(g, v_i) for g, v_i in zip(gradient, v, strict=True))
-        total = [t + slope * v_i / config.samples for t, v_i in zip(total, v, strict=True)]
-    return jax.tree.unflatten(structure, total)

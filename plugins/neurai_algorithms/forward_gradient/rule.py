@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from neurai_algorithms.directions import directions, weighted
+from neurai_algorithms.forward_gradient.spec import ForwardGradientConfig
 from neurai_core.arrays import PyTree
 from neurai_core.layered import forward
 from neurai_core.rule import Estimate, Rule, feedforward_init, feedforward_predict, loss_aux, objective, split_batch
-from neurai_forward_only import ForwardGradientConfig
 
 
 def build(
@@ -34,7 +34,7 @@ def build(
     score = objective(loss, accuracy, has_aux)
 
     def estimate(
-        model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: jax.Array | None = None
+        model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: jax.Array
     ) -> tuple[Estimate, PyTree]:
         x, y = split_batch(batch)
 
@@ -43,22 +43,12 @@ def build(
             value, aux = score.loss(outputs, y)
             return value, (score.accuracy(outputs, y), updated, aux)
 
-        def along(key: jax.Array) -> PyTree:
-            v = direction(key, params)
-            _, slope, _ = jax.jvp(loss_of, (params,), (v,), has_aux=True)
-            return jax.tree.map(lambda leaf: slope.astype(leaf.dtype) * leaf, v)
+        def along(v: PyTree) -> tuple[jax.Array, jax.Array, Any]:
+            return jax.jvp(loss_of, (params,), (v,), has_aux=True)
 
-        keys = jax.random.split(jax.random.fold_in(key, 1), config.samples)
-        grads = jax.tree.map(lambda leaf: leaf.mean(axis=0, dtype=leaf.dtype), jax.vmap(along)(keys))
-        value, (accuracy_now, updated, aux) = loss_of(params)
-        return Estimate(grads, value, accuracy_now, loss_aux(aux)), updated
+        vs = directions(key, params, config.samples)
+        # The forward pass is the same for all directions, and is computed once.
+        value, slopes, (accuracy_now, updated, aux) = jax.vmap(along, out_axes=(None, 0, None))(vs)
+        return Estimate(weighted(slopes, vs), value, accuracy_now, loss_aux(aux)), updated
 
     return Rule(feedforward_init, estimate, feedforward_predict)
-
-
-def direction(key: jax.Array, params: PyTree) -> PyTree:
-    """v, standard normal in the form of the parameters, and the same numbers in every dtype."""
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves))
-    drawn = [jax.random.normal(k, jnp.shape(leaf), jnp.float32) for k, leaf in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(structure, [v.astype(leaf.dtype) for v, leaf in zip(drawn, leaves, strict=True)])

@@ -16,11 +16,11 @@ from typing import Any
 
 import jax
 
+from neurai_algorithms.pepita.spec import PEPITAConfig
 from neurai_core.arrays import PyTree
 from neurai_core.errors import ModelError, UsageError
 from neurai_core.layered import Layered
 from neurai_core.rule import Estimate, Problem, Rule, State, feedforward_predict, loss_aux, objective, split_batch
-from neurai_forward_only import PEPITAConfig
 
 
 def build(
@@ -47,12 +47,12 @@ def build(
     ) -> State:
         if problem is None:
             raise UsageError(
-                "PEPITA projects onto inputs of unknown size.", "Pass init(..., problem=problem_of(batch))."
+                "PEPITA projects the error onto the inputs, and their number is not known.",
+                "Pass init(..., problem=problem_of(batch)).",
             )
         x = problem.batch[0]
+        _check(model, x)
         outputs = jax.eval_shape(lambda params, x: activities(model, params, x)[-1][1], params, x)
-        if len(x.shape) != 2 or any(layer.linear is None for layer in model.layers):
-            raise ModelError(f"PEPITA takes chains of dense layers on vectors, got inputs {x.shape}.", "Use mlp(...).")
         spread = config.scale * (6 / x.shape[1]) ** 0.5  # the uniform of He, as in the paper
         shape = outputs.shape[1], x.shape[1]
         return State(model_state, spread * jax.random.uniform(key, shape, outputs.dtype, -1, 1))
@@ -64,13 +64,11 @@ def build(
         standard = activities(model, params, x)
         outputs = standard[-1][1]
         (value, aux), e = jax.value_and_grad(score.loss, has_aux=True)(outputs, y)  # of the batch: a mean, or a sum
-        per_example = e * len(x)
-        modulated = activities(model, params, x + per_example @ state.own)
+        modulated = activities(model, params, x + e * len(x) @ state.own)
         missed = [(h - err) / len(x) for (_, h), (_, err) in zip(standard[:-1], modulated[:-1], strict=True)]
-        signals = [*missed, e]
         grads = tuple(
             jax.vjp(lambda own, layer=layer, below=below: layer.linear(own, below), own)[1](signal)[0]
-            for layer, own, (below, _), signal in zip(model.layers, params, modulated, signals, strict=True)
+            for layer, own, (below, _), signal in zip(model.layers, params, modulated, [*missed, e], strict=True)
         )
         return Estimate(grads, value, score.accuracy(outputs, y), loss_aux(aux)), state
 
@@ -84,3 +82,12 @@ def activities(model: Layered, params: PyTree, x: jax.Array) -> list[tuple[jax.A
         below, x = x, layer.apply(own, (), x, train=True)[0]
         found.append((below, x))
     return found
+
+
+def _check(model: Layered, x: Any) -> None:
+    hint = "Use mlp(...); bp and forward-gradient train any network."
+    if len(x.shape) != 2:
+        raise ModelError(f"PEPITA takes networks of vectors, and a batch of inputs is {x.shape}.", hint)
+    for index, layer in enumerate(model.layers):
+        if layer.linear is None:
+            raise ModelError(f"PEPITA takes chains of dense layers, and layer {index} ({layer.name}) is none.", hint)
