@@ -1,4 +1,4 @@
-"""A rule without a backward pass from outside: it asks what it trains on, predicts in its own way, has its own loss."""
+"""A rule from outside that asks what it trains on, predicts in its own way, and has a loss of its own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from neurai_forward_only import forward_forward
-from neurai_forward_only.forward_forward_rule import marked
+from neurai_forward_only import symba
+from neurai_forward_only.symba_rule import goodness, passed
 
 import neurai_core as neurai
 from neurai_core.cli import main
@@ -28,7 +28,7 @@ MODEL = mlp((8, 7, 6, 4), activation="tanh")
 @pytest.fixture(autouse=True)
 def found_by_name() -> Iterator[None]:
     """Whether or not the distribution is installed here."""
-    with neurai.temporary(forward_forward, replace=True):
+    with neurai.temporary(symba, replace=True):
         yield
 
 
@@ -49,66 +49,58 @@ def close(one: Any, other: Any, rtol: float = 1e-10) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-13), one, other)
 
 
-def test_it_trains_on_digits_with_its_defaults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        main(
-            ["train", "--rule", "forward-forward", "--epochs", "6", "--json", "--quiet", "--out", str(tmp_path / "run")]
-        )
-        == 0
-    )
-    assert json.loads(capsys.readouterr().out)["test_accuracy"] >= 0.8
+def test_it_trains_on_digits_with_its_defaults_and_predicts_in_a_fresh_task(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--rule", "symba", "--epochs", "6", "--json", "--out", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr()
+    result = json.loads(said.out)
+    assert result["test_accuracy"] >= 0.8
+    assert result["own_loss"] == "goodness loss"
+    assert "train (goodness loss)" in said.err and "epoch 6: train goodness loss" in said.err
+    task, kept = finished(tmp_path / "run")
+    scores = task.rule.predict(task.model, kept.params, task.data.x_test, kept.state)
+    assert float((scores.argmax(axis=1) == task.data.y_test).mean()) == pytest.approx(result["test_accuracy"])
 
 
-class TestForwardForward:
-    """It needs the classes, predicts by trying labels, and has a loss of its own."""
+def test_a_prediction_is_the_goodness_of_every_class_in_turn(float64: None) -> None:
+    rule = neurai.algorithm("symba")
+    params, state, (x, _) = problem(rule)
+    scores = rule.predict(MODEL, params, x, state)
+    for label in range(4):
+        h, total = x + state.own[label], 0.0
+        for layer, own in zip(MODEL.layers, params, strict=True):
+            h = passed(layer, own, h)
+            total += goodness(h)
+        close(scores[:, label], total)
 
-    def test_a_prediction_is_the_goodness_of_every_label_in_turn(self, float64) -> None:
-        rule = neurai.algorithm("forward-forward")
-        params, state, (x, _) = problem(rule)
-        scores = rule.predict(MODEL, params, x, state)
-        for label in range(4):
-            h, total = marked(x, state.own[label]), 0.0
-            for layer, own in zip(MODEL.layers, params, strict=True):
-                h = layer.apply(own, (), h / (jnp.sqrt(jnp.mean(h**2, axis=1, keepdims=True)) + 1e-6))[0]
-                total += jnp.mean(h**2, axis=1)
-            close(scores[:, label], total)
 
-    def test_a_layer_learns_from_its_own_goodness_alone(self, float64) -> None:
-        rule = neurai.algorithm("forward-forward")
-        params, state, batch = problem(rule)
-        grads = [
-            rule.estimate(MODEL, (*params[:-1], top), state, batch, key=jax.random.key(3))[0].grads
-            for top in (params[-1], jax.tree.map(lambda leaf: 2 * leaf, params[-1]))
-        ]
-        close(grads[0][:-1], grads[1][:-1])
-        assert not np.allclose(grads[0][-1]["w"], grads[1][-1]["w"])
+def test_a_layer_learns_from_its_own_goodness_alone(float64: None) -> None:
+    rule = neurai.algorithm("symba")
+    params, state, batch = problem(rule)
+    grads = [
+        rule.estimate(MODEL, (*params[:-1], top), state, batch, key=jax.random.key(3))[0].grads
+        for top in (params[-1], jax.tree.map(lambda leaf: 2 * leaf, params[-1]))
+    ]
+    close(grads[0][:-1], grads[1][:-1])
+    assert not np.allclose(grads[0][-1]["w"], grads[1][-1]["w"])
 
-    def test_its_run_is_told_as_such_and_predicts_in_a_fresh_task(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        settings = ("--rule", "forward-forward", "--model", "mlp:32,relu", "--epochs", "3")
-        assert main(["train", *settings, "--json", "--out", str(tmp_path / "run")]) == 0
-        said = capsys.readouterr()
-        result = json.loads(said.out)
-        assert result["own_loss"] == "goodness loss"
-        assert "train (goodness loss)" in said.err and "epoch 3: train goodness loss" in said.err
-        task, kept = finished(tmp_path / "run")
-        scores = task.rule.predict(task.model, kept.params, task.data.x_test, kept.state)
-        assert float((scores.argmax(axis=1) == task.data.y_test).mean()) == pytest.approx(result["test_accuracy"])
 
-    def test_alignment_with_a_gradient_that_is_no_reference_is_refused(self) -> None:
-        said = "no reference for 'forward-forward': it trains the goodness of layers that see the label"
-        with pytest.raises(UsageError, match=said):
-            neurai.with_alignment(neurai.algorithm("forward-forward"), "cross_entropy")
-        with pytest.raises(SettingsError, match=f"--align compares .* {said}"):
-            choose({"rule": "forward-forward", "align": True}, environ={})
+def test_alignment_with_a_gradient_that_is_no_reference_is_refused() -> None:
+    said = "no reference for 'symba': it trains the goodness of layers that see the class"
+    with pytest.raises(UsageError, match=said):
+        neurai.with_alignment(neurai.algorithm("symba"), "cross_entropy")
+    with pytest.raises(SettingsError, match=f"--align compares .* {said}"):
+        choose({"rule": "symba", "align": True}, environ={})
 
-    def test_what_it_cannot_train_on_is_said_before_it_trains(self) -> None:
-        rule = neurai.algorithm("forward-forward")
-        with pytest.raises(DataError, match="the number of classes is not known"):
-            problem(rule, classes=None)
-        with pytest.raises(ModelError, match="vectors of at least 9 entries"):
-            problem(rule, classes=9)
-        params, state, batch = problem(rule)
-        with pytest.raises(UsageError, match=r"'forward-forward'.*: estimate needs a key, and none was given"):
-            rule.estimate(MODEL, params, state, batch)
+
+def test_what_it_cannot_train_on_is_said_before_it_trains() -> None:
+    rule = neurai.algorithm("symba")
+    with pytest.raises(DataError, match="the number of classes is not known"):
+        problem(rule, classes=None)
+    params, state, batch = problem(rule)
+    images = problem_of((jnp.ones((5, 4, 4, 1)), batch[1]), 4)
+    with pytest.raises(ModelError, match="takes networks of vectors"):
+        rule.init(MODEL, params, key=jax.random.key(0), problem=images)
+    with pytest.raises(UsageError, match=r"'symba'.*: estimate needs a key, and none was given"):
+        rule.estimate(MODEL, params, state, batch)

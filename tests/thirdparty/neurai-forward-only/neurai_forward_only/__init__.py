@@ -1,4 +1,4 @@
-"""Forward-Forward in light words; its mathematics is in a file of its own."""
+"""SymBa in light words; its mathematics is in a file of its own."""
 
 from __future__ import annotations
 
@@ -8,36 +8,33 @@ from neurai_core.plugin import Plugin
 from neurai_core.specs import AlgorithmSpec, Config, Reference
 
 
-class ForwardForwardConfig(Config):
-    """Settings of Forward-Forward."""
+class SymBaConfig(Config):
+    """Settings of SymBa."""
 
-    threshold: float = Field(2.0, gt=0, description="theta: goodness from which on an example counts as positive")
-    strength: float = Field(1.0, gt=0, description="size of the entries with which a label marks the inputs")
+    alpha: float = Field(4.0, gt=0, description="steepness of the loss in the difference of goodness")
+    strength: float = Field(1.0, gt=0, description="size of the entries of the pattern with which a class is shown")
 
 
-forward_forward = Plugin(
+symba = Plugin(
     AlgorithmSpec(
-        name="forward-forward",
-        summary="Forward-Forward: layers learn a high goodness for true labels and a low one for false ones.",
-        config=ForwardForwardConfig,
+        name="symba",
+        summary="SymBa: layers learn a higher goodness for the pattern of the true class than for that of another.",
+        config=SymBaConfig,
         needs="layered",
         claims=("local", "stateful", "stochastic"),
-        known_failures={
-            "learns": "it writes the label over the first inputs, and the problem of the check has only four",
-            "differentiable-numbers": "no derivative enters a layer, so none reaches the marks",
-        },
         own_loss="goodness loss",
-        no_alignment="it trains the goodness of layers that see the label, and never uses the network feed-forward",
-        defaults={"model": "mlp:256,128,relu", "lr": 0.005, "epochs": 60},
-        definition="neurai_forward_only.equations:forward_forward",
+        no_alignment="it trains the goodness of layers that see the class, and never uses the network feed-forward",
+        defaults={"model": "mlp:128,relu", "lr": 0.005, "epochs": 30},
+        definition="neurai_forward_only.equations:symba",
         references=(
             Reference(
-                title="The Forward-Forward Algorithm: Some Preliminary Investigations",
-                authors="Hinton, G.",
-                year=2022,
-                arxiv="2212.13345",
+                title="SymBa: Symmetric Backpropagation-Free Contrastive Learning with Forward-Forward Algorithm for "
+                "Optimizing Convergence",
+                authors="Lee, H.-C. and Song, J.",
+                year=2023,
+                arxiv="2303.08418",
             ),
         ),
     ),
-    "neurai_forward_only.forward_forward_rule:build",
+    "neurai_forward_only.symba_rule:build",
 )

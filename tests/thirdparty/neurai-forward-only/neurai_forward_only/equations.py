@@ -1,4 +1,8 @@
-"""Forward-Forward as its paper writes it, for dense layers h_l = f(h_{l-1} W_l + b_l), one example per row."""
+"""SymBa, Lee and Song 2023, for dense layers h_l = f(h_{l-1} W_l + b_l), one example per row.
+
+Loss = log(1 + exp(-alpha Delta)) with Delta = G_positive - G_negative, layer by layer. A class is shown by its
+intrinsic pattern, random entries of either sign, which here are added to the inputs.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +12,20 @@ import jax
 import jax.numpy as jnp
 
 
-def forward_forward(config: Any, loss: Any, model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
-    """Hinton 2022, equation 1, layer by layer, with the label one-hot in the first entries (section 3.3)."""
-    x, y = batch
-    marks, theta, grads = state.own, config.threshold, []
-    false = (y + jax.random.randint(key, y.shape, 1, len(marks))) % len(marks)
-    positive, negative = (jnp.concatenate([marks[label], x[:, len(marks) :]], axis=1) for label in (y, false))
-
+def symba(config: Any, loss: Any, model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
+    """The gradient of the loss of every layer, its inputs held fixed."""
+    (x, y), patterns = batch, state.own
+    false = (y + jax.random.randint(key, y.shape, 1, len(patterns))) % len(patterns)
+    positive, negative = (x + config.strength * patterns[one] for one in (y, false))
+    grads = []
     for layer, own in zip(model.layers, params, strict=True):
         unit = lambda h: h / (jnp.sqrt(jnp.mean(h**2, axis=1, keepdims=True)) + 1e-6)
         f = lambda own, h, layer=layer, unit=unit: layer.activation(unit(h) @ own["w"] + own["b"])
         goodness = lambda own, h, f=f: jnp.mean(f(own, h) ** 2, axis=1)
 
         def loss_of(own: Any, goodness: Any = goodness, pair: Any = (positive, negative)) -> Any:
-            p_positive, p_negative = (jax.nn.sigmoid(goodness(own, h) - theta) for h in pair)
-            return -jnp.mean(jnp.log(p_positive) + jnp.log(1 - p_negative))
+            Delta = goodness(own, pair[0]) - goodness(own, pair[1])
+            return jnp.mean(jnp.log(1 + jnp.exp(-config.alpha * Delta)))
 
         grads.append(jax.grad(loss_of)(own))
         positive, negative = f(own, positive), f(own, negative)
