@@ -1,7 +1,7 @@
 """SymBa, Lee and Song 2023, for dense layers h_l = f(h_{l-1} W_l + b_l), one example per row.
 
 Loss = log(1 + exp(-alpha Delta)) with Delta = G_positive - G_negative, layer by layer. A class is shown by its
-intrinsic pattern, random entries of either sign, which here are added to the inputs.
+intrinsic pattern, random entries that here are added to the inputs.
 """
 
 from __future__ import annotations

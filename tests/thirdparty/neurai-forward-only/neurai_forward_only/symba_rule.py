@@ -74,7 +74,7 @@ def build(config: SymBaConfig, *, accuracy: Callable[..., Any] | None = None, **
 
 
 def patterns(problem: Problem | None, key: jax.Array) -> jax.Array:
-    """A pattern of -1 and 1 for each class."""
+    """A pattern of random entries for each class."""
     if problem is None or problem.classes is None:
         raise DataError(
             "SymBa shows each class by a pattern, and the number of classes is not known.",
@@ -83,7 +83,7 @@ def patterns(problem: Problem | None, key: jax.Array) -> jax.Array:
     x, _ = problem.batch
     if len(x.shape) != 2:
         raise ModelError(f"SymBa takes networks of vectors, and a batch of inputs is {x.shape}.", "Use mlp(...).")
-    return jax.random.rademacher(key, (problem.classes, x.shape[1]), x.dtype)
+    return jax.random.normal(key, (problem.classes, x.shape[1]), x.dtype)
 
 
 def passed(layer: Any, own: PyTree, below: jax.Array) -> jax.Array:
