@@ -147,7 +147,7 @@ def extended(
 
 def first(model: WithLabels, own: PyTree, x: jax.Array, labels: list[jax.Array]) -> jax.Array:
     """Activities of the first layer, (len(labels) * B, ...): one product for all the labels that are tried."""
-    layer = model.plain.layers[0]
+    layer: Any = model.plain.layers[0]
     u = layer.linear(own, x)
     return layer.activation(jnp.concatenate([u + label for label in labels]))
 

@@ -77,8 +77,9 @@ def passed(
     model: Layered, params: PyTree, x: jax.Array, key: jax.Array, noise: PyTree | None = None
 ) -> tuple[jax.Array, list[jax.Array], tuple[Any, ...]]:
     """Outputs, the input of every layer, and the input u of its units; () for a layer without parameters."""
+    layers: tuple[Any, ...] = model.layers
     below, inputs = [], []
-    for index, (layer, own) in enumerate(zip(model.layers, params, strict=True)):
+    for index, (layer, own) in enumerate(zip(layers, params, strict=True)):
         below.append(x)
         if jax.tree.leaves(own):
             u = layer.linear(own, x)
