@@ -34,7 +34,7 @@ def definition(config: Any, loss: Any, model: Any, params: Any, state: Any, batc
     def estimate(key):
         keys = jax.random.split(key, len(params))
         shapes = [(len(x), len(own["b"])) for own in params]
-        xi = [jax.random.normal(k, shape, jnp.float32) for k, shape in zip(keys, shapes, strict=True)]
+        xi = [jax.random.normal(k, shape, jnp.float32).astype(x.dtype) for k, shape in zip(keys, shapes, strict=True)]
         h, up, down = (run([size * xi_l for xi_l in xi]) for size in (0, sigma, -sigma))
         E = change(up[-1], down[-1]) / 2 if config.two_sided else change(up[-1], h[-1])
         dE_du = [E[:, None] * xi_l / sigma for xi_l in xi]

@@ -33,5 +33,7 @@ def perturbation(key, W):
     """psi, in the form of the weights."""
     leaves, structure = jax.tree.flatten(W)
     keys = jax.random.split(key, len(leaves))
-    drawn = [jax.random.normal(k, leaf.shape, jnp.float32) for k, leaf in zip(keys, leaves, strict=True)]
+    drawn = [
+        jax.random.normal(k, leaf.shape, jnp.float32).astype(leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)
+    ]
     return jax.tree.unflatten(structure, drawn)
