@@ -22,12 +22,19 @@ from neurai_core.rule import Rule, model_state_of
 from neurai_core.testing.checking import Broken, Check, Measured, Skipped, check
 from neurai_core.testing.rule_subject import (
     CLASSES,
-    Problem,
     RuleSubject,
+    SmallProblem,
     backpropagated,
+    compiled,
+    compiled_estimate,
     distance,
     estimated,
+    estimated_by,
     first_state,
+    leaf_gaps,
+    norm,
+    traced_state,
+    wide,
 )
 
 SAME = 1e-9  # relative distance of two float64 gradients that are computed in different ways
@@ -115,7 +122,7 @@ def unbiased(rule: RuleSubject) -> Measured:
     """
     with jax.enable_x64(True):
         problem, built = rule.problem(), rule.build()
-        truth = _flat(backprop(rule, problem))
+        truth = np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(wide(backprop(rule, problem)))])
         state = first_state(built, problem)
 
         def gap(key: jax.Array) -> jax.Array:
@@ -123,23 +130,23 @@ def unbiased(rule: RuleSubject) -> Measured:
             off = _flat(found.grads) - truth
             return jnp.append(off, off @ truth / jnp.linalg.norm(truth))
 
-        gaps = jax.jit(partial(jax.lax.map, gap, batch_size=256))(jax.random.split(problem.key, KEYS))
-        rounding = SAME * jnp.linalg.norm(truth)
-        spread = jnp.std(gaps, axis=0)
-        if not bool(jnp.any(spread > rounding)):
-            off = float(jnp.linalg.norm(gaps[0, :-1]) / jnp.linalg.norm(truth))
+        gaps = np.asarray(compiled(partial(jax.lax.map, gap, batch_size=256))(jax.random.split(problem.key, KEYS)))
+        size = norm(truth)
+        rounding, spread = SAME * size, np.std(gaps, axis=0)
+        if not np.any(spread > rounding):
+            off = norm(gaps[0, :-1]) / size
             raise Broken(
                 f"every key gives the same gradients, whose distance from back-propagation is {off:.3g}",
                 "A rule that draws nothing is exact, or is not unbiased.",
             )
         errors = spread / np.sqrt(KEYS) + rounding
-        noise = float(errors[-1] / jnp.linalg.norm(truth))
+        noise = float(errors[-1] / size)
         if noise > LOUDEST:
             raise Broken(
                 f"too noisy to tell: the standard error along back-propagation is {noise:.0%} of it after {KEYS} keys",
                 "Average several draws in one estimate.",
             )
-        worst = float(jnp.max(jnp.abs(jnp.mean(gaps, axis=0)) / errors))
+        worst = float(np.max(np.abs(np.mean(gaps, axis=0)) / errors))
     return Measured(
         worst,
         STANDARD_ERRORS,
@@ -205,7 +212,7 @@ def limit_of(rule: RuleSubject, claim: str) -> tuple[str, int]:
     return setting, int(order)
 
 
-def backprop(rule: RuleSubject, problem: Problem, loss: str = "") -> PyTree:
+def backprop(rule: RuleSubject, problem: SmallProblem, loss: str = "") -> PyTree:
     """The gradient of back-propagation; see `backpropagated`."""
     return backpropagated(rule, problem, loss).grads
 
@@ -218,63 +225,60 @@ CHECKS = (definition, exact, limit, unbiased, unsupervised)
 
 def _gap_to_definition(rule: RuleSubject, equations: Any, loss: str) -> Measured:
     settings = rule.documented_step()
-    built, problem = rule.build(loss=loss, **settings), rule.problem()
+    built, problem, ours = rule.reference
     if loss != rule.loss:
         problem = _with_numbers(problem)
+    if loss != rule.loss or settings != dict(rule.settings):
+        built = rule.build(loss=loss, **settings)
+        ours = estimated(built, problem)
     state = first_state(built, problem)
     defined = partial(equations, rule.spec.config(**settings), loss_function(loss), problem.model)
     try:
-        theirs = jax.jit(defined)(problem.params, state, problem.batch, key=problem.key)
+        theirs = compiled(defined)(problem.params, state, problem.batch, key=problem.key)
     except NotImplementedError as refused:
         raise Skipped(f"the definition does not cover these settings: {refused}") from None
-    if not float(tree_norm(theirs)):
+    if not norm(theirs):
         raise Broken("the definition gives no gradient at all", "Look for a product with 0.")
-    return _largest_gap(estimated(built, problem).grads, theirs)
+    return _largest_gap(ours.grads, theirs)
 
 
-def _with_numbers(problem: Problem) -> Problem:
+def _with_numbers(problem: SmallProblem) -> SmallProblem:
     x, y = problem.batch
-    return problem._replace(batch=(x, jax.random.normal(problem.key, (len(y), CLASSES), x.dtype)))
+    numbers = np.random.default_rng(0).standard_normal((len(y), CLASSES))
+    return problem._replace(batch=(x, jax.device_put(numbers.astype(x.dtype))))
 
 
 def _largest_gap(ours: PyTree, theirs: PyTree) -> Measured:
-    """The largest distance of two leaves, relative to the second; a leaf of zeros has to be met exactly."""
-    ours, theirs = (dict(jax.tree.leaves_with_path(tree)) for tree in (ours, theirs))
-    if ours.keys() != theirs.keys():
+    if jax.tree.structure(ours) != jax.tree.structure(theirs):
         raise Broken("the definition returns another tree than the rule", "Return gradients like params.")
-    gaps = {
-        f"params{jax.tree_util.keystr(path)}": float(jnp.linalg.norm(ours[path] - leaf) / (tree_norm(leaf) or 1e-300))
-        for path, leaf in theirs.items()
-    }
-    where = max(gaps, key=lambda one: gaps[one])
-    return Measured(gaps[where], SAME, where=f"distance from the definition in {where}")
+    found = leaf_gaps(ours, theirs)
+    where = max(found, key=lambda path: found[path])
+    return Measured(found[where], SAME, where=f"distance from the definition in {where}")
 
 
 # ---------------------------------------------------------------------------- back-propagation
 
 
-def _gap_in_the_next_step(built: Rule, rule: RuleSubject, problem: Problem) -> float:
+def _gap_in_the_next_step(built: Rule, rule: RuleSubject, problem: SmallProblem) -> float:
     """The distance from back-propagation with the state after one estimate, at parameters that have moved."""
-    found, state = built.estimate(
-        problem.model, problem.params, first_state(built, problem), problem.batch, key=problem.key
-    )
-    moved = jax.tree.map(lambda p, g: p - 0.1 * g, problem.params, found.grads)
+    found, state = estimated_by(compiled_estimate(built.estimate, problem.model), built, problem)
+    moved = jax.tree.map(lambda p, g: jax.device_put(p - 0.1 * g), wide(problem.params), wide(found.grads))
     later = problem._replace(params=moved)
     return distance(estimated(built, later, state).grads, backprop(rule, later))
 
 
-def _gap_with_another_loss(rule: RuleSubject, problem: Problem) -> float:
+def _gap_with_another_loss(rule: RuleSubject, problem: SmallProblem) -> float:
     numbers = _with_numbers(problem)
     ours = estimated(rule.build(loss="squared_error"), numbers).grads
     return distance(ours, backprop(rule, numbers, "squared_error"))
 
 
-def _gap_to_differences(rule: RuleSubject, problem: Problem, grads: PyTree, step: float = 1e-5) -> float:
+def _gap_to_differences(rule: RuleSubject, problem: SmallProblem, grads: PyTree, step: float = 1e-5) -> float:
     """The distance of derivatives in random directions from central differences, relative to the gradient."""
     loss, state = loss_function(rule.loss), _model_state(rule.build(), problem)
     x, y = problem.batch
 
-    @jax.jit
+    @compiled
     def derivatives(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         keys = jax.random.split(key, len(jax.tree.leaves(grads)))
         draws = [jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, jax.tree.leaves(grads), strict=True)]
@@ -287,8 +291,8 @@ def _gap_to_differences(rule: RuleSubject, problem: Problem, grads: PyTree, step
 
         return (value(step) - value(-step)) / (2 * step), tree_dot(grads, way)
 
-    pairs = [derivatives(key) for key in jax.random.split(problem.key, 4)]
-    return max(float(abs(a - b) / tree_norm(grads)) for a, b in pairs)
+    pairs = wide([derivatives(key) for key in jax.random.split(problem.key, 4)])
+    return max(float(abs(a - b)) for a, b in pairs) / norm(grads)
 
 
 def _order_of_limit(rule: RuleSubject, setting: str, order: int) -> Measured:
@@ -297,10 +301,10 @@ def _order_of_limit(rule: RuleSubject, setting: str, order: int) -> Measured:
         exactly = backprop(rule, problem)
         values = [_value(rule, setting) * fraction for fraction in FRACTIONS]
 
-        @jax.jit
+        @compiled
         def gap(value: jax.Array) -> jax.Array:
             built = rule.build(**{setting: value})
-            state = first_state(built, problem)
+            state = traced_state(built, problem)
             found, _ = built.estimate(problem.model, problem.params, state, problem.batch, key=problem.key)
             return tree_norm(jax.tree.map(jnp.subtract, found.grads, exactly)) / tree_norm(exactly)
 
@@ -317,7 +321,7 @@ def _value(rule: RuleSubject, setting: str) -> Any:
     return getattr(rule.spec.config(**rule.settings), setting)
 
 
-def _model_state(built: Rule, problem: Problem) -> PyTree:
+def _model_state(built: Rule, problem: SmallProblem) -> PyTree:
     return model_state_of(first_state(built, problem))
 
 

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from neurai_core import contract
 from neurai_core.arrays import shape_text
 from neurai_core.errors import UsageError
 from neurai_core.testing.checking import Broken, Measured, Skipped, check
 from neurai_core.testing.rule_subject import (
+    BATCH,
     CLASSES,
     RuleSubject,
     as_dtype,
     backpropagated,
+    compiled,
     distance,
     estimated,
+    estimated_by,
     first_state,
+    wide,
+    with_rows,
 )
 
 
@@ -26,7 +33,7 @@ from neurai_core.testing.rule_subject import (
 def structure(rule: RuleSubject) -> None:
     """The functions of the rule keep their contract: gradients like the parameters, a state that keeps its form."""
     problem = rule.problem()
-    contract.check(rule.build(), problem.model, problem.params, (), problem.batch, CLASSES)
+    contract.check(rule.build(), problem.model, problem.params, problem.model_state, problem.batch, CLASSES)
 
 
 @check(hint='Give every setting a description with its unit or range: Field(0.1, gt=0, description="...").')
@@ -43,26 +50,28 @@ def scalar_loss(rule: RuleSubject) -> None:
         expected = backpropagated(rule, problem)
         for name in ("loss", "accuracy"):
             value, right = getattr(found, name), getattr(expected, name)
-            if jnp.shape(value) or not jnp.isfinite(value):
+            if np.shape(value) or not np.isfinite(value):
                 raise Broken(f"{name} is {shape_text(value)} with value {value}, expected a finite scalar")
-            if not rule.spec.own_loss and not jnp.allclose(value, right, rtol=1e-6):
+            if not rule.spec.own_loss and not np.allclose(value, right, rtol=1e-6):
                 raise Broken(f"{name} is {value:.6g}, and that of the forward pass {right:.6g}")
 
 
 @check(hint="Look for divisions by 0, logarithms of 0, and steps that are too large.")
 def finite(rule: RuleSubject) -> None:
     """Every gradient is finite."""
-    grads = estimated(rule.build(), rule.problem()).grads
+    grads = rule.everyday.estimate.grads
     for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
-        if not bool(jnp.all(jnp.isfinite(leaf))):
+        if not np.isfinite(wide(leaf)).all():
             raise Broken(f"the gradient of params{jax.tree_util.keystr(path)} is not finite")
 
 
 @check(hint="Draw random numbers from the key only, and keep no Python state between calls.")
 def deterministic(rule: RuleSubject) -> Measured:
     """The same key gives the same gradients, to the bit."""
-    built, problem = rule.build(), rule.problem()
-    return Measured(distance(estimated(built, problem).grads, estimated(built, problem).grads), 0.0)
+    _, problem, first = rule.everyday
+    anew = rule.build()
+    second, _ = estimated_by(compiled(partial(anew.estimate, problem.model)), anew, problem)
+    return Measured(distance(second.grads, first.grads), 0.0)
 
 
 @check(
@@ -74,7 +83,7 @@ def batch_order(rule: RuleSubject) -> Measured:
         raise Skipped("it claims to be stochastic: rows meet other draws in another order")
     with jax.enable_x64(True):
         built, problem, theirs = rule.reference
-        ours = estimated(built, problem._replace(batch=jax.tree.map(lambda leaf: leaf[::-1], problem.batch)))
+        ours = estimated(built, with_rows(problem, range(BATCH)[::-1]))
         return Measured(distance((ours.grads, ours.loss), (theirs.grads, theirs.loss)), 1e-9)
 
 
@@ -85,10 +94,9 @@ def repeated_batch(rule: RuleSubject) -> Measured:
         raise Skipped("it claims to be stochastic: the second half of the rows meets other draws")
     with jax.enable_x64(True):
         built, problem, theirs = rule.reference
-        twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), problem.batch)
-        ours = estimated(built, problem._replace(batch=twice))
-        factor = ours.loss / theirs.loss if theirs.loss else 1.0
-        return Measured(distance(ours.grads, jax.tree.map(lambda leaf: factor * leaf, theirs.grads)), 1e-9)
+        ours = estimated(built, with_rows(problem, 2 * [*range(BATCH)]))
+        factor = float(ours.loss / theirs.loss) if theirs.loss else 1.0
+        return Measured(distance(ours.grads, jax.tree.map(lambda leaf: factor * leaf, wide(theirs.grads))), 1e-9)
 
 
 @check(hint="Compute in the dtype of the parameters, or wider, and return gradients in the dtype of the parameters.")
@@ -114,26 +122,22 @@ def _in_dtype(rule: RuleSubject, dtype: Any, tolerance: float) -> Measured:
             raise Broken(f"gradients of {jnp.dtype(dtype)} parameters are {wrong[0]}")
         if "stochastic" in rule.spec.claims:
             raise Skipped("it claims to be stochastic: draws in another dtype are other numbers")
-        return Measured(
-            distance(jax.tree.map(lambda leaf: leaf.astype(float), ours), theirs.grads),
-            tolerance,
-            where="distance from float64",
-        )
+        return Measured(distance(ours, theirs.grads), tolerance, where="distance from float64")
 
 
 @check(hint="Check arguments with split_batch of neurai_core.rule, and raise DataError or ModelError.")
 def bad_input(rule: RuleSubject) -> None:
     """An empty batch, rows without targets, and parameters of another network are refused with an error of NeurAI."""
     built, problem = rule.build(), rule.problem()
-    x, y = problem.batch
+    state, (x, y) = first_state(built, problem), problem.batch
     wrong = {
-        "an empty batch": problem._replace(batch=(x[:0], y[:0])),
-        "more inputs than targets": problem._replace(batch=(x, y[1:])),
-        "inputs of another width": problem._replace(batch=(jnp.concatenate([x, x], -1), y)),
+        "an empty batch": with_rows(problem, []),
+        "more inputs than targets": problem._replace(batch=(x, with_rows(problem, range(1, BATCH)).batch[1])),
+        "inputs of another width": problem._replace(batch=(jax.device_put(np.concatenate([x, x], -1)), y)),
     } | ({} if rule.spec.unsupervised else {"labels beyond the classes": problem._replace(batch=(x, y + 100))})
     for what, one in wrong.items():
         try:
-            estimated(built, one, jit=False)
+            estimated(built, one, state, jit=False)
         except UsageError:
             continue
         except Exception as error:

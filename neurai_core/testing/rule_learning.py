@@ -7,13 +7,25 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from neurai_core.arrays import PyTree, tree_dot, tree_norm
 from neurai_core.losses import accuracy, loss_function
 from neurai_core.rule import model_state_of, objective, true_gradient
 from neurai_core.testing.checking import Measured, check
-from neurai_core.testing.rule_subject import CLASSES, INPUTS, STEPS, Problem, RuleSubject, estimated, first_state
+from neurai_core.testing.rule_subject import (
+    CLASSES,
+    INPUTS,
+    STEPS,
+    RuleSubject,
+    SmallProblem,
+    as_dtype,
+    compiled,
+    estimated,
+    first_state,
+    leaf_gaps,
+)
 
 UPDATES, EXAMPLES, RATE = 300, 32, 0.01
 CHANCE, MARGIN = 1 / CLASSES, 0.3
@@ -45,18 +57,20 @@ def learns(rule: RuleSubject) -> Measured:
         steps, momenta = optimizer.update(found.grads, momenta, params)
         return (optax.apply_updates(params, steps), state, momenta), _cosine(found.grads, exactly)
 
-    state = first_state(built, problem)
-    keys = jax.random.split(problem.key, UPDATES + 1)
-    start = problem.params, state, optimizer.init(problem.params)
-    (params, state, _), cosines = jax.jit(partial(jax.lax.scan, update))(start, keys[1:])
-    x, y = draw(keys[0], 512)
-    outputs = jax.jit(partial(built.predict, problem.model))(params, x, state)
+    @compiled
+    def train_and_test(params: PyTree, state: PyTree, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        keys = jax.random.split(key, UPDATES + 1)
+        (params, state, _), cosines = jax.lax.scan(update, (params, state, optimizer.init(params)), keys[1:])
+        x, y = draw(keys[0], 512)
+        return accuracy(built.predict(problem.model, params, x, state), y), jnp.mean(cosines)
+
+    right, cosine = train_and_test(problem.params, first_state(built, problem), problem.key)
     return Measured(
-        float(accuracy(outputs, y)),
+        float(right),
         CHANCE + MARGIN,
         at_least=True,
         where="accuracy on new examples",
-        remark=f"mean cosine with back-propagation {float(jnp.mean(cosines)):.2f}",
+        remark=f"mean cosine with back-propagation {float(cosine):.2f}",
     )
 
 
@@ -74,13 +88,9 @@ def precision(rule: RuleSubject) -> Measured:
         exactly = _rounded(rule.problem(hidden=(8,) * (DEPTH - 1)), jnp.float64)
         theirs = estimated(rule.build(), exactly).grads
     ours = estimated(rule.build(), _rounded(exactly, jnp.float32)).grads
-    with jax.enable_x64(True):
-        gaps = {
-            f"params{jax.tree_util.keystr(path)}": float(tree_norm(leaf - other) / (tree_norm(other) or 1e-300))
-            for (path, leaf), other in zip(jax.tree.leaves_with_path(ours), jax.tree.leaves(theirs), strict=True)
-        }
-    where = max(gaps, key=lambda path: gaps[path])
-    return Measured(gaps[where], DIGITS, where=f"error of float32 in {where}")
+    found = leaf_gaps(ours, theirs)
+    where = max(found, key=lambda path: found[path])
+    return Measured(found[where], DIGITS, where=f"error of float32 in {where}")
 
 
 CHECKS = (learns, precision)
@@ -132,11 +142,9 @@ def _cosine(ours: PyTree, theirs: PyTree) -> jax.Array:
     return tree_dot(ours, theirs) / jnp.maximum(tree_norm(ours) * tree_norm(theirs), 1e-30)
 
 
-def _rounded(problem: Problem, dtype: Any) -> Problem:
+def _rounded(problem: SmallProblem, dtype: Any) -> SmallProblem:
     """The problem with numbers that float32 can hold, as this dtype."""
 
-    def cast(leaf: jax.Array) -> jax.Array:
-        return leaf.astype(jnp.float32).astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
-
     x, y = problem.batch
-    return problem._replace(params=jax.tree.map(cast, problem.params), batch=(cast(x), y.astype(jnp.int32)))
+    params, x = as_dtype(as_dtype((problem.params, x), jnp.float32), dtype)
+    return problem._replace(params=params, batch=(x, jax.device_put(np.asarray(y).astype(np.int32))))

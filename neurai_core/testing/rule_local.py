@@ -8,12 +8,22 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from neurai_core.arrays import PyTree
 from neurai_core.rule import Rule
 from neurai_core.testing.checking import Measured, Skipped, check
-from neurai_core.testing.rule_subject import Problem, RuleSubject, first_state, jittered
+from neurai_core.testing.rule_subject import (
+    RuleSubject,
+    SmallProblem,
+    compiled,
+    compiled_estimate,
+    first_state,
+    jittered,
+    norm,
+    small_problem,
+    wide,
+)
 
 LAYERS = 8
 WIDTH = 8
@@ -50,18 +60,17 @@ def local(rule: RuleSubject) -> Measured:
         problem = rule.problem(hidden=_hidden(rule), batch=1 if rule.spiking else EXAMPLES)
         built, reach = _with_one_step(rule, problem)
         state = first_state(built, problem)
-        estimate = jax.jit(partial(built.estimate, problem.model))
+        estimate = compiled_estimate(built.estimate, problem.model)
 
-        def grads(params: PyTree) -> list[jax.Array]:
+        def grads(params: PyTree) -> list[np.ndarray]:
             found, _ = estimate(params, state, problem.batch, key=problem.key)
-            return jax.tree.leaves(found.grads)
+            return jax.tree.leaves(wide(found.grads))
 
         before = grads(problem.params)
-        size = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in before))
         worst = (0.0, "")
         for far in _silent_changes(rule, problem, reach):
             after = grads(far.params)
-            gap = max(float(jnp.linalg.norm(after[k] - before[k]) / size) for k in far.leaves)
+            gap = max(norm(after[k] - before[k]) for k in far.leaves) / norm(before)
             worst = max(worst, (gap, far.where))
     return Measured(worst[0], UNCHANGED, where=f"change of the gradients {worst[1]}")
 
@@ -73,7 +82,7 @@ def _hidden(rule: RuleSubject) -> tuple[int, ...]:
     return (SPIKING_WIDTH,) if rule.spiking else (WIDTH,) * (LAYERS - 1)
 
 
-def _with_one_step(rule: RuleSubject, problem: Problem) -> tuple[Rule, int]:
+def _with_one_step(rule: RuleSubject, problem: SmallProblem) -> tuple[Rule, int]:
     """The rule with one step per phase, and how many layers far an influence may then reach."""
     relaxes, settings = rule.spec.relaxes, rule.documented_step()
     if relaxes is None or relaxes.steps in (unused := rule.spec.config(**settings).unused()):
@@ -88,13 +97,13 @@ def _with_one_step(rule: RuleSubject, problem: Problem) -> tuple[Rule, int]:
     return rule.build(**settings), max(phases, 1)
 
 
-def _silent_changes(rule: RuleSubject, problem: Problem, reach: int) -> Iterator[_Far]:
+def _silent_changes(rule: RuleSubject, problem: SmallProblem, reach: int) -> Iterator[_Far]:
     """Changes of one layer's weights each, with everything that is farther from it than the reach."""
-    model, params, _ = rule.network(_hidden(rule))
-    params = jax.tree.map(jittered, params)
+    plain = small_problem(rule.spiking, _hidden(rule), len(problem.batch[0]))
+    model, params = plain.model, jax.tree.map(jittered, plain.params)
     where = _positions(params, problem.params)
     if rule.spiking:
-        spikes = replace(model, record=True)(params, problem.batch[0]).spikes[0]
+        spikes = compiled(replace(model, record=True))(params, problem.batch[0]).spikes[0]
         weights = params[0]["recurrent"]
         moved = _replaced(problem.params, where[0]["recurrent"], weights + _silent(spikes.reshape(-1, len(weights))))
         yield _Far(moved, tuple(jax.tree.leaves(where[0])), "of a recurrent stage with its recurrent weights")
@@ -108,10 +117,11 @@ def _silent_changes(rule: RuleSubject, problem: Problem, reach: int) -> Iterator
         x = layer.apply(own, (), x)[0]
 
 
-def _silent(inputs: jax.Array, width: int | None = None) -> jax.Array:
+def _silent(inputs: jax.Array, width: int | None = None) -> np.ndarray:
     """A change of weights that these inputs (B, D), with B < D, do not notice: (D, width)."""
-    unseen = jnp.eye(inputs.shape[1]) - jnp.linalg.pinv(inputs) @ inputs
-    return unseen @ jax.random.normal(jax.random.key(3), (inputs.shape[1], width or inputs.shape[1]))
+    known = np.asarray(inputs)
+    unseen = np.eye(known.shape[1]) - np.linalg.pinv(known) @ known
+    return unseen @ np.random.default_rng(3).standard_normal((known.shape[1], width or known.shape[1]))
 
 
 def _positions(plain: PyTree, whole: PyTree) -> PyTree:
@@ -120,7 +130,7 @@ def _positions(plain: PyTree, whole: PyTree) -> PyTree:
 
     def position(leaf: jax.Array) -> int:
         for k, other in enumerate(leaves):
-            if other.shape == leaf.shape and bool(jnp.all(other == leaf)):
+            if other.shape == leaf.shape and np.array_equal(other, leaf):
                 return k
         raise Skipped("the parameters that it trains do not contain those of the plain network")
 

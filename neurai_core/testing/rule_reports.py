@@ -14,7 +14,7 @@ from neurai_core.errors import SettingsError
 from neurai_core.rule import Estimate, GenerativeRule
 from neurai_core.specs import Relaxes
 from neurai_core.testing.checking import Broken, Measured, Skipped, check
-from neurai_core.testing.rule_subject import RuleSubject, distance, estimated
+from neurai_core.testing.rule_subject import RuleSubject, compiled, distance, small_problem, wide
 
 ROUNDING = 1e-11  # of a float64 energy that is a sum of many terms
 
@@ -31,7 +31,8 @@ def relaxation_report(rule: RuleSubject) -> None:
     for name in filter(None, (relaxes.trace, relaxes.steps, relaxes.size, relaxes.tol)):
         if name not in fields:
             raise Broken(f"relaxes names {name!r}, and there is no such setting", f"Settings: {', '.join(fields)}.")
-    quiet, traced = estimated(rule.build(), rule.problem()), _traced(rule, relaxes)
+    with jax.enable_x64(True):
+        quiet, traced = rule.reference.estimate, _traced(rule)
     steps = getattr(rule.spec.config(**rule.settings), relaxes.steps)
     _check_array('aux["energy"]', quiet.aux.get("energy"), ())
     _check_array('aux["energy"]', traced.aux.get("energy"), ())
@@ -55,9 +56,9 @@ def energy(rule: RuleSubject) -> Measured:
         raise Skipped("looked at with default settings only")
     if "energy" in rule.claims and rule.spec.relaxes is None:
         raise Broken("the spec names no settings of a relaxation", "Describe it with relaxes=Relaxes(...) in the spec.")
-    relaxes = _relaxes(rule)
+    _relaxes(rule)
     with jax.enable_x64(True):
-        trace = _traced(rule, relaxes).aux["trace"]
+        trace = _traced(rule).aux["trace"]
         rises = {name: _rise(np.asarray(phase["energy"])) for name, phase in trace.items() if phase}
     if not rises:
         raise Skipped("no phase was run")
@@ -76,17 +77,17 @@ def generative(rule: RuleSubject) -> None:
     if not isinstance(built, GenerativeRule):
         raise Broken("the rule lacks generate, reconstruct or infer", "Build a neurai_core.rule.GenerativeRule.")
     model, params, (x, y) = problem.model, problem.params, problem.batch
-    for call in (jax.jit(partial(built.generate, model)), partial(built.generate, model)):
+    for call in (compiled(partial(built.generate, model)), partial(built.generate, model)):
         _check_array("generate", made := call(params, y), x.shape)
-    if not bool(jnp.all(made == built.generate(model, params, y))):
+    if not np.array_equal(made, built.generate(model, params, y)):
         raise Broken("generate returned something else for the same labels", "Draw from a fixed key.")
-    for layer in range(1, len(rule.network()[0].layers) + 1):
+    for layer in range(1, len(small_problem(rule.spiking).model.layers) + 1):
         _check_array(f"reconstruct from layer {layer}", built.reconstruct(model, params, x, layer), x.shape)
-    known = jnp.arange(x[0].size).reshape(x.shape[1:]) % 2 == 0
+    known = jax.device_put(np.arange(x[0].size).reshape(x.shape[1:]) % 2 == 0)
     for labels in (None, y):
         filled = built.infer(model, params, x, labels, known).x
         _check_array("infer", filled, x.shape)
-        if not bool(jnp.all(jnp.where(known, filled == x, True))):
+        if not np.where(known, np.equal(filled, x), True).all():
             raise Broken("infer changed what its mask marks as known", "Return jnp.where(mask, x, inferred).")
 
 
@@ -102,9 +103,9 @@ def _relaxes(rule: RuleSubject) -> Relaxes:
     return relaxes
 
 
-def _traced(rule: RuleSubject, relaxes: Relaxes) -> Estimate:
+def _traced(rule: RuleSubject) -> Estimate:
     try:
-        return estimated(rule.build(**{relaxes.trace: True}), rule.problem())
+        return rule.traced
     except SettingsError as error:
         raise Skipped(f"these settings allow no trace: {error.message}") from None
 
@@ -130,7 +131,7 @@ def _check_trace(trace: Any, steps: int) -> None:
 def _check_array(what: str, found: Any, shape: tuple[int, ...]) -> None:
     if not isinstance(found, jax.Array) or found.shape != shape or not jnp.issubdtype(found.dtype, jnp.floating):
         raise Broken(f"{what} is {shape_text(found)}, expected real numbers of shape {shape}")
-    if not bool(jnp.all(jnp.isfinite(found))):
+    if not np.isfinite(wide(found)).all():
         raise Broken(f"{what} is not finite")
 
 

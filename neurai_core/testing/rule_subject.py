@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from neurai_core.arrays import PyTree
 from neurai_core.by_name import algorithm
@@ -15,21 +17,33 @@ from neurai_core.layered import dense
 from neurai_core.losses import accuracy_function, loss_function
 from neurai_core.models import mlp
 from neurai_core.models.spiking import ALIF, Leaky, SpikingNetwork, Stage
-from neurai_core.rule import Estimate, Rule, initial_state, model_state_of, objective, problem_of, true_gradient
+from neurai_core.rule import (
+    Estimate,
+    Problem,
+    Rule,
+    initial_state,
+    model_state_of,
+    objective,
+    problem_of,
+    true_gradient,
+)
 from neurai_core.specs import AlgorithmSpec
 from neurai_core.surrogates import custom
 from neurai_core.testing.checking import Subject
 
 BATCH, INPUTS, HIDDEN, CLASSES, STEPS = 8, 4, (6, 5), 3, 12
+# Programs of checks run once or a few times: most of what they cost is the optimization of their machine code.
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
-class Problem(NamedTuple):
-    """A network, its parameters, a batch for it, and a key."""
+class SmallProblem(NamedTuple):
+    """A network, its parameters, a batch for it, a key, and the collections that its forward pass updates."""
 
     model: Any
     params: PyTree
     batch: tuple[jax.Array, jax.Array]
     key: jax.Array
+    model_state: PyTree = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -41,7 +55,7 @@ class Reference(NamedTuple):
     """A rule, a problem, and its estimate there."""
 
     rule: Rule
-    problem: Problem
+    problem: SmallProblem
     estimate: Estimate
 
 
@@ -71,68 +85,146 @@ class RuleSubject(Subject):
         free = "stable" in config.model_fields and "stable" not in config(**self.settings).unused()
         return {**self.settings} | ({"stable": False} if free else {})
 
-    def problem(self, dtype: Any = None, *, hidden: tuple[int, ...] = HIDDEN, batch: int = BATCH) -> Problem:
+    def problem(self, *, hidden: tuple[int, ...] = HIDDEN, batch: int = BATCH) -> SmallProblem:
         """A small network that the rule can train: dense with tanh, or recurrent and spiking.
 
         Args:
-            dtype: of parameters and inputs; JAX's default without one.
             hidden: widths of the hidden layers.
             batch: number of examples.
         """
-        model, params, shape = self.network(hidden)
-        keys = jax.random.split(jax.random.key(0), 5)
+        plain = small_problem(self.spiking, hidden, batch)
         if extended := getattr(self.build(), "extended", None):
-            model, params = extended(model, params, key=keys[4], input_shape=shape)
-        dtype = dtype or jnp.result_type(float)
-        params = jax.tree.map(lambda leaf: jittered(leaf).astype(dtype), params)
-        x = jax.random.normal(keys[2], (batch, *shape), dtype)
-        return Problem(model, params, (x, jnp.arange(batch) % CLASSES), keys[3])
+            model, params = extended(plain.model, plain.params, key=jax.random.key(4), input_shape=plain.shape)
+            plain = plain._replace(model=model, params=params)
+        return plain._replace(params=jax.tree.map(jittered, plain.params))
 
     @cached_property
     def reference(self) -> Reference:
         """The rule on its problem, in float64: what most checks compare with, computed once."""
         with jax.enable_x64(True):
-            built, problem = self.build(), self.problem()
-            return Reference(built, problem, estimated(built, problem))
+            return self._reference()
 
-    def network(self, hidden: tuple[int, ...] = HIDDEN) -> tuple[Any, PyTree, tuple[int, ...]]:
-        """The plain network that a problem is made from: model, initial parameters, shape of one example."""
-        shape: tuple[int, ...] = (INPUTS,)
-        model: Any = mlp((INPUTS, *hidden, CLASSES), "tanh")
-        if self.spiking:
-            shape = (STEPS, INPUTS)
-            neuron = ALIF(0.9, adaptation=0.3, synapse=0.7, detach_reset=False)
-            stages = (Stage(dense(hidden[0]), neuron, recurrent=True), Stage(dense(CLASSES), Leaky(0.8, synapse=0.6)))
-            model = SpikingNetwork(stages, custom(primitive=jnp.arctan))
-        return model, model.init(jax.random.key(1), shape)[0], shape
+    @cached_property
+    def everyday(self) -> Reference:
+        """The rule on its problem, in float32, as users meet it."""
+        return self._reference()
+
+    @cached_property
+    def traced(self) -> Estimate:
+        """The estimate of a rule that relaxes, in float64, with the report of every step.
+
+        Raises:
+            SettingsError: the settings allow no report.
+        """
+        assert self.spec.relaxes is not None
+        with jax.enable_x64(True):
+            return estimated(self.build(**{self.spec.relaxes.trace: True}), self.reference.problem)
+
+    def _reference(self) -> Reference:
+        built, problem = self.build(), self.problem()
+        return Reference(built, problem, estimated(built, problem))
+
+
+def small_problem(spiking: bool, hidden: tuple[int, ...] = HIDDEN, batch: int = BATCH) -> SmallProblem:
+    """A plain network with its initial parameters, and a batch for it; the same model for the same arguments."""
+    return _drawn(spiking, hidden, batch, jnp.result_type(float).name)
+
+
+@lru_cache(maxsize=32)
+def _drawn(spiking: bool, hidden: tuple[int, ...], batch: int, dtype: str) -> SmallProblem:
+    model, shape = _network(spiking, hidden)
+    params, _ = compiled(partial(model.init, input_shape=shape))(jax.random.key(1))
+    x = jax.device_put(np.random.default_rng(2).standard_normal((batch, *shape)).astype(dtype))
+    return SmallProblem(model, params, (x, jax.device_put(np.arange(batch) % CLASSES)), jax.random.key(3))
+
+
+@cache
+def _network(spiking: bool, hidden: tuple[int, ...]) -> tuple[Any, tuple[int, ...]]:
+    if not spiking:
+        return mlp((INPUTS, *hidden, CLASSES), "tanh"), (INPUTS,)
+    neuron = ALIF(0.9, adaptation=0.3, synapse=0.7, detach_reset=False)
+    stages = (Stage(dense(hidden[0]), neuron, recurrent=True), Stage(dense(CLASSES), Leaky(0.8, synapse=0.6)))
+    return SpikingNetwork(stages, custom(primitive=jnp.arctan)), (STEPS, INPUTS)
 
 
 def estimated(
-    rule: Rule, problem: Problem, state: PyTree | None = None, *, key: jax.Array | None = None, jit: bool = True
+    rule: Rule, problem: SmallProblem, state: PyTree | None = None, *, key: jax.Array | None = None, jit: bool = True
 ) -> Estimate:
     """One estimate; of the state that the rule begins with, unless there is another."""
+    estimate = compiled_estimate(rule.estimate, problem.model) if jit else partial(rule.estimate, problem.model)
+    return estimated_by(estimate, rule, problem, state, key)[0]
+
+
+def estimated_by(
+    estimate: Callable[..., Any],
+    rule: Rule,
+    problem: SmallProblem,
+    state: PyTree | None = None,
+    key: jax.Array | None = None,
+) -> tuple[Estimate, PyTree]:
+    """What an estimate of a rule, compiled or not, returns for a problem."""
     state = first_state(rule, problem) if state is None else state
-    estimate = partial(rule.estimate, problem.model)
-    found, _ = (jax.jit(estimate) if jit else estimate)(
+    found: tuple[Estimate, PyTree] = estimate(
         problem.params, state, problem.batch, key=problem.key if key is None else key
     )
     return found
 
 
-def backpropagated(rule: RuleSubject, problem: Problem, loss: str = "") -> Estimate:
+@lru_cache(maxsize=16)
+def compiled_estimate(estimate: Callable[..., Any], model: Any) -> Callable[..., Any]:
+    """The compiled estimate of a rule for a model: ``(params, state, batch, *, key) -> (Estimate, state)``.
+
+    The same function for the same rule and model, so that checks share its programs.
+    """
+    return compiled(partial(estimate, model))
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, compiled in half of the time: without the optimizations of machine code.
+
+    >>> float(compiled(jnp.sum)(jnp.ones(3)))
+    3.0
+    """
+    return jax.jit(function, compiler_options=QUICKLY)
+
+
+def backpropagated(rule: RuleSubject, problem: SmallProblem, loss: str = "") -> Estimate:
     """What back-propagation estimates, for the loss that suits the rule unless there is another."""
-    score = objective(loss_function(loss or rule.loss), accuracy_function("accuracy"))
     model_state = model_state_of(first_state(rule.build(), problem))
-    found, _ = jax.jit(partial(true_gradient, score, problem.model))(
-        problem.params, model_state, problem.batch, key=problem.key
-    )
+    truth = _compiled_truth(loss or rule.loss, problem.model)
+    found: Estimate = truth(problem.params, model_state, problem.batch, key=problem.key)[0]
     return found
 
 
-def first_state(rule: Rule, problem: Problem) -> PyTree:
+@lru_cache(maxsize=16)
+def _compiled_truth(loss: str, model: Any) -> Callable[..., Any]:
+    return compiled(partial(true_gradient, objective(loss_function(loss), accuracy_function("accuracy")), model))
+
+
+def first_state(rule: Rule, problem: SmallProblem) -> PyTree:
     """The state that the rule begins with, told what it is trained on."""
-    told = problem_of(problem.batch, CLASSES)
-    return initial_state(rule, problem.model, problem.params, key=jax.random.key(7), problem=told)
+    init = _compiled_init(rule, problem.model, problem_of(problem.batch, CLASSES))
+    return init(problem.params, problem.model_state)
+
+
+def traced_state(rule: Rule, problem: SmallProblem) -> PyTree:
+    """`first_state` inside of a compiled function."""
+    return _begin(rule, problem.model, problem_of(problem.batch, CLASSES), problem.params, problem.model_state)
+
+
+@lru_cache(maxsize=16)
+def _compiled_init(rule: Rule, model: Any, told: Problem) -> Callable[..., Any]:
+    return compiled(partial(_begin, rule, model, told))
+
+
+def _begin(rule: Rule, model: Any, told: Problem, params: PyTree, model_state: PyTree) -> PyTree:
+    return initial_state(rule, model, params, key=jax.random.key(7), model_state=model_state, problem=told)
+
+
+def with_rows(problem: SmallProblem, rows: Sequence[int]) -> SmallProblem:
+    """The problem with these rows of its batch, by number."""
+    x, y = (jax.device_put(np.asarray(leaf)[np.array(rows, int)]) for leaf in problem.batch)
+    return problem._replace(batch=(x, y))
 
 
 def as_dtype(tree: PyTree, dtype: Any) -> PyTree:
@@ -143,9 +235,33 @@ def as_dtype(tree: PyTree, dtype: Any) -> PyTree:
     """
 
     def one(leaf: Any) -> Any:
-        return jnp.asarray(leaf, dtype) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf
+        floating = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+        return jax.device_put(np.asarray(leaf).astype(dtype)) if floating else leaf
 
     return jax.tree.map(one, tree)
+
+
+def wide(tree: PyTree) -> PyTree:
+    """The leaves as NumPy arrays of the highest precision, with which nothing is compiled.
+
+    >>> wide([jnp.ones(2, jnp.bfloat16)])[0].dtype.name
+    'float64'
+    """
+
+    def one(leaf: Any) -> np.ndarray:
+        leaf = np.asarray(leaf)
+        return leaf.astype(complex if np.iscomplexobj(leaf) else float)
+
+    return jax.tree.map(one, tree)
+
+
+def norm(tree: PyTree) -> float:
+    """Euclidean norm over all entries of a tree.
+
+    >>> norm([jnp.array([3.0]), jnp.array([4.0])])
+    5.0
+    """
+    return float(np.sqrt(sum(np.sum(np.abs(leaf) ** 2) for leaf in jax.tree.leaves(wide(tree)))))
 
 
 def distance(ours: PyTree, theirs: PyTree) -> float:
@@ -153,13 +269,26 @@ def distance(ours: PyTree, theirs: PyTree) -> float:
 
     >>> distance([jnp.ones(4)], [jnp.zeros(4)]), distance([jnp.ones(4)], [jnp.ones(4)])
     (inf, 0.0)
+    >>> distance([jnp.ones(4), jnp.array([jnp.nan])], [jnp.ones(4), jnp.ones(1)])
+    nan
     """
-    gaps = [jnp.linalg.norm((a - b).ravel()) for a, b in zip(*map(jax.tree.leaves, (ours, theirs)), strict=True)]
-    size = jnp.sqrt(sum(jnp.sum(jnp.abs(leaf) ** 2) for leaf in jax.tree.leaves(theirs)))
-    gap = max(map(float, gaps), default=0.0)
-    return gap / float(size) if size else float("inf") if gap else 0.0
+    pairs = zip(*map(jax.tree.leaves, (wide(ours), wide(theirs))), strict=True)
+    gap = float(np.max([norm(a - b) for a, b in pairs], initial=0.0))
+    size = norm(theirs)
+    return gap / size if size else float("inf") if gap else 0.0
+
+
+def leaf_gaps(ours: PyTree, theirs: PyTree) -> dict[str, float]:
+    """The distance of every two leaves, relative to the second; a leaf of zeros has to be met exactly.
+
+    >>> leaf_gaps({"w": jnp.ones(4), "b": jnp.zeros(1)}, {"w": 2 * jnp.ones(4), "b": jnp.zeros(1)})
+    {"params['b']": 0.0, "params['w']": 0.5}
+    """
+    pairs = zip(jax.tree.leaves_with_path(wide(ours)), jax.tree.leaves(wide(theirs)), strict=True)
+    return {f"params{jax.tree_util.keystr(path)}": norm(a - b) / (norm(b) or 1e-300) for (path, a), b in pairs}
 
 
 def jittered(leaf: jax.Array) -> jax.Array:
     """The leaf with noise, so that no bias stays 0."""
-    return leaf + 0.1 * jax.random.normal(jax.random.key(leaf.size), leaf.shape, leaf.dtype)
+    noise = 0.1 * np.random.default_rng(leaf.size).standard_normal(leaf.shape)
+    return jax.device_put((np.asarray(leaf) + noise).astype(leaf.dtype))

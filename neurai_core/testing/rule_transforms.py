@@ -17,7 +17,20 @@ from neurai_core.explain import takes_float
 from neurai_core.programs import primitives_of
 from neurai_core.rule import Estimate, Rule
 from neurai_core.testing.checking import Broken, Measured, Skipped, check
-from neurai_core.testing.rule_subject import BATCH, Problem, RuleSubject, distance, estimated, first_state
+from neurai_core.testing.rule_subject import (
+    BATCH,
+    RuleSubject,
+    SmallProblem,
+    as_dtype,
+    compiled,
+    compiled_estimate,
+    distance,
+    estimated,
+    first_state,
+    traced_state,
+    wide,
+    with_rows,
+)
 
 ROUNDING = 1e-9  # in float64, where programs may add in other orders
 _PURE = "Write init and estimate as pure functions of their arguments, with jax.lax instead of Python control flow."
@@ -36,9 +49,9 @@ def vmap(rule: RuleSubject) -> Measured:
     """Mapped over two sets of parameters, it gives what each of them gives, in float64."""
     with jax.enable_x64(True):
         built, problem, one = rule.reference
-        both = [problem.params, jax.tree.map(lambda leaf: 0.9 * leaf, problem.params)]
+        both = [problem.params, as_dtype(jax.tree.map(lambda leaf: 0.9 * np.asarray(leaf), problem.params), float)]
         each = _stacked([one.grads, estimated(built, problem._replace(params=both[1])).grads])
-        return Measured(distance(jax.jit(jax.vmap(_estimate(built, problem)))(_stacked(both)).grads, each), ROUNDING)
+        return Measured(distance(compiled(jax.vmap(_estimate(built, problem)))(_stacked(both)).grads, each), ROUNDING)
 
 
 @check(hint="Return a state with the structure, shapes and dtypes of the one that was given.")
@@ -46,30 +59,32 @@ def scan(rule: RuleSubject) -> Measured:
     """Three steps in ``jax.lax.scan`` equal three steps one by one, in float64: the state keeps its form."""
     with jax.enable_x64(True):
         built, problem, _ = rule.reference
+        by_hand, down = compiled_estimate(built.estimate, problem.model), compiled(_downhill)
 
         def step(carry: Any, key: jax.Array) -> Any:
             params, state = carry
             found, state = built.estimate(problem.model, params, state, problem.batch, key=key)
-            return (jax.tree.map(lambda p, g: p - 0.01 * g, params, found.grads), state), found.loss
+            return (_downhill(params, found.grads), state), found.loss
 
         keys = jax.random.split(problem.key, 3)
-        start = problem.params, first_state(built, problem)
-        scanned = jax.jit(lambda start: jax.lax.scan(step, start, keys)[0])(start)
-        by_hand = start
+        params, state = start = problem.params, first_state(built, problem)
+        scanned, _ = compiled(lambda start: jax.lax.scan(step, start, keys)[0])(start)
         for key in keys:
-            by_hand = jax.jit(step)(by_hand, key)[0]
-        return Measured(distance(scanned[0], by_hand[0]), ROUNDING)
+            found, state = by_hand(params, state, problem.batch, key=key)
+            params = down(params, found.grads)
+        return Measured(distance(scanned, params), ROUNDING)
 
 
 @check(hint="Use numeric settings in jnp expressions only; float(), if and int() need concrete numbers.")
 def traced_numbers(rule: RuleSubject) -> Measured:
     """Numeric settings may be traced, and mapped over: two values at once give what each of them gives, in float64."""
     with jax.enable_x64(True):
-        problem, numbers = rule.reference.problem, _numbers(rule)
-        values = [{name: jnp.asarray(share * value) for name, value in numbers.items()} for share in (1.0, 0.95)]
-        of_numbers = _of_numbers(rule, problem)
-        each = _stacked([estimated(rule.build(**jax.tree.map(float, given)), problem).grads for given in values])
-        return Measured(distance(jax.jit(jax.vmap(of_numbers))(_stacked(values)).grads, each), ROUNDING)
+        (_, problem, given), numbers = rule.reference, _numbers(rule)
+        values = [{name: share * value for name, value in numbers.items()} for share in (1.0, 0.95)]
+        other = estimated(rule.build(**values[1]), problem)
+        each = _stacked([given.grads, other.grads])
+        of_numbers = compiled(jax.vmap(_of_numbers(rule, problem)))
+        return Measured(distance(of_numbers(_stacked(values)).grads, each), ROUNDING)
 
 
 @check(hint="Keep loops over a fixed number of steps in jax.lax.scan or fori_loop, and avoid integers and comparisons.")
@@ -82,15 +97,14 @@ def differentiable_numbers(rule: RuleSubject) -> Measured:
         def norm(numbers: Any) -> jax.Array:
             return jnp.sum(jnp.stack([jnp.sum(leaf**2) for leaf in jax.tree.leaves(of_numbers(numbers).grads)]))
 
-        given = {name: jnp.asarray(value) for name, value in numbers.items()}
-        slopes = jax.jit(jax.grad(norm))(given)
-        value = jax.jit(norm)
+        steps = {name: 1e-5 * abs(number) for name, number in numbers.items()}
+        moved = [{**numbers, name: numbers[name] + sign * h} for name, h in steps.items() for sign in (1, -1)]
+        points = _stacked([numbers, *moved])
+        found, slopes = compiled(partial(jax.lax.map, jax.value_and_grad(norm)))(points)
         worst, where = 0.0, ""
-        for name, number in numbers.items():
-            h = 1e-5 * abs(number)
-            ahead, behind = (value({**given, name: jnp.asarray(number + sign * h)}) for sign in (1, -1))
-            expected = (ahead - behind) / (2 * h)
-            gap = float(abs(slopes[name] - expected) / (abs(expected) + 1e-6 * value(given) / abs(number)))
+        for k, (name, h) in enumerate(steps.items()):
+            expected = (found[2 * k + 1] - found[2 * k + 2]) / (2 * h)
+            gap = float(abs(slopes[name][0] - expected) / (abs(expected) + 1e-6 * found[0] / abs(numbers[name])))
             worst, where = max((worst, where), (gap if np.isfinite(gap) else float("inf"), name))
         return Measured(worst, 1e-3, where=where)
 
@@ -107,11 +121,9 @@ def one_trace(rule: RuleSubject) -> Measured:
     problem = rule.problem()
     built = algorithm(rule.name, loss=loss, **rule.settings)
     estimate = jax.jit(partial(built.estimate, problem.model))
-    params, state = problem.params, first_state(built, problem)
-    counts = []
-    for _ in range(4):  # the state may take its final form in the first step
-        found, state = estimate(params, state, problem.batch, key=problem.key)
-        params = jax.tree.map(lambda p, g: p - 0.01 * g, params, found.grads)
+    state, counts = first_state(built, problem), []
+    for _ in range(4):  # the state may take its final form in the first step; nothing is computed or compiled
+        _, state = jax.eval_shape(estimate, problem.params, state, problem.batch, key=problem.key)
         counts.append(len(traces))
     return Measured(counts[3] - counts[1], 0)
 
@@ -162,10 +174,10 @@ def shard_map(rule: RuleSubject) -> Measured:
             in_specs=(PartitionSpec(), PartitionSpec(), rows, PartitionSpec()),
             out_specs=PartitionSpec(),
         )
-        ours = jax.jit(spread)(problem.params, state, problem.batch, problem.key)
-        parts = [jax.tree.map(lambda leaf, i=i: jnp.split(leaf, count)[i], problem.batch) for i in range(count)]
-        each = [estimated(built, problem._replace(batch=part)).grads for part in parts]
-        return Measured(distance(jax.device_get(ours), jax.tree.map(lambda *g: sum(g) / count, *each)), ROUNDING)
+        ours = compiled(spread)(problem.params, state, problem.batch, problem.key)
+        parts = [with_rows(problem, rows) for rows in np.split(np.arange(BATCH), count)]
+        each = [wide(estimated(built, part).grads) for part in parts]
+        return Measured(distance(ours, jax.tree.map(lambda *g: sum(g) / count, *each)), ROUNDING)
 
 
 def _sharded(rule: RuleSubject, axes: AxisType) -> Measured:
@@ -179,7 +191,7 @@ def _sharded(rule: RuleSubject, axes: AxisType) -> Measured:
         )
         with jax.set_mesh(mesh):
             found = estimated(built, problem._replace(params=params, batch=batch), key=key)
-        return Measured(distance(jax.device_get((found.grads, found.loss)), (expected.grads, expected.loss)), ROUNDING)
+        return Measured(distance((found.grads, found.loss), (expected.grads, expected.loss)), ROUNDING)
 
 
 def _mesh(axes: AxisType) -> Mesh:
@@ -189,15 +201,15 @@ def _mesh(axes: AxisType) -> Mesh:
     return jax.make_mesh((devices,), ("data",), axis_types=(axes,), devices=jax.devices()[:devices])
 
 
-def _estimate(built: Rule, problem: Problem) -> Callable[[PyTree], Estimate]:
+def _estimate(built: Rule, problem: SmallProblem) -> Callable[[PyTree], Estimate]:
     def estimate(params: PyTree) -> Estimate:
-        state = first_state(built, problem._replace(params=params))
+        state = traced_state(built, problem._replace(params=params))
         return built.estimate(problem.model, params, state, problem.batch, key=problem.key)[0]
 
     return estimate
 
 
-def _of_numbers(rule: RuleSubject, problem: Problem) -> Callable[[dict[str, Any]], Estimate]:
+def _of_numbers(rule: RuleSubject, problem: SmallProblem) -> Callable[[dict[str, Any]], Estimate]:
     return lambda numbers: _estimate(rule.build(**numbers), problem)(problem.params)
 
 
@@ -219,8 +231,12 @@ def _is_special(config: Any, name: str, value: float) -> bool:
     return value in config.compiled_for.get(name, ())
 
 
+def _downhill(params: PyTree, grads: PyTree) -> PyTree:
+    return jax.tree.map(lambda p, g: p - 0.01 * g, params, grads)
+
+
 def _stacked(trees: list[PyTree]) -> PyTree:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *trees)
 
 
 CHECKS = (
