@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -34,11 +35,12 @@ answer(request, sys.argv[2])
 """
 
 
-def load_isolated(entry: Entry, kind: Kind) -> dict[str, str]:
+def load_isolated(entry: Entry, kind: Kind, timeout: float = TIMEOUT) -> dict[str, str]:
     """Load a plugin in a child process.
 
     Returns:
-        The fields ``status`` (``ok``, ``failed`` or ``crash``), ``step``, ``error`` and ``hint``.
+        The fields ``status`` (``ok``, ``failed`` or ``crash``), ``step``, ``error`` and ``hint``, and ``jax`` if it is
+        ok: the file and line that imported JAX, or an empty text.
     """
     request = {
         "path": sys.path,
@@ -48,12 +50,12 @@ def load_isolated(entry: Entry, kind: Kind) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         asked, answered = Path(folder, "request.json"), Path(folder, "answer.json")
         asked.write_text(json.dumps(request))
-        died = _run([sys.executable, "-X", "faulthandler", "-c", _CHILD, str(asked), str(answered)])
+        died = _run([sys.executable, "-X", "faulthandler", "-c", _CHILD, str(asked), str(answered)], timeout)
         said = json.loads(answered.read_text()) if answered.exists() else _answer("crash", step="import")
     return said if said["status"] != "crash" else said | died
 
 
-def vet(asked: Sequence[tuple[Entry, Kind]]) -> dict[Entry, PluginError]:
+def vet(asked: Sequence[tuple[Entry, Kind]], timeout: float = TIMEOUT) -> dict[Entry, PluginError]:
     """The plugins that crash or hang when loaded, found without loading any in this process.
 
     A fork of this process loads them all, one after another, which saves starting an interpreter. Where forking is
@@ -61,13 +63,13 @@ def vet(asked: Sequence[tuple[Entry, Kind]]) -> dict[Entry, PluginError]:
     """
     if asked and (not hasattr(os, "fork") or threading.active_count() > 1 or "jax" in sys.modules):
         with ThreadPoolExecutor() as pool:
-            said = list(pool.map(lambda one: load_isolated(*one), asked))
+            said = list(pool.map(lambda one: load_isolated(*one, timeout), asked))
         pairs = [(entry, one) for (entry, _), one in zip(asked, said, strict=True) if one["status"] == "crash"]
         return {entry: _failure(entry, one) for entry, one in pairs}
     found: dict[Entry, PluginError] = {}
     left = list(asked)
     while left:
-        loaded, died = _load_in_copy(left)
+        loaded, died = _load_in_copy(left, timeout)
         if died:
             found[left[loaded][0]] = _failure(left[loaded][0], died)
         left = left[loaded + 1 :]
@@ -81,7 +83,7 @@ def _failure(entry: Entry, said: dict[str, str]) -> PluginError:
     return PluginError(message, hint, distribution=entry.distribution, step=step)
 
 
-def _load_in_copy(asked: Sequence[tuple[Entry, Kind]]) -> tuple[int, dict[str, str]]:
+def _load_in_copy(asked: Sequence[tuple[Entry, Kind]], timeout: float) -> tuple[int, dict[str, str]]:
     """The number of plugins that a fork of this process loads, and how it died, if it did."""
     receive, send = os.pipe()
     with tempfile.TemporaryFile() as said:
@@ -90,7 +92,7 @@ def _load_in_copy(asked: Sequence[tuple[Entry, Kind]]) -> tuple[int, dict[str, s
             _be_the_copy(asked, send, said.fileno())
         os.close(send)
         with open(receive, "rb", buffering=0) as pipe:
-            steps = _listen(pipe, child)
+            steps = _listen(pipe, child, timeout)
         _, status = os.waitpid(child, 0)
         loaded = steps.count("loaded")
         if loaded == len(asked):
@@ -98,7 +100,7 @@ def _load_in_copy(asked: Sequence[tuple[Entry, Kind]]) -> tuple[int, dict[str, s
         said.seek(0)
         code = os.waitstatus_to_exitcode(status)
         hung = code == -signal.SIGKILL and steps[-1:] == ["hung"]
-        died = _silent() if hung else _dead(code, said.read())
+        died = _silent(timeout) if hung else _dead(code, said.read())
         at = [step for step in steps if step not in ("loaded", "hung")]
         return loaded, _answer("crash", step=at[-1] if at else "import") | died
 
@@ -118,16 +120,16 @@ def _be_the_copy(asked: Sequence[tuple[Entry, Kind]], send: int, said: int) -> N
         os._exit(0)
 
 
-def _listen(pipe: Any, child: int) -> list[str]:
+def _listen(pipe: Any, child: int, timeout: float) -> list[str]:
     """Read the reports of a fork until it ends; end it if it is silent for too long."""
-    text, deadline = b"", time.monotonic() + TIMEOUT
+    text, deadline = b"", time.monotonic() + timeout
     while True:
         ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
         heard = pipe.read(4096) if ready else None
         if not heard:
             break
         text += heard
-        deadline = time.monotonic() + TIMEOUT
+        deadline = time.monotonic() + timeout
     if heard is None:
         os.kill(child, signal.SIGKILL)
         text += b"hung\n"
@@ -141,13 +143,29 @@ def answer(request: dict[str, Any], path: str) -> None:
         Path(path).write_text(json.dumps(said))
 
     kind = Kind(*request["kind"])
+    watch = _Watch("jax", request["entry"][1].partition(":")[0].partition(".")[0])
+    sys.meta_path.insert(0, watch)
     try:
         load(_same(request["entry"], kind), kind, lambda step: say(_answer("crash", step=step)))
-        say(_answer("ok"))
+        say(_answer("ok") | {"jax": watch.asked})
     except PluginError as error:
         say(_answer("failed", step=error.step, error=error.message, hint=error.hint))
     except NeurAIError as error:
         say(_answer("failed", error=error.message, hint=error.hint))
+
+
+class _Watch:
+    """A finder that finds nothing, and remembers which line of a package led to the first import of a module."""
+
+    def __init__(self, module: str, package: str) -> None:
+        self.module, self.package, self.asked = module, package, ""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name == self.module and not self.asked:
+            walked = [*traceback.walk_stack(None)]
+            own = [one for one in walked if str(one[0].f_globals.get("__name__")).partition(".")[0] == self.package]
+            frame, line = (own or walked)[0]
+            self.asked = f"{frame.f_code.co_filename}, line {line}"
 
 
 def _same(asked: list[str], kind: Kind) -> Entry:
@@ -161,7 +179,7 @@ def _answer(status: str, *, step: str = "", error: str = "", hint: str = "") -> 
     return {"status": status, "step": step, "error": error, "hint": hint}
 
 
-def _run(command: list[str]) -> dict[str, str]:
+def _run(command: list[str], timeout: float) -> dict[str, str]:
     """Run the child process; return how and where it died, if it did."""
     try:
         done = subprocess.run(
@@ -169,15 +187,15 @@ def _run(command: list[str]) -> dict[str, str]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            timeout=TIMEOUT,
+            timeout=timeout,
         )
     except subprocess.TimeoutExpired:
-        return _silent()
+        return _silent(timeout)
     return _dead(done.returncode, done.stderr)
 
 
-def _silent() -> dict[str, str]:
-    return {"error": f"No answer within {TIMEOUT:g} s.", "hint": "Its code waits for something when imported."}
+def _silent(timeout: float) -> dict[str, str]:
+    return {"error": f"No answer within {timeout:g} s.", "hint": "Its code waits for something when imported."}
 
 
 def _dead(code: int, said: bytes) -> dict[str, str]:

@@ -71,7 +71,8 @@ class Listing:
             entry, status = row
             if entry.point is None or status.status in ("blocked", "duplicate"):
                 return status
-            return replace(status, **load_isolated(entry, self._lookup.kinds[entry.kind]))
+            said = load_isolated(entry, self._lookup.kinds[entry.kind])
+            return replace(status, **{name: said[name] for name in ("status", "step", "error", "hint")})
 
         with ThreadPoolExecutor() as pool:
             return list(pool.map(settle, rows))

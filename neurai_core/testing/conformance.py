@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import chain
 from typing import Any, NamedTuple
 
 from neurai_core.errors import DuplicateName, PluginError, UnknownName
 from neurai_core.naming import canonical, did_you_mean
 from neurai_core.registry import REGISTRY
+from neurai_core.registry.isolation import vet
+from neurai_core.registry.kinds import KINDS
 from neurai_core.testing import (
     adapter_checks,
     dataset_checks,
@@ -34,6 +36,7 @@ from neurai_core.testing.checking import (
     select,
 )
 from neurai_core.testing.dataset_checks import DatasetSubject
+from neurai_core.testing.light import light
 from neurai_core.testing.rule_subject import RuleSubject
 from neurai_core.testing.surrogate_subject import SurrogateSubject
 
@@ -76,10 +79,10 @@ RULE_CHECKS = (
     *rule_learning.CHECKS,
 )
 KITS: Mapping[str, Kit] = {
-    "algorithm": Kit((*RULE_CHECKS, rule_claims.tags(RULE_CHECKS)), _rules, rule_cost.CHECKS),
-    "surrogate": Kit(surrogate_checks.CHECKS, _surrogates),
-    "dataset": Kit(dataset_checks.CHECKS, _datasets),
-    "adapter": Kit(adapter_checks.CHECKS, _adapters),
+    "algorithm": Kit((light, *RULE_CHECKS, rule_claims.tags(RULE_CHECKS)), _rules, rule_cost.CHECKS),
+    "surrogate": Kit((light, *surrogate_checks.CHECKS), _surrogates),
+    "dataset": Kit((light, *dataset_checks.CHECKS), _datasets),
+    "adapter": Kit((light, *adapter_checks.CHECKS), _adapters),
 }
 
 
@@ -196,7 +199,7 @@ def check_named(
     Args:
         names: lookup names.
         only: names of checks; a plugin of a kind that has none of them is left out.
-        timeout: seconds after which a check counts as failed.
+        timeout: seconds after which a check, or loading a plugin, counts as failed.
         cost: whether to measure what rules cost, too.
 
     Raises:
@@ -211,8 +214,15 @@ def check_named(
     only, cost = _with_costs(only, cost)
     everything = [(kind, name) for kind in KITS for name in REGISTRY.names(kind)]
     found = _once(pair for name in names for pair in _kinds_of(name)) if names else everything
+    dead = _dead(found, timeout)
+    for kind, name in found if names else ():
+        if error := dead.get((kind, name)):
+            raise error
+        REGISTRY.spec(kind, name)
     select([one for kind in dict.fromkeys(kind for kind, _ in found) for one in KITS[kind].chosen(cost)], only)
-    return chain.from_iterable(_check_or_report(kind, name, only, timeout, cost) for kind, name in found)
+    return chain.from_iterable(
+        _check_or_report(kind, name, only, timeout, cost, dead.get((kind, name))) for kind, name in found
+    )
 
 
 def _with_costs(only: Sequence[str], cost: bool) -> tuple[Sequence[str], bool]:
@@ -222,17 +232,34 @@ def _with_costs(only: Sequence[str], cost: bool) -> tuple[Sequence[str], bool]:
     return ([*only, *costs] if only and cost else only), cost or named
 
 
-def _check_or_report(kind: str, name: str, only: Sequence[str], timeout: float, cost: bool) -> Iterator[Outcome]:
+def _check_or_report(
+    kind: str, name: str, only: Sequence[str], timeout: float, cost: bool, dead: PluginError | None
+) -> Iterator[Outcome]:
     known = {canonical(one.name) for one in KITS[kind].chosen(cost)}
     mine = [one for one in only if canonical(one) in known]
     if only and not mine:
         return
     try:
+        if dead:
+            raise dead
         REGISTRY.spec(kind, name)
     except (PluginError, DuplicateName) as error:
         yield Outcome(f"{kind} {name}", "loads", "failed", reason=error.message, hint=error.hint)
         return
     yield from _check(kind, name, mine, None, timeout, cost=cost)
+
+
+def _dead(found: Iterable[tuple[str, str]], timeout: float) -> dict[tuple[str, str], PluginError]:
+    """What crashes or hangs when it is loaded: found in other processes, so that this one goes on."""
+    asked = {}
+    for kind, name in found:
+        with suppress(DuplicateName):
+            entry = REGISTRY.find(kind, name)
+            if entry.point is not None and not entry.builtin:
+                asked[entry] = (kind, name)
+    kinds = {kind.name: kind for kind in KINDS}
+    died = vet([(entry, kinds[kind]) for entry, (kind, _) in asked.items()], timeout)
+    return {asked[entry]: error for entry, error in died.items()}
 
 
 def _once(found: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -313,7 +340,7 @@ def _kinds_of(name: str) -> list[tuple[str, str]]:
     found = []
     for kind in KITS:
         try:
-            REGISTRY.spec(kind, name)
+            REGISTRY.find(kind, name)
         except UnknownName:
             continue
         found.append((kind, name))
