@@ -63,7 +63,8 @@ def definition(rule: RuleSubject) -> Measured:
         raise Skipped("the spec names no definition")
     losses = (rule.loss,) if rule.settings or rule.spec.own_loss else (rule.loss, "squared_error")
     with jax.enable_x64(True):
-        gaps = [_gap_to_definition(rule, resolve(rule.spec.definition), loss) for loss in losses]
+        equations = _equations(rule.spec.definition)
+        gaps = [_gap_to_definition(rule, equations, loss) for loss in losses]
     return max(gaps, key=lambda one: one.figure)
 
 
@@ -221,6 +222,34 @@ CHECKS = (definition, exact, limit, unbiased, unsupervised)
 
 
 # ---------------------------------------------------------------------------- definition
+
+
+def _equations(target: str) -> Any:
+    """The function that a spec names as the definition.
+
+    Raises:
+        Broken: there is none.
+    """
+    try:
+        found = resolve(target)
+    except ModuleNotFoundError as error:
+        raise Broken(
+            f"the spec names the definition {target!r}, and there is no module {error.name!r}",
+            "Correct definition= in the spec, 'package.equations:function', or add the module to the distribution.",
+        ) from error
+    except AttributeError as error:
+        raise Broken(
+            f"the spec names the definition {target!r}, and its module has no {target.partition(':')[2]!r}",
+            "Correct definition= in the spec, or define that function in the module.",
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise Broken(
+            f"the definition {target!r} cannot be imported: {type(error).__name__}: {error}",
+            "Import its module in Python to see where it fails.",
+        ) from error
+    if not callable(found):
+        raise Broken(f"the definition {target!r} is {type(found).__name__}, expected a function")
+    return found
 
 
 def _gap_to_definition(rule: RuleSubject, equations: Any, loss: str) -> Measured:

@@ -187,6 +187,19 @@ def test_a_claim_with_a_typing_error_is_told_the_nearest() -> None:
     assert "Did you mean 'beta'?" in caught(planted(claims=("limit:bta",)), ["claims"])["claims"][0]
 
 
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("plantet:definition", "'plantet:definition', and there is no module 'plantet'"),
+        ("planted:equations", "'planted:equations', and its module has no 'equations'"),
+        ("planted:NAME", "'planted:NAME' is str, expected a function"),
+    ],
+)
+def test_a_definition_that_cannot_be_imported_is_the_mistake_of_the_spec(target: str, said: str) -> None:
+    reason, hint = caught(planted(definition=target), ["definition"])["definition"]
+    assert said in reason and ("spec" in hint or "term" in hint)
+
+
 def test_a_property_that_holds_and_is_not_claimed_is_a_remark() -> None:
     outcomes = check_algorithm(planted(claims=(), variants=()), only=["exact", "energy"])
     assert [one.reason for one in outcomes] == [
