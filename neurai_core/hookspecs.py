@@ -44,8 +44,10 @@ class ObserverHooks:
     """
 
     @hookspec
-    def neurai_before_run(self, history: Sequence[Mapping[str, float]]) -> str | None:
+    def neurai_before_run(self, history: Sequence[Mapping[str, float]], metrics: Sequence[str]) -> str | None:
         """Called before training begins or goes on, with the metrics of the epochs that were done before, in order.
+
+        ``metrics`` are the names of the metrics that every epoch will have.
 
         The history is empty unless a run is resumed. An observer that remembers epochs starts afresh here and goes
         through the history, so that a resumed run is observed like one that was never stopped.

@@ -85,7 +85,7 @@ def fit(task: Task, progress: Progress | None = None, callbacks: Callbacks | Non
     callbacks = callbacks or Callbacks()
     loop = _Loop(task, begin(task) if progress is None else progress, callbacks)
     callbacks.begin(task, loop.done)
-    loop.notify("neurai_before_run", history=callbacks.history)
+    loop.notify("neurai_before_run", history=callbacks.history, metrics=loop.metrics)
     while loop.done < task.steps and not loop.stopped:
         loop.epoch()
     loop.warn_if_worse()
@@ -135,6 +135,14 @@ class _Loop:
     def stopped(self) -> bool:
         """Whether a callback or an observer has ended training before its time."""
         return self.interrupted or bool(self.reason and self.done < self.task.steps)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of what every epoch reports: losses, accuracies of classes, and what the rule adds."""
+        names = dict.fromkeys(("train_loss", "train_accuracy", "test_loss", "test_accuracy", *self.progress.totals))
+        classes = self.task.data.n_classes is not None
+        left_out = {"train_accuracy"} if self.task.unsupervised else set()  # only the probe has one
+        return tuple(name for name in names if name not in left_out and (classes or not name.endswith("_accuracy")))
 
     def epoch(self) -> None:
         """Run to the end of the epoch, or until a stop is requested."""
@@ -186,10 +194,7 @@ class _Loop:
         self._warn_if_rising(values)
         if not math.isfinite(values["test_loss"]):
             raise NotFinite("test", self.done, self.progress.last_finite)
-        if self.task.unsupervised:
-            del values["train_accuracy"]  # only the probe has one
-        if self.task.data.n_classes is None:
-            values = {name: value for name, value in values.items() if not name.endswith("_accuracy")}
+        values = {name: values[name] for name in self.metrics}
         row = Row(epoch + 1, self.done, values, clock.step_ms)
         self.rows.append(row)
         self.callbacks.epoch(row, self.progress)

@@ -20,7 +20,7 @@ class EarlyStopping:
         **context: not used.
 
     >>> stop = EarlyStopping(EarlyStoppingConfig(patience=2))
-    >>> stop.neurai_before_run([])
+    >>> stop.neurai_before_run([], ["train_loss", "test_loss"])
     >>> for loss in (0.5, 0.3, 0.4, 0.3):
     ...     said = stop.neurai_after_epoch({"test_loss": loss})
     >>> said
@@ -33,23 +33,27 @@ class EarlyStopping:
         self.best, self.waited = math.inf, 0
 
     @hookimpl
-    def neurai_before_run(self, history: Sequence[Mapping[str, float]]) -> str | None:
-        """Start afresh, and do what was done in the epochs before."""
+    def neurai_before_run(self, history: Sequence[Mapping[str, float]], metrics: Sequence[str]) -> str | None:
+        """Start afresh, and do what was done in the epochs before.
+
+        Raises:
+            SettingsError: the metric to watch is none of the run.
+        """
+        watched = self.config.metric
+        if watched not in metrics:
+            raise SettingsError(
+                f"early-stopping watches {watched!r}, which is not a metric of this run.{did_you_mean(watched, metrics)}",
+                f"Metrics: {', '.join(metrics)}.",
+            )
         self.best, self.waited, said = math.inf, 0, None
-        for metrics in history:
-            said = self.neurai_after_epoch(metrics)
+        for epoch in history:
+            said = self.neurai_after_epoch(epoch)
         return said
 
     @hookimpl
     def neurai_after_epoch(self, metrics: Mapping[str, float]) -> str | None:
         """Why the run is to stop, if it is."""
         config = self.config
-        if config.metric not in metrics:
-            raise SettingsError(
-                f"early-stopping watches {config.metric!r}, which is not a metric of this run."
-                f"{did_you_mean(config.metric, metrics)}",
-                f"Metrics: {', '.join(metrics)}.",
-            )
         value = self.sign * metrics[config.metric]
         improved = value < self.best - config.min_delta
         self.best, self.waited = (value, 0) if improved else (self.best, self.waited + 1)

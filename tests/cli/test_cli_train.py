@@ -257,7 +257,10 @@ def test_wrong_settings_of_early_stopping_are_refused_before_anything_starts(neu
     assert ended.code == 2 and said in ended.err
 
 
-def test_early_stopping_on_a_metric_that_is_none_says_which_there_are(neurai: Run, tmp_path: Path) -> None:
+def test_early_stopping_on_a_metric_that_is_none_says_which_there_are_before_the_first_step(
+    neurai: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neurai_core.training.fit._Loop.epoch", lambda loop: pytest.fail("an epoch began"))
     ended = neurai("train", *SMALL, "--stop-early", "metric=test_acuracy", "--out", tmp_path / "run")
     assert ended.code == 2
     assert (

@@ -96,7 +96,9 @@ def test_observers_see_every_step_and_change_no_bit(task: Task, whole: Fitted) -
     assert [hook for hook, _ in told].count("neurai_before_step") == task.steps
     assert [one["epoch"] for hook, one in told if hook.endswith("_epoch")] == [1, 1, 2, 2]
     assert {one["epoch"] for one in after[: task.epoch_steps]} == {1}
-    assert told[0] == ("neurai_before_run", {"history": ()})
+    metrics = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+    assert told[0] == ("neurai_before_run", {"history": (), "metrics": metrics})
+    assert tuple(watched.rows[0].values) == metrics
     first_epoch = np.mean([one["loss"] for one in after[: task.epoch_steps]])
     np.testing.assert_allclose(watched.rows[0].values["train_loss"], first_epoch, rtol=1e-6)
 
