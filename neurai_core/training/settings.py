@@ -16,7 +16,7 @@ from typing import Any, Literal, cast, get_args
 
 from pydantic import Field
 
-from neurai_core.errors import BlockedName, DataError, NeurAIError, SettingsError, UnknownName, UsageError
+from neurai_core.errors import BlockedName, DataError, NeurAIError, PluginError, SettingsError, UnknownName, UsageError
 from neurai_core.explain import validate_settings
 from neurai_core.naming import did_you_mean, suggest
 from neurai_core.registry import REGISTRY
@@ -273,6 +273,18 @@ def _from_rule(rule: str) -> _Layer:
     layer = _Layer({name: _default(name) for name in PARTS} | {"rule": rule})
     for name, value in cast(AlgorithmSpec, REGISTRY.spec("algorithm", rule)).defaults.items():
         layer.put(name, value, f"rule {rule}")
+    try:
+        validate_settings(RunSettings, layer.values, name="a run")
+        if own := layer.parts.get("rule"):
+            REGISTRY.settings("algorithm", rule, own)
+    except SettingsError as error:
+        entry = REGISTRY.find("algorithm", rule)
+        raise PluginError(
+            f"The spec of {entry} has defaults that a run refuses: {error.message}",
+            f"{error.hint} Correct defaults= in the spec, or report it to the authors of {entry.distribution}.".strip(),
+            distribution=entry.distribution,
+            step="spec",
+        ) from error
     return layer
 
 

@@ -108,6 +108,22 @@ def test_what_suits_a_rule_gives_way_to_every_other_source(tmp_path: Path) -> No
     assert choose({"rule": "bp"}, environ={}).settings.epochs == 25
 
 
+@pytest.mark.parametrize(
+    ("defaults", "said"),
+    [
+        ({"epoch": 7}, "epoch: not a setting of 'a run'; did you mean 'epochs'?"),
+        ({"lr": -1.0}, "lr: input should be greater than 0 (got -1.0)"),
+        ({"rule.ett": 7.0}, "ett: not a setting of 'unsuited'; did you mean 'eta'?"),
+    ],
+)
+def test_what_a_spec_gets_wrong_is_not_blamed_on_the_user(defaults: dict[str, Any], said: str) -> None:
+    spec = neurai.AlgorithmSpec(name="unsuited", summary="A rule", config=ToyConfig, defaults=defaults)
+    with neurai.temporary(neurai.Plugin(spec, "nowhere:build")), pytest.raises(neurai.PluginError) as info:
+        choose({"rule": "unsuited"}, environ={})
+    assert info.value.message == f"The spec of unsuited@in-process has defaults that a run refuses: {said}"
+    assert "Correct defaults= in the spec" in info.value.hint
+
+
 def test_the_record_of_the_data_does_not_follow_when_other_data_are_chosen(tmp_path: Path) -> None:
     file = write(tmp_path, '[record]\ndata_sha256 = "ab"\nmodel_sha256 = "cd"\n')
     assert choose({"data": "fashion-mnist"}, file=file, environ={}).record == {"model_sha256": "cd"}
