@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from neurai_core.naming import canonical, normalize_distribution, split_qualified
 
@@ -52,6 +54,16 @@ class Entry:
     def version(self) -> str:
         """Version of that distribution; empty for a plugin registered in this process."""
         return said(self.point.dist, "version") if self.point and self.point.dist else ""
+
+    @cached_property
+    def editable(self) -> str:
+        """The folder of that distribution if it is installed as editable, so that who uses it also writes it."""
+        found = self.point.dist.read_text("direct_url.json") if self.point and self.point.dist else None
+        try:
+            origin = json.loads(found or "{}")
+            return unquote(urlsplit(origin["url"]).path) if origin["dir_info"]["editable"] else ""
+        except (ValueError, KeyError, TypeError):
+            return ""
 
     @property
     def builtin(self) -> bool:

@@ -71,7 +71,7 @@ def _words(error: BaseException) -> str:
 
 
 def _hint(entry: Entry, step: str, error: BaseException) -> str:
-    if entry.distribution == IN_PROCESS or entry.builtin:
+    if entry.distribution == IN_PROCESS or entry.builtin or entry.editable:
         return _remedy(entry, step, error)
     return f"{_remedy(entry, step, error)} NEURAI_BLOCK={entry.distribution} hides it.".lstrip()
 
@@ -89,7 +89,9 @@ def _remedy(entry: Entry, step: str, error: BaseException) -> str:
         return _hook_remedy(str(error))
     if step == "spec" and isinstance(error, ValidationError):
         return "Correct the fields of its spec."
-    return "Report it to its authors."
+    if entry.editable:
+        return f"Correct it in {entry.editable}, from where {entry.distribution} is installed as editable."
+    return "Correct it where it is defined." if entry.distribution == IN_PROCESS else "Report it to its authors."
 
 
 def _hook_remedy(text: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -375,3 +377,18 @@ class TestIsolated:
             site.add(f"dist-{name}", entries={"same": "plugin"})
         rows = {row.distribution: row.status for row in registry.plugins(isolate=True) if row.name == "same"}
         assert rows == {"dist-a": "duplicate", "dist-b": "duplicate", "dist-c": "blocked"}
+
+
+def test_who_works_on_a_plugin_is_told_where_to_correct_it(site: Any, registry: Registry, tmp_path: Path) -> None:
+    site.add("broken-dist", "raise ValueError", entries={"broken": "plugin"})
+    origin = {"url": (tmp_path / "my work").as_uri(), "dir_info": {"editable": True}}
+    (site.path / "broken_dist-1.0.dist-info" / "direct_url.json").write_text(json.dumps(origin))
+    with pytest.raises(PluginError) as info:
+        registry.spec("algorithm", "broken")
+    assert info.value.hint == f"Correct it in {tmp_path}/my work, from where broken-dist is installed as editable."
+
+
+def test_a_plugin_of_this_process_is_corrected_where_it_is_defined(registry: Registry) -> None:
+    with pytest.raises(PluginError) as info:
+        registry.register(Plugin(lambda: 1 / 0, "a:b"))
+    assert info.value.hint == "Correct it where it is defined."
