@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree
 from neurai_core.contract.forms import text, words
-from neurai_core.contract.functions import RuleFunction
+from neurai_core.contract.functions import CALLS, RuleFunction
 from neurai_core.errors import ModelError, UsageError
 from neurai_core.layered import check_forward, forward
 from neurai_core.registry.failures import place
@@ -25,7 +25,7 @@ def check_key(called: RuleFunction, error: BaseException, *args: Any, **kwargs: 
     others = {name: value for name, value in kwargs.items() if name not in ("key", "model_state")}
 
     def with_key(trees: Any, given: Any, key: Any) -> None:
-        called.function(*static, *trees, **given, **others, key=key)
+        CALLS[called.role](called.function, *static, *trees, **given, **others, key=key)
 
     try:
         with warnings.catch_warnings():

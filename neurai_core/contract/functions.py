@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from neurai_core.arrays import PyTree
 from neurai_core.errors import PluginError
+from neurai_core.explicit_axes import estimated, predicted
 from neurai_core.rule import check_objective
 
 SIGNATURES = {
@@ -14,6 +15,13 @@ SIGNATURES = {
     "estimate": "estimate(model, params, state, batch, *, key=None)",
     "predict": "predict(model, params, x, state=())",
     "extended": "extended(model, params, *, key, input_shape)",
+}
+# How they are called: on automatic axes, where that matters.
+CALLS: dict[str, Callable[..., Any]] = {
+    "init": lambda function, *args, **kwargs: function(*args, **kwargs),
+    "estimate": estimated,
+    "predict": predicted,
+    "extended": lambda function, *args, **kwargs: function(*args, **kwargs),
 }
 PAGE = "'Writing a rule', docs/writing-a-rule.md, says what a rule is."
 

@@ -13,10 +13,9 @@ import jax
 from neurai_core.arrays import PyTree
 from neurai_core.contract.blame import answer_for, check_key
 from neurai_core.contract.forms import kind
-from neurai_core.contract.functions import SIGNATURES, Maker, RuleFunction
+from neurai_core.contract.functions import CALLS, SIGNATURES, Maker, RuleFunction
 from neurai_core.contract.results import RESULT_CHECKS, check_state
 from neurai_core.errors import NeurAIError
-from neurai_core.explicit_axes import estimated, predicted
 from neurai_core.registry.entries import Entry
 from neurai_core.rising import unwatched, watched
 from neurai_core.rule import Estimate, initial_state, objective, problem_of, takes_problem
@@ -120,7 +119,7 @@ class _Checked:
             del kwargs["problem"]
         own = self._own
         try:
-            result = _CALLS[own.role](own.function, *args, **kwargs)
+            result = CALLS[own.role](own.function, *args, **kwargs)
         except _NOT_THE_RULES:
             raise
         except (Exception, SystemExit) as error:
@@ -142,14 +141,6 @@ class _Checked:
 
     def _identity(self) -> tuple[Any, ...]:
         return self._own[:3]  # not by the score, which is used for errors only
-
-
-_CALLS: dict[str, Callable[..., Any]] = {
-    "init": lambda function, *args, **kwargs: function(*args, **kwargs),
-    "estimate": estimated,
-    "predict": predicted,
-    "extended": lambda function, *args, **kwargs: function(*args, **kwargs),
-}
 
 
 def _check_signature(function: Callable[..., Any], role: str, maker: Maker) -> None:

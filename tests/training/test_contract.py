@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 
 import neurai_core as neurai
 from neurai_core.errors import DataError, ModelError, PluginError, SettingsError, UsageError
@@ -442,6 +444,27 @@ def test_a_rule_that_needs_a_key_and_gets_none_says_so(role: str, given: dict[st
     assert "key=jax.random.key(0)" in raised.value.hint
     getattr(rule, role)(*calls[role], key=jax.random.key(1))
     begin(replace(task, rule=rule))  # training always gives one
+
+
+def test_a_missing_key_is_found_by_the_same_path_as_the_call(task: Task) -> None:
+    """Inside shard_map, rules run without the types of manual axes, with which this scan would fail."""
+
+    def build(config: Any, **context: Any) -> Rule:
+        def estimate(model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
+            total, _ = jax.lax.scan(lambda total, row: (total + row.sum(), None), 0.0, batch[0])
+            noise = jax.random.normal(key)
+            return Estimate(params, total + noise, noise, {}), state
+
+        return Rule(feedforward_init, estimate, feedforward_predict)
+
+    rows, mesh = PartitionSpec("data"), jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+
+    @partial(jax.shard_map, mesh=mesh, in_specs=rows, out_specs=PartitionSpec())
+    def spread(x: Any) -> Any:
+        return jax.lax.pmean(built(build).estimate(task.model, task.params, (), (x, x))[0].loss, "data")
+
+    with pytest.raises(UsageError, match="estimate needs a key, and none was given"):
+        spread(jnp.asarray(task.data.x_train[:4]))
 
 
 def test_a_rule_that_fails_with_a_key_too_is_not_asked_for_one(task: Task) -> None:
