@@ -79,10 +79,10 @@ RULE_CHECKS = (
     *rule_learning.CHECKS,
 )
 KITS: Mapping[str, Kit] = {
-    "algorithm": Kit((light, *RULE_CHECKS, rule_claims.tags(RULE_CHECKS)), _rules, rule_cost.CHECKS),
-    "surrogate": Kit((light, *surrogate_checks.CHECKS), _surrogates),
-    "dataset": Kit((light, *dataset_checks.CHECKS), _datasets),
-    "adapter": Kit((light, *adapter_checks.CHECKS), _adapters),
+    "algorithm": Kit((*RULE_CHECKS, rule_claims.tags(RULE_CHECKS), light), _rules, rule_cost.CHECKS),
+    "surrogate": Kit((*surrogate_checks.CHECKS, light), _surrogates),
+    "dataset": Kit((*dataset_checks.CHECKS, light), _datasets),
+    "adapter": Kit((*adapter_checks.CHECKS, light), _adapters),
 }
 
 

@@ -10,20 +10,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from neurai_core import contract
-from neurai_core.arrays import shape_text
+from neurai_core.arrays import PyTree, shape_text
 from neurai_core.errors import UsageError
+from neurai_core.layered import forward
+from neurai_core.rule import Rule, model_state_of
 from neurai_core.testing.checking import Broken, Measured, Skipped, check
 from neurai_core.testing.rule_subject import (
     BATCH,
     CLASSES,
     RuleSubject,
+    SmallProblem,
     as_dtype,
     backpropagated,
     compiled,
+    compiled_estimate,
     distance,
     estimated,
     estimated_by,
     first_state,
+    problem_with_collections,
+    traced_state,
     wide,
     with_rows,
 )
@@ -31,9 +37,15 @@ from neurai_core.testing.rule_subject import (
 
 @check(hint="Return gradients like params: jax.tree.map(lambda p, g: g.astype(p.dtype), params, grads).", once=False)
 def structure(rule: RuleSubject) -> None:
-    """The functions of the rule keep their contract: gradients like the parameters, a state that keeps its form."""
-    problem = rule.problem()
-    contract.check(rule.build(), problem.model, problem.params, problem.model_state, problem.batch, CLASSES)
+    """The functions of the rule keep their contract: gradients like the parameters, a state that keeps its form.
+
+    Also with parameters and inputs of 64 and 16 bits, without computing.
+    """
+    with jax.enable_x64(True):
+        problem = rule.problem()
+        for dtype in (jnp.float64, jnp.float32, jnp.bfloat16):
+            params, x = as_dtype((problem.params, problem.batch[0]), dtype)
+            contract.check(rule.build(), problem.model, params, problem.model_state, (x, problem.batch[1]), CLASSES)
 
 
 @check(hint='Give every setting a description with its unit or range: Field(0.1, gt=0, description="...").')
@@ -56,22 +68,42 @@ def scalar_loss(rule: RuleSubject) -> None:
                 raise Broken(f"{name} is {value:.6g}, and that of the forward pass {right:.6g}")
 
 
-@check(hint="Look for divisions by 0, logarithms of 0, and steps that are too large.")
+@check(hint="Look for divisions by 0, logarithms of 0, and steps that are too large.", once=False)
 def finite(rule: RuleSubject) -> None:
-    """Every gradient is finite."""
-    grads = rule.everyday.estimate.grads
+    """Every gradient is finite: in float32, and of variants in float64."""
+    grads = (rule.reference if rule.settings else rule.everyday).estimate.grads
     for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
         if not np.isfinite(wide(leaf)).all():
             raise Broken(f"the gradient of params{jax.tree_util.keystr(path)} is not finite")
 
 
-@check(hint="Draw random numbers from the key only, and keep no Python state between calls.")
+@check(hint="Draw random numbers from the key only, and keep no Python state between calls.", once=False)
 def deterministic(rule: RuleSubject) -> Measured:
-    """The same key gives the same gradients, to the bit."""
-    _, problem, first = rule.everyday
-    anew = rule.build()
-    second, _ = estimated_by(compiled(partial(anew.estimate, problem.model)), anew, problem)
-    return Measured(distance(second.grads, first.grads), 0.0)
+    """The same key gives the same gradients, to the bit: also in a rule that is built again.
+
+    Variants are compiled again only if their program is another one.
+    """
+    with jax.enable_x64(bool(rule.settings)):
+        built, problem, first = rule.reference if rule.settings else rule.everyday
+        anew = rule.build()
+        if rule.settings and _program(built, problem) == _program(anew, problem):
+            second = estimated(built, problem)
+        else:
+            second, _ = estimated_by(compiled(partial(anew.estimate, problem.model)), anew, problem)
+        return Measured(distance(second.grads, first.grads), 0.0)
+
+
+def _program(rule: Rule, problem: SmallProblem) -> tuple[str, list[bytes]]:
+    """What an estimate computes, with the numbers that were drawn while it was traced."""
+
+    def estimate(params: PyTree) -> Any:
+        state = traced_state(rule, problem._replace(params=params))
+        return rule.estimate(problem.model, params, state, problem.batch, key=problem.key)
+
+    made = jax.make_jaxpr(estimate)(problem.params)
+    return str(made), [
+        np.asarray(one).tobytes() for one in made.consts if not jnp.issubdtype(one.dtype, jax.dtypes.extended)
+    ]
 
 
 @check(
@@ -125,6 +157,33 @@ def _in_dtype(rule: RuleSubject, dtype: Any, tolerance: float) -> Measured:
         return Measured(distance(ours, theirs.grads), tolerance, where="distance from float64")
 
 
+@check(hint="Take the collections from one forward pass in training mode, and return them in the state of estimate.")
+def collections(rule: RuleSubject) -> Measured:
+    """Batch statistics of the network advance once per batch, as in one forward pass, and keep their form.
+
+    The network has dropout, too, and the same key gives the same gradients. A rule may refuse such a network.
+    """
+    if rule.spiking:
+        raise Skipped("it trains spiking networks only")
+    built = rule.build()
+    try:
+        problem = rule.made_trainable(problem_with_collections())
+        estimate = compiled_estimate(built.estimate, problem.model)
+        found, after = estimated_by(estimate, built, problem)
+    except UsageError as refused:
+        raise Skipped(f"it takes no network with batch statistics and dropout: {refused.message}") from None
+    again, later = estimated_by(estimate, built, problem)[0], estimated_by(estimate, built, problem, after)[1]
+    before, once, twice = problem.model_state, model_state_of(after), model_state_of(later)
+    if any(jax.eval_shape(lambda: before) != jax.eval_shape(lambda one=one: one) for one in (once, twice)):
+        raise Broken(f"the collections {shape_text(before)} have become {shape_text(once)}, then {shape_text(twice)}")
+    if distance(again.grads, found.grads):
+        raise Broken("the same key gives other gradients", "Draw from the key only.")
+    passed = compiled(partial(forward, problem.model, train=True))
+    right = passed(problem.params, problem.batch[0], model_state=before, key=problem.key)[1]
+    right = right, passed(problem.params, problem.batch[0], model_state=right, key=problem.key)[1]
+    return Measured(distance((once, twice), right), 1e-5, where="distance of the collections from one forward pass")
+
+
 @check(hint="Check arguments with split_batch of neurai_core.rule, and raise DataError or ModelError.")
 def bad_input(rule: RuleSubject) -> None:
     """An empty batch, rows without targets, and parameters of another network are refused with an error of NeurAI."""
@@ -155,5 +214,6 @@ CHECKS = (
     repeated_batch,
     float32,
     bfloat16,
+    collections,
     bad_input,
 )

@@ -53,48 +53,56 @@ def local(rule: RuleSubject) -> Measured:
     Weights are changed in directions in which no activity of the forward pass on a small batch changes. This leaves
     every signal that the network computes as it was, and changes what travels backward through the weights. The
     gradients of a layer may then depend on the layer above it and, in a rule that relaxes, on one more layer per step;
-    it is given one step per phase. In a spiking network the changed weights are the recurrent ones, and a neuron may
-    not depend on the weights by which others pass on its spikes. Back-propagation does, so it is not local.
+    it is given one step per phase, and with the default settings also as many as leave layers out of reach. In a
+    spiking network the changed weights are the recurrent ones, and a neuron may not depend on the weights by which
+    others pass on its spikes. Back-propagation does, so it is not local.
     """
     with jax.enable_x64(True):
         problem = rule.problem(hidden=_hidden(rule), batch=1 if rule.spiking else EXAMPLES)
-        built, reach = _with_one_step(rule, problem)
-        state = first_state(built, problem)
-        estimate = compiled_estimate(built.estimate, problem.model)
-
-        def grads(params: PyTree) -> list[np.ndarray]:
-            found, _ = estimate(params, state, problem.batch, key=problem.key)
-            return jax.tree.leaves(wide(found.grads))
-
-        before = grads(problem.params)
-        worst = (0.0, "")
-        for far in _silent_changes(rule, problem, reach):
-            after = grads(far.params)
-            gap = max(norm(after[k] - before[k]) for k in far.leaves) / norm(before)
-            worst = max(worst, (gap, far.where))
+        worst = max(_change_from_afar(rule, problem, *one) for one in _tried(rule, problem))
     return Measured(worst[0], UNCHANGED, where=f"change of the gradients {worst[1]}")
 
 
 CHECKS = (local,)
 
 
+def _change_from_afar(rule: RuleSubject, problem: SmallProblem, built: Rule, reach: int) -> tuple[float, str]:
+    """The largest change of a gradient with weights that are farther away than the reach, and where it is."""
+    state = first_state(built, problem)
+    estimate = compiled_estimate(built.estimate, problem.model)
+
+    def grads(params: PyTree) -> list[np.ndarray]:
+        found, _ = estimate(params, state, problem.batch, key=problem.key)
+        return jax.tree.leaves(wide(found.grads))
+
+    before = grads(problem.params)
+    worst = (0.0, "")
+    for far in _silent_changes(rule, problem, reach):
+        after = grads(far.params)
+        worst = max(worst, (max(norm(after[k] - before[k]) for k in far.leaves) / norm(before), far.where))
+    return worst
+
+
 def _hidden(rule: RuleSubject) -> tuple[int, ...]:
     return (SPIKING_WIDTH,) if rule.spiking else (WIDTH,) * (LAYERS - 1)
 
 
-def _with_one_step(rule: RuleSubject, problem: SmallProblem) -> tuple[Rule, int]:
-    """The rule with one step per phase, and how many layers far an influence may then reach."""
+def _tried(rule: RuleSubject, problem: SmallProblem) -> Iterator[tuple[Rule, int]]:
+    """The rule with one step per phase, and by default also with more, and how far an influence may then reach."""
     relaxes, settings = rule.spec.relaxes, rule.documented_step()
-    if relaxes is None or relaxes.steps in (unused := rule.spec.config(**settings).unused()):
-        return rule.build(**settings), 1
-    settings |= {relaxes.steps: 1}
+    config = rule.spec.config(**settings)
+    if relaxes is None or relaxes.steps in config.unused():
+        yield rule.build(**settings), 1
+        return
     phases = 1
-    if relaxes.trace not in unused:
-        built = rule.build(**settings, **{relaxes.trace: True})
+    if relaxes.trace not in config.unused():
+        built = rule.build(**settings | {relaxes.steps: 1, relaxes.trace: True})
         state = first_state(built, problem)
         estimate = partial(built.estimate, problem.model, problem.params, state, problem.batch, key=problem.key)
-        phases = sum(map(bool, jax.eval_shape(estimate)[0].aux["trace"].values()))
-    return rule.build(**settings), max(phases, 1)
+        phases = max(1, sum(map(bool, jax.eval_shape(estimate)[0].aux["trace"].values())))
+    most = min(getattr(config, relaxes.steps), (LAYERS - 2) // phases)
+    for steps in {1} if rule.settings else {1, max(1, most)}:
+        yield rule.build(**settings | {relaxes.steps: steps}), steps * phases
 
 
 def _silent_changes(rule: RuleSubject, problem: SmallProblem, reach: int) -> Iterator[_Far]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from neurai_core.arrays import PyTree
 from neurai_core.by_name import algorithm
-from neurai_core.layered import dense
+from neurai_core.layered import Layer, Layered, dense
 from neurai_core.losses import accuracy_function, loss_function
 from neurai_core.models import mlp
 from neurai_core.models.spiking import ALIF, Leaky, SpikingNetwork, Stage
@@ -85,14 +85,20 @@ class RuleSubject(Subject):
         free = "stable" in config.model_fields and "stable" not in config(**self.settings).unused()
         return {**self.settings} | ({"stable": False} if free else {})
 
-    def problem(self, *, hidden: tuple[int, ...] = HIDDEN, batch: int = BATCH) -> SmallProblem:
-        """A small network that the rule can train: dense with tanh, or recurrent and spiking.
+    def problem(
+        self, *, hidden: tuple[int, ...] = HIDDEN, batch: int = BATCH, activation: str = "tanh"
+    ) -> SmallProblem:
+        """A small network that the rule can train: dense, or recurrent and spiking.
 
         Args:
             hidden: widths of the hidden layers.
             batch: number of examples.
+            activation: of dense layers.
         """
-        plain = small_problem(self.spiking, hidden, batch)
+        return self.made_trainable(small_problem(self.spiking, hidden, batch, activation))
+
+    def made_trainable(self, plain: SmallProblem) -> SmallProblem:
+        """A problem with the model and the parameters that the rule makes of it, and with noise on these."""
         if extended := getattr(self.build(), "extended", None):
             model, params = extended(plain.model, plain.params, key=jax.random.key(4), input_shape=plain.shape)
             plain = plain._replace(model=model, params=params)
@@ -103,6 +109,22 @@ class RuleSubject(Subject):
         """The rule on its problem, in float64: what most checks compare with, computed once."""
         with jax.enable_x64(True):
             return self._reference()
+
+    @property
+    def second_loss(self) -> str:
+        """Another loss, the squared error of numbers, unless the rule has its own."""
+        return self.loss if self.spec.own_loss else "squared_error"
+
+    @cached_property
+    def second(self) -> Reference:
+        """The rule for another loss, depth, activation and number of examples, in float64."""
+        with jax.enable_x64(True):
+            problem = self.problem(hidden=(7,), batch=1, activation="sigmoid")
+            if not self.spec.own_loss:
+                numbers = jax.device_put(np.random.default_rng(0).standard_normal((1, CLASSES)))
+                problem = problem._replace(batch=(problem.batch[0], numbers))
+            built = self.build(loss=self.second_loss)
+            return Reference(built, problem, estimated(built, problem))
 
     @cached_property
     def everyday(self) -> Reference:
@@ -125,26 +147,52 @@ class RuleSubject(Subject):
         return Reference(built, problem, estimated(built, problem))
 
 
-def small_problem(spiking: bool, hidden: tuple[int, ...] = HIDDEN, batch: int = BATCH) -> SmallProblem:
+def small_problem(
+    spiking: bool, hidden: tuple[int, ...] = HIDDEN, batch: int = BATCH, activation: str = "tanh"
+) -> SmallProblem:
     """A plain network with its initial parameters, and a batch for it; the same model for the same arguments."""
-    return _drawn(spiking, hidden, batch, jnp.result_type(float).name)
+    return _drawn(*_network(spiking, hidden, activation), batch, jnp.result_type(float).name)
+
+
+def problem_with_collections() -> SmallProblem:
+    """A small network with batch statistics and dropout."""
+    return _drawn(_WITH_COLLECTIONS, (INPUTS,), BATCH, jnp.result_type(float).name)
 
 
 @lru_cache(maxsize=32)
-def _drawn(spiking: bool, hidden: tuple[int, ...], batch: int, dtype: str) -> SmallProblem:
-    model, shape = _network(spiking, hidden)
-    params, _ = compiled(partial(model.init, input_shape=shape))(jax.random.key(1))
+def _drawn(model: Any, shape: tuple[int, ...], batch: int, dtype: str) -> SmallProblem:
+    params, model_state = compiled(partial(model.init, input_shape=shape))(jax.random.key(1))
     x = jax.device_put(np.random.default_rng(2).standard_normal((batch, *shape)).astype(dtype))
-    return SmallProblem(model, params, (x, jax.device_put(np.arange(batch) % CLASSES)), jax.random.key(3))
+    y = jax.device_put(np.arange(batch) % CLASSES)
+    return SmallProblem(model, params, (x, y), jax.random.key(3), model_state if jax.tree.leaves(model_state) else ())
 
 
 @cache
-def _network(spiking: bool, hidden: tuple[int, ...]) -> tuple[Any, tuple[int, ...]]:
+def _network(spiking: bool, hidden: tuple[int, ...], activation: str) -> tuple[Any, tuple[int, ...]]:
     if not spiking:
-        return mlp((INPUTS, *hidden, CLASSES), "tanh"), (INPUTS,)
+        return mlp((INPUTS, *hidden, CLASSES), activation), (INPUTS,)
     neuron = ALIF(0.9, adaptation=0.3, synapse=0.7, detach_reset=False)
     stages = (Stage(dense(hidden[0]), neuron, recurrent=True), Stage(dense(CLASSES), Leaky(0.8, synapse=0.6)))
     return SpikingNetwork(stages, custom(primitive=jnp.arctan)), (STEPS, INPUTS)
+
+
+def _unseen(key: jax.Array, shape: tuple[int, ...]) -> tuple[PyTree, PyTree]:
+    return (), {"batches": jnp.zeros(()), "mean": jnp.zeros(shape)}
+
+
+def _centered(
+    params: PyTree, seen: PyTree, x: jax.Array, *, key: Any = None, train: bool = False
+) -> tuple[jax.Array, PyTree]:
+    """Around the mean of the batch in training, with dropout; around the running mean otherwise."""
+    if not train:
+        return x - seen["mean"], seen
+    mean = jnp.mean(x, axis=0)
+    kept = 1.0 if key is None else jax.random.bernoulli(key, 0.8, x.shape) / 0.8
+    return (x - mean) * kept, {"batches": seen["batches"] + 1, "mean": 0.9 * seen["mean"] + 0.1 * mean}
+
+
+_CENTERED = Layer(_unseen, _centered, name="batch statistics and dropout", stateful=True, stochastic=True)
+_WITH_COLLECTIONS = Layered((dense(HIDDEN[0], activation="tanh"), _CENTERED, dense(CLASSES)))
 
 
 def estimated(
