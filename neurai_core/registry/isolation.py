@@ -63,7 +63,7 @@ def vet(asked: Sequence[tuple[Entry, Kind]], timeout: float = TIMEOUT) -> dict[E
     """
     if asked and (not hasattr(os, "fork") or threading.active_count() > 1 or "jax" in sys.modules):
         with ThreadPoolExecutor() as pool:
-            said = list(pool.map(lambda one: load_isolated(*one, timeout), asked))
+            said = list(pool.map(lambda one: load_isolated(one[0], one[1], timeout), asked))
         pairs = [(entry, one) for (entry, _), one in zip(asked, said, strict=True) if one["status"] == "crash"]
         return {entry: _failure(entry, one) for entry, one in pairs}
     found: dict[Entry, PluginError] = {}

@@ -271,7 +271,7 @@ def _gap_to_definition(rule: RuleSubject, equations: Any, reference: Reference, 
 
 
 def _largest_gap(ours: PyTree, theirs: PyTree) -> Measured:
-    if jax.tree.structure(ours) != jax.tree.structure(theirs):
+    if [path for path, _ in jax.tree.leaves_with_path(ours)] != [path for path, _ in jax.tree.leaves_with_path(theirs)]:
         raise Broken("the definition returns another tree than the rule", "Return gradients like params.")
     found = leaf_gaps(ours, theirs)
     where = max(found, key=lambda path: found[path])

@@ -269,7 +269,7 @@ def _begin(rule: Rule, model: Any, told: Problem, params: PyTree, model_state: P
     return initial_state(rule, model, params, key=jax.random.key(7), model_state=model_state, problem=told)
 
 
-def with_rows(problem: SmallProblem, rows: Sequence[int]) -> SmallProblem:
+def with_rows(problem: SmallProblem, rows: Sequence[int] | np.ndarray) -> SmallProblem:
     """The problem with these rows of its batch, by number."""
     x, y = (jax.device_put(np.asarray(leaf)[np.array(rows, int)]) for leaf in problem.batch)
     return problem._replace(batch=(x, y))
