@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from neurai_core.errors import NeurAIError, UsageError
+from neurai_core.errors import NeurAIError, PluginError, UsageError
 from neurai_core.naming import canonical, did_you_mean
 from neurai_core.rising import unwatched
 from neurai_core.specs import PluginSpec
@@ -302,7 +302,9 @@ def _run(check: Check, subject: Subject) -> Outcome:
     except Broken as broken:
         return outcome._replace(status="failed", reason=str(broken), hint=broken.hint or check.hint)
     except NeurAIError as error:
-        return outcome._replace(status="failed", reason=error.message, hint=error.hint or check.hint)
+        own = check.hint if isinstance(error, PluginError) else ""  # it says what is wrong, the check why that matters
+        hint = f"{own} {error.hint}".strip() or check.hint
+        return outcome._replace(status="failed", reason=error.message, hint=hint)
     except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
         return outcome._replace(status="failed", reason=reason, hint=check.hint)

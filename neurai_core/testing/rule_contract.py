@@ -77,7 +77,11 @@ def finite(rule: RuleSubject) -> None:
             raise Broken(f"the gradient of params{jax.tree_util.keystr(path)} is not finite")
 
 
-@check(hint="Draw random numbers from the key only, and keep no Python state between calls.", once=False)
+@check(
+    hint="Draw random numbers from the key only, and keep no Python state between calls. Mend this first: other checks "
+    "compare estimates with each other.",
+    once=False,
+)
 def deterministic(rule: RuleSubject) -> Measured:
     """The same key gives the same gradients, to the bit: also in a rule that is built again.
 
@@ -90,7 +94,7 @@ def deterministic(rule: RuleSubject) -> Measured:
             second = estimated(built, problem)
         else:
             second, _ = estimated_by(compiled(partial(anew.estimate, problem.model)), anew, problem)
-        return Measured(distance(second.grads, first.grads), 0.0)
+        return Measured(distance(second.grads, first.grads), 0.0, where="distance of two estimates with the same key")
 
 
 def _program(rule: Rule, problem: SmallProblem) -> tuple[str, list[bytes]]:
@@ -116,7 +120,11 @@ def batch_order(rule: RuleSubject) -> Measured:
     with jax.enable_x64(True):
         built, problem, theirs = rule.reference
         ours = estimated(built, with_rows(problem, range(BATCH)[::-1]))
-        return Measured(distance((ours.grads, ours.loss), (theirs.grads, theirs.loss)), 1e-9)
+        return Measured(
+            distance((ours.grads, ours.loss), (theirs.grads, theirs.loss)),
+            1e-9,
+            where="distance of loss and gradients with the rows in reverse",
+        )
 
 
 @check(hint="Divide by the number of rows as the loss does: gradients scale as it scales.")
@@ -128,7 +136,8 @@ def repeated_batch(rule: RuleSubject) -> Measured:
         built, problem, theirs = rule.reference
         ours = estimated(built, with_rows(problem, 2 * [*range(BATCH)]))
         factor = float(ours.loss / theirs.loss) if theirs.loss else 1.0
-        return Measured(distance(ours.grads, jax.tree.map(lambda leaf: factor * leaf, wide(theirs.grads))), 1e-9)
+        scaled = jax.tree.map(lambda leaf: factor * leaf, wide(theirs.grads))
+        return Measured(distance(ours.grads, scaled), 1e-9, where="distance of the gradients from those of single rows")
 
 
 @check(hint="Compute in the dtype of the parameters, or wider, and return gradients in the dtype of the parameters.")

@@ -41,7 +41,11 @@ def jit(rule: RuleSubject) -> Measured:
     """The compiled estimate equals the uncompiled one, in float64."""
     with jax.enable_x64(True):
         built, problem, found = rule.second  # the smaller one: without compilation, every operation is a program
-        return Measured(distance(found.grads, estimated(built, problem, jit=False).grads), ROUNDING)
+        return Measured(
+            distance(found.grads, estimated(built, problem, jit=False).grads),
+            ROUNDING,
+            where="distance of the compiled gradients from the others",
+        )
 
 
 @check(hint=_PURE)
@@ -51,7 +55,11 @@ def vmap(rule: RuleSubject) -> Measured:
         built, problem, one = rule.reference
         both = [problem.params, as_dtype(jax.tree.map(lambda leaf: 0.9 * np.asarray(leaf), problem.params), float)]
         each = _stacked([one.grads, estimated(built, problem._replace(params=both[1])).grads])
-        return Measured(distance(compiled(jax.vmap(_estimate(built, problem)))(_stacked(both)).grads, each), ROUNDING)
+        return Measured(
+            distance(compiled(jax.vmap(_estimate(built, problem)))(_stacked(both)).grads, each),
+            ROUNDING,
+            where="distance of the mapped gradients from the single ones",
+        )
 
 
 @check(hint="Return a state with the structure, shapes and dtypes of the one that was given.")
@@ -72,7 +80,7 @@ def scan(rule: RuleSubject) -> Measured:
         for key in keys:
             found, state = by_hand(params, state, problem.batch, key=key)
             params = down(params, found.grads)
-        return Measured(distance(scanned, params), ROUNDING)
+        return Measured(distance(scanned, params), ROUNDING, where="distance of the parameters after three steps")
 
 
 @check(hint="Use numeric settings in jnp expressions only; float(), if and int() need concrete numbers.")
@@ -84,7 +92,11 @@ def traced_numbers(rule: RuleSubject) -> Measured:
         other = estimated(rule.build(**values[1]), problem)
         each = _stacked([given.grads, other.grads])
         of_numbers = compiled(jax.vmap(_of_numbers(rule, problem)))
-        return Measured(distance(of_numbers(_stacked(values)).grads, each), ROUNDING)
+        return Measured(
+            distance(of_numbers(_stacked(values)).grads, each),
+            ROUNDING,
+            where="distance of the gradients of traced numbers from those of plain ones",
+        )
 
 
 @check(hint="Keep loops over a fixed number of steps in jax.lax.scan or fori_loop, and avoid integers and comparisons.")
@@ -125,7 +137,7 @@ def one_trace(rule: RuleSubject) -> Measured:
     for _ in range(4):  # the state may take its final form in the first step; nothing is computed or compiled
         _, state = jax.eval_shape(estimate, problem.params, state, problem.batch, key=problem.key)
         counts.append(len(traces))
-    return Measured(counts[3] - counts[1], 0)
+    return Measured(counts[3] - counts[1], 0, where="traces after the second step")
 
 
 @check(
@@ -150,13 +162,13 @@ def sharded_auto(rule: RuleSubject) -> Measured:
     return _sharded(rule, AxisType.Auto)
 
 
-@check(hint="Build rules by name: neurai.algorithm and training run them on automatic axes.")
+@check(hint="Mend sharded-auto first. NeurAI runs rules on automatic axes: leave meshes and shardings to it.")
 def sharded_explicit(rule: RuleSubject) -> Measured:
     """With the batch over all devices of a mesh with explicit axes, it gives what one device gives, in float64."""
     return _sharded(rule, AxisType.Explicit)
 
 
-@check(hint="Build rules by name: neurai.algorithm traces them without the types of manual axes.")
+@check(hint="Compute from the rows given, by sums and means. NeurAI hides manual axes: name none of them in the rule.")
 def shard_map(rule: RuleSubject) -> Measured:
     """Inside ``jax.shard_map`` with its checks on, the mean over devices is the mean over their rows, in float64."""
     with jax.enable_x64(True):
@@ -177,7 +189,11 @@ def shard_map(rule: RuleSubject) -> Measured:
         ours = compiled(spread)(problem.params, state, problem.batch, problem.key)
         parts = [with_rows(problem, rows) for rows in np.split(np.arange(BATCH), count)]
         each = [wide(estimated(built, part).grads) for part in parts]
-        return Measured(distance(ours, jax.tree.map(lambda *g: sum(g) / count, *each)), ROUNDING)
+        return Measured(
+            distance(ours, jax.tree.map(lambda *g: sum(g) / count, *each)),
+            ROUNDING,
+            where="distance of the mean over devices from that over their rows",
+        )
 
 
 def _sharded(rule: RuleSubject, axes: AxisType) -> Measured:
@@ -191,7 +207,11 @@ def _sharded(rule: RuleSubject, axes: AxisType) -> Measured:
         )
         with jax.set_mesh(mesh):
             found = estimated(built, problem._replace(params=params, batch=batch), key=key)
-        return Measured(distance((found.grads, found.loss), (expected.grads, expected.loss)), ROUNDING)
+        return Measured(
+            distance((found.grads, found.loss), (expected.grads, expected.loss)),
+            ROUNDING,
+            where="distance of loss and gradients from those on one device",
+        )
 
 
 def _mesh(axes: AxisType) -> Mesh:

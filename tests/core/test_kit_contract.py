@@ -211,6 +211,7 @@ def test_a_defect_is_caught_by_its_check(planted: str, check: str) -> None:
     (outcome,) = check_algorithm(planted, only=[check])
     assert outcome.status == "failed", outcome
     assert outcome.reason and outcome.hint
+    assert not outcome.reason[0].isdigit(), "a figure without words"
 
 
 @pytest.mark.slow
