@@ -21,6 +21,7 @@ from neurai_core.plugin import resolve
 from neurai_core.rule import Rule, model_state_of
 from neurai_core.testing.checking import Broken, Check, Measured, Skipped, check
 from neurai_core.testing.rule_subject import (
+    CLASSES,
     Reference,
     RuleSubject,
     SmallProblem,

@@ -22,6 +22,7 @@ from neurai_core.testing.rule_subject import (
     SmallProblem,
     as_dtype,
     compiled,
+    compiled_estimate,
     estimated,
     first_state,
     leaf_gaps,
@@ -111,11 +112,9 @@ def _fall_of_loss(rule: RuleSubject) -> Measured:
     keys = jax.random.split(problem.key, UPDATES + 1)
     state = first_state(built, problem)
     start = problem.params, state, optimizer.init(problem.params)
-    (params, state, _), _ = jax.jit(partial(jax.lax.scan, update))(start, keys[1:])
-    batch = draw(keys[0], 512)
-    before, after = (
-        float(built.estimate(problem.model, one, state, batch, key=keys[0])[0].loss) for one in (problem.params, params)
-    )
+    (params, state, _), _ = compiled(partial(jax.lax.scan, update))(start, keys[1:])
+    estimate, batch = compiled_estimate(built.estimate, problem.model), draw(keys[0], 512)
+    before, after = (float(estimate(one, state, batch, key=keys[0])[0].loss) for one in (problem.params, params))
     fall = (before - after) / abs(before)
     return Measured(fall, 0.0, at_least=True, where=f"fall of the {rule.spec.own_loss} on new examples")
 

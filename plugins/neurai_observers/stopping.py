@@ -42,7 +42,8 @@ class EarlyStopping:
         watched = self.config.metric
         if watched not in metrics:
             raise SettingsError(
-                f"early-stopping watches {watched!r}, which is not a metric of this run.{did_you_mean(watched, metrics)}",
+                f"early-stopping watches {watched!r}, which is not a metric of this run."
+                f"{did_you_mean(watched, metrics)}",
                 f"Metrics: {', '.join(metrics)}.",
             )
         self.best, self.waited, said = math.inf, 0, None
