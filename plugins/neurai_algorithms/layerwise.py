@@ -78,6 +78,11 @@ def dense_inputs(
         raise ModelError(f"{name} teaches dense layers, and the model has none.", "Use --model mlp:64.")
     last = max(index for index, (_, own) in enumerate(layers) if is_dense(own))
     for index, (layer, own) in enumerate(layers[: last + 1]):
+        if layer.stateful:
+            raise ModelError(
+                f"{name} keeps no batch statistics, and layer {index} ({layer.name}) carries a model state.",
+                "Leave that layer out, or use bp, which trains every network.",
+            )
         if is_dense(own):
             _check_inputs(index, layer, own, x)
             x = scaled(x)
