@@ -35,7 +35,7 @@ answer(request, sys.argv[2])
 """
 
 
-def load_isolated(entry: Entry, kind: Kind, timeout: float = TIMEOUT) -> dict[str, str]:
+def load_isolated(entry: Entry, kind: Kind, timeout: float | None = None) -> dict[str, str]:
     """Load a plugin in a child process.
 
     Returns:
@@ -50,12 +50,12 @@ def load_isolated(entry: Entry, kind: Kind, timeout: float = TIMEOUT) -> dict[st
     with tempfile.TemporaryDirectory() as folder:
         asked, answered = Path(folder, "request.json"), Path(folder, "answer.json")
         asked.write_text(json.dumps(request))
-        died = _run([sys.executable, "-X", "faulthandler", "-c", _CHILD, str(asked), str(answered)], timeout)
+        died = _run([sys.executable, "-X", "faulthandler", "-c", _CHILD, str(asked), str(answered)], timeout or TIMEOUT)
         said = json.loads(answered.read_text()) if answered.exists() else _answer("crash", step="import")
     return said if said["status"] != "crash" else said | died
 
 
-def vet(asked: Sequence[tuple[Entry, Kind]], timeout: float = TIMEOUT) -> dict[Entry, PluginError]:
+def vet(asked: Sequence[tuple[Entry, Kind]], timeout: float | None = None) -> dict[Entry, PluginError]:
     """The plugins that crash or hang when loaded, found without loading any in this process.
 
     A fork of this process loads them all, one after another, which saves starting an interpreter. Where forking is
@@ -69,7 +69,7 @@ def vet(asked: Sequence[tuple[Entry, Kind]], timeout: float = TIMEOUT) -> dict[E
     found: dict[Entry, PluginError] = {}
     left = list(asked)
     while left:
-        loaded, died = _load_in_copy(left, timeout)
+        loaded, died = _load_in_copy(left, timeout or TIMEOUT)
         if died:
             found[left[loaded][0]] = _failure(left[loaded][0], died)
         left = left[loaded + 1 :]
