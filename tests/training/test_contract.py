@@ -565,7 +565,7 @@ def test_extended_is_called_as_documented_and_is_a_field(task: Task) -> None:
     class Method(Rule):
         def extended(self, *args: Any, **given: Any) -> Any: ...
 
-    with pytest.raises(PluginError, match="extended is no field"):
+    with pytest.raises(PluginError, match="extended is not a field"):
         built(lambda config, **context: Method(*rule[:3]))
     with pytest.raises(UsageError, match="extended needs a key, and none was given"):
         built(lambda config, **context: rule).extended(task.model, task.params, key=None, input_shape=(64,))
