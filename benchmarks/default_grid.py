@@ -34,7 +34,7 @@ from timing import write
 
 import neurai_core as neurai
 from neurai_core.training.callbacks import Callbacks
-from neurai_core.training.fit import NotFinite, fit
+from neurai_core.training.loop import NotFinite, train_task
 from neurai_core.training.settings import choose
 from neurai_core.training.task import prepare
 
@@ -103,7 +103,9 @@ def run(cell: Cell, epochs: int, idx: Path) -> dict[str, Any]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            fit(prepare(choose(flags, sets, environ={})), callbacks=Callbacks(epoch=lambda row, _: rows.append(row)))
+            train_task(
+                prepare(choose(flags, sets, environ={})), callbacks=Callbacks(epoch=lambda row, _: rows.append(row))
+            )
             finite = True
         except NotFinite:
             finite = False

@@ -18,7 +18,7 @@ from neurai_core.plugin import Plugin
 from neurai_core.specs import AlgorithmSpec
 from neurai_core.surrogates import custom
 from neurai_core.training.checkpoint import save
-from neurai_core.training.fit import NotFinite
+from neurai_core.training.loop import NotFinite
 
 
 def blocked() -> None:

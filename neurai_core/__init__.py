@@ -70,6 +70,8 @@ if TYPE_CHECKING:
     from neurai_core.specs import SurrogateSpec as SurrogateSpec
     from neurai_core.surrogates import Surrogate as Surrogate
     from neurai_core.terms import NetworkEnergy as NetworkEnergy
+    from neurai_core.training.fit import Fitted as Fitted
+    from neurai_core.training.fit import fit as fit
     from neurai_core.transforms import accumulate as accumulate
     from neurai_core.transforms import per_example as per_example
     from neurai_core.transforms import with_alignment as with_alignment
@@ -139,6 +141,7 @@ _HOME = {
         "SurrogateSpec",
     ),
     "terms": ("NetworkEnergy",),
+    "training.fit": ("Fitted", "fit"),
     "transforms": ("accumulate", "per_example", "with_alignment"),
 }
 # Modules that are accessible as attributes, as in `neurai.models.mlp`.

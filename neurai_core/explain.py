@@ -113,7 +113,7 @@ def place_of(value: Any) -> str:
     >>> place_of(describe_settings)
     'neurai_core.explain:describe_settings'
     """
-    named = value if hasattr(value, "__qualname__") else type(value)
+    named = value if hasattr(value, "__qualname__") and hasattr(value, "__module__") else type(value)
     return f"{named.__module__}:{named.__qualname__}"
 
 

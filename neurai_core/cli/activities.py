@@ -67,13 +67,11 @@ def activities(
 
 def _listed(chosen: Chosen) -> ActivityList:
     """What a run with these settings would relax."""
-    import jax
-
     from neurai_core.training.activities import listed
     from neurai_core.training.task import prepare
 
     task = prepare(chosen)
-    x = jax.ShapeDtypeStruct((task.batch_size, *task.data.input_shape), task.data.x_train.dtype)
+    x, _ = task.problem.batch
     return listed(task.model, task.params, x, model_state=task.model_state)
 
 

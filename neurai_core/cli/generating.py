@@ -13,6 +13,7 @@ from neurai_core.cli.output import note, print_json, stdout
 from neurai_core.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
+    from neurai_core.data import Dataset
     from neurai_core.rule import GenerativeRule
 
 PICTURE = "generated.png"
@@ -37,7 +38,7 @@ def generate(
 
     with programs_kept():
         task, kept = finished(run, Callbacks(note=note))
-        made = made_by(_generative(task.rule), task.model, kept.params, task.data)
+        made = made_by(_generative(task.rule), task.model, kept.params, cast("Dataset", task.data))
     title = f"{task.rule.origin.name} on {task.data.name}"
     picture = generation(made, run / PICTURE if out is None else out, title=title)
     figures = figures_of(made)

@@ -197,7 +197,7 @@ class _View:
 
     def _epoch(self, row: Row, progress: Any) -> None:
         if self.bar is not None:
-            score = "test_accuracy" if "test_accuracy" in row.values else "test_loss"
+            score = next(name for name in ("test_accuracy", "test_loss", "train_loss") if name in row.values)
             said = f"epoch {row.epoch}: {score.replace('_', ' ')} {row.values[score]:.4g}"
             self.bar.update(self.bar.task_ids[0], description=said)
 
@@ -212,7 +212,8 @@ class _View:
 
     def _line(self, row: Row, progress: Any) -> None:
         parts = [f"train {self.loss} {row.values['train_loss']:.4g}"]
-        parts.append(f"test {self.loss if self.probe else 'loss'} {row.values['test_loss']:.4g}")
+        if "test_loss" in row.values:
+            parts.append(f"test {self.loss if self.probe else 'loss'} {row.values['test_loss']:.4g}")
         if "test_accuracy" in row.values:
             parts.append(f"{'probe ' * self.probe}accuracy {row.values['test_accuracy']:.4f}")
         self.console.print(f"epoch {row.epoch}: {', '.join(parts)}")

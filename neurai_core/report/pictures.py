@@ -21,8 +21,8 @@ def learning_curve(
     """Draw loss (logarithmic) and, if available, accuracy over the epochs, on training and test data.
 
     Args:
-        rows: one per epoch, with ``epoch``, ``train_loss``, ``test_loss`` and optionally ``train_accuracy`` and
-            ``test_accuracy``, or the latter alone. A loss that is not positive makes the axis linear.
+        rows: one per epoch, with ``epoch``, ``train_loss``, and optionally ``test_loss``, ``train_accuracy`` and
+            ``test_accuracy``. A loss that is not positive makes the axis linear.
         path: the picture file to write.
         title: title of the picture.
         own_loss: what the training loss is, in words, if it is not the loss on the test data.
@@ -37,7 +37,7 @@ def learning_curve(
         >>> learning_curve(rows, Path(tempfile.mkdtemp(), "curve.png")).stat().st_size > 1000
         True
     """
-    names = [name for name in ("loss", "accuracy") if f"test_{name}" in rows[0]]
+    names = [name for name in ("loss", "accuracy") if any(f"{part}_{name}" in rows[0] for part in COLORS)]
     with canvas(path, (PANEL[0] * len(names), PANEL[1])) as figure:
         for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
             said = {"accuracy": "accuracy of a linear probe", "loss": own_loss} if probe else {}
@@ -65,7 +65,7 @@ def log_scale(axes: Axes, low: float, high: float) -> None:
 def _panel(axes: Axes, name: str, rows: Sequence[Mapping[str, Any]], words: Mapping[str, str]) -> None:
     epochs = [row["epoch"] for row in rows]
     parts = [part for part in COLORS if f"{part}_{name}" in rows[0]]
-    curves = {part: [_number(row[f"{part}_{name}"]) for row in rows] for part in parts}
+    curves = {part: [_number(row.get(f"{part}_{name}")) for row in rows] for part in parts}
     marker = "o" if len(rows) < 40 else ""
     for part, values in curves.items():
         what = f"{part}, {words[part]}" if part in words else part

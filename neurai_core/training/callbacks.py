@@ -17,8 +17,9 @@ class Row(NamedTuple):
         epoch: counted from 1.
         step: number of steps done.
         values: train_loss and train_accuracy (means over the epoch's batches, each before its update), test_loss
-            and test_accuracy (after the epoch), and means of what the rule reports. No accuracy without classes. If the
-            rule learns from inputs alone, both losses are its own, and the only accuracy is that of a linear probe.
+            and test_accuracy (after the epoch, if there are test data), and means of what the rule reports. No accuracy
+            without classes. If the rule learns from inputs alone, both losses are its own, and the accuracy is that
+            of a linear probe.
         step_ms: mean wall time of a step of this epoch, in milliseconds, without compiling and testing.
     """
 
@@ -26,6 +27,14 @@ class Row(NamedTuple):
     step: int
     values: dict[str, float]
     step_ms: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The metrics in one dictionary, as a line of ``metrics.jsonl`` has them.
+
+        >>> Row(1, 22, {"train_loss": 0.5}, 0.12345).as_dict()
+        {'epoch': 1, 'step': 22, 'train_loss': 0.5, 'step_ms': 0.1235}
+        """
+        return {"epoch": self.epoch, "step": self.step, **self.values, "step_ms": round(self.step_ms, 4)}
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from neurai_core.arrays import PyTree, Scalar
+from neurai_core.data import Dataset
 from neurai_core.losses import accuracy
 from neurai_core.probe import linear_probe
 from neurai_core.rising import unwatched
@@ -18,7 +21,7 @@ AT_ONCE = 4096  # approximate number of rows evaluated together
 
 
 def evaluate(task: Task, params: PyTree, state: PyTree) -> tuple[float, float]:
-    """Loss and accuracy on the test set, as means over batches of the training batch size.
+    """Loss and accuracy on the test set, as means over batches of the training batch size; nan without test data.
 
     Batches are weighted by size: a loss that is a mean over the batch gives the mean over the test set. If the rule
     learns from inputs alone, the loss is its own, and the accuracy that of a linear probe, fitted to the features of
@@ -29,6 +32,8 @@ def evaluate(task: Task, params: PyTree, state: PyTree) -> tuple[float, float]:
 
 def evaluator(task: Task) -> Callable[[PyTree, PyTree], tuple[float, float]]:
     """`evaluate` for one task, compiled once: ``(params, state) -> (loss, accuracy)``."""
+    if not len(task.data.x_test):
+        return lambda params, state: (math.nan, math.nan)
     if task.unsupervised:
         return _prober(task)
     n, batches = len(task.data.x_test), _batches(task, task.data.x_test, task.data.y_test)
@@ -53,7 +58,7 @@ def _batches(task: Task, *parts: np.ndarray) -> list[tuple[jax.Array, ...]]:
 
 def _prober(task: Task) -> Callable[[PyTree, PyTree], tuple[float, float]]:
     """The evaluation of a rule that learns from inputs alone: its own loss, and the accuracy of a linear probe."""
-    data, n_classes = task.data, task.data.n_classes or 0
+    data, n_classes = cast(Dataset, task.data), task.data.n_classes or 0  # a stream has no test data here
     train, test = _batches(task, data.x_train), _batches(task, data.x_test, data.y_test)
     y_train, y_test = map(jax.device_put, (data.y_train, data.y_test))
 

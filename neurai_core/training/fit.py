@@ -1,231 +1,292 @@
-"""Training: the compiled step, run over the epochs, returning to the host only what is needed.
-
-The host checks in once per stretch of steps, whose length depends on the clock and does not affect results.
-"""
+"""`neurai.fit`: training from Python, by the loop of ``neurai train``, with names or objects."""
 
 from __future__ import annotations
 
-import math
-import time
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
-import jax
 import numpy as np
+import optax
 
-from neurai_core.data import order
-from neurai_core.errors import RisingEnergy, TrainingError
-from neurai_core.rising import ENERGY_CHANGE, rises
-from neurai_core.training.callbacks import Callbacks, Row
-from neurai_core.training.evaluation import evaluator
-from neurai_core.training.step import Progress, Snapshot, begin, compiled, rows_used
-from neurai_core.training.task import Task
-
-LOOK_EVERY = 0.2  # seconds between two checks by the host
-FAR = 2.0  # times the initial loss: a run that ends above it warns
-
-
-class NotFinite(TrainingError):
-    """A loss was NaN or infinite, and training stopped.
-
-    Args:
-        which: which loss, ``training`` or ``test``.
-        step: the step, counted from 0.
-        last_finite: the parameters that were kept.
-    """
-
-    def __init__(self, which: str, step: int, last_finite: Snapshot) -> None:
-        super().__init__(
-            f"The {which} loss was not finite at step {step}; the last parameters with a finite loss are kept.",
-            "Lower --lr, or look at the settings of the rule and at the data: NaN, or labels outside the classes.",
-            step=step,
-        )
-        self.last_finite = last_finite
+from neurai_core.arrays import PyTree
+from neurai_core.data import Dataset, check, numbered_classes
+from neurai_core.errors import DataError, SettingsError, UsageError
+from neurai_core.explain import place_of
+from neurai_core.rule import Rule, model_state_of
+from neurai_core.training import run
+from neurai_core.training.callbacks import Callbacks
+from neurai_core.training.loop import Trained, train_task
+from neurai_core.training.observed import observed
+from neurai_core.training.predicting import Predictor
+from neurai_core.training.settings import PYTHON, Chosen, RunSettings, choose
+from neurai_core.training.stream import Batch, Data, batch_of, stream_of
+from neurai_core.training.task import Objects, Task, prepare
 
 
-class Fitted(NamedTuple):
-    """The result of training.
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A trained network, from `fit`.
 
     Attributes:
-        progress: where training stands.
-        rows: one per epoch that was finished here.
-        step_ms: mean wall time of a step, without compiling and testing; nan if no step was run.
-        stopped: whether training was stopped before the end.
-        reason: why, if it was an observer that stopped it; else empty.
-    """
-
-    progress: Progress
-    rows: list[Row]
-    step_ms: float
-    stopped: bool
-    reason: str = ""
-
-
-def fit(task: Task, progress: Progress | None = None, callbacks: Callbacks | None = None) -> Fitted:
-    """Train a network.
-
-    Args:
-        task: the training task.
-        progress: where to continue; None starts from the beginning. Its arrays are donated.
-        callbacks: functions to call during training.
-
-    Raises:
-        NotFinite: a loss was NaN or infinite.
-        PluginError: the rule gives gradients or a state that do not match the parameters.
+        rule: the learning rule.
+        model: the model, as given or as found by name.
+        params: its trained parameters, in the model's own structure.
+        state: the state of the rule, with the collections of the model (batch statistics).
+        metrics: a dictionary per epoch, in order; ``pandas.DataFrame(fitted.metrics)`` makes a table of them.
+        steps: number of steps done.
+        stopped: why an observer ended training early; empty if none did.
+        run: the folder of the run; None if it was trained without one.
 
     Example:
-        >>> from neurai_core.training.settings import choose
-        >>> from neurai_core.training.task import prepare
-        >>> fitted = fit(prepare(choose({"epochs": 2, "model": "mlp:16"}, environ={})))
-        >>> [row.step for row in fitted.rows], fitted.stopped
-        ([22, 44], False)
+        >>> import neurai_core as neurai
+        >>> fitted = neurai.fit("bp", "mlp:16", None, "digits", epochs=1)
+        >>> fitted.predict(neurai.dataset("digits").x_test[:5]).shape
+        (5, 10)
     """
-    callbacks = callbacks or Callbacks()
-    loop = _Loop(task, begin(task) if progress is None else progress, callbacks)
-    callbacks.begin(task, loop.done)
-    loop.notify("neurai_before_run", history=callbacks.history, metrics=loop.metrics)
-    while loop.done < task.steps and not loop.stopped:
-        loop.epoch()
-    loop.warn_if_worse()
-    return Fitted(loop.progress, loop.rows, loop.clock.step_ms, loop.stopped, loop.reason if loop.stopped else "")
+
+    rule: Rule
+    model: Any
+    params: PyTree = field(repr=False)
+    state: PyTree = field(repr=False)
+    metrics: list[dict[str, float]] = field(repr=False)
+    steps: int
+    stopped: str
+    run: Path | None
+    _predictor: Predictor = field(repr=False)
+
+    def predict(self, x: Any) -> Any:
+        """The outputs of the trained network for inputs x, (B, ...), by the rule's own prediction."""
+        return self._predictor(x)
 
 
-# ---------------------------------------------------------------------------- the loop
+def fit(
+    rule: str | Rule,
+    model: Any,
+    params: PyTree,
+    data: Any,
+    *,
+    test: Any = None,
+    settings: Mapping[str, Any] | None = None,
+    loss: str | Callable[..., Any] | None = None,
+    optimizer: str | optax.GradientTransformation | None = None,
+    optimizer_settings: Mapping[str, Any] | None = None,
+    lr: float | None = None,
+    schedule: str | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    activities: str | None = None,
+    align: bool | None = None,
+    classes: int | None = None,
+    steps_per_epoch: int | None = None,
+    observers: Iterable[Any] = (),
+    out: str | Path | None = None,
+    resume: bool = False,
+) -> Fitted:
+    """Train a network with a learning rule, as ``neurai train`` does.
+
+    What is not given is as in ``neurai train --rule RULE``: the settings that suit the rule, then the usual defaults.
+
+    Args:
+        rule: name, or a rule that was built, ``neurai.algorithm(NAME, loss="mse", accuracy="accuracy")``.
+        model: a `Layered`, a model of a library with an adapter (Equinox, Flax), any callable ``model(params, x)``, or
+            a text as for ``--model``, such as ``"mlp:128,64"``.
+        params: its parameters, which are not changed; None takes those inside the model, or initializes new ones.
+        data: name of a data set (also ``"npz:FILE"``), a `neurai_core.data.Dataset`, a pair ``(x, y)`` of arrays, or
+            batches: an iterable of pairs ``(x, y)`` that can be gone through in every epoch, such as a list or the
+            loader of another library, or a function ``epoch -> iterable`` with epochs counted from 0. A generator
+            serves one epoch. Batches keep their order.
+        test: test data beside arrays or batches: a pair ``(x, y)``, or batches, which are then held in memory. Without
+            them, there are no test metrics.
+        settings: settings of a rule that is given by name, such as ``{"n": 10}``.
+        loss: name, or a callable ``(outputs, targets) -> scalar``; by default cross entropy for labels, else mean
+            squared error. A `Rule` has its own; then it is that of the test data.
+        optimizer: name of an optax optimizer, or an optax optimizer.
+        optimizer_settings: further arguments of an optimizer that is given by name, such as ``{"momentum": 0.9}``.
+        lr: learning rate of an optimizer that is given by name, the maximum of its schedule.
+        schedule: of the learning rate, ``"cosine"`` or ``"constant"``.
+        epochs: passes over the training data.
+        batch_size: examples per step; batches have their own.
+        seed: seed of new parameters, data order and stochastic layers.
+        activities: what relaxes, as ``--activities``.
+        align: add to the metrics how well the rule's gradients align with the true ones.
+        classes: number of classes of labels in arrays or batches; by default up to the largest label, or, for batches,
+            as many as the model has outputs.
+        steps_per_epoch: number of batches of an epoch, for batches without a length.
+        observers: objects with hooks of observers, such as ``neurai.observer("early-stopping", patience=5)``.
+        out: folder for the run, as ``neurai train`` leaves it, with checkpoints; None keeps nothing on disk.
+        resume: continue the run in ``out``, if there is one, bit for bit.
+
+    Raises:
+        UsageError: the parts do not fit together; found before anything is trained.
+        TrainingError: a loss was not finite, or a signal stopped a run with a folder.
+
+    Example:
+        >>> import jax, neurai_core as neurai
+        >>> model = neurai.models.mlp((64, 32, 10))
+        >>> params, _ = model.init(jax.random.key(0), (64,))
+        >>> data = neurai.dataset("digits")
+        >>> x, y = data.x_train.reshape(-1, 64), data.y_train
+        >>> fitted = neurai.fit("pc", model, params, (x, y), optimizer="adam", lr=5e-3, epochs=2, batch_size=32)
+        >>> [row["epoch"] for row in fitted.metrics], fitted.steps
+        ([1, 2], 88)
+    """
+    given = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+        "lr": lr,
+        "schedule": schedule,
+        "activities": activities,
+        "align": align,
+    }
+    named = {"rule": rule, "model": model, "data": data, "loss": loss, "optimizer": optimizer}
+    chosen = _chosen(named, given, {"rule": settings or {}, "optimizer": optimizer_settings or {}})
+    objects = Objects(
+        rule=_object(rule),
+        model=_object(model),
+        params=params,
+        data=_data(data, test, chosen.settings, classes, steps_per_epoch),
+        loss=_loss(rule, loss),
+        optimizer=_object(optimizer),
+        observers=tuple(observers),
+    )
+    return _fitted(model, *_trained(chosen, objects, None if out is None else Path(out), resume))
 
 
-class _Clock:
-    """Wall time spent in steps, and the number of steps until the next check."""
+def _trained(chosen: Chosen, objects: Objects, out: Path | None, resume: bool) -> tuple[Task, Trained, Path | None]:
+    """Train, in a folder or without one."""
+    if out is None:
+        if resume:
+            raise UsageError("resume=True needs the folder of the run.", "Give out=FOLDER.")
+        task = prepare(chosen, objects)
+        with observed(task) as active:
+            return task, train_task(task, None, Callbacks(notify=active.notify, watch_steps=active.watch_steps)), None
+    ended = (
+        run.go_on(out, chosen, None, objects)
+        if resume and run.holds_run(out)
+        else run.start(chosen, out, None, objects)
+    )
+    return ended.task, ended.trained, out
 
-    def __init__(self) -> None:
-        self.seconds, self.steps, self.stretch = 0.0, 0, 1
 
-    def count(self, steps: int, seconds: float) -> None:
-        self.seconds += seconds
-        self.steps += steps
-        self.stretch = max(1, min(2 * self.stretch, int(LOOK_EVERY / max(seconds / steps, 1e-6))))
+def _fitted(model: Any, task: Task, trained: Trained, folder: Path | None) -> Fitted:
+    last = trained.progress
+    rows = [row.as_dict() for row in trained.rows] if folder is None else run.read_metrics(folder)
+    return Fitted(
+        rule=task.rule,
+        model=task.model if isinstance(model, str) else model,
+        params=task.join(last.params, model_state_of(last.state)),
+        state=last.state,
+        metrics=rows,
+        steps=int(last.step),
+        stopped=trained.reason,
+        run=folder,
+        _predictor=Predictor(task.rule, task.model, last.params, last.state, task.data.input_shape),
+    )
 
-    @property
-    def step_ms(self) -> float:
-        return 1e3 * self.seconds / self.steps if self.steps else math.nan
+
+# ---------------------------------------------------------------------------- names and objects
 
 
-@dataclass
-class _Loop:
-    """One call of `fit`."""
+def _object(given: Any) -> Any:
+    """What was given in place of a name."""
+    return None if isinstance(given, str) else given
 
-    task: Task
-    progress: Progress
-    callbacks: Callbacks
-    rows: list[Row] = field(default_factory=list)
-    clock: _Clock = field(default_factory=_Clock)
-    interrupted: bool = False
-    reason: str = ""
-    warned: bool = False
 
-    def __post_init__(self) -> None:
-        self.step = compiled(self.task, self.progress)
-        self.test = evaluator(self.task)
-        self.start_loss, _ = self.test(self.task.params, self.progress.state)  # also compiles it
-        self.x, self.y = map(jax.device_put, (self.task.data.x_train, self.task.data.y_train))
-        self.done = int(self.progress.step)
+def _chosen(named: Mapping[str, Any], given: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> Chosen:
+    """The settings; those of an object describe it by the place where its class or function is defined."""
+    _refuse_in_vain(named, given, parts)
+    rule = named["rule"]
+    flags = {name: value for name, value in named.items() if isinstance(value, str)} | dict(given)
+    if isinstance(rule, Rule):
+        usual = {} if rule.origin else {name: one.default for name, one in RunSettings.model_fields.items()}
+        own = {"rule": rule.origin.name} if rule.origin else {}
+        flags = usual | {key: value for key, value in flags.items() if value is not None} | own
+    chosen = choose(flags, environ={}, parts=parts)
+    described = {
+        name: PYTHON + place_of(value)
+        for name, value in named.items()
+        if not (value is None or isinstance(value, str) or (isinstance(value, Rule) and value.origin))
+    }
+    return replace(chosen, settings=chosen.settings.model_copy(update=described))
 
-    @property
-    def stopped(self) -> bool:
-        """Whether a callback or an observer has ended training before its time."""
-        return self.interrupted or bool(self.reason and self.done < self.task.steps)
 
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """The names of what every epoch reports: losses, accuracies of classes, and what the rule adds."""
-        names = dict.fromkeys(("train_loss", "train_accuracy", "test_loss", "test_accuracy", *self.progress.totals))
-        classes = self.task.data.n_classes is not None
-        left_out = {"train_accuracy"} if self.task.unsupervised else set()  # only the probe has one
-        return tuple(name for name in names if name not in left_out and (classes or not name.endswith("_accuracy")))
+def _refuse_in_vain(named: Mapping[str, Any], given: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise for settings of a part that is an object, which has its own."""
+    if not isinstance(named["rule"], str | Rule):
+        raise UsageError(
+            f"The rule is a {type(named['rule']).__name__}, expected a name or a Rule.",
+            "Write neurai.algorithm(NAME, ...), or only the name.",
+        )
+    if isinstance(named["rule"], Rule) and parts["rule"]:
+        raise SettingsError("settings are given, and so is a Rule, which has its own.", "Give the rule by name.")
+    vain = [key for key in ("lr", "schedule") if given[key] is not None] + ["optimizer_settings"] * bool(
+        parts["optimizer"]
+    )
+    if not (named["optimizer"] is None or isinstance(named["optimizer"], str)) and vain:
+        raise SettingsError(f"{vain[0]} is given, and so is an optimizer, which has its own.", "Give it by name.")
 
-    def epoch(self) -> None:
-        """Run to the end of the epoch, or until a stop is requested."""
-        epoch, steps = self.done // self.task.epoch_steps, self.task.epoch_steps
-        self.notify("neurai_before_epoch", epoch=epoch + 1)
-        order_now = order(self.task.seed, epoch, len(self.task.data.x_train))[: rows_used(self.task)]
-        rows = jax.device_put(order_now.astype(np.int32))
-        clock = _Clock()
-        clock.stretch = self.clock.stretch
-        while self.done < (epoch + 1) * steps:
-            self.interrupted = self.callbacks.stop()
-            if self.stopped:
-                return
-            self._stretch(rows, min(clock.stretch, (epoch + 1) * steps - self.done), clock)
-        self._finish(epoch, clock)
 
-    def _stretch(self, rows: jax.Array, steps: int, clock: _Clock) -> None:
-        steps = 1 if self.callbacks.watch_steps else steps
-        self._before_step()
-        start = time.perf_counter()
-        for _ in range(steps):
-            self.progress = self.step(self.progress, self.x, self.y, rows)
-        bad = int(self.progress.bad)  # waits for all steps
-        seconds = time.perf_counter() - start
-        if bad >= 0:
-            self._warn_if_rising(self.progress.totals)
-            raise NotFinite("training", bad, self.progress.last_finite)
-        for one in (clock, self.clock):
-            one.count(steps, seconds)
-        self.done += steps
-        self._after_step()
-        self.callbacks.steps(self.done)
+def _loss(rule: str | Rule, loss: Any) -> Any:
+    """A loss as an object: that of the caller, or the one that a rule was built with."""
+    if loss is not None:
+        return _object(loss)
+    known = rule.origin.context.get("loss") if isinstance(rule, Rule) and rule.origin else None
+    if isinstance(known, str) and ":" in known:
+        raise UsageError(
+            f"The rule was built with the loss {known}, which has no name to find it by.", "Pass it: loss=..."
+        )
+    return None
 
-    def _before_step(self) -> None:
-        if self.callbacks.watch_steps:
-            self.notify("neurai_before_step", step=self.done, epoch=self.done // self.task.epoch_steps + 1)
 
-    def _after_step(self) -> None:
-        if self.callbacks.watch_steps:
-            (loss, accuracy), step = map(float, self.progress.last), self.done - 1
-            epoch = step // self.task.epoch_steps + 1
-            self.notify("neurai_after_step", step=step, epoch=epoch, loss=loss, accuracy=accuracy)
+def _data(given: Any, test: Any, settings: RunSettings, classes: int | None, steps: int | None) -> Data | None:
+    """The data as an object; None for a name."""
+    if isinstance(given, str | Dataset):
+        for name, value in (("test", test), ("classes", classes), ("steps_per_epoch", steps)):
+            if value is not None:
+                raise UsageError(f"{name} is given, and so is a data set, which has its own.", "Leave it out.")
+        if isinstance(given, str):
+            return None
+        return check(given, batch_size=settings.batch_size, seed=settings.seed)
+    held = None if test is None else _in_memory(test)
+    if not _is_pair(given):
+        return stream_of(given, epochs=settings.epochs, epoch_steps=steps, classes=classes, test=held)
+    if steps is not None:
+        raise UsageError("steps_per_epoch is given, and so are arrays, whose batches are counted.", "Leave it out.")
+    return _arrays(batch_of(given, "the training data"), held, classes, settings)
 
-    def _finish(self, epoch: int, clock: _Clock) -> None:
-        means = {name: float(total) / self.task.epoch_steps for name, total in self.progress.totals.items()}
-        values = {name: means.pop(name) for name in ("train_loss", "train_accuracy")}
-        values["test_loss"], values["test_accuracy"] = self.test(self.progress.params, self.progress.state)
-        values |= means
-        self._warn_if_rising(values)
-        if not math.isfinite(values["test_loss"]):
-            raise NotFinite("test", self.done, self.progress.last_finite)
-        values = {name: values[name] for name in self.metrics}
-        row = Row(epoch + 1, self.done, values, clock.step_ms)
-        self.rows.append(row)
-        self.callbacks.epoch(row, self.progress)
-        self.notify("neurai_after_epoch", epoch=row.epoch, metrics=values)
 
-    def _warn_if_rising(self, reported: Mapping[str, Any]) -> None:
-        """Warn once per run if a relaxation went uphill or ended in NaN: its gradients are meaningless."""
-        change = reported.get(f"aux/{ENERGY_CHANGE}", 0.0)
-        if not (self.warned or change <= 0) and rises(change, reported["train_loss"]):
-            self.warned = True
-            warnings.warn(RisingEnergy(float(change)), stacklevel=4)
+def _arrays(train: Batch, test: Batch | None, classes: int | None, settings: RunSettings) -> Dataset:
+    labels = np.issubdtype(train.y.dtype, np.integer)
+    parts = [train.y, *([test.y] if test else [])]
+    known = numbered_classes("the training data", *parts) if labels and classes is None else None
+    names = known if classes is None else tuple(map(str, range(classes)))
+    x_test, y_test = test or Batch(train.x[:1], train.y[:1])  # checked too, and left out if it stands for nothing
+    data = Dataset("arrays", train.x, train.y, x_test, y_test, classes=names)
+    check(data, batch_size=settings.batch_size, seed=settings.seed)
+    return data if test else replace(data, x_test=x_test[:0], y_test=y_test[:0])
 
-    def warn_if_worse(self) -> None:
-        """Warn if the losses ended far above the test loss of the untrained parameters."""
-        if not self.rows:
-            return
-        start, values = self.start_loss, self.rows[-1].values
-        ends = ("test_loss",) if self.task.own_loss else ("train_loss", "test_loss")
-        end = min(values[name] for name in ends)  # one alone may rise, as when a network overfits
-        if end - start > (FAR - 1) * abs(start):
-            warnings.warn(
-                f"The loss ended at {end:.3g}, far above the {start:.3g} at which it started: training made the "
-                "network worse. Lower --lr, or look at the settings of the rule.",
-                RuntimeWarning,
-                stacklevel=3,
-            )
 
-    def notify(self, hook: str, **arguments: Any) -> None:
-        """Call a hook of the observers; one that says why to stop ends training, one that raises has it saved."""
-        try:
-            self.reason = self.callbacks.notify(hook, **arguments) or self.reason
-        except BaseException:
-            self.callbacks.interrupted(self.progress)
-            raise
+def _is_pair(given: Any) -> bool:
+    """Whether data are a pair of arrays rather than batches."""
+    return (
+        isinstance(given, tuple | list)
+        and len(given) == 2
+        and all(one is None or hasattr(one, "shape") for one in given)
+    )
+
+
+def _in_memory(given: Any) -> Batch:
+    """Test data as two arrays."""
+    if _is_pair(given):
+        return batch_of(given, "the test data")
+    try:
+        parts = [batch_of(one, f"test batch {number}") for number, one in enumerate(given)]
+    except TypeError:
+        raise DataError(f"The test data are a {type(given).__name__}.", "Give (x, y), or batches of them.") from None
+    if not parts:
+        raise DataError("The test data hold no batch.", "Leave them out, or give at least one.")
+    return Batch(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))

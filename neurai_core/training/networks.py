@@ -267,7 +267,7 @@ def _own(text: str, offered: dict[str, Any], asked: dict[str, Any]) -> Untrained
         _refuse(text, asked, "is not a function")
     model, params = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
     if params is None:
-        params = _params(text, model, offered["input_shape"], offered["key"])
+        params = initial_params(f"--model {text}", model, offered["input_shape"], offered["key"])
     return Untrained(model, params, sha256=_source_hash(module))
 
 
@@ -299,7 +299,21 @@ def _refuse(text: str, asked: dict[str, Any], why: str) -> None:
         raise ModelError(f"--{name} was given, and {text} {why}.", f"Give the function an argument {name!r}.")
 
 
-def _params(text: str, model: Any, input_shape: Shape, key: jax.Array) -> PyTree:
+def initial_params(what: str, model: Any, input_shape: Shape, key: jax.Array) -> PyTree:
+    """The parameters that a model holds, or new ones of a `Layered`.
+
+    Args:
+        what: the model, for errors.
+        model: the model.
+        input_shape: shape of one example.
+        key: PRNG key.
+
+    Raises:
+        ModelError: it is a callable without parameters.
+
+    >>> [layer["w"].shape for layer in initial_params("mine", mlp((4, 2)), (4,), jax.random.key(0))]
+    [(4, 2)]
+    """
     if isinstance(model, Layered):
         params, model_state = model.init(key, input_shape)
         return Variables(params, model_state) if model_state != () else params
@@ -307,7 +321,7 @@ def _params(text: str, model: Any, input_shape: Shape, key: jax.Array) -> PyTree
     params = None if adapter is None else adapter.params(model)
     if params is None:
         raise ModelError(
-            f"{text} gave a {type(model).__name__} without parameters.",
+            f"{what} is a {type(model).__name__} without parameters.",
             "Return (model, params), a Layered, or a model that holds its parameters.",
         )
     return params

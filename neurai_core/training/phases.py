@@ -15,6 +15,7 @@ from neurai_core.registry import REGISTRY
 from neurai_core.rule import initial_state, model_state_of
 from neurai_core.specs import AlgorithmSpec, Origin, Relaxes
 from neurai_core.training.run import finished
+from neurai_core.training.stream import example_of
 
 
 class Phases(NamedTuple):
@@ -57,7 +58,7 @@ def phases_of_run(folder: Path, *, steps: int | None = None) -> Phases:
         state = initial_state(
             rule, task.model, kept.params, key=key, model_state=model_state_of(kept.state), problem=task.problem
         )
-    batch = tuple(jnp.asarray(a[: task.batch_size]) for a in (task.data.x_train, task.data.y_train))
+    batch = tuple(map(jnp.asarray, example_of(task.data, task.batch_size)))
     with neurai.unwatched():
         estimate, _ = jax.jit(rule.estimate, static_argnums=0)(
             task.model, kept.params, state, batch, key=jax.random.key(task.seed)

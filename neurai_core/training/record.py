@@ -109,7 +109,7 @@ def history(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:
 def _parts(chosen: Chosen, task: Task) -> dict[str, dict[str, Any]]:
     """Settings of rule, data, surrogate and optimizer; TOML has no null, so those that are None are left out."""
     full = {
-        "rule": task.rule.origin.settings,
+        "rule": task.rule.origin.settings if task.rule.origin else {},
         "data": task.data.origin.settings if task.data.origin else {},
         "surrogate": task.surrogate.origin.settings if task.surrogate is not None else {},
         "optimizer": chosen.parts["optimizer"],

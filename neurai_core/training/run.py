@@ -18,10 +18,10 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -32,14 +32,29 @@ from neurai_core.registry.observing import Observers
 from neurai_core.rule import State, model_state_of
 from neurai_core.training import checkpoint
 from neurai_core.training.callbacks import Callbacks, Row
-from neurai_core.training.fit import Fitted, NotFinite, fit
+from neurai_core.training.loop import NotFinite, Trained, train_task
+from neurai_core.training.observed import observed
 from neurai_core.training.record import CONFIG, append_metrics, compare, history, read_metrics, write_config
 from neurai_core.training.settings import Chosen, choose
 from neurai_core.training.step import Progress, Snapshot, begin, compiled, restored, saved
 from neurai_core.training.stopping import Stopped, stop_on_signals
-from neurai_core.training.task import Task, prepare
+from neurai_core.training.task import BY_NAME, Objects, Task, prepare
 
 PARAMS, PICTURE, CHECKPOINTS = "params.safetensors", "learning_curve.png", "checkpoints"
+
+
+class Ended(NamedTuple):
+    """The end of a run.
+
+    Attributes:
+        task: what was trained.
+        trained: the result of training.
+        result: what `train` returns.
+    """
+
+    task: Task
+    trained: Trained
+    result: dict[str, Any]
 
 
 def train(chosen: Chosen, out: Path | None = None, callbacks: Callbacks | None = None) -> dict[str, Any]:
@@ -62,16 +77,23 @@ def train(chosen: Chosen, out: Path | None = None, callbacks: Callbacks | None =
         TrainingError: a loss was not finite, or a signal stopped training; the current state is saved.
         UsageError: the settings, the data and the model do not fit together.
     """
+    return start(chosen, out, callbacks).result
+
+
+def start(
+    chosen: Chosen, out: Path | None = None, callbacks: Callbacks | None = None, objects: Objects = BY_NAME
+) -> Ended:
+    """`train`, also with parts that are given as objects."""
     callbacks = callbacks or Callbacks()
     folder = _default_folder(chosen) if out is None else _new_folder(out)
     try:
-        task = _prepared(chosen, callbacks)
-        start = begin(task)
+        task = _prepared(chosen, callbacks, objects)
+        progress = begin(task)
         write_config(folder, chosen, task)
     except BaseException:
         _remove_if_empty(folder)
         raise
-    return _Run(task, folder, callbacks).go(start)
+    return _Run(task, folder, callbacks).go(progress)
 
 
 def resume(folder: Path, callbacks: Callbacks | None = None) -> dict[str, Any]:
@@ -81,8 +103,13 @@ def resume(folder: Path, callbacks: Callbacks | None = None) -> dict[str, Any]:
         OutputError: the folder holds no run.
         TrainingError: as for `train`.
     """
+    return go_on(folder, _settings_of(folder), callbacks).result
+
+
+def go_on(folder: Path, chosen: Chosen, callbacks: Callbacks | None = None, objects: Objects = BY_NAME) -> Ended:
+    """`resume`, with settings and objects given by the caller."""
     callbacks = callbacks or Callbacks()
-    task = _prepared(_settings_of(folder), callbacks)
+    task = _prepared(chosen, callbacks, objects)
     progress = _restored(folder, begin(task), callbacks)
     return _Run(task, folder, callbacks).go(progress)
 
@@ -128,6 +155,11 @@ def dry_run(chosen: Chosen, callbacks: Callbacks | None = None) -> dict[str, Any
 # ---------------------------------------------------------------------------- folders
 
 
+def holds_run(folder: Path) -> bool:
+    """Whether a folder holds a run."""
+    return os.path.isfile(folder / CONFIG)  # unlike the methods of a path, accepts names that are too long
+
+
 def _default_folder(chosen: Chosen) -> Path:
     """Make a new folder; two runs that start in the same second get different ones."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{chosen.settings.rule}-{chosen.settings.data}"
@@ -141,7 +173,7 @@ def _default_folder(chosen: Chosen) -> Path:
 
 def _new_folder(folder: Path) -> Path:
     """Make the folder, or check that it is empty, and that files can be written into it."""
-    if os.path.exists(folder / CONFIG):  # unlike the methods of a path, accepts names that are too long
+    if holds_run(folder):
         raise OutputError(
             f"{folder} already holds a run.",
             f"Choose another --out, or go on with: neurai train --resume {folder}",
@@ -168,7 +200,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 def _settings_of(folder: Path) -> Chosen:
     """The settings of the run in a folder."""
-    if not os.path.isfile(folder / CONFIG):
+    if not holds_run(folder):
         raise OutputError(f"{folder} holds no run: it has no {CONFIG}.", "Give the folder of a run, runs/<name>.")
     return choose(file=folder / CONFIG, environ={})
 
@@ -181,8 +213,8 @@ def _remove_if_empty(folder: Path) -> None:
 # ---------------------------------------------------------------------------- one run
 
 
-def _prepared(chosen: Chosen, callbacks: Callbacks) -> Task:
-    task = prepare(chosen)
+def _prepared(chosen: Chosen, callbacks: Callbacks, objects: Objects = BY_NAME) -> Task:
+    task = prepare(chosen, objects)
     for difference in compare(chosen, task):
         callbacks.note(f"The numbers may differ from those of the configuration: {difference}.")
     callbacks.compiling()
@@ -210,31 +242,23 @@ class _Run:
     callbacks: Callbacks
     observers: Observers = field(default_factory=REGISTRY.observers)
 
-    def go(self, progress: Progress) -> dict[str, Any]:
+    def go(self, progress: Progress) -> Ended:
         """Train from there to the end, and save in any case."""
         rows = read_metrics(self.folder, up_to_step=int(progress.step))
-        with self._observed(), stop_on_signals() as asked:
-            fitted = self._fit(progress, history(rows), asked)
-            if fitted.stopped:
-                self._save_within_epoch(fitted.progress)
-            self._keep(Snapshot(fitted.progress.params, fitted.progress.state))
-        if asked.signum is not None and fitted.stopped:
+        with observed(self.task), stop_on_signals() as asked:
+            trained = self._train(progress, history(rows), asked)
+            if trained.stopped:
+                self._save_within_epoch(trained.progress)
+            self._keep(Snapshot(trained.progress.params, trained.progress.state))
+        if asked.signum is not None and trained.stopped:
             self._draw()
-            raise Stopped(asked.signum, int(fitted.progress.step), self.folder)
-        result = self._result(fitted)
+            raise Stopped(asked.signum, int(trained.progress.step), self.folder)
+        result = self._result(trained)
         self.callbacks.result(result)
         self._draw()
-        return result
+        return Ended(self.task, trained, result)
 
-    @contextmanager
-    def _observed(self) -> Iterator[None]:
-        """Activate the observers that the run itself asks for."""
-        with ExitStack() as active:
-            for observer in self.task.observers:
-                active.enter_context(REGISTRY.observe(observer))
-            yield
-
-    def _fit(self, progress: Progress, before: list[dict[str, float]], asked: Callable[[], bool]) -> Fitted:
+    def _train(self, progress: Progress, before: list[dict[str, float]], asked: Callable[[], bool]) -> Trained:
         own = replace(
             self.callbacks,
             epoch=self._after_epoch,
@@ -245,7 +269,7 @@ class _Run:
             interrupted=self._save_within_epoch,
         )
         try:
-            return fit(self.task, progress, own)
+            return train_task(self.task, progress, own)
         except NotFinite as error:
             self._keep(error.last_finite)
             self._draw()
@@ -253,8 +277,7 @@ class _Run:
             raise
 
     def _after_epoch(self, row: Row, progress: Progress) -> None:
-        values = {"epoch": row.epoch, "step": row.step, **row.values, "step_ms": round(row.step_ms, 4)}
-        append_metrics(self.folder, values)
+        append_metrics(self.folder, row.as_dict())
         self._save(progress)
         self.callbacks.epoch(row, progress)
 
@@ -282,25 +305,25 @@ class _Run:
             )
 
     def _rule(self) -> str:
-        return str(self.task.rule.origin.name)
+        return self.task.rule_name
 
-    def _result(self, fitted: Fitted) -> dict[str, Any]:
+    def _result(self, trained: Trained) -> dict[str, Any]:
         """The result of the run; one that was continued after its end has the time of its last epoch."""
         rows = read_metrics(self.folder)
         last = rows[-1] if rows else {}  # an observer may stop a run within its first epoch
-        step_ms = last.get("step_ms") if math.isnan(fitted.step_ms) else round(fitted.step_ms, 4)
+        step_ms = last.get("step_ms") if math.isnan(trained.step_ms) else round(trained.step_ms, 4)
         names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
         alignment = _alignment(last)
         return {
             "rule": self._rule(),
             "data": self.task.data.name,
             **{name: last.get(name) for name in names},
-            "steps": int(fitted.progress.step),
+            "steps": int(trained.progress.step),
             "step_ms": step_ms,
             "run": str(self.folder),
             **({"own_loss": self.task.own_loss} if self.task.own_loss else {}),
             **({"probe": True} if self.task.unsupervised else {}),
-            **({"stopped": fitted.reason} if fitted.reason else {}),
+            **({"stopped": trained.reason} if trained.reason else {}),
             **({"alignment": alignment} if alignment else {}),
         }
 

@@ -25,6 +25,7 @@ from neurai_core.training.defaults import DATA, RULE, SPIKING_RULE, STOPPER, SUR
 
 # Parts of a run with settings of their own -> kind.
 PARTS = {"rule": "algorithm", "data": "dataset", "surrogate": "surrogate", "optimizer": ""}
+PYTHON = "python:"  # begins the description of an object that was given in place of a name
 _OF_SURROGATE = ("--set-surrogate", "alpha=10")
 SPIKELESS = ("mlp", "cnn")  # networks without a surrogate and without time
 ENVIRONMENT = {"data": "NEURAI_DATASET"}  # NEURAI_DATA is the folder where data sets are looked for
@@ -148,6 +149,7 @@ def choose(
     environ: Mapping[str, str] = os.environ,
     *,
     set_surrogate: Iterable[str] = (),
+    parts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Chosen:
     """Merge all sources and check what can be checked without computing.
 
@@ -158,6 +160,7 @@ def choose(
         file: a ``config.toml`` as `neurai_core.training.record` writes it.
         environ: the environment.
         set_surrogate: strings ``key=value``: settings of the surrogate.
+        parts: settings of ``rule``, ``data``, ``surrogate`` and ``optimizer`` as values, as Python code gives them.
 
     Raises:
         SettingsError: a setting is unknown, out of range or of the wrong type.
@@ -173,7 +176,7 @@ def choose(
     merged = _from_environment(environ)
     if file is not None:
         merged = _from_file(file).over(merged)
-    flag_layer, pairs = _from_flags(flags or {}), [_pair(text) for text in sets]
+    flag_layer, pairs = _from_flags(flags or {}, parts or {}), [_pair(text) for text in sets]
     pairs += [(f"surrogate.{key}", value) for key, value in (_pair(text, *_OF_SURROGATE) for text in set_surrogate)]
     named = {name: value for key, value in pairs if (name := RunSettings.setting_named(key))}
     asked = merged.said().values | named | flag_layer.values
@@ -296,8 +299,11 @@ def _from_environment(environ: Mapping[str, str]) -> _Layer:
     return layer
 
 
-def _from_flags(flags: Mapping[str, Any]) -> _Layer:
+def _from_flags(flags: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> _Layer:
     layer = _Layer()
+    for part, given in parts.items():
+        for key, value in given.items():
+            layer.put(f"{part}.{key}", value, "--set")
     for name, value in flags.items():
         if value is not None:
             layer.put(name, value, f"--{name.replace('_', '-')}")
@@ -369,11 +375,21 @@ def _from_file(path: Path) -> _Layer:
     _refuse_unknown(content, [*RunSettings.model_fields, "settings", "record"], path, "")
     _refuse_unknown(parts, PARTS, path, "settings.")
     for name, value in content.items():
+        _refuse_object(name, value, path)
         layer.put(name, value, str(path))
     for part, given in parts.items():
         for key, value in _table(given, f"[settings.{part}] of {path}").items():
             layer.put(f"{part}.{key}", value, str(path))
     return layer
+
+
+def _refuse_object(name: str, value: Any, path: Path) -> None:
+    if str(value).startswith(PYTHON):
+        raise UsageError(
+            f"{path} is of a run whose {name} was an object of Python, {value.removeprefix(PYTHON)}, which a file "
+            "cannot hold.",
+            f"Go on with neurai.fit(..., out={str(path.parent)!r}, resume=True), with the same objects.",
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:

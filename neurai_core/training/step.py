@@ -20,6 +20,7 @@ from neurai_core.errors import ModelError
 from neurai_core.rising import unwatched
 from neurai_core.rule import Estimate, initial_state
 from neurai_core.training.starting import at_once, folded
+from neurai_core.training.stream import Stream
 from neurai_core.training.task import Task
 
 
@@ -85,12 +86,18 @@ def begin(task: Task) -> Progress:
 
 
 def compiled(task: Task, progress: Progress) -> Callable[..., Progress]:
-    """Compile the step ``(progress, x, y, rows) -> progress``; the progress passed in is donated.
+    """Compile the step: ``(progress, x, y, rows) -> progress``, or ``(progress, x, y) -> progress`` for a stream.
+
+    The progress passed in is donated. The step of a stream is compiled again for a batch of another size.
 
     Raises:
         ModelError: the optimizer changes the form of the parameters or of its state.
     """
     data = task.data
+    if isinstance(data, Stream):
+        step = jax.jit(step_function(task), donate_argnums=0)
+        _check_closed(progress, step.trace(progress, *task.problem.batch).out_info)
+        return step
     arguments = (
         progress,
         *map(_shape_of, (data.x_train, data.y_train)),
@@ -104,13 +111,18 @@ def compiled(task: Task, progress: Progress) -> Callable[..., Progress]:
 def step_function(task: Task) -> Callable[..., Progress]:
     """One step of training as a pure function ``(progress, x, y, rows) -> progress``.
 
-    ``rows`` is the order of the epoch, ``(steps * batch_size,)``; x and y are the whole training set.
+    ``rows`` is the order of the epoch, ``(steps * batch_size,)``; x and y are the whole training set. Without rows,
+    they are the batch.
     """
 
-    def step(progress: Progress, x: jax.Array, y: jax.Array, rows: jax.Array) -> Progress:
+    def step(progress: Progress, x: jax.Array, y: jax.Array, rows: jax.Array | None = None) -> Progress:
         position = progress.step % task.epoch_steps
-        batch_rows = jax.lax.dynamic_slice(rows, (position * task.batch_size,), (task.batch_size,))
-        estimate, state = _estimated(task, progress, (x[batch_rows], y[batch_rows]))
+        if rows is None:
+            batch = (x, y)
+        else:
+            batch_rows = jax.lax.dynamic_slice(rows, (position * task.batch_size,), (task.batch_size,))
+            batch = (x[batch_rows], y[batch_rows])
+        estimate, state = _estimated(task, progress, batch)
         reported = {name: jnp.asarray(value, jnp.zeros(()).dtype) for name, value in _reported(estimate).items()}
         updates, opt_state = task.optimizer.update(
             estimate.grads, progress.opt_state, progress.params, value=estimate.loss

@@ -6,16 +6,18 @@ Everything that can be known before the first step is checked here, without comp
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
 import optax
 
 import neurai_core as neurai
+from neurai_core.adapting import adapt
 from neurai_core.arrays import PyTree, Shape, shape_text
-from neurai_core.data import Dataset, check, steps_per_epoch
+from neurai_core.data import Dataset, check
 from neurai_core.errors import DataError, ModelError, SettingsError
 from neurai_core.layered import check_forward
 from neurai_core.losses import accuracy_function, cross_entropy, loss_function, sum_cross_entropy
@@ -23,10 +25,11 @@ from neurai_core.rule import Objective, Problem, Rule, check_objective, objectiv
 from neurai_core.specs import AlgorithmSpec
 from neurai_core.training.activities import seen
 from neurai_core.training.defaults import STOPPER
-from neurai_core.training.networks import network
+from neurai_core.training.networks import Untrained, initial_params, network
 from neurai_core.training.optimizers import optimizer
-from neurai_core.training.settings import Chosen, RunSettings, needs_of, stopping_of
+from neurai_core.training.settings import Chosen, RunSettings, stopping_of
 from neurai_core.training.starting import key_of
+from neurai_core.training.stream import Data, Stream, example_of, reshaped, steps_of
 from neurai_core.transforms import with_alignment
 
 
@@ -52,12 +55,13 @@ class Task:
         own_loss: what the rule reports as its loss, in words, if it is not that of the feed-forward pass.
         unsupervised: whether the rule learns from inputs alone, so that a linear probe scores what it learned.
         observers: observers of this run, besides those that are active anyway.
+        join: ``(params, model_state) -> `` the parameters in the structure of the user's model.
     """
 
     rule: Rule
     model: Any
     params: PyTree
-    data: Dataset
+    data: Data
     score: Objective
     optimizer: optax.GradientTransformation
     epochs: int
@@ -71,20 +75,26 @@ class Task:
     own_loss: str = ""
     unsupervised: bool = False
     observers: tuple[Any, ...] = ()
+    join: Callable[[PyTree, PyTree], PyTree] = lambda params, model_state: params
+
+    @property
+    def rule_name(self) -> str:
+        """The name of the rule; that of its function for one made by hand."""
+        return str(self.rule.origin.name if self.rule.origin else self.rule.estimate.__qualname__)
 
     @property
     def problem(self) -> Problem:
         """What the rule is trained on: shapes and dtypes of a batch, and the number of classes."""
         x, y = (
-            jax.ShapeDtypeStruct((self.batch_size, *one.shape[1:]), jax.dtypes.canonicalize_dtype(one.dtype))
-            for one in (self.data.x_train, self.data.y_train)
+            jax.ShapeDtypeStruct(one.shape, jax.dtypes.canonicalize_dtype(one.dtype))
+            for one in example_of(self.data, self.batch_size)
         )
         return Problem((x, y), self.data.n_classes)
 
     @property
     def epoch_steps(self) -> int:
         """Steps of one epoch."""
-        return steps_per_epoch(len(self.data.x_train), self.batch_size)
+        return steps_of(self.data, self.batch_size)
 
     @property
     def steps(self) -> int:
@@ -97,8 +107,37 @@ class Task:
         return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.params))
 
 
-def prepare(chosen: Chosen) -> Task:
+class Objects(NamedTuple):
+    """Parts of a run that are given as objects, in place of the names in its settings; None for those by name.
+
+    Attributes:
+        rule: a learning rule.
+        model: a `Layered`, a model of a library with an adapter, or a callable ``model(params, x)``.
+        params: its parameters; None takes those inside the model, or initializes a `Layered`.
+        data: what is trained and tested on, checked.
+        loss: ``(outputs, targets) -> scalar``.
+        optimizer: of optax.
+        observers: observers of this run, besides those that its settings name.
+    """
+
+    rule: Rule | None = None
+    model: Any = None
+    params: PyTree = None
+    data: Data | None = None
+    loss: Callable[..., Any] | None = None
+    optimizer: optax.GradientTransformation | None = None
+    observers: tuple[Any, ...] = ()
+
+
+BY_NAME = Objects()
+
+
+def prepare(chosen: Chosen, objects: Objects = BY_NAME) -> Task:
     """Build the task that a run's settings describe.
+
+    Args:
+        chosen: the settings.
+        objects: parts that are given as objects.
 
     Raises:
         UnknownName: no loss, optimizer or activation has that name.
@@ -107,49 +146,83 @@ def prepare(chosen: Chosen) -> Task:
         ModelError: the model does not fit the data, the loss or the rule.
     """
     settings = chosen.settings
-    spec = cast(AlgorithmSpec, neurai.spec("algorithm", settings.rule))
-    read = neurai.dataset(settings.data, **chosen.parts["data"])
-    check(read, batch_size=settings.batch_size, seed=settings.seed)
-    _check_labels(spec, settings, read)
-    loss, accuracy = _loss_name(settings, read), None if read.n_classes is None else "accuracy"
-    rule = neurai.algorithm(settings.rule, loss=loss, accuracy=accuracy, **chosen.parts["rule"])
-    steps = optimizer(
-        settings.optimizer,
-        settings.lr,
-        schedule=settings.schedule,
-        steps=_n_steps(settings, read),
-        settings=chosen.parts["optimizer"],
-    )
+    spec = _spec(settings, objects)
+    unsupervised = spec is not None and spec.unsupervised
+    read = _named_data(chosen) if objects.data is None else objects.data
+    _check_labels(settings, read, unsupervised=unsupervised)
+    loss: Any = _loss_name(settings, read) if objects.loss is None else objects.loss
+    accuracy = None if read.n_classes is None else "accuracy"
+    rule = objects.rule or neurai.algorithm(settings.rule, loss=loss, accuracy=accuracy, **chosen.parts["rule"])
     key = key_of(settings.seed, 0)
     spike = settings.surrogate and neurai.surrogate(settings.surrogate, **chosen.parts["surrogate"])
-    n_outputs = None if spec.unsupervised else _n_outputs(read)
-    found = network(settings.model, read.input_shape, n_outputs, key, surrogate=spike, steps=settings.steps)
-    data = _reshaped(read, "x", (math.prod(read.input_shape),)) if found.flat else read
-    adapted = seen(found.model, settings.activities, needs=needs_of(settings.rule), input_shape=data.input_shape)
+    n_outputs = None if unsupervised or objects.model is not None else _n_outputs(read)
+    found = _network(settings, objects, read.input_shape, n_outputs, key, spike)
+    data = reshaped(read, "x", (math.prod(read.input_shape),)) if found.flat else read
+    needs = spec.needs if spec else "callable"
+    adapted = seen(found.model, settings.activities, needs=needs, input_shape=data.input_shape)
     params, model_state = adapted.split(found.params)
-    model, extended = adapted.model, getattr(rule, "extended", None)
+    model, join, extended = adapted.model, adapted.join, getattr(rule, "extended", None)
     if extended is not None:  # checked, as every function of a rule by name
         model, params = extended(model, params, key=jax.random.fold_in(key, 1), input_shape=data.input_shape)
+        join = adapt(model).join
     task = Task(
         rule=with_alignment(rule, loss) if settings.align else rule,
         model=model,
         params=params,
         data=data,
         score=objective(loss_function(loss), accuracy_function(accuracy)),
-        optimizer=steps,
+        optimizer=_named_optimizer(chosen, read) if objects.optimizer is None else objects.optimizer,
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         seed=settings.seed,
         model_state=model_state,
-        loss_name=loss,
+        loss_name=loss if isinstance(loss, str) else settings.loss,
         data_sha256=read.sha256,
         source_sha256=found.sha256,
         surrogate=spike,
-        own_loss=spec.own_loss,
-        unsupervised=spec.unsupervised,
-        observers=_observers(chosen),
+        own_loss=spec.own_loss if spec else "",
+        unsupervised=unsupervised,
+        observers=(*_observers(chosen), *objects.observers),
+        join=join,
     )
     return _fitting(task)
+
+
+def _named_data(chosen: Chosen) -> Dataset:
+    data = neurai.dataset(chosen.settings.data, **chosen.parts["data"])
+    return check(data, batch_size=chosen.settings.batch_size, seed=chosen.settings.seed)
+
+
+def _spec(settings: RunSettings, objects: Objects) -> AlgorithmSpec | None:
+    """The spec of the rule; None for one made by hand."""
+    if objects.rule is None:
+        return cast(AlgorithmSpec, neurai.spec("algorithm", settings.rule))
+    origin = objects.rule.origin
+    return cast(AlgorithmSpec, neurai.spec("algorithm", origin.name)) if origin else None
+
+
+def _network(
+    settings: RunSettings, objects: Objects, input_shape: Shape, n_outputs: int | None, key: jax.Array, spike: Any
+) -> Untrained:
+    """The network to train, by name or given."""
+    if objects.model is not None:
+        params = objects.params
+        name = f"A {type(objects.model).__name__}"
+        found = initial_params(name, objects.model, input_shape, key) if params is None else params
+        return Untrained(objects.model, found)
+    made = network(settings.model, input_shape, n_outputs, key, surrogate=spike, steps=settings.steps)
+    return made if objects.params is None else made._replace(params=objects.params)
+
+
+def _named_optimizer(chosen: Chosen, data: Data) -> optax.GradientTransformation:
+    settings = chosen.settings
+    return optimizer(
+        settings.optimizer,
+        settings.lr,
+        schedule=settings.schedule,
+        steps=_n_steps(settings, data),
+        settings=chosen.parts["optimizer"],
+    )
 
 
 def _observers(chosen: Chosen) -> tuple[Any, ...]:
@@ -158,38 +231,48 @@ def _observers(chosen: Chosen) -> tuple[Any, ...]:
     return (neurai.observer(STOPPER, **stopping_of(chosen.settings.stop_early)),)
 
 
-def _n_steps(settings: RunSettings, data: Dataset) -> int:
+def _n_steps(settings: RunSettings, data: Data) -> int:
     """Steps of the whole run, which must fit into 32 bits."""
-    steps = settings.epochs * steps_per_epoch(len(data.x_train), settings.batch_size)
+    steps = settings.epochs * steps_of(data, settings.batch_size)
     if steps >= 2**31:
         raise SettingsError(f"{settings.epochs} epochs are {steps} steps; at most {2**31 - 1} can be counted.")
     return steps
 
 
-def _n_outputs(data: Dataset) -> int:
-    return data.n_classes or math.prod(data.y_train.shape[1:])
+def _n_outputs(data: Data) -> int:
+    """The outputs that a model needs."""
+    if data.n_classes == 0:
+        raise DataError("Batches do not tell how many classes there are.", "Give their number: classes=10.")
+    return data.n_classes or math.prod(example_of(data, 1).y.shape[1:])
 
 
-def _check_labels(spec: AlgorithmSpec, settings: RunSettings, data: Dataset) -> None:
+def _check_labels(settings: RunSettings, data: Data, *, unsupervised: bool) -> None:
     """Check that there are targets if the rule learns from them, and no loss of targets if it does not."""
-    if spec.unsupervised and settings.loss != "auto":
+    if unsupervised and settings.loss != "auto":
         raise SettingsError(
-            f"The rule {spec.name!r} learns from inputs alone and has no use for the loss {settings.loss!r}.",
+            f"The rule {settings.rule!r} learns from inputs alone and has no use for the loss {settings.loss!r}.",
             "Leave out --loss.",
         )
-    if not (spec.unsupervised or data.labeled):
+    if not (unsupervised or data.labeled):
         able = ", ".join(neurai.names("algorithm", supports="unsupervised")) or "none of those installed"
         raise DataError(
-            f"{data.name} has no targets, and the rule {spec.name!r} learns from targets.",
+            f"{data.name} has no targets, and the rule {settings.rule!r} learns from targets.",
             f"Add y_train and y_test, or choose a rule that learns from inputs alone: {able}.",
+        )
+    if unsupervised and isinstance(data, Stream) and len(data.x_test):
+        raise DataError(
+            f"The rule {settings.rule!r} learns from inputs alone and is tested by a linear probe, which needs the "
+            "training data in memory.",
+            "Give arrays, or leave out the test data.",
         )
 
 
-def _loss_name(settings: RunSettings, data: Dataset) -> str:
+def _loss_name(settings: RunSettings, data: Data) -> str:
     """The requested loss, or the default for the data."""
     if settings.loss == "auto":
         return "mse" if data.n_classes is None else "cross_entropy"
-    if loss_function(settings.loss) in (cross_entropy, sum_cross_entropy) and _n_outputs(data) == 1:
+    classes = loss_function(settings.loss) in (cross_entropy, sum_cross_entropy)
+    if classes and data.n_classes != 0 and _n_outputs(data) == 1:
         raise DataError(
             f"The loss {settings.loss!r} compares classes, and {data.name} has one number per example to predict.",
             "Use --loss mse, or integer labels.",
@@ -199,35 +282,41 @@ def _loss_name(settings: RunSettings, data: Dataset) -> str:
 
 def _fitting(task: Task) -> Task:
     """The task with targets in the shape of the outputs, checked."""
-    shape = (task.batch_size, *task.data.input_shape)
-    x = jax.ShapeDtypeStruct(shape, task.data.x_train.dtype)
+    x, _ = task.problem.batch
     outputs = check_forward(task.model, task.params, x, model_state=task.model_state)
     if task.unsupervised:  # any features will do
         return task
     task = replace(task, data=_targets_like(task.data, outputs))
-    for y in (task.data.y_train, task.data.y_test):  # all of them, to check their values
+    for y in _targets(task.data):  # all of them, to check their values
         check_objective(task.score, jax.ShapeDtypeStruct((len(y), *outputs.shape[1:]), outputs.dtype), y)
     return task
 
 
-def _targets_like(data: Dataset, outputs: Any) -> Dataset:
+def _targets(data: Data) -> list[Any]:
+    return [y for y in (data.first.y if isinstance(data, Stream) else data.y_train, data.y_test) if len(y)]
+
+
+def _targets_like(data: Data, outputs: Any) -> Data:
     shape = tuple(getattr(outputs, "shape", ()))
+    if isinstance(data, Stream) and data.n_classes == 0:  # labels, of as many classes as the model has outputs
+        data = replace(data, n_classes=shape[-1] if len(shape) > 1 else 1)
+    target = example_of(data, 1).y
     if data.n_classes is not None:
-        _check_classes(data, outputs, shape)
+        _check_classes(data, target, outputs, shape)
         return data
-    targets = data.y_train.shape[1:]
+    targets = target.shape[1:]
     if math.prod(shape[1:]) != math.prod(targets):
         raise ModelError(
             f"The model gives {shape_text(outputs)}, and each target of {data.name} has shape {targets}.",
             f"Give its last layer {math.prod(targets)} outputs.",
         )
-    return _reshaped(data, "y", shape[1:])  # (B,) against (B, 1) would broadcast to (B, B)
+    return reshaped(data, "y", shape[1:])  # (B,) against (B, 1) would broadcast to (B, B)
 
 
-def _check_classes(data: Dataset, outputs: Any, shape: Shape) -> None:
+def _check_classes(data: Data, target: Any, outputs: Any, shape: Shape) -> None:
     """Check that the model gives a score to every class, at every labeled position."""
-    labels = np.issubdtype(data.y_train.dtype, np.integer)
-    positions = data.y_train.shape[1:] if labels else data.y_train.shape[1:-1]
+    labels = np.issubdtype(target.dtype, np.integer)
+    positions = target.shape[1:] if labels else target.shape[1:-1]
     if len(shape) < 2 or shape[1:-1] != positions or shape[-1] < (data.n_classes or 0):
         where = f" at each of {math.prod(positions)} positions" if positions else ""
         wanted = ", ".join(map(str, ("B", *positions, data.n_classes)))
@@ -235,8 +324,3 @@ def _check_classes(data: Dataset, outputs: Any, shape: Shape) -> None:
             f"The model gives {shape_text(outputs)}, and {data.name} has {data.n_classes} classes{where}.",
             f"Give its last layer {data.n_classes} outputs" + (f", of shape ({wanted})." if positions else "."),
         )
-
-
-def _reshaped(data: Dataset, name: str, shape: tuple[int, ...]) -> Dataset:
-    parts = {f"{name}_{part}": getattr(data, f"{name}_{part}") for part in ("train", "test")}
-    return replace(data, **{key: array.reshape(len(array), *shape) for key, array in parts.items()})

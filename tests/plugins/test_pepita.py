@@ -11,7 +11,7 @@ from neurai_core.errors import ModelError, UsageError
 from neurai_core.layered import Layered, conv, dense, flatten, residual
 from neurai_core.models import mlp
 from neurai_core.rule import problem_of
-from neurai_core.training.fit import fit
+from neurai_core.training.loop import train_task
 from neurai_core.training.settings import choose
 from neurai_core.training.task import prepare
 
@@ -21,7 +21,7 @@ MODEL = mlp((8, 7, 6, 4), activation="tanh")
 def test_the_forward_weights_come_to_align_with_the_feedback() -> None:
     """Section 5 of the paper: at first the direction of the hidden layer is as good as random."""
     settings = {"rule": "pepita", "align": True, "epochs": 5, "model": "mlp:64,relu"}
-    rows = fit(prepare(choose(settings, environ={}))).rows
+    rows = train_task(prepare(choose(settings, environ={}))).rows
     hidden, last = ([row.values[f"aux/alignment/cosine/{layer}"] for row in rows] for layer in (0, 1))
     assert hidden[0] < 0.1 and hidden[-1] > 0.15
     assert min(last) > 0.95

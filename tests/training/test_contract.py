@@ -29,7 +29,7 @@ from neurai_core.rule import (
     objective,
 )
 from neurai_core.rule import true_gradient as gradient
-from neurai_core.training.fit import fit
+from neurai_core.training.loop import train_task
 from neurai_core.training.settings import choose
 from neurai_core.training.step import begin, compiled
 from neurai_core.training.task import Task, prepare
@@ -344,7 +344,7 @@ def test_training_traces_the_rule_once_more_than_it_compiles(task: Task) -> None
 def test_a_rule_made_by_hand_is_checked_too(task: Task) -> None:
     rule = Rule(feedforward_init, lambda *_, **__: None, feedforward_predict)
     with pytest.raises(PluginError, match="The rule: estimate returned None"):
-        fit(replace(task, rule=rule))
+        train_task(replace(task, rule=rule))
 
 
 # ---------------------------------------------------------------------------- what init is told, and keys

@@ -1,258 +1,170 @@
-"""Training as a pure function: the same bits as a loop written by hand, in one piece or in many."""
+"""`neurai.fit`: the loop of the command, for names and objects."""
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import replace
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from neurai_core.data import batches, order
-from neurai_core.errors import DataError, PluginError, RisingEnergy
-from neurai_core.rule import State
-from neurai_core.training.callbacks import Callbacks
-from neurai_core.training.evaluation import evaluate
-from neurai_core.training.fit import Fitted, NotFinite, fit
+import neurai_core as neurai
+from neurai_core.data import batches
+from neurai_core.errors import DataError, SettingsError, UsageError
+from neurai_core.training.run import train
 from neurai_core.training.settings import choose
-from neurai_core.training.step import restored, saved
-from neurai_core.training.task import Task, prepare
 
 pytestmark = pytest.mark.contract
 
-SMALL = {"rule": "bp", "model": "mlp:8", "epochs": 2, "batch_size": 100}
+DATA = neurai.dataset("digits")
+X, Y = DATA.x_train.reshape(-1, 64)[:200], DATA.y_train[:200]
+MODEL = neurai.models.mlp((64, 8, 10))
+PARAMS, _ = MODEL.init(jax.random.key(0), (64,))
+SMALL: dict[str, Any] = {"epochs": 2, "batch_size": 50, "lr": 1e-2}
 
 
-@pytest.fixture(scope="module")
-def task() -> Task:
-    return prepare(choose(SMALL, environ={}))
-
-
-@pytest.fixture(scope="module")
-def whole(task: Task) -> Fitted:
-    return fit(task)
-
-
-def assert_same_bits(one: Any, other: Any) -> None:
+def same_bits(one: Any, other: Any) -> None:
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-def by_hand(task: Task, steps: int) -> list[Any]:
-    """The parameters before every step and after the last, from a plain loop over `batches`."""
-
-    @jax.jit
-    def step(params, opt_state, x, y):
-        def loss(params):
-            return task.score.loss(task.model(params, x), y)[0]
-
-        updates, opt_state = task.optimizer.update(jax.grad(loss)(params), opt_state, params)
-        return optax.apply_updates(params, updates), opt_state
-
-    params, opt_state = task.params, task.optimizer.init(task.params)
-    seen = [params]
-    for number in range(steps):
-        epoch, start = divmod(number, task.epoch_steps)
-        data = task.data
-        x, y = next(batches(data.x_train, data.y_train, task.batch_size, task.seed, epoch, start))
-        params, opt_state = step(params, opt_state, x, y)
-        seen.append(params)
-    return seen
+def without_times(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{name: value for name, value in row.items() if name != "step_ms"} for row in rows]
 
 
-def close(one: Any, other: Any) -> None:
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-7), one, other)
+@pytest.fixture(scope="module")
+def fitted() -> neurai.Fitted:
+    return neurai.fit("bp", MODEL, PARAMS, (X, Y), **SMALL)
 
 
-def test_training_is_the_plain_loop_over_the_batches(task: Task, whole: Fitted) -> None:
-    close(whole.progress.params, by_hand(task, task.steps)[-1])
-    assert int(whole.progress.step) == task.steps == 28
+def test_names_alone_are_the_command(tmp_path: Path) -> None:
+    chosen = choose({"rule": "bp", "model": "mlp:8", "epochs": 1, "seed": 3}, environ={})
+    result = train(chosen, tmp_path / "command")
+    fitted = neurai.fit("bp", "mlp:8", None, "digits", epochs=1, seed=3, out=tmp_path / "python")
+    for name in ("params.safetensors", "config.toml"):
+        assert (tmp_path / "python" / name).read_bytes() == (tmp_path / "command" / name).read_bytes()
+    assert fitted.metrics[-1]["test_loss"] == result["test_loss"]
 
 
-def test_training_twice_gives_the_same_bits(task: Task, whole: Fitted) -> None:
-    assert_same_bits(fit(task).progress, whole.progress)
+def test_a_folder_changes_no_bit(fitted: neurai.Fitted, tmp_path: Path) -> None:
+    kept = neurai.fit("bp", MODEL, PARAMS, (X, Y), **SMALL, out=tmp_path / "run")
+    same_bits(kept.params, fitted.params)
+    assert without_times(kept.metrics) == without_times(fitted.metrics)
+    assert kept.run == tmp_path / "run"
+    assert fitted.run is None
 
 
-def test_stopping_anywhere_and_going_on_gives_the_same_bits(task: Task, whole: Fitted) -> None:
-    asked = iter([False, False, False, True])
-    half = fit(task, callbacks=Callbacks(stop=lambda: next(asked)))
-    assert half.stopped
-    assert 0 < int(half.progress.step) < task.steps
-    rest = fit(task, restored(saved(half.progress)))
-    assert_same_bits(rest.progress._replace(last_finite=()), whole.progress._replace(last_finite=()))
-    assert rest.rows[-1].values == whole.rows[-1].values
+def test_the_parameters_that_were_given_are_kept(fitted: neurai.Fitted) -> None:
+    same_bits(PARAMS, MODEL.init(jax.random.key(0), (64,))[0])
+    assert jax.tree.structure(fitted.params) == jax.tree.structure(PARAMS)
 
 
-def test_observers_see_every_step_and_change_no_bit(task: Task, whole: Fitted) -> None:
-    told: list[tuple[str, dict[str, Any]]] = []
-    notify = lambda hook, **arguments: told.append((hook, arguments))  # noqa: E731
-    watched = fit(task, callbacks=Callbacks(notify=notify, watch_steps=True))
-    assert_same_bits(watched.progress, whole.progress)
-    after = [arguments for hook, arguments in told if hook == "neurai_after_step"]
-    assert [one["step"] for one in after] == list(range(task.steps))
-    assert [hook for hook, _ in told].count("neurai_before_step") == task.steps
-    assert [one["epoch"] for hook, one in told if hook.endswith("_epoch")] == [1, 1, 2, 2]
-    assert {one["epoch"] for one in after[: task.epoch_steps]} == {1}
-    metrics = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-    assert told[0] == ("neurai_before_run", {"history": (), "metrics": metrics})
-    assert tuple(watched.rows[0].values) == metrics
-    first_epoch = np.mean([one["loss"] for one in after[: task.epoch_steps]])
-    np.testing.assert_allclose(watched.rows[0].values["train_loss"], first_epoch, rtol=1e-6)
+def by_epoch(epoch: int) -> Iterator[Any]:
+    return batches(X, Y, 50, 0, epoch)
+
+
+def test_batches_in_the_order_of_arrays_train_the_same_network(fitted: neurai.Fitted) -> None:
+    streamed = neurai.fit("bp", MODEL, PARAMS, by_epoch, steps_per_epoch=4, **SMALL)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), streamed.params, fitted.params)
+    assert streamed.steps == fitted.steps == 8
+    assert [*streamed.metrics[0]] == ["epoch", "step", "train_loss", "train_accuracy", "step_ms"]
+
+
+class Loader:
+    """As loaders of other libraries are: a length, and an iterator for every epoch."""
+
+    def __init__(self) -> None:
+        self.opened = 0
+
+    def __len__(self) -> int:
+        return 4
+
+    def __iter__(self) -> Iterator[Any]:
+        self.opened += 1
+        return by_epoch(self.opened - 1)
+
+
+def test_a_loader_is_opened_once_per_epoch(fitted: neurai.Fitted) -> None:
+    loader = Loader()
+    streamed = neurai.fit("bp", MODEL, PARAMS, loader, test=[(X[:30], Y[:30]), (X[30:50], Y[30:50])], **SMALL)
+    assert loader.opened == 2
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), streamed.params, fitted.params)
+    expected = np.mean(np.argmax(streamed.predict(X[:50]), axis=1) == Y[:50])
+    assert streamed.metrics[-1]["test_accuracy"] == pytest.approx(expected)
+
+
+def test_a_last_batch_may_be_shorter() -> None:
+    uneven = [(X[:64], Y[:64]), (X[64:100], Y[64:100])]
+    assert neurai.fit("bp", MODEL, PARAMS, uneven, epochs=2).steps == 4
+
+
+def test_a_generator_serves_one_epoch_and_no_more() -> None:
+    assert neurai.fit("bp", MODEL, PARAMS, by_epoch(0), epochs=1).steps == 4
+    with pytest.raises(DataError, match=r"generator, which can be gone through once, and 2 epochs"):
+        neurai.fit("bp", MODEL, PARAMS, ((X, Y) for _ in range(3)), epochs=2)
+
+
+def test_a_rule_made_by_hand_an_optimizer_and_a_loss_of_ones_own() -> None:
+    named = neurai.algorithm("bp", loss="mse", accuracy="accuracy")
+    rule = neurai.Rule(named.init, named.estimate, named.predict)
+    fitted = neurai.fit(rule, MODEL, PARAMS, (X, Y), optimizer=optax.sgd(0.1), loss="mse", epochs=1, batch_size=50)
+    same = neurai.fit(
+        named, MODEL, PARAMS, (X, Y), optimizer="sgd", lr=0.1, schedule="constant", epochs=1, batch_size=50
+    )
+    same_bits(fitted.params, same.params)
+    assert "train_accuracy" in fitted.metrics[0]
+
+
+def test_a_callable_with_a_rule_that_takes_networks() -> None:
+    def net(params: Any, x: Any) -> Any:
+        return neurai.activity(jax.nn.tanh(x @ params[0]), "h") @ params[1]
+
+    params = [PARAMS[0]["w"], PARAMS[1]["w"]]
+    fitted = neurai.fit("pc", net, params, (X, Y), settings={"n": 3}, activities="named", **SMALL)
+    assert fitted.metrics[1]["train_loss"] < fitted.metrics[0]["train_loss"]
+
+
+def test_a_regression_has_no_accuracy() -> None:
+    fitted = neurai.fit("bp", neurai.models.mlp((64, 1)), None, (X, X[:, 0]), test=(X, X[:, 0]), epochs=1)
+    assert [*fitted.metrics[0]] == ["epoch", "step", "train_loss", "test_loss", "step_ms"]
+
+
+def test_an_observer_stops_training() -> None:
+    class Enough:
+        @neurai.hookimpl
+        def neurai_after_epoch(self, epoch: int) -> str | None:
+            return "enough" if epoch == 2 else None
+
+    fitted = neurai.fit("bp", MODEL, PARAMS, (X, Y), epochs=9, batch_size=50, observers=[Enough()])
+    assert (fitted.stopped, len(fitted.metrics)) == ("enough", 2)
 
 
 @pytest.mark.parametrize(
-    ("hook", "done"), [("neurai_before_run", 0), ("neurai_after_step", 4), ("neurai_after_epoch", 14)]
+    ("given", "message"),
+    [
+        ({"data": [(X, Y, Y)]}, r"Batch 0 of epoch 1 is a tuple, expected the pair"),
+        ({"data": []}, "hold no batch"),
+        ({"data": 3}, "training data are a int"),
+        ({"data": [(X, Y), (X[:, :3], Y)]}, r"x of batch 1 of epoch 1 has examples of shape \(3,\), expected \(64,\)"),
+        ({"data": [(X, Y), (X, Y + 1)]}, r"y of batch 1 of epoch 1 holds label 10"),
+        ({"data": [(X, Y)], "steps_per_epoch": 2}, r"gave 1 batches, expected 2"),
+        ({"data": "digits", "test": (X, Y)}, "test is given, and so is a data set"),
+        ({"rule": 3}, "The rule is a int"),
+        ({"resume": True}, "resume=True needs the folder"),
+        ({"optimizer": optax.sgd(0.1), "lr": 0.1}, "lr is given, and so is an optimizer"),
+        ({"rule": neurai.algorithm("bp"), "settings": {"n": 3}}, "settings are given, and so is a Rule"),
+        ({"model": "mlp:8", "params": None, "data": [(X, Y)]}, "how many classes"),
+    ],
 )
-def test_an_observer_stops_training_and_what_follows_has_the_same_bits(
-    task: Task, whole: Fitted, hook: str, done: int
-) -> None:
-    def enough(called: str, *, step: int = 3, **arguments: Any) -> str | None:
-        return "enough" if called == hook and step == 3 else None
-
-    half = fit(task, callbacks=Callbacks(notify=enough, watch_steps=hook == "neurai_after_step"))
-    assert (half.stopped, half.reason, int(half.progress.step)) == (True, "enough", done)
-    assert [row.epoch for row in half.rows] == [1] * (done // task.epoch_steps)
-    rest = fit(task, restored(saved(half.progress)))
-    assert_same_bits(rest.progress._replace(last_finite=()), whole.progress._replace(last_finite=()))
-    assert rest.rows[-1].values == whole.rows[-1].values
+def test_what_does_not_fit_is_said(given: dict[str, Any], message: str) -> None:
+    arguments = {"rule": "bp", "model": MODEL, "params": PARAMS, "data": (X, Y), "epochs": 1} | given
+    parts = [arguments.pop(name) for name in ("rule", "model", "params", "data")]
+    with pytest.raises(UsageError, match=message):
+        neurai.fit(*parts, **arguments)
 
 
-def test_a_reason_to_stop_at_the_end_stops_nothing(task: Task) -> None:
-    whole = fit(
-        replace(task, epochs=1), callbacks=Callbacks(notify=lambda hook, **_: "enough" * (hook == "neurai_after_epoch"))
-    )
-    assert (whole.stopped, whole.reason) == (False, "")
-
-
-def test_the_rule_is_traced_as_often_for_many_epochs_as_for_one(task: Task) -> None:
-    def traces(epochs: int) -> int:
-        calls = []
-
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            calls.append(1)
-            return task.rule.estimate(*args, **kwargs)
-
-        fit(replace(task, rule=task.rule._replace(estimate=counted), epochs=epochs))
-        return len(calls)
-
-    assert traces(2) == traces(1)
-
-
-def poisoned(task: Task, row: int) -> Task:
-    """A task whose loss is NaN in the batch that holds a row of the training set."""
-    x = np.array(task.data.x_train)
-    x[row] = 1e4
-    data = replace(task.data, x_train=x)
-
-    def estimate(model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
-        found, state = task.rule.estimate(model, params, state, batch, key=key)
-        return found._replace(loss=jnp.where(batch[0].max() > 1e3, jnp.nan, found.loss)), state
-
-    return replace(task, data=data, rule=task.rule._replace(estimate=estimate))
-
-
-def test_a_loss_that_is_not_finite_stops_at_its_very_step_and_keeps_the_last_good_parameters(task: Task) -> None:
-    row = int(order(task.seed, 0, len(task.data.x_train))[7 * task.batch_size + 3])  # in the batch of step 7
-    bad = poisoned(task, row)
-    with pytest.raises(NotFinite, match="training loss was not finite at step 7") as caught:
-        fit(bad)
-    assert caught.value.step == 7
-    close(caught.value.last_finite.params, by_hand(bad, 7)[6])  # those of step 6, the last with a finite loss
-
-
-def test_parameters_that_explode_in_the_last_step_are_noticed_by_the_test_loss(task: Task) -> None:
-    exploding = replace(task, optimizer=optax.sgd(1e38), epochs=1, batch_size=len(task.data.x_train))
-    with pytest.raises(NotFinite, match="test loss") as caught:
-        fit(exploding)
-    assert_same_bits(caught.value.last_finite.params, task.params)
-
-
-def test_a_rule_whose_state_changes_its_shape_is_named(task: Task) -> None:
-    def growing(model: Any, params: Any, state: State, batch: Any, *, key: Any = None) -> Any:
-        found, _ = task.rule.estimate(model, params, (), batch, key=key)
-        return found, State((), jnp.zeros(state.own.shape[0] + 1))
-
-    rule = task.rule._replace(init=lambda *_, **__: State((), jnp.zeros(1)), estimate=growing)
-    with pytest.raises(PluginError, match=r"'bp' .*turned the state .*\[1\].* into .*\[2\]"):
-        fit(replace(task, rule=rule))
-
-
-def test_scalars_that_a_rule_reports_become_means_over_the_epoch(task: Task) -> None:
-    def reporting(model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
-        found, count = task.rule.estimate(model, params, (), batch, key=key)[0], state.own
-        return found._replace(aux={"energy": count, "activity": batch[0]}), State((), count + 1)
-
-    rule = task.rule._replace(
-        init=lambda *_, **__: State((), jnp.zeros(())), estimate=reporting, predict=lambda m, p, x, s: m(p, x)
-    )
-    row = fit(replace(task, rule=rule, epochs=1)).rows[0]
-    assert row.values["aux/energy"] == np.mean(np.arange(task.epoch_steps))
-    assert "aux/activity" not in row.values
-
-
-@pytest.mark.parametrize(("change", "times"), [(-1.0, 0), (0.0, 0), (1.0, 1), (float("nan"), 1)])
-def test_a_relaxation_that_goes_uphill_is_warned_of_once(task: Task, change: float, times: int) -> None:
-    def rising(model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
-        found, state = task.rule.estimate(model, params, state, batch, key=key)
-        return found._replace(aux={"energy_change": change}), state
-
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        fit(replace(task, rule=task.rule._replace(estimate=rising)))
-    assert [one.category for one in seen] == times * [RisingEnergy]
-
-
-def test_the_key_of_a_stochastic_step_depends_on_seed_and_step_alone(task: Task) -> None:
-    def drawing(model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
-        found, _ = task.rule.estimate(model, params, state, batch, key=key)
-        return found._replace(aux={"draw": jax.random.uniform(key)}), state
-
-    drawn = replace(task, rule=task.rule._replace(estimate=drawing))
-    means = [[row.values["aux/draw"] for row in fit(replace(drawn, seed=seed)).rows] for seed in (0, 1)]
-    assert means[0] != means[1]
-    assert means[0][0] != means[0][1]
-
-
-def test_the_test_loss_is_the_mean_over_the_test_set_whatever_the_batch_size(task: Task) -> None:
-    x, y = task.data.x_test, task.data.y_test
-    outputs = task.model(task.params, x)
-    for batch_size in (7, 360, 1000):
-        loss, accuracy = evaluate(replace(task, batch_size=batch_size), task.params, ())
-        np.testing.assert_allclose(loss, task.score.loss(outputs, y)[0], rtol=1e-5)
-        np.testing.assert_allclose(accuracy, task.score.accuracy(outputs, y), rtol=1e-6)
-
-
-def test_a_loss_that_sums_over_the_batch_is_reported_per_batch_on_both_parts(task: Task) -> None:
-    summed = prepare(choose({**SMALL, "loss": "sum_cross_entropy"}, environ={}))
-    mean, _ = evaluate(task, task.params, ())
-    total, _ = evaluate(replace(summed, batch_size=120), task.params, ())  # 360 rows are three whole batches
-    np.testing.assert_allclose(total, 120 * mean, rtol=1e-5)
-
-
-def test_the_tasks_own_parameters_outlive_training(task: Task, whole: Fitted) -> None:
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(task.params))
-    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(task.params))
-
-
-@pytest.mark.parametrize("part", ["train", "test"])
-def test_targets_that_the_loss_does_not_take_are_refused_before_the_first_step(tmp_path: Any, part: str) -> None:
-    numbers = {f"{name}_{half}": np.zeros((4, 2)) for name in "xy" for half in ("train", "test")}
-    numbers[f"y_{part}"][3, 1] = -1
-    np.savez(tmp_path / "t.npz", **numbers)
-    settings = {"data": f"npz:{tmp_path / 't.npz'}", "loss": "binary_cross_entropy", "model": "mlp:2", "batch_size": 2}
-    with pytest.raises(DataError, match=r"binary_cross_entropy got target -1\.0 in row 3"):
-        prepare(choose(settings, environ={}))
-
-
-def test_a_regression_trains_without_an_accuracy(tmp_path: Any) -> None:
-    x = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
-    np.savez(tmp_path / "r.npz", x_train=x, y_train=x @ np.ones(3, "f"), x_test=x[:8], y_test=x[:8] @ np.ones(3, "f"))
-    task = prepare(choose({"data": f"npz:{tmp_path / 'r.npz'}", "model": "mlp:16", "lr": 0.03}, environ={}))
-    assert task.loss_name == "mse"
-    assert task.data.y_train.shape == (64, 1)
-    rows = fit(task).rows
-    assert rows[-1].values["test_loss"] < 0.5 * rows[0].values["test_loss"]
-    assert "test_accuracy" not in rows[0].values
+def test_settings_of_a_rule_are_checked() -> None:
+    with pytest.raises(SettingsError, match="eta"):
+        neurai.fit("pc", MODEL, PARAMS, (X, Y), settings={"etta": 3})

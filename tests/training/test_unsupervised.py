@@ -11,7 +11,7 @@ import neurai_core as neurai
 from neurai_core.errors import DataError, ModelError, SettingsError
 from neurai_core.probe import linear_probe
 from neurai_core.specs import AlgorithmSpec
-from neurai_core.training.fit import fit
+from neurai_core.training.loop import train_task
 from neurai_core.training.networks import network
 from neurai_core.training.settings import choose
 from neurai_core.training.task import prepare
@@ -35,7 +35,7 @@ def begun(**flags):
 def test_with_labels_a_probe_scores_the_features():
     task = begun(**LABELED)
     assert [own["w"].shape for own in task.params] == [(64, 8)]  # the last width is the number of features
-    fitted = fit(task)
+    fitted = train_task(task)
     values = fitted.rows[-1].values
     assert "train_accuracy" not in values and 0.5 < values["test_accuracy"] < 1
 
@@ -48,8 +48,8 @@ def test_with_labels_a_probe_scores_the_features():
 
 
 def test_without_labels_only_the_losses_are_reported(unlabeled):
-    values = fit(begun(data=unlabeled, model="mlp:3", epochs=3)).rows[-1].values
-    assert values["test_loss"] < fit(begun(data=unlabeled, model="mlp:3", epochs=1)).rows[-1].values["test_loss"]
+    values = train_task(begun(data=unlabeled, model="mlp:3", epochs=3)).rows[-1].values
+    assert values["test_loss"] < train_task(begun(data=unlabeled, model="mlp:3", epochs=1)).rows[-1].values["test_loss"]
     assert not any(name.endswith("accuracy") for name in values)
 
 

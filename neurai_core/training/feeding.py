@@ -1,0 +1,36 @@
+"""How a step gets its batch: from data on the device, which it gathers by row numbers, or from a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import repeat
+from typing import Any
+
+import jax
+import numpy as np
+
+from neurai_core.data import Dataset, order
+from neurai_core.training.step import rows_used
+from neurai_core.training.stream import Stream
+from neurai_core.training.task import Task
+
+Feed = Callable[[int, int], Iterator[tuple[Any, ...]]]
+
+
+def feed_of(task: Task) -> Feed:
+    """``(epoch, start) -> ``what every step of the epoch, from step ``start`` of it on, takes besides its progress."""
+    return _streamed(task.data) if isinstance(task.data, Stream) else _gathered(task, task.data)
+
+
+def _streamed(data: Stream) -> Feed:
+    return lambda epoch, start: (jax.device_put(tuple(batch)) for batch in data.batches(epoch, start))
+
+
+def _gathered(task: Task, data: Dataset) -> Feed:
+    x, y = map(jax.device_put, (data.x_train, data.y_train))
+
+    def feed(epoch: int, start: int) -> Iterator[tuple[Any, ...]]:
+        order_now = order(task.seed, epoch, len(data.x_train))[: rows_used(task)]
+        return repeat((x, y, jax.device_put(order_now.astype(np.int32))))  # the step knows its position
+
+    return feed
