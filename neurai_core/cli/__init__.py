@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
+from neurai_core.training.stopping import INTERRUPTED, TERMINATED, Terminated, raise_on_signals
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
@@ -25,16 +27,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         neurai ...
         0
     """
+    with raise_on_signals():
+        try:
+            return _ended(list(sys.argv[1:] if arguments is None else arguments))
+        except KeyboardInterrupt:  # while the rest was imported
+            return INTERRUPTED
+        except Terminated:
+            return TERMINATED
+
+
+def _ended(given: list[str]) -> int:
     from neurai_core.cli.app import app
-    from neurai_core.cli.ending import ended, exit_on_sigterm
+    from neurai_core.cli.ending import ended
     from neurai_core.cli.output import only_json_on_stdout
 
-    given = list(sys.argv[1:] if arguments is None else arguments)
     words = [word for word in given if word != "--debug"]  # it may be given anywhere
 
     def run() -> Any:
         with only_json_on_stdout() if "--json" in words else nullcontext():
             return app(words, prog_name="neurai", standalone_mode=False)
 
-    with exit_on_sigterm():
-        return ended(run, debug=words != given)
+    return ended(run, debug=words != given)

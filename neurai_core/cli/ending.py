@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -16,8 +12,9 @@ from neurai_core.cli.output import stderr
 from neurai_core.cli.streams import guarded_streams
 from neurai_core.errors import NeurAIError
 from neurai_core.registry.scan import damaged_by
+from neurai_core.training.stopping import INTERRUPTED, TERMINATED, Terminated
 
-FAILED, MISUSED, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+FAILED, MISUSED = 1, 2
 # Newer typer carries its own click, older ones import it; either way this is the base of usage errors.
 ClickException: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
@@ -45,34 +42,13 @@ def say_error(message: str, hint: str) -> None:
         console.print(hint)
 
 
-@contextmanager
-def exit_on_sigterm() -> Iterator[None]:
-    """End with exit code 143 on SIGTERM; training installs its own handler on top of this one."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _exit)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-class _Terminated(BaseException):
-    """SIGTERM arrived; not a SystemExit, which may also come from a module that is being imported."""
-
-
-def _exit(signum: int, frame: FrameType | None) -> None:
-    raise _Terminated
-
-
 def _code_of(command: Callable[[], Any], debug: bool) -> int:
     try:
         return int(command() or 0)
     except (KeyboardInterrupt, typer.Abort):
         say_error("Interrupted.", "")
         return INTERRUPTED
-    except _Terminated:
+    except Terminated:
         return TERMINATED
     except Exception as error:
         if debug:

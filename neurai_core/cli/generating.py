@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from neurai_core.cli.compilation_cache import programs_kept
-from neurai_core.cli.options import JsonFlag
+from neurai_core.cli.options import JsonFlag, TrustFlag
 from neurai_core.cli.output import note, print_json, stdout
 from neurai_core.errors import PluginError, UsageError
 
@@ -25,6 +25,7 @@ def generate(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The picture to write.", show_default=f"RUN/{PICTURE}")
     ] = None,
+    trust: TrustFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Draw what a two-way network generates, reconstructs and fills in.
@@ -37,7 +38,7 @@ def generate(
     from neurai_core.training.run import finished
 
     with programs_kept():
-        task, kept = finished(run, Callbacks(note=note))
+        task, kept = finished(run, Callbacks(note=note), trust=trust)
         made = made_by(_generative(task.rule), task.model, kept.params, cast("Dataset", task.data))
     title = f"{task.rule.origin.name} on {task.data.name}"
     picture = generation(made, run / PICTURE if out is None else out, title=title)

@@ -90,6 +90,13 @@ SetSurrogateFlags = Annotated[list[str] | None, _settings_option("--set-surrogat
 ConfigFlag = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="The config.toml of a run, to repeat it.")
 ]
+TrustFlag = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Run code that the configuration names, such as a model of your own, even if its file has changed.",
+    ),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 

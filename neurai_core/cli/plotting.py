@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neurai_core.cli.compilation_cache import programs_kept
-from neurai_core.cli.options import JsonFlag, complete_surrogate
+from neurai_core.cli.options import JsonFlag, TrustFlag, complete_surrogate
 from neurai_core.cli.output import note, print_json, stdout
 from neurai_core.errors import NeurAIError, UsageError
 from neurai_core.training.defaults import SURROGATE
@@ -66,6 +66,7 @@ def relaxation(
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, metavar="N", help="Steps per phase.", show_default="the run's")
     ] = None,
+    trust: TrustFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Draw the energy and the force of every phase, and say whether the phases had settled.
@@ -76,7 +77,7 @@ def relaxation(
     from neurai_core.training.phases import phases_of_run
 
     with programs_kept():
-        phases = phases_of_run(run, steps=steps)
+        phases = phases_of_run(run, steps=steps, trust=trust)
     picture = run / "relaxation.png" if out is None else out
     words = draw(phases.trace, picture, phases.relaxes, tol=phases.tol, title=phases.title)
     if as_json:

@@ -34,10 +34,13 @@ from neurai_core.cli.options import (
     StepsFlag,
     StopEarlyFlag,
     SurrogateFlag,
+    TrustFlag,
     chosen_from,
 )
 from neurai_core.cli.output import note, print_json, stderr, stdout
 from neurai_core.errors import UsageError
+from neurai_core.training.saving import USUALLY, Options, every_of
+from neurai_core.training.trust import check_trusted
 
 if TYPE_CHECKING:
     from neurai_core.training.callbacks import Callbacks, Row
@@ -70,8 +73,24 @@ def train(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Continue the run in this folder, bit for bit."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Continue the run in this folder, bit for bit. Code that it names runs only if its file is unchanged.",
+        ),
     ] = None,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STEPS|SECONDS",
+            help="How often to save a checkpoint: 500 steps, or 60s.",
+            show_default="every epoch, and every minute",
+        ),
+    ] = None,
+    keep: Annotated[int, typer.Option(metavar="K", min=1, help="How many checkpoints to keep.")] = 2,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on although something that decides the numbers has changed.")
+    ] = False,
+    trust: TrustFlag = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compile and check shapes only; write nothing.")] = False,
     as_json: JsonFlag = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
@@ -84,21 +103,24 @@ def train(
     if resume is not None:
         _refuse_others(context)
     chosen = None if resume is not None else chosen_from(context)
+    if chosen is not None and config is not None:
+        check_trusted(chosen, Path(config), trust=trust)
+    options = Options(USUALLY if every is None else every_of(every), keep, force, trust)
 
     from neurai_core.training import run  # imports JAX from here on
 
     show = partial(_print_result, as_json=as_json, quiet=quiet)
     with programs_kept(), _View(show, quiet=quiet) as view:
         if resume is not None:
-            run.resume(resume, view.callbacks)
+            run.resume(resume, view.callbacks, options)
         elif dry_run and chosen is not None:
-            show(run.dry_run(chosen, view.callbacks))
+            show(run.dry_run(chosen, view.callbacks, options))
         elif chosen is not None:
-            run.train(chosen, out, view.callbacks)
+            run.train(chosen, out, view.callbacks, options)
 
 
 def _refuse_others(context: typer.Context) -> None:
-    others = ("as_json", "quiet", "resume")
+    others = ("as_json", "quiet", "resume", "every", "keep", "force", "trust")
     given = [name for name in context.params if name not in others and _was_given(context, name)]
     if given:
         flag = given[0].replace("_", "-").replace("sets", "set")

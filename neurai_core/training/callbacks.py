@@ -48,6 +48,9 @@ class Callbacks:
         epoch: ``(row, progress)`` after every epoch.
         note: ``(sentence)``: a note that is not an error.
         result: ``(result)``: what a finished run returns, before its picture is drawn.
+        at_most: ``(steps done)``: the number of steps after which to return to the host at the latest.
+        reached: ``(steps done, progress)`` whenever training has returned to the host. The next step takes the arrays
+            of the progress away.
         stop: called between stretches of steps; True ends training there. A run checks for signals.
         notify: ``(hook, **arguments) -> why to stop``, of observers: a text that ends training unless it is empty. A
             run passes that of its observers.
@@ -62,6 +65,8 @@ class Callbacks:
     epoch: Callable[[Row, Progress], None] = lambda row, progress: None
     note: Callable[[str], None] = lambda sentence: None
     result: Callable[[dict[str, Any]], None] = lambda result: None
+    at_most: Callable[[int], int] = lambda done: 2**31
+    reached: Callable[[int, Progress], None] = lambda done, progress: None
     stop: Callable[[], bool] = lambda: False
     notify: Callable[..., str | None] = lambda hook, **arguments: None
     watch_steps: bool = False

@@ -29,7 +29,7 @@ HELD = frozenset(f"{kind}{bits}" for kind in ("int", "uint", "float") for bits i
     "bool",
     "complex64",
 }
-KEPT = 2  # the newest, and the one to fall back to
+KEPT = 2  # by default: the newest, and the one to fall back to
 
 
 def save(path: Path, tree: PyTree, facts: Mapping[str, Any] | None = None) -> Path:
@@ -93,14 +93,16 @@ def load(path: Path, like: PyTree, *, may_differ: str = "") -> tuple[PyTree, dic
     return jax.tree.unflatten(jax.tree.structure(like), restored), facts
 
 
-def save_step(folder: Path, step: int, tree: PyTree, facts: Mapping[str, Any] | None = None) -> Path:
-    """Write the checkpoint of a step into a folder; remove all but the newest two, and incomplete files."""
+def save_step(
+    folder: Path, step: int, tree: PyTree, facts: Mapping[str, Any] | None = None, *, keep: int = KEPT
+) -> Path:
+    """Write the checkpoint of a step into a folder; remove all but the newest ones, and incomplete files."""
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be made: {error.strerror or error}.", "Is the disk full?") from error
     path = save(folder / f"step-{step:09d}{SUFFIX}", tree, facts)
-    for old in [*list(_newest_first(folder))[KEPT:], *folder.glob(f".*{SUFFIX}.*")]:
+    for old in [*list(_newest_first(folder))[keep:], *folder.glob(f".*{SUFFIX}.*")]:
         old.unlink()
     return path
 
@@ -108,6 +110,16 @@ def save_step(folder: Path, step: int, tree: PyTree, facts: Mapping[str, Any] | 
 def any_in(folder: Path) -> bool:
     """Whether a folder holds a checkpoint, damaged or not."""
     return any(_newest_first(folder))
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """The facts of the newest undamaged checkpoint of a folder; none if there is none."""
+    for path in _newest_first(folder):
+        try:
+            return _verified(path)[1]
+        except DataError:
+            continue
+    return {}
 
 
 def newest(folder: Path, like: PyTree, *, may_differ: str = "") -> tuple[PyTree, dict[str, Any], list[DataError]]:

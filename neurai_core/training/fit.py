@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from neurai_core.explain import place_of
 from neurai_core.rule import Rule, model_state_of
 from neurai_core.training import run
 from neurai_core.training.callbacks import Callbacks
+from neurai_core.training.folders import holds_run
 from neurai_core.training.loop import Trained, train_task
 from neurai_core.training.observed import observed
 from neurai_core.training.predicting import Predictor
+from neurai_core.training.record import read_metrics
+from neurai_core.training.saving import USUALLY, Options, every_of
 from neurai_core.training.settings import PYTHON, Chosen, RunSettings, choose
 from neurai_core.training.stream import Batch, Data, batch_of, stream_of
 from neurai_core.training.task import Objects, Task, prepare
@@ -84,6 +88,9 @@ def fit(
     observers: Iterable[Any] = (),
     out: str | Path | None = None,
     resume: bool = False,
+    every: str | int | None = None,
+    keep: int = 2,
+    force: bool = False,
 ) -> Fitted:
     """Train a network with a learning rule, as ``neurai train`` does.
 
@@ -118,6 +125,10 @@ def fit(
         observers: objects with hooks of observers, such as ``neurai.observer("early-stopping", patience=5)``.
         out: folder for the run, as ``neurai train`` leaves it, with checkpoints; None keeps nothing on disk.
         resume: continue the run in ``out``, if there is one, bit for bit.
+        every: how often to save a checkpoint: so many steps, or seconds as in ``"60s"``; by default after every epoch
+            and every minute.
+        keep: how many checkpoints to keep.
+        force: continue although something that decides the bits of the run has changed.
 
     Raises:
         UsageError: the parts do not fit together; found before anything is trained.
@@ -142,6 +153,7 @@ def fit(
         "activities": activities,
         "align": align,
     }
+    loss = _loss_of(rule) if loss is None else loss
     named = {"rule": rule, "model": model, "data": data, "loss": loss, "optimizer": optimizer}
     chosen = _chosen(named, given, {"rule": settings or {}, "optimizer": optimizer_settings or {}})
     objects = Objects(
@@ -149,32 +161,39 @@ def fit(
         model=_object(model),
         params=params,
         data=_data(data, test, chosen.settings, classes, steps_per_epoch),
-        loss=_loss(rule, loss),
+        loss=_object(loss),
         optimizer=_object(optimizer),
         observers=tuple(observers),
     )
-    return _fitted(model, *_trained(chosen, objects, None if out is None else Path(out), resume))
+    folder = _folder(out, resume=resume, every=every, force=force)
+    options = Options(USUALLY if every is None else every_of(every), keep, force)
+    return _fitted(model, *_trained(chosen, objects, folder, resume, options))
 
 
-def _trained(chosen: Chosen, objects: Objects, out: Path | None, resume: bool) -> tuple[Task, Trained, Path | None]:
+def _folder(out: str | Path | None, **needing: Any) -> Path | None:
+    """The folder, without which some arguments mean nothing."""
+    asked = next((f"{name}={value!r}" for name, value in needing.items() if value), "")
+    if out is None and asked:
+        raise UsageError(f"{asked} needs the folder of the run.", "Give out=FOLDER.")
+    return None if out is None else Path(out)
+
+
+def _trained(
+    chosen: Chosen, objects: Objects, out: Path | None, resume: bool, options: Options
+) -> tuple[Task, Trained, Path | None]:
     """Train, in a folder or without one."""
     if out is None:
-        if resume:
-            raise UsageError("resume=True needs the folder of the run.", "Give out=FOLDER.")
         task = prepare(chosen, objects)
         with observed(task) as active:
             return task, train_task(task, None, Callbacks(notify=active.notify, watch_steps=active.watch_steps)), None
-    ended = (
-        run.go_on(out, chosen, None, objects)
-        if resume and run.holds_run(out)
-        else run.start(chosen, out, None, objects)
-    )
+    go = partial(run.go_on, out) if resume and holds_run(out) else partial(run.start, out=out)
+    ended = go(chosen=chosen, options=options, objects=objects)
     return ended.task, ended.trained, out
 
 
 def _fitted(model: Any, task: Task, trained: Trained, folder: Path | None) -> Fitted:
     last = trained.progress
-    rows = [row.as_dict() for row in trained.rows] if folder is None else run.read_metrics(folder)
+    rows = [row.as_dict() for row in trained.rows] if folder is None else read_metrics(folder)
     return Fitted(
         rule=task.rule,
         model=task.model if isinstance(model, str) else model,
@@ -230,16 +249,12 @@ def _refuse_in_vain(named: Mapping[str, Any], given: Mapping[str, Any], parts: M
         raise SettingsError(f"{vain[0]} is given, and so is an optimizer, which has its own.", "Give it by name.")
 
 
-def _loss(rule: str | Rule, loss: Any) -> Any:
-    """A loss as an object: that of the caller, or the one that a rule was built with."""
-    if loss is not None:
-        return _object(loss)
+def _loss_of(rule: Any) -> str | None:
+    """The name of the loss that a rule was built with, which is also that of the test data."""
     known = rule.origin.context.get("loss") if isinstance(rule, Rule) and rule.origin else None
-    if isinstance(known, str) and ":" in known:
-        raise UsageError(
-            f"The rule was built with the loss {known}, which has no name to find it by.", "Pass it: loss=..."
-        )
-    return None
+    if known is not None and ":" in known:
+        raise UsageError(f"The rule was built with the loss {known}, which has no name to find it by.", "Pass loss=...")
+    return known
 
 
 def _data(given: Any, test: Any, settings: RunSettings, classes: int | None, steps: int | None) -> Data | None:

@@ -153,7 +153,8 @@ class _Loop:
             self.interrupted = self.callbacks.stop()
             if self.stopped:
                 return
-            self._stretch(fed, min(clock.stretch, (epoch + 1) * steps - self.done), clock)
+            most = min((epoch + 1) * steps - self.done, self.callbacks.at_most(self.done))
+            self._stretch(fed, min(clock.stretch, most), clock)
         self._finish(epoch, clock)
 
     def _stretch(self, fed: Iterator[tuple[Any, ...]], steps: int, clock: _Clock) -> None:
@@ -172,6 +173,7 @@ class _Loop:
         self.done += steps
         self._after_step()
         self.callbacks.steps(self.done)
+        self.callbacks.reached(self.done, self.progress)
 
     def _before_step(self) -> None:
         if self.callbacks.watch_steps:

@@ -34,18 +34,19 @@ class Phases(NamedTuple):
     relaxes: Relaxes
 
 
-def phases_of_run(folder: Path, *, steps: int | None = None) -> Phases:
+def phases_of_run(folder: Path, *, steps: int | None = None, trust: bool = False) -> Phases:
     """Relax the network of a run once more and record a trace.
 
     Args:
         folder: the folder of a run.
         steps: steps per phase; None keeps the run's own.
+        trust: run code that its configuration names even if the file of the code has changed.
 
     Raises:
         OutputError: the folder holds no run, or one without parameters.
         UsageError: the rule of the run has no relaxation to draw.
     """
-    task, kept = finished(folder)
+    task, kept = finished(folder, trust=trust)
     origin = task.rule.origin
     relaxes = _watchable(origin)
     tol = float(origin.settings[relaxes.tol]) if relaxes.tol in origin.settings else 0.0

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,12 @@ import importlib_metadata
 import tomli_w
 
 from neurai_core.errors import DataError, ModelError
+from neurai_core.training.deciding import deciding, differences, numerics
 from neurai_core.training.networks import absolute
 from neurai_core.training.settings import Chosen
+from neurai_core.training.stream import example_of
 from neurai_core.training.task import Task
+from neurai_core.training.trust import code_of, sha256_of
 
 CONFIG, METRICS = "config.toml", "metrics.jsonl"
 _LIBRARIES = ("neurai", "jax", "jaxlib", "optax", "numpy")
@@ -30,14 +33,29 @@ def write_config(folder: Path, chosen: Chosen, task: Task) -> None:
         "loss": task.loss_name,
     }
     parts = _parts(chosen, task)
-    content = settings | ({"settings": parts} if parts else {}) | {"record": record(task)}
+    content = settings | ({"settings": parts} if parts else {}) | {"record": record(chosen, task)}
     (folder / CONFIG).write_text(_HEAD + tomli_w.dumps(content), encoding="utf-8")
 
 
-def record(task: Task) -> dict[str, Any]:
-    """What determines a run besides its settings: data, the file of the user's model, versions, machine."""
-    model = {"model_sha256": task.source_sha256} if task.source_sha256 else {}
-    return {"data_sha256": task.data_sha256} | model | {"versions": versions(task)}
+def record(chosen: Chosen, task: Task) -> dict[str, Any]:
+    """What determines a run besides its settings: data, code, versions, the machine and how it computes."""
+    hashes = {"data_sha256": task.data_sha256, "model_sha256": task.source_sha256}
+    code = {name: sha256_of(file) for name, (_, file) in code_of(chosen).items() if name != "model"}
+    rest = {"versions": versions(task), "numerics": numerics(), "data": shapes(task), "code": code}
+    return {name: value for name, value in (hashes | rest).items() if value}
+
+
+def shapes(task: Task) -> dict[str, Any]:
+    """Shapes and dtypes of one example and its target, and the number of classes."""
+    x, y = example_of(task.data, 1)
+    known = {"x": list(x.shape[1:]), "x_dtype": x.dtype.str, "y": list(y.shape[1:]), "y_dtype": y.dtype.str}
+    return known | ({} if task.data.n_classes is None else {"classes": task.data.n_classes})
+
+
+def decides(chosen: Chosen, task: Task) -> dict[str, Any]:
+    """Everything that decides the bits of a run, for its checkpoints."""
+    computing = {name: one for name, one in versions(task).items() if name not in ("python", "machine")}
+    return deciding(chosen, task, _parts(chosen, task), computing)
 
 
 def versions(task: Task) -> dict[str, str]:
@@ -54,19 +72,27 @@ def versions(task: Task) -> dict[str, str]:
     }
 
 
-def compare(chosen: Chosen, task: Task) -> list[str]:
-    """Differences between this run and the one that wrote its file, as sentences.
+def compare(chosen: Chosen, task: Task, *, force: bool = False, trust: bool = False) -> list[str]:
+    """Differences between this run and the one that wrote its file, as clauses.
+
+    Args:
+        chosen: the settings, with what the file recorded.
+        task: the task that they describe.
+        force: accept other data.
+        trust: accept another file of the user's model.
 
     Raises:
         DataError: the data are not those of the file.
         ModelError: the file of the user's model has changed.
     """
-    said, now = chosen.record, record(task)
-    _same_hash(said, now, "data_sha256", f"The data set {task.data.name!r}", DataError)
-    _same_hash(said, now, "model_sha256", f"The file of the model {chosen.settings.model}", ModelError)
-    before = said.get("versions", {})
-    changed = {name: value for name, value in now["versions"].items() if before.get(name, value) != value}
-    return [f"{name} was {before[name]} and is {value}" for name, value in changed.items()]
+    said, now = chosen.record, record(chosen, task)
+    if not force:
+        _same_hash(said, now, "data_sha256", f"The data set {task.data.name!r}", DataError)
+    if not (force or trust):
+        _same_hash(said, now, "model_sha256", f"The file of the model {chosen.settings.model}", ModelError)
+    before = said.get("versions", {}) | said.get("numerics", {})
+    current = now["versions"] | now["numerics"]
+    return differences(before, {name: current.get(name, value) for name, value in before.items()})
 
 
 def append_metrics(folder: Path, row: Mapping[str, Any]) -> None:
@@ -75,16 +101,25 @@ def append_metrics(folder: Path, row: Mapping[str, Any]) -> None:
         file.write(json.dumps(_finite(row), allow_nan=False) + "\n")
 
 
-def read_metrics(folder: Path, up_to_step: int | None = None) -> list[dict[str, Any]]:
-    """The rows of ``metrics.jsonl``; a last line that was cut off is left out.
+def read_metrics(
+    folder: Path, up_to_step: int | None = None, say: Callable[[str], None] = lambda sentence: None
+) -> list[dict[str, Any]]:
+    """The rows of ``metrics.jsonl``; damaged lines are left out, and a last one that was cut off without a word.
 
     Args:
         folder: the folder of the run.
         up_to_step: drop later rows, also from the file, because training continues from there.
+        say: called with a sentence about every damaged line.
     """
     path = folder / METRICS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    rows = [json.loads(line) for line in lines if line.endswith("}")]
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    rows = []
+    for number, line in enumerate(lines, 1):
+        row = _row(line)
+        if row is not None:
+            rows.append(row)
+        elif number < len(lines):
+            say(f"Line {number} of {path} is damaged and left out.")
     if up_to_step is None:
         return rows
     kept = [row for row in rows if row["step"] <= up_to_step]
@@ -92,6 +127,15 @@ def read_metrics(folder: Path, up_to_step: int | None = None) -> list[dict[str, 
     beside.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
     os.replace(beside, path)
     return kept
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """The metrics in a line; None if it is damaged."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) and "epoch" in row else None
 
 
 def history(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:

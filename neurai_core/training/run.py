@@ -4,7 +4,7 @@
 runs/<time>-<rule>-<data>/
     config.toml             everything that determines the run
     metrics.jsonl           one line per epoch
-    checkpoints/            the newest two states, to continue from bit for bit
+    checkpoints/            the newest states, to continue from bit for bit
     params.safetensors      the parameters and the state at the end, or the last good ones
     learning_curve.png
 ```
@@ -12,13 +12,10 @@ runs/<time>-<rule>-<data>/
 
 from __future__ import annotations
 
-import itertools
 import math
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,21 +23,25 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree
-from neurai_core.errors import OutputError
+from neurai_core.errors import OutputError, SettingsError
 from neurai_core.registry import REGISTRY
 from neurai_core.registry.observing import Observers
 from neurai_core.rule import State, model_state_of
 from neurai_core.training import checkpoint
 from neurai_core.training.callbacks import Callbacks, Row
+from neurai_core.training.deciding import differences
+from neurai_core.training.folders import CHECKPOINTS, default_folder, new_folder, remove_if_empty, settings_of
+from neurai_core.training.lock import held
 from neurai_core.training.loop import NotFinite, Trained, train_task
 from neurai_core.training.observed import observed
-from neurai_core.training.record import CONFIG, append_metrics, compare, history, read_metrics, write_config
-from neurai_core.training.settings import Chosen, choose
-from neurai_core.training.step import Progress, Snapshot, begin, compiled, restored, saved
-from neurai_core.training.stopping import Stopped, stop_on_signals
+from neurai_core.training.record import CONFIG, append_metrics, compare, decides, history, read_metrics, write_config
+from neurai_core.training.saving import USUAL, Options, Timetable, Writer
+from neurai_core.training.settings import Chosen
+from neurai_core.training.step import Progress, Snapshot, begin, compiled, kept, restored, saved
+from neurai_core.training.stopping import Stopped, obey, stop_on_signals
 from neurai_core.training.task import BY_NAME, Objects, Task, prepare
 
-PARAMS, PICTURE, CHECKPOINTS = "params.safetensors", "learning_curve.png", "checkpoints"
+PARAMS, PICTURE = "params.safetensors", "learning_curve.png"
 
 
 class Ended(NamedTuple):
@@ -57,13 +58,16 @@ class Ended(NamedTuple):
     result: dict[str, Any]
 
 
-def train(chosen: Chosen, out: Path | None = None, callbacks: Callbacks | None = None) -> dict[str, Any]:
+def train(
+    chosen: Chosen, out: Path | None = None, callbacks: Callbacks | None = None, options: Options = USUAL
+) -> dict[str, Any]:
     """Train with the chosen settings, from the beginning.
 
     Args:
         chosen: the settings, from `choose`.
         out: the folder; None for ``runs/<time>-<rule>-<data>``.
         callbacks: functions to call during training.
+        options: how the run is saved.
 
     Returns:
         ``rule, data, train_loss, train_accuracy, test_loss, test_accuracy, steps, step_ms, run``; the
@@ -77,68 +81,87 @@ def train(chosen: Chosen, out: Path | None = None, callbacks: Callbacks | None =
         TrainingError: a loss was not finite, or a signal stopped training; the current state is saved.
         UsageError: the settings, the data and the model do not fit together.
     """
-    return start(chosen, out, callbacks).result
+    return start(chosen, out, callbacks, options).result
 
 
 def start(
-    chosen: Chosen, out: Path | None = None, callbacks: Callbacks | None = None, objects: Objects = BY_NAME
+    chosen: Chosen,
+    out: Path | None = None,
+    callbacks: Callbacks | None = None,
+    options: Options = USUAL,
+    objects: Objects = BY_NAME,
 ) -> Ended:
     """`train`, also with parts that are given as objects."""
     callbacks = callbacks or Callbacks()
-    folder = _default_folder(chosen) if out is None else _new_folder(out)
+    folder = default_folder(chosen) if out is None else new_folder(out)
     try:
-        task = _prepared(chosen, callbacks, objects)
-        progress = begin(task)
-        write_config(folder, chosen, task)
-    except BaseException:
-        _remove_if_empty(folder)
-        raise
-    return _Run(task, folder, callbacks).go(progress)
+        with held(folder):
+            task = _prepared(chosen, callbacks, options, objects)
+            progress = begin(task)
+            write_config(folder, chosen, task)
+            return _Run(chosen, task, folder, callbacks, options).go(progress)
+    finally:
+        remove_if_empty(folder)
 
 
-def resume(folder: Path, callbacks: Callbacks | None = None) -> dict[str, Any]:
+def resume(folder: Path, callbacks: Callbacks | None = None, options: Options = USUAL) -> dict[str, Any]:
     """Continue a run from its newest undamaged checkpoint, bit for bit as if it had never stopped.
 
     Raises:
-        OutputError: the folder holds no run.
+        OutputError: the folder holds no run, or another process trains in it.
+        SettingsError: something that decides the bits of the run has changed since its checkpoints were written.
         TrainingError: as for `train`.
+        UsageError: the run names code whose file has changed.
     """
-    return go_on(folder, _settings_of(folder), callbacks).result
+    callbacks = callbacks or Callbacks()
+    return go_on(folder, settings_of(folder, callbacks.note, trust=options.trust), callbacks, options).result
 
 
-def go_on(folder: Path, chosen: Chosen, callbacks: Callbacks | None = None, objects: Objects = BY_NAME) -> Ended:
+def go_on(
+    folder: Path,
+    chosen: Chosen,
+    callbacks: Callbacks | None = None,
+    options: Options = USUAL,
+    objects: Objects = BY_NAME,
+) -> Ended:
     """`resume`, with settings and objects given by the caller."""
     callbacks = callbacks or Callbacks()
-    task = _prepared(chosen, callbacks, objects)
-    progress = _restored(folder, begin(task), callbacks)
-    return _Run(task, folder, callbacks).go(progress)
+    with held(folder):
+        task = _prepared(chosen, callbacks, options, objects)
+        one = _Run(chosen, task, folder, callbacks, options)
+        return one.go(one.restored(begin(task)))
 
 
-def finished(folder: Path, callbacks: Callbacks | None = None) -> tuple[Task, Snapshot]:
+def finished(folder: Path, callbacks: Callbacks | None = None, *, trust: bool = False) -> tuple[Task, Snapshot]:
     """Load the task of a run with its final parameters and state.
 
     Raises:
         OutputError: the folder holds no run, or one without saved parameters.
         DataError: the parameter file is damaged.
     """
-    task = _prepared(_settings_of(folder), callbacks or Callbacks())
+    callbacks = callbacks or Callbacks()
+    task = _prepared(settings_of(folder, callbacks.note, trust=trust), callbacks, Options(trust=trust))
     if not (folder / PARAMS).is_file():
         raise OutputError(f"{folder} holds a run without {PARAMS}.", f"Finish it: neurai train --resume {folder}")
+    return task, snapshot_of(folder, task)
+
+
+def snapshot_of(folder: Path, task: Task) -> Snapshot:
+    """The parameters and the state that a run of this task has kept."""
     start = begin(task)
     like = _kept(Snapshot(start.params, start.state))
-    kept, _ = checkpoint.load(folder / PARAMS, like, may_differ="own")  # older runs did not keep it
-    return task, Snapshot(
-        kept["params"], State(kept["model_state"], kept["own"]) if "own" in kept else kept["model_state"]
-    )
+    found, _ = checkpoint.load(folder / PARAMS, like, may_differ="own")  # older runs did not keep it
+    state = State(found["model_state"], found["own"]) if "own" in found else found["model_state"]
+    return Snapshot(found["params"], state)
 
 
-def dry_run(chosen: Chosen, callbacks: Callbacks | None = None) -> dict[str, Any]:
+def dry_run(chosen: Chosen, callbacks: Callbacks | None = None, options: Options = USUAL) -> dict[str, Any]:
     """Compile a step and check all shapes, without training and without writing anything.
 
     Returns:
         ``rule, data, model, parameters, steps, compile_s, dry_run``.
     """
-    task = _prepared(chosen, callbacks or Callbacks())
+    task = _prepared(chosen, callbacks or Callbacks(), options)
     start = time.perf_counter()
     compiled(task, begin(task))
     return {
@@ -152,103 +175,71 @@ def dry_run(chosen: Chosen, callbacks: Callbacks | None = None) -> dict[str, Any
     }
 
 
-# ---------------------------------------------------------------------------- folders
-
-
-def holds_run(folder: Path) -> bool:
-    """Whether a folder holds a run."""
-    return os.path.isfile(folder / CONFIG)  # unlike the methods of a path, accepts names that are too long
-
-
-def _default_folder(chosen: Chosen) -> Path:
-    """Make a new folder; two runs that start in the same second get different ones."""
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{chosen.settings.rule}-{chosen.settings.data}"
-    for number in itertools.count(1):
-        folder = Path("runs", name if number == 1 else f"{name}-{number}")
-        with suppress(FileExistsError), _writing(folder):
-            folder.mkdir(parents=True)
-            break
-    return folder
-
-
-def _new_folder(folder: Path) -> Path:
-    """Make the folder, or check that it is empty, and that files can be written into it."""
-    if holds_run(folder):
-        raise OutputError(
-            f"{folder} already holds a run.",
-            f"Choose another --out, or go on with: neurai train --resume {folder}",
-        )
-    with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise OutputError(f"{folder} is not empty, and it holds no run.", "Choose another --out.")
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, FileExistsError) and folder.is_dir():
-            raise
-        raise OutputError(
-            f"{folder} cannot be written: {error.strerror or error}.", "Choose another folder with --out."
-        ) from error
-
-
-def _settings_of(folder: Path) -> Chosen:
-    """The settings of the run in a folder."""
-    if not holds_run(folder):
-        raise OutputError(f"{folder} holds no run: it has no {CONFIG}.", "Give the folder of a run, runs/<name>.")
-    return choose(file=folder / CONFIG, environ={})
-
-
-def _remove_if_empty(folder: Path) -> None:
-    if not any(folder.iterdir()):
-        folder.rmdir()
-
-
 # ---------------------------------------------------------------------------- one run
 
 
-def _prepared(chosen: Chosen, callbacks: Callbacks, objects: Objects = BY_NAME) -> Task:
+def _prepared(chosen: Chosen, callbacks: Callbacks, options: Options, objects: Objects = BY_NAME) -> Task:
     task = prepare(chosen, objects)
-    for difference in compare(chosen, task):
+    obey()
+    for difference in compare(chosen, task, force=options.force, trust=options.trust):
         callbacks.note(f"The numbers may differ from those of the configuration: {difference}.")
     callbacks.compiling()
     return task
-
-
-def _restored(folder: Path, like: Progress, callbacks: Callbacks) -> Progress:
-    """The progress of the run; the start if it was stopped before the first checkpoint."""
-    if not checkpoint.any_in(folder / CHECKPOINTS):
-        return like
-    # A rule may report more, or less, than when the run began; of what is new, this epoch has no mean.
-    unknown = like._replace(totals={name: jnp.full_like(total, jnp.nan) for name, total in like.totals.items()})
-    kept, _, damaged = checkpoint.newest(folder / CHECKPOINTS, saved(unknown), may_differ="totals")
-    for error in damaged:
-        callbacks.note(f"{error.message} The checkpoint before it is used.")
-    return restored(kept)
 
 
 @dataclass
 class _Run:
     """One run in its folder."""
 
+    chosen: Chosen
     task: Task
     folder: Path
     callbacks: Callbacks
+    options: Options = USUAL
     observers: Observers = field(default_factory=REGISTRY.observers)
+
+    def __post_init__(self) -> None:
+        self.decides = decides(self.chosen, self.task)
+        self.times = Timetable(self.options.every)
+
+    def restored(self, like: Progress) -> Progress:
+        """The progress of the run; the start if it was stopped before the first checkpoint.
+
+        Raises:
+            SettingsError: something that decides its bits has changed.
+        """
+        folder = self.folder / CHECKPOINTS
+        if not checkpoint.any_in(folder):
+            if read_metrics(self.folder) or (self.folder / PARAMS).exists():
+                self.callbacks.note(f"The checkpoints of {self.folder} have vanished: the run starts over.")
+            return like
+        self._check_unchanged(checkpoint.facts_of(folder).get("decides"))
+        # A rule may report more, or less, than when the run began; of what is new, this epoch has no mean.
+        unknown = like._replace(totals={name: jnp.full_like(total, jnp.nan) for name, total in like.totals.items()})
+        found, _, damaged = checkpoint.newest(folder, saved(unknown), may_differ="totals")
+        for error in damaged:
+            self.callbacks.note(f"{error.message} The checkpoint before it is used.")
+        return restored(found)
+
+    def _check_unchanged(self, before: dict[str, Any] | None) -> None:
+        changed = [] if before is None else differences(before, self.decides)
+        if changed and not self.options.force:
+            raise SettingsError(
+                f"The checkpoints of {self.folder} were written with other settings: {'; '.join(changed)}.",
+                "Set them back, or go on with --force (force=True): the result is then not that of one run.",
+            )
+        for one in changed:
+            self.callbacks.note(f"Going on although {one}.")
 
     def go(self, progress: Progress) -> Ended:
         """Train from there to the end, and save in any case."""
-        rows = read_metrics(self.folder, up_to_step=int(progress.step))
+        rows = read_metrics(self.folder, up_to_step=int(progress.step), say=self.callbacks.note)
+        self.times.saved(int(progress.step))
         with observed(self.task), stop_on_signals() as asked:
-            trained = self._train(progress, history(rows), asked)
-            if trained.stopped:
-                self._save_within_epoch(trained.progress)
+            with self._writing():
+                trained = self._train(progress, history(rows), asked)
+                if int(trained.progress.step) != self.times.done:
+                    self._save(trained.progress)
             self._keep(Snapshot(trained.progress.params, trained.progress.state))
         if asked.signum is not None and trained.stopped:
             self._draw()
@@ -262,6 +253,8 @@ class _Run:
         own = replace(
             self.callbacks,
             epoch=self._after_epoch,
+            at_most=self.times.until_due,
+            reached=self._reached,
             stop=asked,
             notify=self.observers.notify,
             watch_steps=self.observers.watch_steps,
@@ -278,18 +271,50 @@ class _Run:
 
     def _after_epoch(self, row: Row, progress: Progress) -> None:
         append_metrics(self.folder, row.as_dict())
-        self._save(progress)
+        if self.times.is_due(row.step, epoch_ends=True):
+            self._save(progress)
         self.callbacks.epoch(row, progress)
 
+    # -------------------------------------------------------------------- checkpoints
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Write checkpoints beside training; all of them are written when the block ends."""
+        facts = {"decides": self.decides, "config": (self.folder / CONFIG).read_text(encoding="utf-8")}
+
+        def write(item: tuple[int, PyTree]) -> tuple[int, Path]:
+            step, tree = item
+            place = self.folder / CHECKPOINTS
+            return step, checkpoint.save_step(place, step, tree, {"step": step, **facts}, keep=self.options.keep)
+
+        self.writer = Writer(write, self._written)
+        try:
+            yield
+        finally:
+            try:
+                self.writer.finish()
+            finally:
+                self.writer.close()
+
+    def _written(self, where: tuple[int, Path]) -> None:
+        self.observers.notify("neurai_checkpoint", step=where[0], path=where[1])
+
+    def _reached(self, done: int, progress: Progress) -> None:
+        self.writer.look()
+        if done % self.task.epoch_steps and self.times.is_due(done, epoch_ends=False):  # else after its metrics
+            self._save(progress)
+
     def _save_within_epoch(self, progress: Progress) -> None:
-        """Save where training was stopped; at the end of an epoch, it is saved together with its metrics."""
+        """Save where training was stopped; the end of an epoch is saved only together with its metrics."""
         if int(progress.step) % self.task.epoch_steps:
             self._save(progress)
 
     def _save(self, progress: Progress) -> None:
         step = int(progress.step)
-        path = checkpoint.save_step(self.folder / CHECKPOINTS, step, saved(progress), {"step": step})
-        self.observers.notify("neurai_checkpoint", step=step, path=path)
+        self.times.saved(step)
+        self.writer.put((step, kept(progress)))
+
+    # -------------------------------------------------------------------- results
 
     def _keep(self, trained: Snapshot) -> None:
         checkpoint.save(self.folder / PARAMS, _kept(trained))
@@ -299,13 +324,10 @@ class _Run:
 
         rows = read_metrics(self.folder)
         if rows:
-            title = f"{self._rule()} on {self.task.data.name}"
+            title = f"{self.task.rule_name} on {self.task.data.name}"
             learning_curve(
                 rows, self.folder / PICTURE, title=title, own_loss=self.task.own_loss, probe=self.task.unsupervised
             )
-
-    def _rule(self) -> str:
-        return self.task.rule_name
 
     def _result(self, trained: Trained) -> dict[str, Any]:
         """The result of the run; one that was continued after its end has the time of its last epoch."""
@@ -315,7 +337,7 @@ class _Run:
         names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
         alignment = _alignment(last)
         return {
-            "rule": self._rule(),
+            "rule": self.task.rule_name,
             "data": self.task.data.name,
             **{name: last.get(name) for name in names},
             "steps": int(trained.progress.step),

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, NoReturn, cast, get_args
 
 from pydantic import Field
 
@@ -150,6 +150,7 @@ def choose(
     *,
     set_surrogate: Iterable[str] = (),
     parts: Mapping[str, Mapping[str, Any]] | None = None,
+    objects: Iterable[str] = (),
 ) -> Chosen:
     """Merge all sources and check what can be checked without computing.
 
@@ -161,6 +162,8 @@ def choose(
         environ: the environment.
         set_surrogate: strings ``key=value``: settings of the surrogate.
         parts: settings of ``rule``, ``data``, ``surrogate`` and ``optimizer`` as values, as Python code gives them.
+        objects: names of settings that the file may describe as objects of Python, because the caller has these; they
+            keep their defaults.
 
     Raises:
         SettingsError: a setting is unknown, out of range or of the wrong type.
@@ -175,7 +178,7 @@ def choose(
     """
     merged = _from_environment(environ)
     if file is not None:
-        merged = _from_file(file).over(merged)
+        merged = _from_file(file, objects).over(merged)
     flag_layer, pairs = _from_flags(flags or {}, parts or {}), [_pair(text) for text in sets]
     pairs += [(f"surrogate.{key}", value) for key, value in (_pair(text, *_OF_SURROGATE) for text in set_surrogate)]
     named = {name: value for key, value in pairs if (name := RunSettings.setting_named(key))}
@@ -368,28 +371,29 @@ def _value(text: str, annotation: Any) -> Any:
         return text
 
 
-def _from_file(path: Path) -> _Layer:
+def _from_file(path: Path, objects: Iterable[str]) -> _Layer:
     content = _read(path)
     layer = _Layer(record=_table(content.pop("record", {}), f"[record] of {path}"))
     parts = _table(content.pop("settings", {}), f"[settings] of {path}")
     _refuse_unknown(content, [*RunSettings.model_fields, "settings", "record"], path, "")
     _refuse_unknown(parts, PARTS, path, "settings.")
     for name, value in content.items():
-        _refuse_object(name, value, path)
-        layer.put(name, value, str(path))
+        if not str(value).startswith(PYTHON):
+            layer.put(name, value, str(path))
+        elif name not in objects:
+            _refuse_object(name, value, path)
     for part, given in parts.items():
         for key, value in _table(given, f"[settings.{part}] of {path}").items():
             layer.put(f"{part}.{key}", value, str(path))
     return layer
 
 
-def _refuse_object(name: str, value: Any, path: Path) -> None:
-    if str(value).startswith(PYTHON):
-        raise UsageError(
-            f"{path} is of a run whose {name} was an object of Python, {value.removeprefix(PYTHON)}, which a file "
-            "cannot hold.",
-            f"Go on with neurai.fit(..., out={str(path.parent)!r}, resume=True), with the same objects.",
-        )
+def _refuse_object(name: str, value: str, path: Path) -> NoReturn:
+    raise UsageError(
+        f"{path} is of a run whose {name} was an object of Python, {value.removeprefix(PYTHON)}, which a file cannot "
+        "hold.",
+        f"Go on with neurai.fit(..., out={str(path.parent)!r}, resume=True); neurai.load_run takes the {name} too.",
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

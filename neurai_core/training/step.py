@@ -149,6 +149,11 @@ def saved(progress: Progress) -> PyTree:
     return progress._asdict() | {"last_finite": ()}
 
 
+def kept(progress: Progress) -> PyTree:
+    """`saved`, in memory of its own, for a thread that writes it while training goes on."""
+    return jax.jit(_copied)(saved(progress))
+
+
 def restored(tree: PyTree) -> Progress:
     """The progress stored in a checkpoint."""
     progress = Progress(**tree | {"last_finite": Snapshot(tree["params"], tree["state"])})
@@ -195,9 +200,9 @@ def _check_closed(before: Progress, after: Progress) -> None:
             )
 
 
-def _copied(progress: Progress) -> Progress:
+def _copied(progress: PyTree) -> PyTree:
     """Copies of all arrays, in memory that nothing else uses, because a step donates its arguments."""
-    copied: Progress = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), progress)
+    copied: PyTree = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), progress)
     return copied
 
 

@@ -1,4 +1,11 @@
-"""Stopping on Ctrl-C and SIGTERM: the running step ends first, so that the current state can be saved."""
+"""Stopping on Ctrl-C and SIGTERM, from the first moment of a command.
+
+A signal raises an exception until training begins. Code that is being imported or compiled may swallow it, so the
+signal is also remembered, and obeyed before the step is compiled or run. Once training runs, the running step ends
+first, so that the current state can be saved.
+
+This module imports nothing heavy, because it is imported before everything else.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +15,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from neurai_core.errors import TrainingError
+
+INTERRUPTED, TERMINATED = 130, 143  # exit codes
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_remembered: list[int] = []  # signals that were raised and perhaps swallowed
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; not a SystemExit, which may also come from a module that is being imported."""
 
 
 class Stopped(TrainingError):
@@ -40,26 +56,63 @@ class StopRequest:
         return self.signum is not None
 
 
+def obey() -> None:
+    """Raise for a signal that was swallowed."""
+    if _remembered:
+        _raise(_remembered[0])
+
+
+@contextmanager
+def raise_on_signals() -> Iterator[None]:
+    """Inside the block, SIGINT raises KeyboardInterrupt and SIGTERM `Terminated`, and both are remembered.
+
+    Outside the main thread, where Python allows no handlers, this has no effect.
+    """
+    _remembered.clear()
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        _remembered.append(signum)
+        _raise(signum)
+
+    with _handled(note):
+        try:
+            yield
+        finally:
+            _remembered.clear()
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
     """Note SIGINT and SIGTERM inside the block instead of dying; a second one acts at once.
 
-    Outside the main thread, where Python allows no handlers, this has no effect.
+    A signal that came before and was swallowed counts. Outside the main thread, where Python allows no handlers, this
+    has no effect.
     """
     request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
-    before = {int(signum): signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    request.signum = _remembered[0] if _remembered else None
+    before = {int(signum): signal.getsignal(signum) for signum in SIGNALS}
 
     def note(signum: int, frame: FrameType | None) -> None:
         request.signum = signum
         signal.signal(signum, before[signum])
 
-    for signum in before:
-        signal.signal(signum, note)
-    try:
+    with _handled(note):
         yield request
+
+
+def _raise(signum: int) -> NoReturn:
+    raise KeyboardInterrupt if signum == signal.SIGINT else Terminated
+
+
+@contextmanager
+def _handled(handler: signal._HANDLER) -> Iterator[None]:
+    """Both signals go to the handler inside the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signum: signal.signal(signum, handler) for signum in SIGNALS}
+    try:
+        yield
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        for signum, usual in before.items():
+            signal.signal(signum, usual)

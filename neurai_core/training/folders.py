@@ -1,0 +1,111 @@
+"""Folders of runs: made, found, and read."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from neurai_core.errors import OutputError
+from neurai_core.training import checkpoint
+from neurai_core.training.lock import LOCK
+from neurai_core.training.record import CONFIG
+from neurai_core.training.settings import Chosen, choose
+from neurai_core.training.trust import check_trusted
+
+CHECKPOINTS = "checkpoints"
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a folder holds a run."""
+    return os.path.isfile(folder / CONFIG)  # unlike the methods of a path, accepts names that are too long
+
+
+def default_folder(chosen: Chosen) -> Path:
+    """Make a new folder; two runs that start in the same second get different ones."""
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{chosen.settings.rule}-{chosen.settings.data}"
+    for number in itertools.count(1):
+        folder = Path("runs", name if number == 1 else f"{name}-{number}")
+        with suppress(FileExistsError), _writing(folder):
+            folder.mkdir(parents=True)
+            break
+    return folder
+
+
+def new_folder(folder: Path) -> Path:
+    """Make the folder, or check that it is empty, and that files can be written into it."""
+    if holds_run(folder):
+        raise OutputError(
+            f"{folder} already holds a run.",
+            f"Choose another --out, or go on with: neurai train --resume {folder}",
+        )
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(path.name != LOCK for path in folder.iterdir()):
+            raise OutputError(f"{folder} is not empty, and it holds no run.", "Choose another --out.")
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, FileExistsError) and folder.is_dir():
+            raise
+        raise OutputError(
+            f"{folder} cannot be written: {error.strerror or error}.", "Choose another folder with --out."
+        ) from error
+
+
+def settings_of(
+    folder: Path,
+    say: Callable[[str], None] = lambda sentence: None,
+    *,
+    trust: bool = False,
+    objects: tuple[str, ...] = (),
+) -> Chosen:
+    """The settings of the run in a folder.
+
+    Args:
+        folder: the folder of a run.
+        say: called with a sentence if its configuration was damaged, and was taken from a checkpoint.
+        trust: whether to run code that it names even if the file of the code has changed.
+        objects: names of settings that may be objects of Python, because the caller has them.
+
+    Raises:
+        OutputError: the folder holds no run.
+        UsageError: its configuration cannot be read, or names code whose file has changed.
+    """
+    if not holds_run(folder):
+        raise OutputError(f"{folder} holds no run: it has no {CONFIG}.", "Give the folder of a run, runs/<name>.")
+    _mend_config(folder, say)
+    chosen = choose(file=folder / CONFIG, environ={}, objects=objects)
+    check_trusted(chosen, folder / CONFIG, trust=trust)
+    return chosen
+
+
+def _mend_config(folder: Path, say: Callable[[str], None]) -> None:
+    """Replace a configuration that is not TOML by its copy in the newest checkpoint, if there is one."""
+    path = folder / CONFIG
+    try:
+        tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        copy = checkpoint.facts_of(folder / CHECKPOINTS).get("config")
+        if copy is None:
+            return  # reading it says what is wrong
+        os.replace(path, path.with_name(f"{CONFIG}.damaged"))
+        path.write_text(copy, encoding="utf-8")
+        say(f"{path} was damaged ({error}); its copy in the newest checkpoint is used.")
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder in which nothing was written."""
+    if not any(folder.iterdir()):
+        folder.rmdir()
