@@ -72,6 +72,8 @@ if TYPE_CHECKING:
     from neurai_core.terms import NetworkEnergy as NetworkEnergy
     from neurai_core.training.fit import Fitted as Fitted
     from neurai_core.training.fit import fit as fit
+    from neurai_core.training.loading import Run as Run
+    from neurai_core.training.loading import load_run as load_run
     from neurai_core.transforms import accumulate as accumulate
     from neurai_core.transforms import per_example as per_example
     from neurai_core.transforms import with_alignment as with_alignment
@@ -142,6 +144,7 @@ _HOME = {
     ),
     "terms": ("NetworkEnergy",),
     "training.fit": ("Fitted", "fit"),
+    "training.loading": ("Run", "load_run"),
     "transforms": ("accumulate", "per_example", "with_alignment"),
 }
 # Modules that are accessible as attributes, as in `neurai.models.mlp`.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -168,3 +171,73 @@ def test_what_does_not_fit_is_said(given: dict[str, Any], message: str) -> None:
 def test_settings_of_a_rule_are_checked() -> None:
     with pytest.raises(SettingsError, match="eta"):
         neurai.fit("pc", MODEL, PARAMS, (X, Y), settings={"etta": 3})
+
+
+# ---------------------------------------------------------------------------- folders
+
+
+def test_a_run_of_names_is_loaded_in_a_fresh_process(tmp_path: Path) -> None:
+    fitted = neurai.fit("pc", "mlp:8", None, "digits", epochs=1, settings={"n": 2}, out=tmp_path / "run")
+    np.save(tmp_path / "x.npy", DATA.x_test[:7])
+    code = (
+        "import sys, numpy as np, neurai_core as neurai\n"
+        f"run = neurai.load_run({str(tmp_path / 'run')!r})\n"
+        f"np.save({str(tmp_path / 'y.npy')!r}, run.predict(np.load({str(tmp_path / 'x.npy')!r})))\n"
+        "print(run.settings['settings']['rule']['n'], len(run.metrics), 'sklearn' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["2", "1", "False"], done.stderr  # no data were read
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), fitted.predict(DATA.x_test[:7]))
+
+
+def test_a_run_of_objects_is_loaded_with_them_and_says_so_without(tmp_path: Path) -> None:
+    def net(params: Any, x: Any) -> Any:
+        return x @ params
+
+    fitted = neurai.fit("bp", net, np.zeros((64, 10), np.float32), (X, Y), **SMALL, out=tmp_path / "run")
+    run = neurai.load_run(tmp_path / "run", model=net, params=np.zeros((64, 10), np.float32))
+    same_bits(run.params, fitted.params)
+    assert run.metrics == fitted.metrics
+    with pytest.raises(UsageError, match=r"whose model was an object of Python, .*net"):
+        neurai.load_run(tmp_path / "run")
+
+
+def test_a_run_goes_on_from_the_middle_of_an_epoch_to_the_same_bits(fitted: neurai.Fitted, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = SMALL | {"out": tmp_path / "run", "resume": True}
+
+    class Stop:
+        @neurai.hookimpl
+        def neurai_after_step(self, step: int) -> str | None:
+            return "enough" if step == 5 else None
+
+    half = neurai.fit("bp", MODEL, PARAMS, (X, Y), **arguments, observers=[Stop()])
+    assert (half.steps, half.stopped) == (6, "enough")
+    whole = neurai.fit("bp", MODEL, PARAMS, (X, Y), **arguments)
+    same_bits(whole.params, fitted.params)
+    assert without_times(whole.metrics) == without_times(fitted.metrics)
+    for changed in ({"seed": 1}, {"lr": 0.5}, {"batch_size": 40}):
+        with pytest.raises(SettingsError, match=f"{next(iter(changed))} was .* and is {next(iter(changed.values()))}"):
+            neurai.fit("bp", MODEL, PARAMS, (X, Y), **arguments | changed)
+    with pytest.raises(SettingsError, match="data_sha256 was"):
+        neurai.fit("bp", MODEL, PARAMS, (X + 1, Y), **arguments)
+
+
+def test_batches_go_on_from_the_middle_of_an_epoch_to_the_same_bits(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = SMALL | {"steps_per_epoch": 4}
+
+    def broken(epoch: int) -> Iterator[Any]:
+        yield from itertools.islice(by_epoch(epoch), 2 if epoch else 4)
+        if epoch:
+            raise OSError("gone")
+
+    whole = neurai.fit("bp", MODEL, PARAMS, by_epoch, **arguments)
+    with pytest.raises(OSError, match="gone"):
+        neurai.fit("bp", MODEL, PARAMS, broken, **arguments, out=tmp_path / "run", every=1)
+    again = neurai.fit("bp", MODEL, PARAMS, by_epoch, **arguments, out=tmp_path / "run", resume=True)
+    same_bits(again.params, whole.params)
+    assert without_times(again.metrics) == without_times(whole.metrics)
+
+
+def test_checkpoints_are_written_every_so_many_steps_and_some_are_kept(tmp_path: Path) -> None:
+    neurai.fit("bp", MODEL, PARAMS, (X, Y), **SMALL, out=tmp_path / "run", every=3, keep=2)
+    assert [path.stem for path in sorted((tmp_path / "run" / "checkpoints").iterdir())][-1] == "step-000000008"
