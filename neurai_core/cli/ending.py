@@ -12,7 +12,7 @@ from neurai_core.cli.output import stderr
 from neurai_core.cli.streams import guarded_streams
 from neurai_core.errors import NeurAIError
 from neurai_core.registry.scan import damaged_by
-from neurai_core.training.stopping import INTERRUPTED, TERMINATED, Terminated
+from neurai_core.training.stopping import INTERRUPTED, TERMINATED, Stopped, Terminated, obey
 
 FAILED, MISUSED = 1, 2
 # Newer typer carries its own click, older ones import it; either way this is the base of usage errors.
@@ -44,7 +44,7 @@ def say_error(message: str, hint: str) -> None:
 
 def _code_of(command: Callable[[], Any], debug: bool) -> int:
     try:
-        return int(command() or 0)
+        return _obeying(command)
     except (KeyboardInterrupt, typer.Abort):
         say_error("Interrupted.", "")
         return INTERRUPTED
@@ -54,6 +54,17 @@ def _code_of(command: Callable[[], Any], debug: bool) -> int:
         if debug:
             traceback.print_exc()
         return _explain(error)
+
+
+def _obeying(command: Callable[[], Any]) -> int:
+    """Run a command; an exception that a signal has caused, such as a failed import, counts as the signal."""
+    try:
+        return int(command() or 0)
+    except Stopped:
+        raise
+    except Exception:
+        obey()
+        raise
 
 
 def _say_lost(error: OSError) -> int:

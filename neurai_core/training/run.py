@@ -211,7 +211,7 @@ class _Run:
         folder = self.folder / CHECKPOINTS
         if not checkpoint.any_in(folder):
             if read_metrics(self.folder) or (self.folder / PARAMS).exists():
-                self.callbacks.note(f"The checkpoints of {self.folder} have vanished: the run starts over.")
+                self.callbacks.note(f"{self.folder} has no checkpoint left to continue from: the run starts over.")
             return like
         self._check_unchanged(checkpoint.facts_of(folder).get("decides"))
         # A rule may report more, or less, than when the run began; of what is new, this epoch has no mean.

@@ -10,12 +10,13 @@ This module imports nothing heavy, because it is imported before everything else
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from neurai_core.errors import TrainingError
 
@@ -57,7 +58,7 @@ class StopRequest:
 
 
 def obey() -> None:
-    """Raise for a signal that was swallowed."""
+    """Raise for a signal that was swallowed, or turned into another exception by what it interrupted."""
     if _remembered:
         _raise(_remembered[0])
 
@@ -69,15 +70,22 @@ def raise_on_signals() -> Iterator[None]:
     Outside the main thread, where Python allows no handlers, this has no effect.
     """
     _remembered.clear()
+    usual = sys.unraisablehook
+
+    def quiet(unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt | Terminated):
+            usual(unraisable)
 
     def note(signum: int, frame: FrameType | None) -> None:
         _remembered.append(signum)
         _raise(signum)
 
     with _handled(note):
+        sys.unraisablehook = quiet  # what a callback swallows is obeyed later
         try:
             yield
         finally:
+            sys.unraisablehook = usual
             _remembered.clear()
 
 

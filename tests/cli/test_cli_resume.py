@@ -121,8 +121,16 @@ def test_a_run_whose_checkpoints_have_vanished_says_so(neurai: Run, finished: Pa
     shutil.rmtree(half / "checkpoints")
     ended = neurai("train", "--resume", half, "--quiet")
     assert ended.code == 0
-    assert "have vanished: the run starts over" in ended.err
+    assert "has no checkpoint left to continue from: the run starts over" in ended.err
     assert (half / "params.safetensors").read_bytes() == (finished / "params.safetensors").read_bytes()
+
+
+def test_checkpoints_that_cannot_be_written_end_the_run_with_one_sentence(neurai: Run, half: Path) -> None:
+    shutil.rmtree(half / "checkpoints")
+    (half / "checkpoints").touch()
+    ended = neurai("train", "--resume", half, "--quiet")
+    assert (ended.code, "checkpoints cannot be made" in ended.err, "Traceback" in ended.err) == (2, True, False)
+    assert not (half / LOCK).exists()
 
 
 def test_one_process_trains_in_a_folder_and_the_lock_of_a_dead_one_is_taken_over(
@@ -206,6 +214,19 @@ def test_a_signal_that_code_swallows_while_it_is_imported_still_stops_the_run(
         _, said = process.communicate(timeout=120)
     assert (process.returncode, "Traceback" in said, "epoch 1" in said) == (128 + signum, False, False)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_signal_that_becomes_another_exception_is_still_obeyed(start: Run, tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(
+        "import time\ntry:\n    print('here', flush=True)\n    time.sleep(60)\n"
+        "except BaseException:\n    raise ImportError('half imported') from None\n"
+    )
+    with start("train", "--model", "odd.py:net", cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert (process.returncode, "Interrupted" in said) == (130, True)
 
 
 def test_a_command_obeys_a_signal_while_it_imports(tmp_path: Path) -> None:
