@@ -14,30 +14,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
-
 from neurai_core.arrays import PyTree
-from neurai_core.errors import OutputError, SettingsError
+from neurai_core.errors import OutputError
 from neurai_core.registry import REGISTRY
 from neurai_core.registry.observing import Observers
 from neurai_core.rule import State, model_state_of
 from neurai_core.training import checkpoint
 from neurai_core.training.callbacks import Callbacks, Row
-from neurai_core.training.deciding import differences
-from neurai_core.training.folders import CHECKPOINTS, default_folder, new_folder, remove_if_empty, settings_of
+from neurai_core.training.checkpoints import Checkpoints
+from neurai_core.training.folders import default_folder, new_folder, remove_if_empty, settings_of
 from neurai_core.training.lock import held
 from neurai_core.training.loop import NotFinite, Trained, train_task
 from neurai_core.training.observed import observed
-from neurai_core.training.record import CONFIG, append_metrics, compare, decides, history, read_metrics, write_config
-from neurai_core.training.saving import USUAL, Options, Timetable, Writer
+from neurai_core.training.record import append_metrics, compare, decides, history, read_metrics, write_config
+from neurai_core.training.saving import USUAL, Options
 from neurai_core.training.settings import Chosen
-from neurai_core.training.step import Progress, Snapshot, begin, compiled, kept, restored, saved
+from neurai_core.training.step import Progress, Snapshot, begin, compiled
 from neurai_core.training.stopping import Stopped, obey, stop_on_signals
 from neurai_core.training.task import BY_NAME, Objects, Task, prepare
 
@@ -124,12 +121,15 @@ def go_on(
     options: Options = USUAL,
     objects: Objects = BY_NAME,
 ) -> Ended:
-    """`resume`, with settings and objects given by the caller."""
+    """`resume`, with objects and with settings that may be the caller's; these become those of the folder."""
     callbacks = callbacks or Callbacks()
     with held(folder):
         task = _prepared(chosen, callbacks, options, objects)
         one = _Run(chosen, task, folder, callbacks, options)
-        return one.go(one.restored(begin(task)))
+        progress = one.restored(begin(task))
+        if not chosen.record:  # not read from the folder
+            write_config(folder, chosen, task)
+        return one.go(progress)
 
 
 def finished(folder: Path, callbacks: Callbacks | None = None, *, trust: bool = False) -> tuple[Task, Snapshot]:
@@ -199,47 +199,29 @@ class _Run:
     observers: Observers = field(default_factory=REGISTRY.observers)
 
     def __post_init__(self) -> None:
-        self.decides = decides(self.chosen, self.task)
-        self.times = Timetable(self.options.every)
+        self.checkpoints = Checkpoints(
+            self.folder,
+            decides(self.chosen, self.task),
+            self.task.epoch_steps,
+            self.options,
+            self.callbacks.note,
+            lambda step, path: self.observers.notify("neurai_checkpoint", step=step, path=path),
+        )
 
     def restored(self, like: Progress) -> Progress:
-        """The progress of the run; the start if it was stopped before the first checkpoint.
-
-        Raises:
-            SettingsError: something that decides its bits has changed.
-        """
-        folder = self.folder / CHECKPOINTS
-        if not checkpoint.any_in(folder):
-            if read_metrics(self.folder) or (self.folder / PARAMS).exists():
-                self.callbacks.note(f"{self.folder} has no checkpoint left to continue from: the run starts over.")
-            return like
-        self._check_unchanged(checkpoint.facts_of(folder).get("decides"))
-        # A rule may report more, or less, than when the run began; of what is new, this epoch has no mean.
-        unknown = like._replace(totals={name: jnp.full_like(total, jnp.nan) for name, total in like.totals.items()})
-        found, _, damaged = checkpoint.newest(folder, saved(unknown), may_differ="totals")
-        for error in damaged:
-            self.callbacks.note(f"{error.message} The checkpoint before it is used.")
-        return restored(found)
-
-    def _check_unchanged(self, before: dict[str, Any] | None) -> None:
-        changed = [] if before is None else differences(before, self.decides)
-        if changed and not self.options.force:
-            raise SettingsError(
-                f"The checkpoints of {self.folder} were written with other settings: {'; '.join(changed)}.",
-                "Set them back, or go on with --force (force=True): the result is then not that of one run.",
-            )
-        for one in changed:
-            self.callbacks.note(f"Going on although {one}.")
+        """The progress of the run; the start if it was stopped before the first checkpoint."""
+        found = self.checkpoints.newest(like)
+        if found is None and (read_metrics(self.folder) or (self.folder / PARAMS).exists()):
+            self.callbacks.note(f"{self.folder} has no checkpoint left to continue from: the run starts over.")
+        return like if found is None else found
 
     def go(self, progress: Progress) -> Ended:
         """Train from there to the end, and save in any case."""
         rows = read_metrics(self.folder, up_to_step=int(progress.step), say=self.callbacks.note)
-        self.times.saved(int(progress.step))
         with observed(self.task), stop_on_signals() as asked:
-            with self._writing():
+            with self.checkpoints.writing(int(progress.step)):
                 trained = self._train(progress, history(rows), asked)
-                if int(trained.progress.step) != self.times.done:
-                    self._save(trained.progress)
+                self.checkpoints.save_last(trained.progress)
             self._keep(Snapshot(trained.progress.params, trained.progress.state))
         if asked.signum is not None and trained.stopped:
             self._draw()
@@ -253,13 +235,13 @@ class _Run:
         own = replace(
             self.callbacks,
             epoch=self._after_epoch,
-            at_most=self.times.until_due,
-            reached=self._reached,
+            at_most=self.checkpoints.times.until_due,
+            reached=self.checkpoints.reached,
             stop=asked,
             notify=self.observers.notify,
             watch_steps=self.observers.watch_steps,
             history=before,
-            interrupted=self._save_within_epoch,
+            interrupted=self.checkpoints.save_within_epoch,
         )
         try:
             return train_task(self.task, progress, own)
@@ -271,50 +253,8 @@ class _Run:
 
     def _after_epoch(self, row: Row, progress: Progress) -> None:
         append_metrics(self.folder, row.as_dict())
-        if self.times.is_due(row.step, epoch_ends=True):
-            self._save(progress)
+        self.checkpoints.after_epoch(row.step, progress)
         self.callbacks.epoch(row, progress)
-
-    # -------------------------------------------------------------------- checkpoints
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Write checkpoints beside training; all of them are written when the block ends."""
-        facts = {"decides": self.decides, "config": (self.folder / CONFIG).read_text(encoding="utf-8")}
-
-        def write(item: tuple[int, PyTree]) -> tuple[int, Path]:
-            step, tree = item
-            place = self.folder / CHECKPOINTS
-            return step, checkpoint.save_step(place, step, tree, {"step": step, **facts}, keep=self.options.keep)
-
-        self.writer = Writer(write, self._written)
-        try:
-            yield
-        finally:
-            try:
-                self.writer.finish()
-            finally:
-                self.writer.close()
-
-    def _written(self, where: tuple[int, Path]) -> None:
-        self.observers.notify("neurai_checkpoint", step=where[0], path=where[1])
-
-    def _reached(self, done: int, progress: Progress) -> None:
-        self.writer.look()
-        if done % self.task.epoch_steps and self.times.is_due(done, epoch_ends=False):  # else after its metrics
-            self._save(progress)
-
-    def _save_within_epoch(self, progress: Progress) -> None:
-        """Save where training was stopped; the end of an epoch is saved only together with its metrics."""
-        if int(progress.step) % self.task.epoch_steps:
-            self._save(progress)
-
-    def _save(self, progress: Progress) -> None:
-        step = int(progress.step)
-        self.times.saved(step)
-        self.writer.put((step, kept(progress)))
-
-    # -------------------------------------------------------------------- results
 
     def _keep(self, trained: Snapshot) -> None:
         checkpoint.save(self.folder / PARAMS, _kept(trained))

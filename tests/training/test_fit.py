@@ -202,6 +202,23 @@ def test_a_run_of_objects_is_loaded_with_them_and_says_so_without(tmp_path: Path
         neurai.load_run(tmp_path / "run")
 
 
+def test_a_forced_run_keeps_the_settings_that_it_ended_with(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = SMALL | {"out": tmp_path / "run", "resume": True}
+    neurai.fit("bp", "mlp:4", None, (X, Y), **arguments)
+    (tmp_path / "run" / "config.toml").write_bytes(b"\xff")  # not needed to go on
+    neurai.fit("bp", "mlp:4", None, (X, Y), **arguments | {"lr": 0.5}, force=True)
+    assert neurai.load_run(tmp_path / "run").settings["lr"] == 0.5
+
+
+def test_a_model_of_a_library_keeps_its_structure(tmp_path: Path) -> None:
+    eqx = pytest.importorskip("equinox")
+    model = eqx.nn.MLP(64, 10, 8, 1, key=jax.random.key(0))
+    fitted = neurai.fit("pc", model, None, (X, Y), settings={"n": 2}, **SMALL, out=tmp_path / "run")
+    assert isinstance(fitted.params, eqx.nn.MLP)
+    np.testing.assert_allclose(jax.vmap(eqx.combine(fitted.params, model))(X[:5]), fitted.predict(X[:5]), rtol=1e-5)
+    same_bits(neurai.load_run(tmp_path / "run", model=model).predict(X[:5]), fitted.predict(X[:5]))
+
+
 def test_a_run_goes_on_from_the_middle_of_an_epoch_to_the_same_bits(fitted: neurai.Fitted, tmp_path: Path) -> None:
     arguments: dict[str, Any] = SMALL | {"out": tmp_path / "run", "resume": True}
 
