@@ -110,7 +110,7 @@ class Writer:
     ['step 1']
     """
 
-    def __init__(self, write: Callable[[Any], Any], written: Callable[[Any], None]) -> None:
+    def __init__(self, write: Callable[[Any], Any], written: Callable[[Any], object]) -> None:
         self._write, self._written = write, written
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._running: Future[Any] | None = None
