@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -145,6 +146,19 @@ def test_the_scan_equals_a_python_loop(name, x64):
     spikes = jax.jit(model)(params, x).spikes
     close(spikes, by_hand)
     assert spikes[0].any(), "a network without spikes proves nothing"
+
+
+@pytest.mark.parametrize("name", ["attached", "delayed hard", "ALIF learned"])
+@pytest.mark.usefixtures("optimized")
+def test_steps_equal_the_plain_loop_to_the_bit(name, x64):
+    model = network(CELLS[name], readout="all", record=True, hoist=False)
+    params, x, _ = problem(model)
+    begin = model.start(params, x[:, 0])
+    scanned = jax.jit(partial(jax.lax.scan, lambda state, x: model.step(params, state, x)[::-1]))
+    state, steps = scanned(begin, jnp.moveaxis(x, 1, 0))
+    equal(jax.tree.map(lambda all_steps: jnp.moveaxis(all_steps, 0, 1), steps), jax.jit(model)(params, x))
+    assert steps.spikes[0].any() and jax.tree.structure(state) == jax.tree.structure(begin)
+    assert model.read(jnp.moveaxis(steps.outputs, 0, 1)).shape == (5, 12, 3)
 
 
 @pytest.mark.parametrize("name", ["no reset", "delayed hard", "learned", "ALIF"])
@@ -544,6 +558,8 @@ def test_inputs_and_parameters_that_do_not_fit_are_named():
         model(params, jnp.ones((5, 4)))
     with pytest.raises(ModelError, match="params has 1 entries, expected a tuple of 2"):
         model(params[:1], jnp.ones((5, 9, 4)))
+    with pytest.raises(ModelError, match="state has 1 entries, expected a tuple of 2"):
+        model.step(params, model.start(params, jnp.ones((5, 4)))[:1], jnp.ones((5, 4)))
     with pytest.raises(ModelError, match="cannot take inputs"):
         BP("cross_entropy").get_grads(model, params, (jnp.ones((5, 9, 7)), jnp.zeros(5, int)))
 

@@ -20,7 +20,7 @@ from neurai_core.errors import ModelError
 from neurai_core.layered import ChainApply, Layer, Layered, Stateless, dense, naming, output_shape
 from neurai_core.models.spiking.cells import LIF, Cell, Leaky, State, exact_decay
 from neurai_core.models.spiking.encoders import Constant, Encoder, check_readout, check_steps, encoder, read
-from neurai_core.models.spiking.stages import Stage
+from neurai_core.models.spiking.stages import Past, Stage
 from neurai_core.models.spiking.time_loop import Loop, run, run_plainly
 
 # Computing all currents at once pays off if they fit into a cache of this size; measured with 32 MiB of L3.
@@ -130,6 +130,64 @@ class SpikingNetwork:
         """Outputs of a batch; a rate code draws from its seed."""
         return self.apply(params, model_state, x)[0]
 
+    def start(self, params: PyTree, x: jax.Array) -> tuple[Past, ...]:
+        """The state before the first step: every neuron at rest, for a batch like ``x``.
+
+        Args:
+            params: as ``init`` makes them.
+            x: what the first stage sees at one step, ``(B, ...)``; only its shape matters.
+        """
+        below, state = self._numbers(params, x, one_step=True), []
+        for stage, own in zip(self.stages, params, strict=True):
+            below = jax.eval_shape(stage.project, own, below)
+            state.append(stage.start(below.shape, below.dtype))
+        return tuple(state)
+
+    def step(self, params: PyTree, state: tuple[Past, ...], x: jax.Array) -> tuple[Any, tuple[Past, ...]]:
+        """Advance by one time step, for inputs that arrive one by one, such as those of a control loop.
+
+        A pure function that can be jitted and scanned. Over the steps of a sequence, its outputs are the traces of the
+        network with ``readout="all"``.
+
+        Args:
+            params: as ``init`` makes them.
+            state: from `start`, or from the step before.
+            x: what the first stage sees at this step, ``(B, ...)``; the encoder is not used.
+
+        Returns:
+            ``(outputs, state)``: the last stage's spikes or potentials at this step, ``(B, C)``, or `Recorded` with
+            the spikes of every stage, ``(B, ...)`` each, if ``record``; and the state after the step.
+
+        Raises:
+            ModelError: the parameters or the state are those of another network.
+
+        Example:
+            >>> import neurai_core as neurai
+            >>> model = snn((8, 16, 3), surrogate=neurai.surrogate("superspike"))
+            >>> params, _ = model.init(jax.random.key(0), (20, 8))
+            >>> x = jnp.ones((4, 20, 8))
+            >>> state, traces = model.start(params, x[:, 0]), []
+            >>> for t in range(20):
+            ...     outputs, state = model.step(params, state, x[:, t])
+            ...     traces.append(outputs)
+            >>> bool(jnp.allclose(model.read(jnp.stack(traces, axis=1)), model(params, x), atol=1e-6))
+            True
+        """
+        if not isinstance(state, tuple) or len(state) != len(self.stages):
+            given = f"{len(state)} entries" if isinstance(state, tuple) else f"a {type(state).__name__}"
+            raise ModelError(
+                f"state has {given}, expected a tuple of {len(self.stages)}, one entry per stage.",
+                "model.start(params, x) makes the first one.",
+            )
+        below: Any = self._numbers(params, x, one_step=True)
+        spikes, now = [], []
+        for stage, own, past in zip(self.stages, params, state, strict=True):
+            before = stage.charge(own, past, stage.project(own, below))
+            below, past = stage.fire(own, self.surrogate, before)
+            spikes.append(below)
+            now.append(past)
+        return (Recorded(below, tuple(spikes)) if self.record else below), tuple(now)
+
     def membranes(self, params: PyTree, x: jax.Array, *, key: jax.Array | None = None) -> tuple[State, ...]:
         """For every stage, the entries of its state before the reset that determine its output, ``(T, B, ...)`` each.
 
@@ -189,15 +247,17 @@ class SpikingNetwork:
         one = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
         return tuple(jax.eval_shape(lambda x: encode(x), one).shape[1:])
 
-    def _numbers(self, params: PyTree, x: jax.Array, chosen: Callable[[Any], Any] = jnp.dtype) -> jax.Array:
-        """Check a batch and convert it to the dtype of the parameters, or one chosen by it."""
+    def _numbers(
+        self, params: PyTree, x: jax.Array, chosen: Callable[[Any], Any] = jnp.dtype, *, one_step: bool = False
+    ) -> jax.Array:
+        """Check a batch, or one step of it, and convert it to the dtype of the parameters, or one chosen by it."""
         if not isinstance(params, (tuple, list)) or len(params) != len(self.stages):
             given = f"{len(params)} entries" if isinstance(params, (tuple, list)) else f"a {type(params).__name__}"
             raise ModelError(
                 f"params has {given}, expected a tuple of {len(self.stages)}, one entry per stage.",
                 "model.init(key, input_shape) makes them.",
             )
-        if self.encode is None and jnp.ndim(x) < 3:
+        if self.encode is None and not one_step and jnp.ndim(x) < 3:
             raise ModelError(
                 f"A spiking network without an encoder takes sequences (B, T, D), got {jnp.shape(x)}.",
                 "Give it encode=Constant(50), Rate(50) or Latency(50).",
