@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 
+from neurai_algorithms.eprop.equations import definition
 from neurai_algorithms.eprop.rule import build
 from neurai_algorithms.eprop.spec import EPropConfig, eprop
 from neurai_core.errors import ModelError
@@ -77,6 +78,74 @@ def test_symmetric_feedback_is_bptt_with_the_recurrent_path_cut(name, readout, x
     assert not np.allclose(whole[0]["input"]["w"], estimate.grads[0]["input"]["w"], rtol=1e-3)
 
 
+def at_once_only(model, params, x):
+    """The traces of a network in which spikes reach other spiking neurons with a gradient in the same step only.
+
+    What a stage receives, it receives twice: spikes held fixed charge the neurons that learn, and the spikes with their
+    gradient charge a copy of the neurons that forgets it after the step.
+    """
+    stop = jax.lax.stop_gradient
+    states = model.start(params, x[:, 0])
+    traces = []
+    for t in range(x.shape[1]):
+        below, after = x[:, t], []
+        for stage, own, past in zip(model.stages, params, states, strict=True):
+            past = past._replace(spikes=stop(past.spikes)) if stage.recurrent else past
+            kept = stage.charge(own, past, stage.project(own, stop(below)))
+            if stage is not model.stages[-1]:
+                passing = stage.charge(*stop((own, past)), stage.project(stop(own), below))
+                shown = {name: kept[name] + passing[name] - stop(passing[name]) for name in kept}
+                below, after = (
+                    stage.output(own, model.surrogate, shown),
+                    [*after, stage.fire(own, model.surrogate, kept)[1]],
+                )
+            else:
+                below, last = stage.fire(own, model.surrogate, stage.charge(own, past, stage.project(own, below)))
+                after.append(last)
+        states = after
+        traces.append(below)
+    return model.read(jnp.stack(traces, axis=1))
+
+
+def deep(cell=ATTACHED, below=None, recurrent=True, **options):
+    stages = (
+        Stage(dense(7), below or cell, recurrent),
+        Stage(dense(6), cell, recurrent),
+        Stage(dense(3), Leaky(0.8, synapse=0.6)),
+    )
+    return SpikingNetwork(stages, SuperSpike(2.0), **{"readout": "max", **options})
+
+
+@pytest.mark.parametrize("recurrent", [True, False])
+def test_through_stages_it_is_bptt_with_spikes_that_act_at_once_only(recurrent, x64):
+    model = deep(recurrent=recurrent)
+    params, batch = problem(model, 5)
+    loss, grads = jax.jit(jax.value_and_grad(lambda p: cross_entropy(at_once_only(model, p, batch[0]), batch[1])))(
+        params
+    )
+    estimate = eprop_grads(model, params, batch)
+    close(estimate.grads, grads)
+    np.testing.assert_allclose(estimate.loss, loss, rtol=1e-12)
+
+
+def test_below_stages_without_memory_it_is_bptt(x64):
+    model = deep(LIF(0.0, reset="none"), below=ATTACHED, recurrent=False)
+    params, batch = problem(model)
+    close(eprop_grads(model, params, batch).grads, bptt_grads(model, params, batch)[1])
+
+
+@pytest.mark.parametrize("feedback", ["symmetric", "random"])
+def test_through_stages_it_is_its_definition(feedback, x64):
+    model, config = deep(), EPropConfig(feedback=feedback)
+    params, batch = problem(model, 5)
+    rule = build(config, loss=cross_entropy)
+    state = rule.init(model, params, key=jax.random.key(5))
+    close(
+        jax.jit(partial(rule.estimate, model))(params, state, batch)[0].grads,
+        jax.jit(partial(definition, config, cross_entropy, model))(params, state, batch),
+    )
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_without_recurrence_it_is_bptt(bias, x64):
     model = network(ATTACHED, recurrent=False, bias=bias)
@@ -89,10 +158,10 @@ def test_random_feedback_is_drawn_once_and_kept(x64):
     params, batch = problem(model)
     rule = build(EPropConfig(feedback="random"), loss=cross_entropy)
     state = rule.init(model, params, key=jax.random.key(5))
-    assert isinstance(state, State) and state.own.shape == (8, 3)
-    assert np.any(state.own != rule.init(model, params, key=jax.random.key(6)).own)
+    assert isinstance(state, State) and [one.shape for one in state.own] == [(8, 3)]
+    assert np.any(state.own[0] != rule.init(model, params, key=jax.random.key(6)).own[0])
     _, after = jax.jit(partial(rule.estimate, model))(params, state, batch)
-    np.testing.assert_array_equal(after.own, state.own)
+    np.testing.assert_array_equal(after.own[0], state.own[0])
 
 
 @pytest.mark.parametrize("feedback", ["symmetric", "random"])
@@ -126,7 +195,7 @@ def test_its_spec_says_what_it_is_and_imports_no_jax():
     ("model", "words"),
     [
         (mlp((4, 3)), "trains a SpikingNetwork, got a Layered"),
-        (snn((4, 6, 5, 3), surrogate=None), "got LIF, LIF, Leaky"),
+        (snn((4, 3), surrogate=None), "got Leaky"),
         (snn((4, 6, 3), surrogate=None, output=LIF()), "got LIF, LIF"),
         (SpikingNetwork((Stage(dense(6, "tanh"), LIF()), Stage(dense(3), Leaky())), None), "stage 0 has dense"),
         (snn((4, 6, 3), surrogate=None, cell=LIF(learn=("decay",))), "stage 0 learns decay too"),

@@ -8,6 +8,9 @@ r"""E-prop, as in Bellec et al. 2020, doi:10.1038/s41467-020-17236-y; equation n
 h_j is the state of neuron j, z_j its spike, y the readout, which filters the spikes, and ebar the trace with the same
 filter. The derivatives are those of one neuron, with its incoming spikes held fixed. So one jvp of all neurons, each
 along its weight from the same i, gives a row of them.
+
+The paper has one stage of neurons. In a stage below others, B_jk is what z_j does to the readout's input k in the same
+step, through the stages between: it depends on t, so every output k has its own filtered trace, of B_jk^t e_ji^t.
 """
 
 from __future__ import annotations
@@ -21,46 +24,62 @@ import jax.numpy as jnp
 
 def definition(config: Any, loss: Any, model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
     """dE/dW of the hidden neurons and of the readout; all synapses have a bias."""
-    (x, target), (hidden, readout) = batch, params
-    x = model.sequence(params, x, key=key)
+    x, target = model.sequence(params, batch[0], key=key), batch[1]
     y = replace(model, encode=None, readout="all")(params, x)  # (examples, T, K)
     dE_dy = jax.grad(lambda y: loss(model.read(y), target))(y)
-    B = state.own if config.feedback == "random" else readout["input"]["w"]
-    grads = jax.vmap(lambda x, dE_dy: of_example(model, hidden, B, x, dE_dy))(x, dE_dy)
+    B = state.own if config.feedback == "random" else None
+    grads = jax.vmap(lambda x, dE_dy: of_example(model, params, B, x, dE_dy))(x, dE_dy)
     return tuple(in_parts(own, g.sum(axis=(0, 1))) for own, g in zip(params, grads, strict=True))
 
 
-def of_example(model, hidden, B, x, dE_dy):
-    """L_j^t ebar_ji^t and dE/dW_kj^out of every t, for x (T, inputs) and dE/dy (T, K)."""
-    cell, leak = model.stages[0].cell, model.stages[1].cell
-    recurrent = [hidden["recurrent"]] if "recurrent" in hidden else []
-    W = jnp.concatenate([hidden["input"]["w"], hidden["input"]["b"][None], *recurrent])  # W_ij here, as x W
-
-    def neuron(h, current):
-        """z_j^t and the state h_j^t that is left, after the reset."""
-        charged = cell.charge(hidden["cell"], h, current)
-        z = cell.output(hidden["cell"], model.surrogate, charged)
-        return z, cell.settle(hidden["cell"], charged, z)
+def of_example(model, params, drawn, x, dE_dy):
+    """sum_k dE/dy_k^t ebar_kji^t of every stage, and dE/dW_kj^out, at every t, for x (T, inputs) and dE/dy (T, K)."""
+    cells, leak = [stage.cell for stage in model.stages[:-1]], model.stages[-1].cell
+    W = [with_bias(own) for own in params[:-1]]  # W_ij here, as x W
 
     def step(before, at):
-        (h, z, eps, ebar, zbar), (x, dE_dy) = before, at
-        into = jnp.concatenate([x, jnp.ones(1), z])[: len(W)]  # dh_j/dW_ji reaches neuron j as this current
+        (neurons, ebar, zbar), (z, dE_dy) = before, at
+        now, e, B = [], [], [params[-1]["input"]["w"]]
+        for cell, w, (h, own_z, eps) in zip(cells, W, neurons, strict=True):
+            into = jnp.concatenate([z, jnp.ones(1), own_z])[: len(w)]  # dh_j/dW_ji reaches j as this current
+            (z, h), e_l, eps, dz = traces(cell, model.surrogate, w, into, h, eps)
+            now, e = [*now, (h, z, eps)], [*e, (e_l, dz)]
+        for w, (_, dz), (_, below, _) in zip(W[:0:-1], e[:0:-1], now[-2::-1], strict=True):
+            B.insert(0, w[: len(below)] @ (dz[:, None] * B[0]))
+        paths = [B_l.T[:, None] * e_l for B_l, (e_l, _) in zip(drawn or B, e, strict=True)]  # (K, i, j)
+        inputs = *paths, jnp.append(z, 1.0)
+        filtered = [leak.charge({}, *pair) for pair in zip((*ebar, zbar), inputs, strict=True)]
+        *ebar, zbar = (leak.settle({}, one, None) for one in filtered)
+        *learned, out = (one["v"] for one in filtered)
+        return (now, ebar, zbar), [*(jnp.tensordot(dE_dy, one, 1) for one in learned), out[:, None] * dE_dy]  # (1)
 
-        def along(eps_i, z_i):
-            """(13) and (14) for the weights of all neurons from the same i."""
-            return jax.jvp(neuron, (h, into @ W), (eps_i, jnp.full(W.shape[1], z_i)))[1]
+    h = [cell.rest(w.shape[1:], x.dtype) for cell, w in zip(cells, W, strict=True)]
+    eps = [jax.vmap(lambda _, h_l=h_l: jax.tree.map(jnp.zeros_like, h_l))(w[:, 0]) for w, h_l in zip(W, h, strict=True)]
+    ebar = [leak.rest((dE_dy.shape[1], *w.shape), x.dtype) for w in W]
+    neurons = [(h_l, jnp.zeros_like(w[0]), eps_l) for h_l, w, eps_l in zip(h, W, eps, strict=True)]
+    return jax.lax.scan(step, (neurons, ebar, leak.rest((len(W[-1][0]) + 1,), x.dtype)), (x, dE_dy))[1]
 
-        e, eps = jax.vmap(along)(eps, into)
-        z, h = neuron(h, into @ W)
-        shown = jnp.append(z, 1.0)
-        ebar, zbar = leak.charge({}, ebar, e), leak.charge({}, zbar, shown)
-        learned = (B @ dE_dy) * ebar["v"], zbar["v"][:, None] * dE_dy  # (4) and (1)
-        return (h, z, eps, leak.settle({}, ebar, e), leak.settle({}, zbar, shown)), learned
 
-    h = cell.rest(W.shape[1:], x.dtype)
-    eps = jax.tree.map(lambda s: jnp.zeros((len(W), *s.shape), s.dtype), h)
-    ebar, zbar = leak.rest(W.shape, x.dtype), leak.rest((W.shape[1] + 1,), x.dtype)
-    return jax.lax.scan(step, (h, jnp.zeros(W.shape[1], x.dtype), eps, ebar, zbar), (x, dE_dy))[1]
+def traces(cell, surrogate, w, into, h, eps):
+    """(z_j^t, h_j^t), e_ji^t by (13), eps_ji^t by (14), and dz_j^t by its current, from those of t-1."""
+
+    def neuron(h, current):
+        charged = cell.charge({}, h, current)
+        z = cell.output({}, surrogate, charged)
+        return z, cell.settle({}, charged, z)
+
+    def along(eps_i, z_i):
+        """Of the weights of all neurons from the same i."""
+        return jax.jvp(neuron, (h, into @ w), (eps_i, jnp.full(w.shape[1], z_i)))[1]
+
+    e, after = jax.vmap(along)(eps, into)
+    return neuron(h, into @ w), e, after, along(jax.tree.map(jnp.zeros_like, h), 1.0)[0]
+
+
+def with_bias(own):
+    """The rows of W: of the input, of the bias, and of the stage's own spikes."""
+    recurrent = [own["recurrent"]] if "recurrent" in own else []
+    return jnp.concatenate([own["input"]["w"], own["input"]["b"][None], *recurrent])
 
 
 def in_parts(own, g):

@@ -16,7 +16,8 @@ class EPropConfig(Config):
 
     feedback: Literal["symmetric", "random"] = Field(
         "symmetric",
-        description="weights that carry the errors back: symmetric, those of the readout; random, drawn once and kept",
+        description="weights that carry the errors back: symmetric, those of the readout, and of the stages between; "
+        "random, from the readout to every stage, drawn once and kept",
     )
 
 
@@ -26,11 +27,11 @@ eprop = Plugin(
         summary="E-prop: eligibility traces that run forward in time, times a learning signal; for spiking networks.",
         config=EPropConfig,
         needs="callable",
-        claims=("local", "spiking"),
+        claims=("spiking",),  # not local: the errors of lower stages pass through all stages above
         variants=(Variant(settings={"feedback": "random"}, claims=("local", "spiking", "stateful")),),
         definition="neurai_algorithms.eprop.equations:definition",
         offers={"EProp": "neurai_algorithms.eprop.api:EProp"},
-        references=cited(__name__, "bellec2020solution"),
+        references=cited(__name__, "bellec2020solution", "bohnstingl2022online"),
     ),
     "neurai_algorithms.eprop.rule:build",
 )
