@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from neurai_core.errors import ModelError
-from neurai_core.layered import activation_function
+from neurai_core.layered import ChainApply, activation_function, dense_linear
 from neurai_core.models.spiking import LIF, Leaky, SpikingNetwork, Stage
 
 _HINT = "snn((64, 128, 128, 10), surrogate=...) is such a network; BP takes any other."
+
+_WITHOUT_PARAMETERS = ("avg_pool", "flatten")  # linear layers that have none
 
 
 def check_stages(rule: str, model: Any) -> None:
@@ -42,10 +44,34 @@ def check_stages(rule: str, model: Any) -> None:
 
 
 def is_linear(stage: Stage) -> bool:
-    """Whether the synapses of a stage are one layer that is linear in its parameters.
+    """Whether the synapses of a stage are one linear layer, perhaps with pooling by averages and flattening around it.
 
     >>> from neurai_core.layered import dense
     >>> is_linear(Stage(dense(3), LIF())), is_linear(Stage(dense(3, "tanh"), LIF()))
     (True, False)
     """
-    return stage.synapse.linear is not None and stage.synapse.activation is activation_function("identity")
+    chain = stage.synapse.apply
+    layers = chain.model.layers if isinstance(chain, ChainApply) else (stage.synapse,)
+    rest = [layer for layer in layers if layer.name.partition("(")[0] not in _WITHOUT_PARAMETERS]
+    return len(rest) == 1 and rest[0].linear is not None and rest[0].activation is activation_function("identity")
+
+
+def check_dense(rule: str, model: SpikingNetwork) -> None:
+    """Check that all synapses are dense.
+
+    Raises:
+        ModelError: one stage's are not.
+
+    >>> from neurai_core.layered import conv
+    >>> check_dense("E-prop", SpikingNetwork((Stage(conv(3, 3), LIF()),), None))
+    Traceback (most recent call last):
+        ...
+    neurai_core.errors.ModelError: E-prop needs dense synapses, and stage 0 has conv(3, 3).
+    Give that stage dense(...), or train with BP.
+    """
+    for index, stage in enumerate(model.stages):
+        if stage.synapse.linear is not dense_linear or not is_linear(stage):
+            raise ModelError(
+                f"{rule} needs dense synapses, and stage {index} has {stage.synapse.name}.",
+                "Give that stage dense(...), or train with BP.",
+            )

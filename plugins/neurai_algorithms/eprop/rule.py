@@ -29,10 +29,8 @@ import jax
 import jax.numpy as jnp
 
 from neurai_algorithms.eprop.spec import EPropConfig
-from neurai_algorithms.spiking_stages import check_stages
+from neurai_algorithms.spiking_stages import check_dense, check_stages
 from neurai_core.arrays import PyTree, normal
-from neurai_core.errors import ModelError
-from neurai_core.layered import activation_function, dense_linear
 from neurai_core.models.spiking import Leaky, SpikingNetwork, Stage
 from neurai_core.rule import Estimate, Objective, Rule, State, feedforward_predict, loss_aux, objective, split_batch
 
@@ -245,16 +243,5 @@ def _random_feedback(key: Any, params: PyTree) -> tuple[jax.Array, ...]:
 
 
 def _check(model: Any) -> None:
-    """Check that e-prop can train a model.
-
-    Raises:
-        ModelError: it cannot; names the part that does not fit.
-    """
     check_stages("E-prop", model)
-    for index, stage in enumerate(model.stages):
-        linear = stage.synapse.linear is dense_linear and stage.synapse.activation is activation_function("identity")
-        if not linear:
-            raise ModelError(
-                f"E-prop needs dense synapses, and stage {index} has {stage.synapse.name}.",
-                "Give that stage dense(...), or train with BP.",
-            )
+    check_dense("E-prop", model)

@@ -1,0 +1,1 @@
+"""Deep continuous local learning."""
