@@ -4,7 +4,8 @@
 mlp:128,64           dense layers of these widths (mlp:128,64,tanh chooses the activation)
 resmlp:128x30        residual dense layers, 128 wide, 30 deep (resmlp:128x30,tanh,mupc: activation, parametrization)
 cnn:8,16             convolutions of these channels, each followed by pooling
-snn:128,64           spiking stages of these widths (snn:128,recurrent; snn:128,latency encodes static inputs)
+snn:128,64           spiking stages of these widths (snn:128,recurrent; snn:128,latency encodes static inputs), and a
+                     readout; without labels, the spikes of the last of them are read out
 package.module:net   a model, (model, params), or a function that makes one
 path/to/file.py:net  the same, from a file
 ```
@@ -34,6 +35,7 @@ from neurai_core.layered import ACTIVATIONS, Layered, Variables
 from neurai_core.models import cnn, mlp, resmlp
 from neurai_core.models.resmlp import PARAMETRIZATIONS
 from neurai_core.models.spiking import ENCODERS, snn
+from neurai_core.models.spiking.network import HIDDEN
 from neurai_core.naming import did_you_mean
 from neurai_core.training.defaults import SURROGATE
 from neurai_core.training.starting import at_once
@@ -222,14 +224,16 @@ def _snn(
     parts = [part.strip() for part in rest.split(",")]
     words = [part for part in parts if part in (RECURRENT, *ENCODERS)]
     widths = _numbers(text, [part for part in parts if part not in words], (RECURRENT, *ENCODERS))
-    widths, n_outputs = _with_output(text, widths, n_outputs)
+    rates = n_outputs is None  # features are then those of spiking neurons
+    hidden, n_outputs = _with_output(text, widths, n_outputs)
     codes = [word for word in words if word != RECURRENT]
     timed = len(input_shape) == 2
     _check_snn(text, widths, codes, input_shape, surrogate, steps)
     shape = input_shape if timed else (math.prod(input_shape),)
     model = snn(
-        (shape[-1], *widths, n_outputs),
+        (shape[-1], *hidden, n_outputs),
         surrogate=surrogate,
+        output=HIDDEN if rates else None,
         steps=None if timed else steps,
         encode=codes[0] if codes else "constant",
         recurrent=RECURRENT in words,

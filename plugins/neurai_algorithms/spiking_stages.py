@@ -56,6 +56,16 @@ def is_linear(stage: Stage) -> bool:
     return len(rest) == 1 and rest[0].linear is not None and rest[0].activation is activation_function("identity")
 
 
+def is_dense(stage: Stage) -> bool:
+    """Whether the synapses of a stage are one dense layer without an activation.
+
+    >>> from neurai_core.layered import conv, dense
+    >>> is_dense(Stage(dense(3), LIF())), is_dense(Stage(conv(3, 3), LIF()))
+    (True, False)
+    """
+    return stage.synapse.linear is dense_linear and is_linear(stage)
+
+
 def check_dense(rule: str, model: SpikingNetwork) -> None:
     """Check that all synapses are dense.
 
@@ -70,7 +80,7 @@ def check_dense(rule: str, model: SpikingNetwork) -> None:
     Give that stage dense(...), or train with BP.
     """
     for index, stage in enumerate(model.stages):
-        if stage.synapse.linear is not dense_linear or not is_linear(stage):
+        if not is_dense(stage):
             raise ModelError(
                 f"{rule} needs dense synapses, and stage {index} has {stage.synapse.name}.",
                 "Give that stage dense(...), or train with BP.",

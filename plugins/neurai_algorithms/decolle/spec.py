@@ -24,7 +24,7 @@ decolle = Plugin(
         config=DecolleConfig,
         needs="callable",
         claims=("local", "spiking", "stateful"),
-        defaults={"model": "snn:128", "steps": 25, "surrogate": "superspike", "surrogate.alpha": 10.0},
+        defaults={"model": "snn:128", "steps": 25, "surrogate": "superspike", "surrogate.alpha": 10.0, "lr": 1e-2},
         definition="neurai_algorithms.decolle.equations:definition",
         references=cited(__name__, "kaiser2020synaptic"),
     ),

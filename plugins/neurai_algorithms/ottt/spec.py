@@ -18,7 +18,7 @@ ottt = Plugin(
         config=OTTTConfig,
         needs="callable",
         claims=("spiking",),
-        defaults={"model": "snn:128", "steps": 25, "surrogate": "superspike", "surrogate.alpha": 10.0},
+        defaults={"model": "snn:128", "steps": 25, "surrogate": "superspike", "surrogate.alpha": 30.0, "lr": 5e-3},
         definition="neurai_algorithms.ottt.equations:definition",
         references=cited(__name__, "xiao2022online"),
     ),
