@@ -19,6 +19,7 @@ from neurai_surrogates.shapes.superspike import SuperSpike
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 WINDOW = {"a_plus": 0.3, "a_minus": 0.2, "tau_plus": 3.0, "tau_minus": 7.0}
+SOFT = {"bounds": "soft", "w_max": 0.5}
 STEPS, MIDDLE = 41, 20
 
 
@@ -37,7 +38,7 @@ def spike_at(t):
 
 @pytest.mark.parametrize(("bounds", "w"), [("none", 0.1), ("soft", 0.1), ("soft", 0.4)])
 def test_one_pair_of_spikes_measures_the_exponential_window(bounds, w, x64):
-    config = STDPConfig(**WINDOW, bounds=bounds)
+    config = STDPConfig(**WINDOW, **(SOFT if bounds == "soft" else {"bounds": "none"}))
     delays = jnp.arange(-15, 16)
     measured = jax.vmap(lambda delay: changes(config, w, spike_at(MIDDLE), spike_at(MIDDLE + delay)))(delays)
     largest, smallest = (0.3, 0.2) if bounds == "none" else (0.3 * (0.5 - w), 0.2 * w)
@@ -54,7 +55,7 @@ def test_all_pairs_of_two_spike_trains_add_up(x64):
 
 
 def test_a_weight_with_soft_bounds_settles_where_growth_and_loss_balance(x64):
-    config = STDPConfig(**WINDOW)
+    config = STDPConfig(**WINDOW, **SOFT)
     pre, post = jax.random.bernoulli(jax.random.key(0), 0.3, (2, STEPS))
     one, other = (changes(config, w, pre, post) for w in (0.0, 0.5))  # growth alone, and loss alone
     np.testing.assert_allclose(changes(config, 0.5 * one / (one - other), pre, post), 0, atol=1e-12)

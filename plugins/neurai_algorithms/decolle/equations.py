@@ -35,7 +35,7 @@ def definition(config: Any, loss: Any, model: Any, params: Any, state: Any, batc
 
         error = jax.grad(L)(U_l["v"])  # error_i sigma'(U_i), or the error of the readout
         P = filtered(stage.cell, below)
-        made = {"input": {"w": jnp.einsum("tbj,tbi->ji", P, error), "b": error_of_bias(stage.cell, error)}}
+        made: Any = {"input": {"w": jnp.einsum("tbj,tbi->ji", P, error), "b": error_of_bias(stage.cell, error)}}
         S = stage.output(own, model.surrogate, U_l)
         if "recurrent" in own:
             before = jnp.concatenate([jnp.zeros_like(S[:1]), S[:-1]])

@@ -23,7 +23,7 @@ class STDPConfig(Config):
         description="soft: growth in proportion to the distance from w_max, loss in proportion to the weight; none: "
         "both independent of the weight",
     )
-    w_max: float = Field(0.5, gt=0, description="largest weight, with soft bounds")
+    w_max: float = Field(0.05, gt=0, description="largest weight, with soft bounds")
 
     def unused(self) -> dict[str, str]:
         """The bound, if there is none."""
@@ -43,8 +43,8 @@ stdp = Plugin(
             "steps": 25,
             "surrogate": "superspike",
             "optimizer": "sgd",
-            "lr": 0.05,
-            "epochs": 10,
+            "lr": 0.005,
+            "epochs": 5,
         },
         own_loss="distance from balance",
         no_alignment="it learns from inputs alone, and back-propagation would need a loss of targets",
