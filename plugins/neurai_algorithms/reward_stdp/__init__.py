@@ -1,0 +1,1 @@
+"""Reward-modulated spike-timing-dependent plasticity."""
