@@ -100,7 +100,7 @@ SPIKING = ("--data", "spiking-digits", "--model", "snn:8")
         (["--data", "spiking-digits", "--model", "snn:8,recurent"], "Did you mean 'recurrent'"),
         (["--model", "snn:8,rate,latency", "--steps", "5"], "names the codes rate and latency"),
         ([*SPIKING, "--rule", "pc"], "names no value"),
-        (["--rule", "eprop"], "E-prop trains a SpikingNetwork"),
+        (["--rule", "eprop", "--model", "mlp:8"], "E-prop trains a SpikingNetwork"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_a_hint(neurai: Run, tmp_path: Path, words: list[str], said: str) -> None:

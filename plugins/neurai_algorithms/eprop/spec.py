@@ -29,6 +29,7 @@ eprop = Plugin(
         needs="callable",
         claims=("spiking",),  # not local: the errors of lower stages pass through all stages above
         variants=(Variant(settings={"feedback": "random"}, claims=("local", "spiking", "stateful")),),
+        defaults={"model": "snn:128", "steps": 25, "surrogate": "superspike", "surrogate.alpha": 10.0},
         definition="neurai_algorithms.eprop.equations:definition",
         offers={"EProp": "neurai_algorithms.eprop.api:EProp"},
         references=cited(__name__, "bellec2020solution", "bohnstingl2022online"),
