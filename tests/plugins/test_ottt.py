@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import neurai_core as neurai
 from neurai_algorithms.ottt.rule import build
 from neurai_algorithms.ottt.spec import OTTTConfig
 from neurai_core.errors import ModelError
@@ -104,6 +107,22 @@ def test_its_memory_does_not_grow_with_time():
         return compiled.memory_analysis().temp_size_in_bytes
 
     assert scratch(RULE.estimate, 1000) == scratch(RULE.estimate, 10)
+
+
+@pytest.mark.parametrize("steps", [None, 12])
+def test_it_multiplies_as_much_as_back_propagation_and_decolle_less(steps):
+    """Decolle sends no errors down, and has local readouts instead."""
+    product_flops = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "products.py"))["product_flops"]
+    model, shape = snn((5, 32, 24, 3), surrogate=SuperSpike(2.0), steps=steps), (12, 5) if steps is None else (5,)
+    params, batch = problem(model, shape)
+
+    def products(name):
+        rule = neurai.algorithm(name, loss="cross_entropy")
+        state = rule.init(model, params, key=jax.random.key(0))
+        return product_flops(lambda params: rule.estimate(model, params, state, batch)[0].grads, params) / (2 * 6 * 12)
+
+    assert products("ottt") == products("bp")
+    assert products("decolle") == pytest.approx(products("bp") - (32 * 24 + 24 * 3) + 2 * (32 + 24) * 3)
 
 
 @pytest.mark.parametrize(

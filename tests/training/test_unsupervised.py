@@ -59,6 +59,14 @@ def test_the_last_width_is_the_number_of_features(text):
     assert jax.tree.leaves(found.params[-1])[0].shape == (5,)  # biases come first
 
 
+def test_the_features_of_a_spiking_network_are_rates():
+    found = network(
+        "snn:6,5,rate", (8, 8, 1), None, jax.random.key(0), surrogate=neurai.surrogate("superspike"), steps=4
+    )
+    rates = 4 * found.model(found.params, jax.random.uniform(jax.random.key(1), (3, 64)))
+    assert rates.shape == (3, 5) and jnp.array_equal(rates, jnp.round(rates)) and rates.any()
+
+
 def test_a_rule_that_needs_targets_says_which_do_not(unlabeled):
     with pytest.raises(DataError, match=rf"has no targets.*\n?.*{NAMES[0]}"):
         begun(rule="bp", data=unlabeled, model="mlp:3")
