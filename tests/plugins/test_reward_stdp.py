@@ -13,6 +13,7 @@ from neurai_algorithms.reward_stdp.rule import build
 from neurai_algorithms.reward_stdp.spec import RewardSTDPConfig
 from neurai_core.errors import ModelError
 from neurai_core.layered import dense
+from neurai_core.losses import cross_entropy
 from neurai_core.models.spiking import LIF, Leaky, SpikingNetwork, Stage, snn
 from neurai_surrogates.shapes.superspike import SuperSpike
 
@@ -48,6 +49,18 @@ def test_a_pair_of_spikes_changes_a_weight_by_window_trace_and_reward(delay, x64
 
 def test_without_a_difference_in_reward_nothing_is_learned(x64):
     np.testing.assert_allclose(changes([2.0, 2.0], [3, -3]), 0.0, atol=1e-15)
+
+
+def test_trials_of_an_example_teach_by_their_own_mean(x64):
+    """Without a draw, all trials of an example earn the same, so the stages below the readout learn nothing."""
+    model = snn((5, 7, 3), surrogate=SuperSpike(2.0), steps=8, encode="rate")
+    params, _ = model.init(jax.random.key(0), (5,))
+    batch = jax.random.uniform(jax.random.key(1), (4, 5)), jnp.array([0, 1, 2, 0])
+    rule = build(CONFIG.model_copy(update={"trials": 3}), loss=cross_entropy)
+    drawn = rule.estimate(model, params, (), batch, key=jax.random.key(2))[0].grads[0]["input"]["w"]
+    certain = jnp.round(batch[0]), batch[1]  # pixels of 0 and 1 always draw the same
+    same = rule.estimate(model, params, (), certain, key=jax.random.key(2))[0].grads[0]["input"]["w"]
+    assert jnp.abs(drawn).max() > 1e-6 > 1e-12 > jnp.abs(same).max()
 
 
 def test_networks_that_it_cannot_use_are_named():

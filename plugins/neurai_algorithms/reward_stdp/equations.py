@@ -20,11 +20,13 @@ import jax.numpy as jnp
 
 def definition(config: Any, loss: Any, model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
     """-Delta w of every stage that fires, the mean over examples, and the gradient of the readout."""
-    x, y = model.sequence(params, batch[0], key=key), batch[1]
+    x, y = (jnp.repeat(jnp.asarray(part), config.trials, axis=0) for part in batch)
+    x = model.sequence(params, x, key=key)
     whole = replace(model, encode=None)
     outputs, spikes = replace(whole, record=True)(params, x)
     R = -jnp.stack([loss(outputs[b : b + 1], y[b : b + 1]) for b in range(len(x))])
-    M = R - jnp.mean(R)
+    b = jnp.repeat(R.reshape(-1, config.trials).mean(axis=1), config.trials) if config.trials > 1 else jnp.mean(R)
+    M = R - b
     grads = []
     for own, below, s in zip(params[:-1], (x, *spikes), spikes, strict=False):
         made = jax.tree.map(jnp.zeros_like, own)
@@ -43,4 +45,4 @@ def eligibility(config, pre, post):
     grows = jnp.where(j >= i, config.a_plus * jnp.exp(-jnp.abs(j - i) / config.tau_plus), 0)
     shrinks = jnp.where(j < i, config.a_minus * jnp.exp(-jnp.abs(j - i) / config.tau_minus), 0)
     left = jnp.exp(-(t[-1] - jnp.maximum(i, j)) / config.tau_trace)
-    return jnp.einsum("bki,kt,btj->bij", pre, left * (grows - shrinks), post)
+    return jnp.einsum("bki,kt,kt,btj->bij", pre, left, grows - shrinks, post)

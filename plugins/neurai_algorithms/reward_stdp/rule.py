@@ -50,7 +50,7 @@ def build(
         model: Any, params: PyTree, state: PyTree, batch: PyTree, *, key: Any = None
     ) -> tuple[Estimate, PyTree]:
         _check(model)
-        x, y = split_batch(batch)
+        x, y = (jnp.repeat(jnp.asarray(part), config.trials, axis=0) for part in split_batch(batch))
         sequence = model.sequence(params, x, key=key)
         below = _spikes(model, params, sequence)
         readout = SpikingNetwork(model.stages[-1:], model.surrogate, model.readout)
@@ -61,12 +61,18 @@ def build(
             return value, (outputs, aux)
 
         (value, (outputs, aux)), learned = jax.value_and_grad(loss_of, has_aux=True)(params[-1])
-        losses = jax.vmap(lambda one, target: score.loss(one[None], target[None])[0])(outputs, jnp.asarray(y))
-        success = jnp.mean(losses) - losses
+        losses = jax.vmap(lambda one, target: score.loss(one[None], target[None])[0])(outputs, y)
+        success = _expected(losses, config.trials) - losses
         grads = _modulated(config, model, params, sequence, success)
         return Estimate((*grads, learned), value, score.accuracy(outputs, y), loss_aux(aux)), state
 
     return Rule(init, estimate, feedforward_predict)
+
+
+def _expected(losses: jax.Array, trials: int) -> jax.Array:
+    """The mean over the trials of an example, or over the batch if there is one trial."""
+    means: jax.Array = losses.reshape(-1, trials).mean(axis=1)
+    return jnp.repeat(means, trials) if trials > 1 else jnp.mean(losses)
 
 
 def _spikes(model: SpikingNetwork, params: PyTree, sequence: jax.Array) -> jax.Array:

@@ -41,7 +41,7 @@ def change(config, w, pre, post):
     grows = jnp.where(after >= 0, jnp.exp(-jnp.maximum(after, 0) / config.tau_plus), 0)
     shrinks = jnp.where(after < 0, jnp.exp(jnp.minimum(after, 0) / config.tau_minus), 0)
     soft = config.bounds == "soft"
-    F_plus = config.a_plus * (config.w_max - w if soft else 1)
-    F_minus = config.a_minus * (w if soft else 1)
-    pairs = lambda window: jnp.einsum("bki,kt,btj->ij", pre, window, post) / len(pre)
-    return F_plus * pairs(grows) - F_minus * pairs(shrinks)
+    F_plus = config.a_plus * (config.w_max - w if soft else jnp.ones_like(w))
+    F_minus = config.a_minus * (w if soft else jnp.ones_like(w))
+    pairs = lambda F, window: jnp.einsum("ij,bki,kt,btj->ij", F, pre, window, post) / len(pre)
+    return pairs(F_plus, grows) - pairs(F_minus, shrinks)
