@@ -13,6 +13,7 @@ from neurai_core.layered.activations import ACTIVATIONS, RECTIFIERS, activation_
 from neurai_core.layered.chain import Layered, Variables
 from neurai_core.layered.combining import ChainApply, ChainInit, block, residual
 from neurai_core.layered.convolution import PADDINGS, ConvInit, ConvLinear, conv
+from neurai_core.layered.convolving import ConvForms, Convolution
 from neurai_core.layered.fully_connected import DenseInit, dense, dense_columns, dense_linear
 from neurai_core.layered.functions import FixedInit, elementwise, flatten, flatten_linear, function, unchanged
 from neurai_core.layered.layer import Layer, LinearThenElementwise, Stateless, linear_layer, no_params
@@ -45,6 +46,8 @@ __all__ = [  # noqa: RUF022 - in the order of the page
     "ConvLinear",
     "ConvInit",
     "conv",
+    "ConvForms",
+    "Convolution",
     "PADDINGS",
     "AvgPoolLinear",
     "avg_pool",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import operator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 
 from neurai_core.arrays import Elementwise, PyTree, Shape
 from neurai_core.errors import ModelError
+from neurai_core.layered.convolving import AUTO, ConvForms, Convolution
 from neurai_core.layered.images import check_image, pixels, pixels_text
 from neurai_core.layered.layer import Layer, linear_layer
 from neurai_core.layered.weights import Initializer, at_least_one, checked_initializer, starting_weights, with_bias
@@ -24,6 +24,8 @@ class ConvLinear:
 
     stride: tuple[int, int]
     padding: Any
+    dilation: tuple[int, int] = (1, 1)
+    forms: ConvForms = AUTO
 
     def __call__(self, params: PyTree, x: jax.Array) -> jax.Array:
         """Kernel ``w`` is ``(height, width, C_in, C_out)``."""
@@ -33,25 +35,8 @@ class ConvLinear:
     def along(self, params: PyTree, x: jax.Array) -> jax.Array:
         """The convolution without bias: the derivative in the direction ``x``, at any point."""
         dtype = jnp.result_type(x, params["w"])
-        return _convolved(self.stride, self.padding, jnp.asarray(x, dtype), jnp.asarray(params["w"], dtype))
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _convolved(stride: tuple[int, int], padding: Any, x: jax.Array, w: jax.Array) -> jax.Array:
-    return jax.lax.conv_general_dilated(x, w, stride, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
-@_convolved.defjvp
-def _convolved_jvp(stride: tuple[int, int], padding: Any, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    """Both terms with axes ordered so that the transpose of each is an NHWC convolution.
-
-    In loops (a relaxation, a scan over time) XLA runs other layouts up to 20 times slower on a CPU.
-    """
-    (x, w), (dx, dw) = primals, tangents
-    along = partial(jax.lax.conv_general_dilated, window_strides=stride, padding=padding)
-    by_x = along(dx, w.swapaxes(2, 3), dimension_numbers=("NHWC", "HWOI", "NHWC"))
-    by_w = along(x.transpose(3, 1, 2, 0), dw.transpose(2, 0, 1, 3), dimension_numbers=("CHWN", "IHWO", "HWNC"))
-    return _convolved(stride, padding, x, w), by_x + by_w.transpose(2, 0, 1, 3)
+        convolution = Convolution(self.stride, self.padding, self.dilation, self.forms)
+        return convolution(jnp.asarray(x, dtype), jnp.asarray(params["w"], dtype))
 
 
 @dataclass(frozen=True)
@@ -80,6 +65,8 @@ def conv(
     activation: str | Elementwise = "identity",
     bias: bool = True,
     initializer: Initializer | None = None,
+    dilation: int | tuple[int, int] = 1,
+    forms: ConvForms = AUTO,
 ) -> Layer:
     """Two-dimensional convolution of ``(B, H, W, C)`` images, then an elementwise activation.
 
@@ -91,12 +78,14 @@ def conv(
         activation: name or elementwise callable.
         bias: whether to add one bias per channel.
         initializer: ``(key, shape, dtype) -> w``, as for `dense`.
+        dilation: distance, or (down, right), between the pixels that the kernel sees; 1 for neighbors.
+        forms: how it and its derivatives are computed; by default, as is fastest.
 
     Returns:
         A layer with params ``{"w": (height, width, C_in, channels), "b": (channels,)}``.
 
     Raises:
-        ModelError: fewer than one channel, a kernel or stride below 1, or an invalid padding.
+        ModelError: fewer than one channel, a kernel, stride or dilation below 1, or an invalid padding.
 
     Example:
         >>> params, _ = conv(4, 3).init(jax.random.key(0), (8, 8, 1))
@@ -106,8 +95,9 @@ def conv(
     channels = at_least_one(channels, "A conv layer needs at least 1 channel", "For example conv(16, 3).")
     kernel = pixels(kernel, "A conv layer needs a kernel", "For example conv(16, 3) or conv(16, (3, 5)).")
     stride = pixels(stride, "A conv layer needs a stride", "For example conv(16, 3, stride=2).")
+    dilation = pixels(dilation, "A conv layer needs a dilation", "For example conv(16, 3, dilation=2).")
     init = ConvInit(channels, kernel, activation, bias, checked_initializer(initializer))
-    linear, name = ConvLinear(stride, _padding(padding)), f"conv({channels}, {pixels_text(kernel)})"
+    linear, name = ConvLinear(stride, _padding(padding), dilation, forms), f"conv({channels}, {pixels_text(kernel)})"
     return linear_layer(init, linear, activation, name)
 
 

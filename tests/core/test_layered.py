@@ -72,33 +72,6 @@ def test_a_convolution_equals_its_loop(x64):
     np.testing.assert_allclose(y, by_hand, rtol=1e-12, atol=1e-14)
 
 
-CONVOLUTIONS = [((1, 1), "SAME"), ((2, 1), "VALID"), ((1, 2), ((1, 2), (0, 1)))]
-
-
-def plain_convolution(stride, padding):
-    return partial(
-        jax.lax.conv_general_dilated,
-        window_strides=stride,
-        padding=padding,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-
-
-@pytest.mark.parametrize(("stride", "padding"), CONVOLUTIONS)
-def test_derivatives_of_a_convolution_are_those_of_jax(x64, stride, padding):
-    x, w = jax.random.normal(KEY, (2, 6, 5, 3)), jax.random.normal(KEY, (3, 2, 3, 4))
-    ours = conv(4, (3, 2), stride=stride, padding=padding, bias=False).linear
-    along = jax.random.normal(jax.random.key(1), x.shape), jax.random.normal(jax.random.key(2), w.shape)
-
-    def found(function):
-        cubes = lambda x, w: jnp.sum(function(x, w) ** 3)  # noqa: E731
-        slopes = jax.grad(cubes, (0, 1))
-        return jax.jvp(function, (x, w), along), slopes(x, w), jax.jvp(slopes, (x, w), along)
-
-    expected, got = found(plain_convolution(stride, padding)), found(lambda x, w: ours({"w": w}, x))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), expected, got)
-
-
 def test_going_back_through_a_convolution_is_an_nhwc_convolution_again():
     layer = conv(4, 3)
     params, _ = layer.init(KEY, (6, 5, 3))

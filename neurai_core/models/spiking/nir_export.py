@@ -123,7 +123,7 @@ def _synapse(nir: Any, i: int, layer: Layer, own: PyTree, signal: Signal) -> tup
 
 
 def _convolution(nir: Any, i: int, linear: ConvLinear, own: PyTree, signal: Signal) -> Any:
-    kernel = own["w"].shape[:2]
+    kernel = [(size - 1) * step + 1 for size, step in zip(own["w"].shape[:2], linear.dilation, strict=True)]
     pads = linear.padding
     if isinstance(pads, str):
         pads = jax.lax.padtype_to_pads(signal.shape[:2], kernel, linear.stride, pads)
@@ -137,7 +137,7 @@ def _convolution(nir: Any, i: int, linear: ConvLinear, own: PyTree, signal: Sign
         weight=own["w"].transpose(3, 2, 0, 1),
         stride=linear.stride,
         padding=tuple(int(low) for low, _ in pads),
-        dilation=(1, 1),
+        dilation=linear.dilation,
         groups=1,
         bias=own["b"] if "b" in own else np.zeros(own["w"].shape[-1], own["w"].dtype),
     )

@@ -257,13 +257,19 @@ def _conv(name: str, node: Any, signal: Signal) -> tuple[Layer, PyTree]:
             raise ModelError(
                 f"The node {name!r} of the NIR graph has {what}={value}, expected 1.", "Other values are not supported."
             )
+    if int(node.groups) != 1:
+        raise ModelError(
+            f"The node {name!r} of the NIR graph has groups={node.groups}, expected 1.", "It is not known."
+        )
     if weight.ndim != 4 or weight.shape[1] != signal.shape[-1]:
         raise ModelError(
             f"The node {name!r} of the NIR graph has weights {weight.shape} and is given {signal.nir_shape}.",
             "Weights are (channels out, channels in, height, width).",
         )
     channels, _, *kernel = weight.shape
-    layer = conv(channels, (kernel[0], kernel[1]), _pair(node.stride), _padding(name, node))
+    layer = conv(
+        channels, (kernel[0], kernel[1]), _pair(node.stride), _padding(name, node), dilation=_pair(node.dilation)
+    )
     return layer, {"w": weight.transpose(2, 3, 1, 0), "b": _bias(name, node, channels)}
 
 

@@ -1,0 +1,114 @@
+"""Forms of convolutions: the same derivatives, and which of them is taken."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neurai_core.errors import ModelError
+from neurai_core.layered import ConvForms, Convolution, conv, convolving
+
+KEY = jax.random.key(0)
+ALL = ConvForms("shifts", "patches", "chunks")
+FEW = st.tuples(st.integers(1, 2), st.integers(1, 2))
+PADS = st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * 2)
+
+
+def plain(convolution):
+    """The same convolution, as JAX differentiates it."""
+    return lambda x, w: jax.lax.conv_general_dilated(
+        x,
+        w,
+        convolution.stride,
+        convolution.padding,
+        rhs_dilation=convolution.dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+@jax.jit(static_argnums=0)
+def derivatives(function, x, w):
+    """Of first and second order, forward and reverse."""
+    along = jnp.cos(x), jnp.sin(w)
+    cubes = lambda x, w: jnp.sum(function(x, w) ** 3)  # noqa: E731
+    slopes = jax.grad(cubes, (0, 1))
+    twice = jax.grad(lambda x, w: sum(jnp.sum(g * v) for g, v in zip(slopes(x, w), along, strict=True)), (0, 1))
+    return jax.jvp(function, (x, w), along), slopes(x, w), jax.jvp(slopes, (x, w), along), twice(x, w)
+
+
+def same(ours, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), ours, expected)
+
+
+@given(
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    channels=FEW,
+    stride=FEW,
+    dilation=FEW,
+    padding=st.one_of(st.sampled_from(["SAME", "SAME_LOWER", "VALID"]), PADS),
+    more=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    batch=st.sampled_from([1, 4, 5]),
+)
+@settings(max_examples=5, deadline=None)
+def test_every_form_has_the_derivatives_of_jax(kernel, channels, stride, dilation, padding, more, batch):
+    side = [(size - 1) * step + 1 + extra for size, step, extra in zip(kernel, dilation, more, strict=True)]
+    convolution = Convolution(stride, padding, dilation, ALL)
+    with jax.enable_x64(True), mock.patch.object(convolving, "CHUNK", 600):  # a few examples in a chunk
+        x = jax.random.normal(KEY, (batch, *side, channels[0]))
+        w = jax.random.normal(KEY, (*kernel, *channels))
+        same(derivatives(convolution, x, w), derivatives(plain(convolution), x, w))
+
+
+def test_parts_of_the_batch_add_up_to_the_derivative_by_the_weights(x64):
+    x, w = jax.random.normal(KEY, (6, 5, 4, 2)), jax.random.normal(KEY, (3, 2, 2, 3))
+    convolution = Convolution((2, 1), "SAME", forms=ALL)
+    ours, expected = (
+        jax.grad(lambda w, function=function: jnp.sum(function(x, w) ** 2))
+        for function in (convolution, plain(convolution))
+    )
+    with mock.patch.object(convolving, "CHUNK", 2000):  # three examples
+        assert "length=2" in str(jax.make_jaxpr(ours)(w))
+        same(jax.jit(ours)(w), jax.jit(expected)(w))
+
+
+def test_a_constant_kernel_costs_no_derivative_of_its_own():
+    x, w = jnp.ones((64, 32, 32, 9)), jnp.ones((3, 3, 9, 9))
+    convolution = Convolution((1, 1), "SAME")
+    assert convolution.chosen(x, w).weights == "chunks"
+    program = str(jax.make_jaxpr(jax.grad(lambda x: jnp.sum(convolution(x, w) ** 2)))(x))
+    assert program.count("conv_general_dilated[") == 2
+    assert "scan" not in program
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "stride", "expected"),
+    [
+        ((64, 28, 28, 1), (5, 5, 1, 6), 1, ("shifts", "patches", "xla")),
+        ((64, 28, 28, 1), (5, 5, 1, 32), 1, ("xla", "patches", "chunks")),
+        ((64, 28, 28, 1), (9, 9, 1, 6), 1, ("xla", "xla", "xla")),
+        ((64, 32, 32, 16), (3, 3, 16, 32), 1, ("xla", "xla", "chunks")),
+        ((64, 8, 8, 16), (3, 3, 16, 32), 2, ("xla", "patches", "xla")),
+    ],
+)
+def test_the_automatic_choice_is_the_documented_rule(x, w, stride, expected):
+    for dtype, forms in ((jnp.float32, expected), (jnp.bfloat16, ("xla", "xla", "xla"))):
+        arrays = jax.ShapeDtypeStruct(x, dtype), jax.ShapeDtypeStruct(w, dtype)
+        assert Convolution((stride, stride), "SAME").chosen(*arrays) == ConvForms(*forms)
+
+
+def test_forms_that_are_set_are_taken():
+    x, w = jax.ShapeDtypeStruct((64, 28, 28, 1), jnp.float32), jax.ShapeDtypeStruct((5, 5, 1, 6), jnp.float32)
+    chosen = Convolution((1, 1), "SAME", forms=ConvForms(forward="xla", weights="chunks")).chosen(x, w)
+    assert chosen == ConvForms("xla", "patches", "chunks")
+    assert conv(6, 5, forms=ALL).linear.forms == ALL
+
+
+def test_a_form_that_does_not_exist_is_told():
+    with pytest.raises(ModelError, match=r"no inputs='shifts'"):
+        ConvForms(inputs="shifts")
