@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from neurai_core.arrays import Elementwise, PyTree, Scalar
 from neurai_core.curvature import largest_eigenvalue, spectral_norm
-from neurai_core.layered import Layer, Layered, dense_columns, dense_linear, identity
+from neurai_core.layered import Layer, Layered, dense_columns, dense_linear, fused_groups, identity
 
 Activities: TypeAlias = tuple[jax.Array, ...]
 EXAMPLES = 4  # examples of a batch for estimating a curvature that the weights do not bound
@@ -31,7 +31,8 @@ EXAMPLES = 4  # examples of a batch for estimating a curvature that the weights 
 class Block:
     """The layers between two activities.
 
-    Layers without parameters (pooling, flattening) belong to the block of the next layer that has some.
+    Layers without parameters (pooling, flattening) belong to the block of the next layer that has some, or, fused, to
+    that of the layer before them.
 
     Attributes:
         map: ``(params of all layers, below) -> pre-activation``, batch axis first.
@@ -108,6 +109,7 @@ def chain_of(
     train: bool = False,
     activation: Elementwise | None = None,
     activation_last: bool = False,
+    fuse: bool = False,
 ) -> Chain:
     """Convert a model to a chain of blocks. ``key`` fixes dropout masks for a whole relaxation.
 
@@ -120,6 +122,7 @@ def chain_of(
         train: whether layers are in training mode.
         activation: replaces the blocks' own activations; None keeps them.
         activation_last: whether ``activation`` also replaces the last block's own.
+        fuse: whether layers without parameters belong to the block of the layer before them.
 
     Example:
         >>> from neurai_core.models import cnn
@@ -129,7 +132,7 @@ def chain_of(
         ['layer 0 (conv(4, 3))', 'layer 3 (dense(10))']
     """
     states = model.layer_states(model_state)
-    groups = _groups(params)
+    groups = list(map(list, fused_groups(model, params))) if fuse else _groups(params)
     blocks = []
     for indices in groups:
         last = indices is groups[-1]

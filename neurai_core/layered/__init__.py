@@ -16,6 +16,7 @@ from neurai_core.layered.convolution import PADDINGS, ConvInit, ConvLinear, conv
 from neurai_core.layered.convolving import ConvForms, Convolution
 from neurai_core.layered.fully_connected import DenseInit, dense, dense_columns, dense_linear
 from neurai_core.layered.functions import FixedInit, elementwise, flatten, flatten_linear, function, unchanged
+from neurai_core.layered.fusing import Fused, fused, fused_groups
 from neurai_core.layered.layer import Layer, LinearThenElementwise, Stateless, linear_layer, no_params
 from neurai_core.layered.pooling import AvgPoolLinear, MaxPool, avg_pool, max_pool
 from neurai_core.layered.running import check_forward, forward
@@ -59,6 +60,9 @@ __all__ = [  # noqa: RUF022 - in the order of the page
     "ChainApply",
     "residual",
     "block",
+    "Fused",
+    "fused",
+    "fused_groups",
     "FixedInit",
     "function",
     "output_shape",

@@ -274,7 +274,7 @@ class EP(LocalBase):
         state = model_state if own is None else State(model_state, own)
         found, _ = rule.estimate(model, params, state, batch, key=key)
         phase, step, block = _first_blown(found.aux["trace"])
-        name = _names(model, params, model_state, batch[0], key)[block]
+        name = _names(model, params, model_state, batch[0], key, self._settings["fuse"])[block]
         raise TrainingError(
             f"EP: the activities of {name} blew up at step {step} of the {phase} phase; no gradients are returned.",
             "Lower dt or beta; with energy 'hopfield', use a bounded activation such as sigmoid or hard_sigmoid.",
@@ -329,10 +329,10 @@ def _draws(model: Any, key: Any) -> bool:
     return any(layer.stochastic for layer in model.layers) if isinstance(model, Layered) else key is not None
 
 
-def _names(model: Any, params: PyTree, model_state: PyTree, x: PyTree, key: Any) -> tuple[str, ...]:
+def _names(model: Any, params: PyTree, model_state: PyTree, x: PyTree, key: Any, fuse: bool) -> tuple[str, ...]:
     """Names of the activities, in the order of their states."""
     if isinstance(model, Layered):
-        return tuple(b.name for b in chain_of(model, params, x, model_state=model_state).blocks)
+        return tuple(b.name for b in chain_of(model, params, x, model_state=model_state, fuse=fuse).blocks)
     network = learning_network(model, params, x, model_state=model_state, key=key)
     return (*map(repr, network.names), "the outputs")
 

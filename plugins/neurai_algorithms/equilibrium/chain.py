@@ -28,6 +28,7 @@ def chain_dynamics(
     descent: Descent,
     energy: Energy,
     activation: Elementwise | None,
+    fuse: bool = False,
 ) -> ChainDynamics:
     """Dynamics of one batch on layers.
 
@@ -41,6 +42,7 @@ def chain_dynamics(
         descent: how activities descend.
         energy: the energy they descend on.
         activation: replaces the model's own; None keeps those.
+        fuse: whether layers without parameters are joined to the layer before them.
 
     Raises:
         ModelError: a layer is not supported.
@@ -55,6 +57,7 @@ def chain_dynamics(
         train=cost is not None,
         activation=activation,
         activation_last=energy.activation_last,
+        fuse=fuse,
     )
     energy.check(chain)
     drive, limit = chain.drive(params), None

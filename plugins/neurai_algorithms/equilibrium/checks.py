@@ -108,6 +108,11 @@ def check_network(config: EPConfig, energy: Energy, activation: Elementwise | No
             "EP: activation replaces the activations of layers, and a network of named values has no layers.",
             hint="Leave it out, and write the function into the model.",
         )
+    if config.fuse:
+        raise SettingsError(
+            "EP: fuse=True joins layers, and a network of named values has no layers.",
+            hint="Name only the values that are activities.",
+        )
 
 
 def check_elementwise(activation: Elementwise) -> None:

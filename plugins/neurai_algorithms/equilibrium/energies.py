@@ -98,7 +98,8 @@ class Hopfield(Coupled):
             if not block.affine:
                 raise ModelError(
                     f"The energy 'hopfield' takes layers that are linear, then elementwise; {block.obstacle} is not.",
-                    hint="Use energy='gaussian', which takes any layer, or dense, conv, avg_pool and flatten layers.",
+                    hint="Use energy='gaussian', which takes any layer, or dense, conv, avg_pool and flatten layers. "
+                    "With fuse=True, activations come after pooling: conv(8, 3), avg_pool(2), elementwise('sigmoid').",
                 )
 
     def value(self, chain: Chain, params: PyTree, u: Activities) -> jax.Array:

@@ -183,7 +183,9 @@ class EquilibriumRule:
             return on_network, on_network.here.outputs[1]
         moves = cost is not None or not (self.energy.settled_by_feedforward and self.init == "feedforward")
         descent = self._descent(moves)
-        on_layers = chain_dynamics(model, params, x, model_state, cost, key, descent, self.energy, self.rho)
+        on_layers = chain_dynamics(
+            model, params, x, model_state, cost, key, descent, self.energy, self.rho, self.config.fuse
+        )
         if cost is not None and any(layer.stateful for layer in model.layers):
             model_state = model.apply(on_layers.params, model_state, on_layers.chain.x, key=key, train=True)[1]
         return on_layers, model_state

@@ -88,6 +88,11 @@ class EPConfig(Config):
     stable: bool = Field(
         True, description="take a smaller step than dt where the energy is too curved for it; step_scale reports it"
     )
+    fuse: bool = Field(
+        False,
+        description="on layers, join those without parameters, such as pooling and flattening, to the layer before "
+        "them, with one set of activities for all; otherwise they belong to the layer after them",
+    )
     trace: bool = Field(False, description="report energy and force of every step; tol is then not used")
 
     @field_validator("beta")

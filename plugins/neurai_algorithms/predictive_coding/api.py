@@ -10,7 +10,7 @@ from neurai_algorithms.predictive_coding.probing import Probe, probed
 from neurai_algorithms.predictive_coding.rule import as_network, with_schedule
 from neurai_algorithms.predictive_coding.spec import PCConfig, PCMode, mode_name
 from neurai_core.arrays import PyTree
-from neurai_core.errors import SettingsError
+from neurai_core.errors import SettingsError, UsageError
 from neurai_core.explain import is_traced, validate_settings
 from neurai_core.grads.base import LocalBase
 from neurai_core.rule import objective, split_batch
@@ -27,7 +27,7 @@ class PC(LocalBase):
         mode: a `PCMode` or its name.
         fun_has_aux: whether ``loss_f`` returns a pair whose second part is returned.
         **settings: further settings of `PCConfig`: ``loss_scale``, ``nudge``, ``beta``, ``corrector``, ``optimizer``,
-            ``tol``, ``fresh``, ``stable``, ``light_cone``, ``energy_trace``, ``keep_activities``, ``remat``.
+            ``tol``, ``fresh``, ``stable``, ``light_cone``, ``energy_trace``, ``keep_activities``, ``fuse``, ``remat``.
 
     Raises:
         SettingsError: a setting is unknown or out of range.
@@ -95,6 +95,8 @@ class PC(LocalBase):
         adapted, params, model_state = self._prepare(model, param, batch, {})
         config = with_schedule(PCConfig.model_validate(self._settings))
         score = objective(self.loss_f, self.acc_f, self.fun_has_aux)
+        if config.fuse:
+            raise UsageError("PC: probe does not know fuse=True.", "Probe PC without it, or join layers by block(...).")
         network = as_network(adapted.model)
         return probed(network_task(config, score, network, params, model_state, split_batch(batch), key), steps)
 

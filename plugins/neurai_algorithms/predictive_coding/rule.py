@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from neurai_algorithms.optax_texts import made
 from neurai_algorithms.predictive_coding.fixed_prediction import coefficients, exact, fixed_prediction, updates_needed
+from neurai_algorithms.predictive_coding.fusing import on_fused_layers
 from neurai_algorithms.predictive_coding.incremental import incremental, optimizer_of
 from neurai_algorithms.predictive_coding.network_error import error_coordinates
 from neurai_algorithms.predictive_coding.network_fixed import exact_on_network, fixed_on_network
@@ -97,7 +98,8 @@ def build(
         found, carry = incremental(task, _carried(state))
         return _report(task, found, params), State(_updated(model_state_of(state), found), carry)
 
-    return Rule(init, estimate, feedforward_predict)
+    rule = Rule(init, estimate, feedforward_predict)
+    return on_fused_layers(rule) if config.fuse else rule
 
 
 _SOLVERS: dict[str, Callable[[Task], Solution]] = {

@@ -126,6 +126,11 @@ class PCConfig(Config):
     )
     energy_trace: bool = Field(False, description="report the energy before every sweep and at the end")
     keep_activities: bool = Field(False, description="report the activities and errors of every layer")
+    fuse: bool = Field(
+        False,
+        description="on layers, join those without parameters, such as pooling and flattening, to the layer before "
+        "them, with one set of activities for all; otherwise each layer has its own",
+    )
     remat: bool = Field(
         False, description="recompute layers instead of storing their intermediate values; saves memory"
     )
