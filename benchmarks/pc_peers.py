@@ -37,18 +37,17 @@ ALONE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu",
 class Worker:
     """A worker process: it builds its steps, says their names, and times one whenever it is told to."""
 
-    def __init__(self, name: str, python: str, sizes: tuple[int, ...]) -> None:
-        command = [python, str(FOLDER / f"{name}_worker.py"), json.dumps(sizes)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | ALONE
-        )
+    def __init__(self, name: str, python: str, problem: Any, threads: int = 1) -> None:
+        command = [python, str(FOLDER / f"{name}_worker.py"), json.dumps(problem)]
+        env = os.environ | ALONE | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
         self.steps: dict[str, Any] = self._answer()
 
-    def time(self, step: str) -> float:
-        """Seconds of processor time per call."""
+    def time(self, step: str, kind: str = "seconds") -> float:
+        """Seconds of processor time per call, or of the clock."""
         assert self.process.stdin is not None
         print(json.dumps(step), file=self.process.stdin, flush=True)
-        return float(self._answer()["seconds"])
+        return float(self._answer()[kind])
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from neurai_core.arrays import Elementwise, PyTree, Scalar
 from neurai_core.curvature import largest_eigenvalue, spectral_norm
-from neurai_core.layered import Layer, Layered, dense_columns, dense_linear, fused_groups, identity
+from neurai_core.layered import Layer, Layered, dense_columns, dense_linear, flatten_linear, fused_groups, identity
 
 Activities: TypeAlias = tuple[jax.Array, ...]
 EXAMPLES = 4  # examples of a batch for estimating a curvature that the weights do not bound
@@ -154,20 +154,24 @@ def _groups(params: PyTree) -> list[list[int]]:
 def _block(
     model: Layered, indices: Sequence[int], states: PyTree, key: Any, train: bool, rho: Elementwise | None
 ) -> Block:
-    *inner, last = indices
+    own_layers = list(indices)
+    while len(own_layers) > 1 and model.layers[own_layers[-1]].linear is flatten_linear:
+        own_layers.pop()  # an elementwise function may come before or after it
+    (*inner, last), flattened = own_layers, len(own_layers) < len(indices)
     split = model.layers[last].linear is not None and model.layers[last].activation is not None
 
     def mapped(params: PyTree, below: jax.Array) -> jax.Array:
-        for index in inner if split else indices:
+        for index in inner if split else own_layers:
             layer_key = model.layer_key(key, index)
             below, _ = model.layers[index].apply(params[index], states[index], below, key=layer_key, train=train)
-        return model.layers[last].linear(params[last], below) if split else below  # type: ignore[misc]
+        above = model.layers[last].linear(params[last], below) if split else below  # type: ignore[misc]
+        return flatten_linear((), above) if flattened else above
 
     own = model.layers[last].activation if split else identity
     opaque = [i for i in inner if not _is_linear(model.layers[i])] + ([] if split else [last])
     obstacle = f"layer {opaque[0]} ({model.layers[opaque[0]].name})" if opaque else ""
     name = f"layer {last} ({model.layers[last].name})"
-    columns = dense_columns if model.layers[last].linear is dense_linear and not inner else None
+    columns = dense_columns if model.layers[last].linear is dense_linear and len(indices) == 1 else None
     return Block(mapped, rho or own or identity, not opaque, name, obstacle, _of_layer(columns, last))
 
 

@@ -31,7 +31,7 @@ KEY = jax.random.key(0)
 X, Y = jax.random.normal(KEY, (3, 5, 4, 1)), jnp.array([0, 2, 1])
 PLAIN = Layered((conv(2, 3, activation="tanh"), max_pool(2), flatten(), dense(4, "tanh"), dense(3)))
 BLOCKS = Layered((block(*PLAIN.layers[:3]), *PLAIN.layers[3:]))
-LINEAR = Layered((conv(2, 3), avg_pool(2), flatten(), elementwise("sigmoid"), dense(3)))
+LINEAR = Layered((conv(2, 3), avg_pool(2), elementwise("sigmoid"), flatten(), dense(3)))
 PARAMS = PLAIN.init(KEY, X.shape[1:])[0]
 
 
