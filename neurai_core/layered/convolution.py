@@ -34,9 +34,19 @@ class ConvLinear:
 
     def along(self, params: PyTree, x: jax.Array) -> jax.Array:
         """The convolution without bias: the derivative in the direction ``x``, at any point."""
+        _check_channels(jnp.shape(x), jnp.shape(params["w"]))
         dtype = jnp.result_type(x, params["w"])
         convolution = Convolution(self.stride, self.padding, self.dilation, self.forms)
         return convolution(jnp.asarray(x, dtype), jnp.asarray(params["w"], dtype))
+
+
+def _check_channels(x: Shape, w: Shape) -> None:
+    check_image("A conv layer", x[1:])
+    if len(w) != 4 or w[2] != x[-1]:
+        raise ModelError(
+            f"A conv layer with a kernel of shape {tuple(w)} got images of shape {tuple(x)}.",
+            hint="A kernel is (height, width, C_in, C_out), images are (B, H, W, C), and C must be C_in.",
+        )
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,9 @@ def conv(
         channels: number of output channels, at least 1.
         kernel: side, or (height, width), in pixels.
         stride: step, or (down, right), in pixels.
-        padding: ``"SAME"``, ``"VALID"`` or ((top, bottom), (left, right)).
+        padding: ``"SAME"``, ``"VALID"`` or ((top, bottom), (left, right)). Of n pixels, ``"SAME"`` makes
+            ceil(n / stride), others floor((n + padding - (kernel - 1) dilation - 1) / stride) + 1: what is left at the
+            end is not seen.
         activation: name or elementwise callable.
         bias: whether to add one bias per channel.
         initializer: ``(key, shape, dtype) -> w``, as for `dense`.
@@ -85,7 +97,7 @@ def conv(
         A layer with params ``{"w": (height, width, C_in, channels), "b": (channels,)}``.
 
     Raises:
-        ModelError: fewer than one channel, a kernel, stride or dilation below 1, or an invalid padding.
+        ModelError: fewer than one channel, a kernel, stride or dilation below 1, or an invalid padding or form.
 
     Example:
         >>> params, _ = conv(4, 3).init(jax.random.key(0), (8, 8, 1))
@@ -96,6 +108,8 @@ def conv(
     kernel = pixels(kernel, "A conv layer needs a kernel", "For example conv(16, 3) or conv(16, (3, 5)).")
     stride = pixels(stride, "A conv layer needs a stride", "For example conv(16, 3, stride=2).")
     dilation = pixels(dilation, "A conv layer needs a dilation", "For example conv(16, 3, dilation=2).")
+    if not isinstance(forms, ConvForms):
+        raise ModelError(f"A conv layer has no forms {forms!r}.", hint='For example ConvForms(weights="xla").')
     init = ConvInit(channels, kernel, activation, bias, checked_initializer(initializer))
     linear, name = ConvLinear(stride, _padding(padding), dilation, forms), f"conv({channels}, {pixels_text(kernel)})"
     return linear_layer(init, linear, activation, name)

@@ -32,6 +32,7 @@ from neurai_core.models import cnn, mlp
 from neurai_core.models.spiking import Constant
 
 KEY = jax.random.key(0)
+THREE = Layered((conv(2, 3),))
 
 
 def image_net() -> Layered:
@@ -244,6 +245,13 @@ def test_a_plain_callable_runs_as_a_model():
         (lambda: avg_pool(0), "window of one or two whole numbers of at least 1, got 0"),
         (lambda: max_pool(2, stride=-1), "stride of one or two whole numbers of at least 1, got -1"),
         (lambda: conv(2, 3, stride=0), "stride of one or two whole numbers of at least 1, got 0"),
+        (lambda: conv(2, 3, dilation=0), "dilation of one or two whole numbers of at least 1, got 0"),
+        (lambda: conv(2, 3, forms="xla"), "no forms 'xla'"),
+        (lambda: conv(2, 3).linear({"w": jnp.ones((3, 3, 4, 2))}, jnp.ones((1, 8, 8, 3))), r"\(1, 8, 8, 3\)"),
+        (
+            lambda: check_forward(THREE, THREE.init(KEY, (8, 8, 3))[0], jnp.ones((2, 8, 8, 1))),
+            r"Layer 0 \(conv\(2, 3\)\): .*\(3, 3, 3, 2\) got images of shape \(2, 8, 8, 1\)",
+        ),
         (lambda: conv(2, (3,)), r"kernel of one or two whole numbers of at least 1, got \(3,\)"),
         (lambda: conv(2, 3.0), "kernel of one or two whole numbers of at least 1, got 3.0"),
         (lambda: conv(2, 3, padding="smae"), "no padding 'smae'"),
