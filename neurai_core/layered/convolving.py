@@ -6,8 +6,8 @@ over more pixels than fit into the cache. ``"auto"``, the default, takes other f
     forward    shifts    one channel in and fewer than 32 out: a sum of shifted images, times one weight per channel
     inputs     patches   at most 8 channels in, or a stride above 1: one matrix product of the gradients with the
                          kernel, added up where the kernel was
-    weights    chunks    images and gradients of more than 2 MiB, on a single device: a sum over parts of the batch
-                         of 1 MiB
+    weights    chunks    a stride of 1, images and gradients of more than 2 MiB, and a single device: a sum over parts
+                         of the batch of 1 MiB
 
 Everything else takes XLA's. All forms are linear operations of JAX and can be differentiated in every mode, as often as
 needed. ``benchmarks/convolution_forms.py`` measures them.
@@ -16,6 +16,7 @@ needed. ``benchmarks/convolution_forms.py`` measures them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any
@@ -29,7 +30,7 @@ from neurai_core.errors import ModelError
 FORMS = {"forward": "shifts", "inputs": "patches", "weights": "chunks"}
 ONE_BY_ONE = 49  # the most entries of a kernel that are handled one by one
 FEW_IN, FEW_OUT = 8, 32  # channels
-LARGE, CHUNK = 2 * 2**20, 2**20  # bytes
+LARGE, CHUNK, SEVERAL = 2 * 2**20, 2**20, 2**18  # bytes
 
 Pair = tuple[int, int]
 
@@ -99,10 +100,11 @@ class Convolution:
         height, width, channels, outputs = w.shape
         usual = jax.default_backend() != "cpu" or x.dtype not in (jnp.float32, jnp.float64)
         small = height * width <= ONE_BY_ONE and not usual
+        large = len(x) * self._bytes(x, w) > LARGE and not usual
         pays = {
             "forward": small and channels == 1 and outputs < FEW_OUT,
             "inputs": small and (channels <= FEW_IN or max(self.stride) > 1),
-            "weights": not usual and len(x) * self._bytes(x, w) > LARGE and jax.device_count() == 1,
+            "weights": large and max(self.stride) == 1 and jax.device_count() == 1,
         }
         auto = {what: form if pays[what] else "xla" for what, form in FORMS.items()}
         given = {what: getattr(self.forms, what) for what in FORMS}
@@ -114,6 +116,12 @@ class Convolution:
         """The convolution."""
         if self.forms.forward == "xla":
             return self._xla(x, w, ("NHWC", "HWIO", "NHWC"))
+        if len(x) * self._bytes(x, w) < SEVERAL or jax.device_count() > 1:
+            return self._sum_of_shifts(x, w)
+        # Without a loop, XLA would compute the sum again for everyone who reads it, such as each part of max pooling.
+        return _in_chunks(partial(self._sum_of_shifts, w=w), x, self._chunk(x, w, len(x) // 2))
+
+    def _sum_of_shifts(self, x: jax.Array, w: jax.Array) -> jax.Array:
         weights = w.reshape(-1, *w.shape[2:])
         return reduce(jnp.add, (image @ weight for image, weight in zip(self._seen(x, w), weights, strict=True)))
 
@@ -125,11 +133,8 @@ class Convolution:
 
     def along_weights(self, x: jax.Array, dw: jax.Array) -> jax.Array:
         """The convolution as a function of a kernel whose transpose is fast."""
-        size = self._chunk(x, dw)
-        if self.forms.weights == "xla" or size == len(x):
-            return self._all_along_weights(x, dw)
-        y = jax.lax.map(partial(self._all_along_weights, dw=dw), x.reshape(-1, size, *x.shape[1:]))
-        return y.reshape(-1, *y.shape[2:])
+        along = partial(self._all_along_weights, dw=dw)
+        return along(x) if self.forms.weights == "xla" else _in_chunks(along, x, self._chunk(x, dw))
 
     def _all_along_weights(self, x: jax.Array, dw: jax.Array) -> jax.Array:
         y = self._xla(x.transpose(3, 1, 2, 0), dw.transpose(2, 0, 1, 3), ("CHWN", "IHWO", "HWNC"))
@@ -175,10 +180,18 @@ class Convolution:
         """Size of one image before and after."""
         return int(x.dtype.itemsize * (math.prod(x.shape[1:]) + math.prod(self._output(x, w)) * w.shape[-1]))
 
-    def _chunk(self, x: Any, w: Any) -> int:
+    def _chunk(self, x: Any, w: Any, most: int | None = None) -> int:
         """The most examples that make equal chunks and stay in the cache."""
-        fitting = min(len(x), max(1, CHUNK // max(1, self._bytes(x, w))))
-        return next((size for size in range(fitting, 0, -1) if len(x) % size == 0), len(x))
+        fitting = min(len(x) if most is None else most, CHUNK // max(1, self._bytes(x, w)))
+        return next((size for size in range(fitting, 0, -1) if len(x) % size == 0), 1)
+
+
+def _in_chunks(function: Callable[[jax.Array], jax.Array], x: jax.Array, size: int) -> jax.Array:
+    """A function of every example, computed for so many of them at a time."""
+    if size >= len(x):
+        return function(x)
+    y = jax.lax.map(function, x.reshape(-1, size, *x.shape[1:]))
+    return y.reshape(-1, *y.shape[2:])
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
