@@ -18,11 +18,9 @@ def on_fused_layers(rule: Rule) -> Rule:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from neurai_algorithms.backprop.rule import build
-        >>> from neurai_algorithms.backprop.spec import BPConfig
-        >>> from neurai_core.losses import squared_error
+        >>> import neurai_core as neurai
         >>> from neurai_core.models import cnn
-        >>> model, rule = cnn((2,), 3), on_fused_layers(build(BPConfig(), loss=squared_error))
+        >>> model, rule = cnn((2,), 3), on_fused_layers(neurai.algorithm("pc", loss="squared_error", mode="exact"))
         >>> params, _ = model.init(jax.random.key(0), (4, 4, 1))
         >>> batch = jnp.ones((2, 4, 4, 1)), jnp.zeros((2, 3))
         >>> jax.tree.structure(rule.estimate(model, params, (), batch)[0].grads) == jax.tree.structure(params)
