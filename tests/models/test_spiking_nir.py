@@ -314,8 +314,9 @@ def test_a_flatten_that_counts_the_batch_flattens_all_axes_too(x64):
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 1), (0, 0))])
 def test_a_convolutional_network_survives_the_round_trip(padding, x64, tmp_path):
     nir = pytest.importorskip("nir")
+    same = padding == "SAME"
     stages = (
-        Stage(conv(4, 3, padding=padding, bias=padding != "SAME"), LIF(0.8, learn=("decay", "threshold"))),
+        Stage(conv(4, 3, padding=padding, bias=not same, dilation=1 + same), LIF(0.8, learn=("decay", "threshold"))),
         Stage(block(avg_pool(2, 1), flatten()), LIF(0.7, reset="hard", learn=("threshold",))),
         Stage(dense(5), LIF(0.8), recurrent=True),
         Stage(dense(3), Leaky(0.9)),

@@ -252,14 +252,10 @@ def _spatial(name: str, node: Any, kind: str, signal: Signal) -> tuple[Layer, Py
 
 def _conv(name: str, node: Any, signal: Signal) -> tuple[Layer, PyTree]:
     weight = _finite(name, "weight", node.weight)
-    for what, value in (("dilation", _pair(node.dilation)), ("groups", (int(node.groups),))):
-        if set(value) != {1}:
-            raise ModelError(
-                f"The node {name!r} of the NIR graph has {what}={value}, expected 1.", "Other values are not supported."
-            )
-    if int(node.groups) != 1:
+    groups = int(node.groups)
+    if groups != 1:
         raise ModelError(
-            f"The node {name!r} of the NIR graph has groups={node.groups}, expected 1.", "It is not known."
+            f"The node {name!r} of the NIR graph has groups={groups}, expected 1.", "Other values are not supported."
         )
     if weight.ndim != 4 or weight.shape[1] != signal.shape[-1]:
         raise ModelError(
