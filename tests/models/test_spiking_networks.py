@@ -237,7 +237,7 @@ def test_convolutions_run_ahead_of_their_loop_only_if_their_images_fit_into_the_
     images = 28 * 28 * 3 * 6 * 4  # bytes of one example in all steps
     assert (images * batch <= IMAGE_BYTES) == ahead
     program = str(jax.make_jaxpr(model)(params, jnp.ones((batch, 6, 28, 28, 1))))
-    assert (f"f32[{6 * batch},28,28,3] = conv" in program) == ahead
+    assert (f"f32[{6 * batch},28,28,3]" in program) == ahead
 
 
 @pytest.mark.parametrize("hoist", [True, False])
