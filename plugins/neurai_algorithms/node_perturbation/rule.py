@@ -118,7 +118,7 @@ def _pulled(layer: Any, own: PyTree, below: jax.Array, signal: PyTree) -> PyTree
 
 def _check(model: Layered, params: PyTree) -> None:
     for index, (layer, own) in enumerate(zip(model.layers, params, strict=True)):
-        if layer.linear is None and jax.tree.leaves(own):
+        if layer.stateful or (layer.linear is None and jax.tree.leaves(own)):
             raise ModelError(
                 f"Node perturbation adds noise between the linear part and the activation of a layer, and layer "
                 f"{index} ({layer.name}) does not have these parts.",

@@ -36,6 +36,9 @@ def build(config: SymBaConfig, *, accuracy: Callable[..., Any] | None = None, **
     def init(
         model: Layered, params: PyTree, *, key: jax.Array, model_state: PyTree = (), problem: Problem | None = None
     ) -> State:
+        for index, layer in enumerate(model.layers):
+            if layer.stateful:
+                raise ModelError(f"SymBa keeps no batch statistics, and layer {index} ({layer.name}) has some.")
         return State(model_state, patterns(problem, key))
 
     def estimate(
