@@ -44,14 +44,21 @@ class ObserverHooks:
     """
 
     @hookspec
-    def neurai_before_run(self, history: Sequence[Mapping[str, float]], metrics: Sequence[str]) -> str | None:
+    def neurai_before_run(
+        self, history: Sequence[Mapping[str, float]], metrics: Sequence[str], folder: Path | None
+    ) -> str | None:
         """Called before training begins or goes on, with the metrics of the epochs that were done before, in order.
 
         ``metrics`` are the names of the metrics that every epoch will have.
 
         The history is empty unless a run is resumed. An observer that remembers epochs starts afresh here and goes
-        through the history, so that a resumed run is observed like one that was never stopped.
+        through the history, so that a resumed run is observed like one that was never stopped. ``folder`` is that of
+        the run, which holds its ``config.toml``; None for training without one.
         """
+
+    @hookspec
+    def neurai_after_run(self, finished: bool) -> None:
+        """Called when training ends, in whatever way; ``finished`` unless a signal or an error cut it short."""
 
     @hookspec
     def neurai_before_step(self, step: int, epoch: int) -> None:

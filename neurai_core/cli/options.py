@@ -54,7 +54,7 @@ def _run_option(name: str, *flags: str, **more: Any) -> Any:
     return typer.Option(
         *(flags or (f"--{name.replace('_', '-')}",)),
         help=meaning,
-        show_default=str(field.default) if field.default is not None else False,
+        show_default=False if field.default in (None, ()) else str(field.default),
         rich_help_panel=PANEL,
         **more,
     )
@@ -84,6 +84,7 @@ EpochsFlag = Annotated[int | None, _run_option("epochs")]
 BatchFlag = Annotated[int | None, _run_option("batch_size")]
 SeedFlag = Annotated[int | None, _run_option("seed")]
 StopEarlyFlag = Annotated[list[str] | None, _run_option("stop_early", metavar="KEY=VALUE,...")]
+LogFlags = Annotated[list[str] | None, _run_option("log", metavar="NAME,KEY=VALUE,...")]
 AlignFlag = Annotated[bool | None, _run_option("align", "--align/--no-align")]
 SetFlags = Annotated[list[str] | None, _settings_option("--set", "rule")]
 SetSurrogateFlags = Annotated[list[str] | None, _settings_option("--set-surrogate", "surrogate")]
@@ -105,6 +106,7 @@ def chosen_from(context: typer.Context) -> Chosen:
     given = context.params
     flags = {name: given[name] for name in RunSettings.model_fields}
     flags["stop_early"] = ",".join(given["stop_early"]) if given["stop_early"] else None  # may be repeated
+    flags["log"] = tuple(given["log"]) if given["log"] else None
     file = given["config"]  # older versions of typer pass a string
     path = None if file is None else Path(file)
     return choose(flags, given["sets"] or (), path, set_surrogate=given["set_surrogate"] or ())

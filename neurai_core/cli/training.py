@@ -22,6 +22,7 @@ from neurai_core.cli.options import (
     DataFlag,
     EpochsFlag,
     JsonFlag,
+    LogFlags,
     LossFlag,
     ModelFlag,
     OptimizerFlag,
@@ -65,6 +66,7 @@ def train(
     batch_size: BatchFlag = None,
     seed: SeedFlag = None,
     stop_early: StopEarlyFlag = None,
+    log: LogFlags = None,
     align: AlignFlag = None,
     config: ConfigFlag = None,
     out: Annotated[

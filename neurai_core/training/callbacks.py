@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from neurai_core.training.step import Progress
@@ -56,6 +57,7 @@ class Callbacks:
             run passes that of its observers.
         watch_steps: whether `notify` is called for every step too, which then returns to the host.
         history: for observers, the metrics of the epochs that were done before, in order.
+        folder: for observers, the folder of the run; None for training without one.
         interrupted: ``(progress)``: where training stands when `notify` raises, to be saved.
     """
 
@@ -71,4 +73,5 @@ class Callbacks:
     notify: Callable[..., str | None] = lambda hook, **arguments: None
     watch_steps: bool = False
     history: Sequence[Mapping[str, float]] = ()
+    folder: Path | None = None
     interrupted: Callable[[Progress], None] = lambda progress: None

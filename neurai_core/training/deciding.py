@@ -15,7 +15,7 @@ import jax
 from neurai_core.training.settings import Chosen
 from neurai_core.training.task import Task
 
-NEUTRAL = ("stop_early", "align", "model", "data", "loss")  # decide no bit, or are told more precisely below
+NEUTRAL = ("stop_early", "log", "align", "model", "data", "loss")  # decide no bit, or are told more precisely below
 _FLAGS = {
     "x64": "jax_enable_x64",
     "matmul_precision": "jax_default_matmul_precision",

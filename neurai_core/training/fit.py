@@ -122,7 +122,8 @@ def fit(
         classes: number of classes of labels in arrays or batches; by default up to the largest label, or, for batches,
             as many as the model has outputs.
         steps_per_epoch: number of batches of an epoch, for batches without a length.
-        observers: objects with hooks of observers, such as ``neurai.observer("early-stopping", patience=5)``.
+        observers: objects with hooks of observers, such as ``neurai.observer("early-stopping", patience=5)``, or texts
+            as for ``--log``, such as ``"tensorboard,dir=events"``.
         out: folder for the run, as ``neurai train`` leaves it, with checkpoints; None keeps nothing on disk.
         resume: continue the run in ``out``, if there is one, bit for bit.
         every: how often to save a checkpoint: so many steps, or seconds as in ``"60s"``; by default after every epoch
@@ -144,7 +145,9 @@ def fit(
         >>> [row["epoch"] for row in fitted.metrics], fitted.steps
         ([1, 2], 88)
     """
+    observers = tuple(observers)
     given = {
+        "log": tuple(one for one in observers if isinstance(one, str)) or None,
         "epochs": epochs,
         "batch_size": batch_size,
         "seed": seed,
@@ -163,7 +166,7 @@ def fit(
         data=_data(data, test, chosen.settings, classes, steps_per_epoch),
         loss=_object(loss),
         optimizer=_object(optimizer),
-        observers=tuple(observers),
+        observers=tuple(one for one in observers if not isinstance(one, str)),
     )
     folder = _folder(out, resume=resume, every=every, force=force)
     options = Options(USUALLY if every is None else every_of(every), keep, force)

@@ -9,6 +9,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -82,9 +83,9 @@ def train_task(task: Task, progress: Progress | None = None, callbacks: Callback
     callbacks = callbacks or Callbacks()
     loop = _Loop(task, begin(task) if progress is None else progress, callbacks)
     callbacks.begin(task, loop.done)
-    loop.notify("neurai_before_run", history=callbacks.history, metrics=loop.metrics)
-    while loop.done < task.steps and not loop.stopped:
-        loop.epoch()
+    with loop.observed():
+        while loop.done < task.steps and not loop.stopped:
+            loop.epoch()
     loop.warn_if_worse()
     return Trained(loop.progress, loop.rows, loop.clock.step_ms, loop.stopped, loop.reason if loop.stopped else "")
 
@@ -141,6 +142,19 @@ class _Loop:
         classes = self.task.data.n_classes is not None
         left_out = {"train_accuracy"} if self.task.unsupervised else set()  # only the probe has one
         return tuple(name for name in names if name not in left_out and (classes or not name.endswith("_accuracy")))
+
+    @contextmanager
+    def observed(self) -> Iterator[None]:
+        """Tell observers of the beginning of training, and of its end, however it comes."""
+        finished = False
+        try:
+            self.notify(
+                "neurai_before_run", history=self.callbacks.history, metrics=self.metrics, folder=self.callbacks.folder
+            )
+            yield
+            finished = not self.interrupted
+        finally:
+            self.callbacks.notify("neurai_after_run", finished=finished)
 
     def epoch(self) -> None:
         """Run to the end of the epoch, or until a stop is requested."""

@@ -241,6 +241,7 @@ class _Run:
             notify=self.observers.notify,
             watch_steps=self.observers.watch_steps,
             history=before,
+            folder=self.folder,
             interrupted=self.checkpoints.save_within_epoch,
         )
         try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, NoReturn, cast, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from neurai_core.errors import BlockedName, DataError, NeurAIError, PluginError, SettingsError, UnknownName, UsageError
 from neurai_core.explain import validate_settings
@@ -74,7 +74,17 @@ class RunSettings(Config):
         description="end training when it brings nothing more: settings of the observer "
         f"{STOPPER}, such as patience=5 or patience=5,metric=test_accuracy",
     )
+    log: tuple[str, ...] = Field(
+        (),
+        description="observers that log the metrics, by name with their settings, such as csv or "
+        "tensorboard,dir=events; several are separated by semicolons",
+    )
     align: bool = Field(False, description="add to the metrics how well the rule's gradients align with the true ones")
+
+    @field_validator("log", mode="before")
+    @classmethod
+    def _several(cls, given: Any) -> Any:
+        return tuple(filter(None, map(str.strip, given.split(";")))) if isinstance(given, str) else given
 
 
 @dataclass(frozen=True)
@@ -261,13 +271,32 @@ def stopping_of(text: str) -> dict[str, Any]:
     >>> stopping_of("patience=5,metric=test_accuracy")
     {'patience': 5, 'metric': 'test_accuracy'}
     """
-    config = REGISTRY.spec("observer", STOPPER).config
-    annotations = {name: field.annotation for name, field in config.model_fields.items()}
-    pairs = [_pair(one, "--stop-early", "patience=5") for one in text.split(",")]
+    return _observer_settings(STOPPER, text.split(","), "--stop-early", "patience=5")
+
+
+def log_of(text: str) -> tuple[str, dict[str, Any]]:
+    """The observer in a text of ``--log``, and its settings.
+
+    Raises:
+        SettingsError: a setting is unknown, out of range or of the wrong type, or not a pair.
+        UnknownName: there is no such observer.
+
+    >>> log_of("tensorboard,dir=events")
+    ('tensorboard', {'dir': 'events'})
+    """
+    name, *pairs = text.split(",")
+    return name, _observer_settings(name, pairs, "--log", "tensorboard,dir=events")
+
+
+def _observer_settings(name: str, texts: Iterable[str], flag: str, example: str) -> dict[str, Any]:
+    """The settings of an observer in texts ``key=value``, checked."""
+    config = REGISTRY.spec("observer", name).config
+    annotations = {key: field.annotation for key, field in config.model_fields.items()}
+    pairs = [_pair(one, flag, example) for one in texts]
     given = {key: _value(value, annotations.get(key)) for key, value in pairs}
     if twice := [key for key, _ in pairs if [other for other, _ in pairs].count(key) > 1]:
-        raise SettingsError(f"--stop-early sets {twice[0]!r} twice, expected every setting once.")
-    REGISTRY.settings("observer", STOPPER, given)
+        raise SettingsError(f"{flag} sets {twice[0]!r} twice, expected every setting once.")
+    REGISTRY.settings("observer", name, given)
     return given
 
 
@@ -448,6 +477,10 @@ def _checked(settings: RunSettings, merged: _Layer) -> Chosen:
     _refuse_alignment(chosen)
     if settings.stop_early is not None:
         stopping_of(settings.stop_early)
+    for number, text in enumerate(settings.log):
+        log_of(text)
+        if text in settings.log[:number]:
+            raise SettingsError(f"--log names {text!r} twice, expected every observer once.", "Leave one out.")
     used = {"rule": settings.rule, "data": name} | ({"surrogate": settings.surrogate} if settings.surrogate else {})
     for part, owner in used.items():
         _refuse_unused(part, REGISTRY.settings(PARTS[part], owner, parts[part]), sources)

@@ -27,7 +27,7 @@ from neurai_core.training.activities import seen
 from neurai_core.training.defaults import STOPPER
 from neurai_core.training.networks import Untrained, initial_params, network
 from neurai_core.training.optimizers import optimizer
-from neurai_core.training.settings import Chosen, RunSettings, stopping_of
+from neurai_core.training.settings import Chosen, RunSettings, log_of, stopping_of
 from neurai_core.training.starting import key_of
 from neurai_core.training.stream import Data, Stream, example_of, reshaped, steps_of
 from neurai_core.transforms import with_alignment
@@ -226,9 +226,11 @@ def _named_optimizer(chosen: Chosen, data: Data) -> optax.GradientTransformation
 
 
 def _observers(chosen: Chosen) -> tuple[Any, ...]:
-    if chosen.settings.stop_early is None:
-        return ()
-    return (neurai.observer(STOPPER, **stopping_of(chosen.settings.stop_early)),)
+    settings = chosen.settings
+    named = [log_of(text) for text in settings.log]
+    if settings.stop_early is not None:
+        named.append((STOPPER, stopping_of(settings.stop_early)))
+    return tuple(neurai.observer(name, **given) for name, given in named)
 
 
 def _n_steps(settings: RunSettings, data: Data) -> int:

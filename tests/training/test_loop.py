@@ -97,8 +97,9 @@ def test_observers_see_every_step_and_change_no_bit(task: Task, whole: Trained) 
     assert [one["epoch"] for hook, one in told if hook.endswith("_epoch")] == [1, 1, 2, 2]
     assert {one["epoch"] for one in after[: task.epoch_steps]} == {1}
     metrics = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-    assert told[0] == ("neurai_before_run", {"history": (), "metrics": metrics})
+    assert told[0] == ("neurai_before_run", {"history": (), "metrics": metrics, "folder": None})
     assert tuple(watched.rows[0].values) == metrics
+    assert told[-1] == ("neurai_after_run", {"finished": True})
     first_epoch = np.mean([one["loss"] for one in after[: task.epoch_steps]])
     np.testing.assert_allclose(watched.rows[0].values["train_loss"], first_epoch, rtol=1e-6)
 
