@@ -13,6 +13,7 @@ OFFERED = {
     "rule transforms rising explicit_axes": "rules, their wrappers, and the warning that an energy rises",
     "layered losses arrays": "layers, losses, trees of arrays",
     "models models.spiking": "ready-made networks",
+    "optax_texts": "schedules and transformations of optax as texts",
     "changes changes.activations": "a function, or an activation, around one point: small changes to the last digit",
     "network automatic_names named_values network_relaxation terms": (
         "functions as networks of their named values, energies of them, relaxation"

@@ -30,7 +30,7 @@ FLOORS = (
     ("errors", "naming"),
     ("specs", "hookspecs", "explain", "offered"),
     ("plugin", "references"),
-    ("registry",),
+    ("registry", "optax_texts"),
     ("arrays", "data", "surrogates", "overview"),
     ("programs", "manual_axes", "curvature", "layered", "losses", "probe", "terms", "relaxation", "surrogate_makers"),
     ("by_name", "sources", "changes", "energy", "rule", "adapting", "models"),
@@ -49,7 +49,7 @@ FLOOR = {room: level for level, floor in enumerate(FLOORS) for room in floor}
 LIGHT = {*FLOORS[0], *FLOORS[1], *FLOORS[2], *FLOORS[3], "overview", "by_name", "__init__"}
 LIGHT_LIBRARIES = {"pydantic", "pluggy"}
 # What the definition of a rule may use: what applies a layer, and what reads the names and texts of settings.
-DEFINING = {"jax", "jax.numpy", "neurai_core.layered", "neurai_core.losses", "neurai_algorithms.optax_texts"}
+DEFINING = {"jax", "jax.numpy", "neurai_core.layered", "neurai_core.losses", "neurai_core.optax_texts"}
 # Where surrogates get names from that are also words of mathematics, such as tanh.
 MATHEMATICS = (jax.lax, jax.nn, np)
 

@@ -77,7 +77,8 @@ DataFlag = Annotated[str | None, _run_option("data", autocompletion=complete_dat
 SurrogateFlag = Annotated[str | None, _run_option("surrogate", autocompletion=complete_surrogate)]
 StepsFlag = Annotated[int | None, _run_option("steps")]
 OptimizerFlag = Annotated[str | None, _run_option("optimizer")]
-RateFlag = Annotated[float | None, _run_option("lr")]
+OptimizerForFlags = Annotated[list[str] | None, _run_option("optimizer_for", metavar="PART=OPTIMIZER")]
+RateFlag = Annotated[str | None, _run_option("lr", metavar="NUMBER|SCHEDULE")]
 ScheduleFlag = Annotated[str | None, _run_option("schedule")]
 LossFlag = Annotated[str | None, _run_option("loss")]
 EpochsFlag = Annotated[int | None, _run_option("epochs")]
@@ -106,7 +107,7 @@ def chosen_from(context: typer.Context) -> Chosen:
     given = context.params
     flags = {name: given[name] for name in RunSettings.model_fields}
     flags["stop_early"] = ",".join(given["stop_early"]) if given["stop_early"] else None  # may be repeated
-    flags["log"] = tuple(given["log"]) if given["log"] else None
+    flags |= {name: tuple(given[name]) if given[name] else None for name in ("log", "optimizer_for")}
     file = given["config"]  # older versions of typer pass a string
     path = None if file is None else Path(file)
     return choose(flags, given["sets"] or (), path, set_surrogate=given["set_surrogate"] or ())

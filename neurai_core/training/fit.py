@@ -76,7 +76,8 @@ def fit(
     loss: str | Callable[..., Any] | None = None,
     optimizer: str | optax.GradientTransformation | None = None,
     optimizer_settings: Mapping[str, Any] | None = None,
-    lr: float | None = None,
+    optimizer_for: Mapping[str, str] | None = None,
+    lr: float | str | None = None,
     schedule: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -110,9 +111,12 @@ def fit(
         settings: settings of a rule that is given by name, such as ``{"n": 10}``.
         loss: name, or a callable ``(outputs, targets) -> scalar``; by default cross entropy for labels, else mean
             squared error. A `Rule` has its own; then it is that of the test data.
-        optimizer: name of an optax optimizer, or an optax optimizer.
+        optimizer: name of an optax optimizer, a text as for ``--optimizer``, such as ``"chain(clip(1.0), adamw())"``,
+            or an optax optimizer.
         optimizer_settings: further arguments of an optimizer that is given by name, such as ``{"momentum": 0.9}``.
-        lr: learning rate of an optimizer that is given by name, the maximum of its schedule.
+        optimizer_for: optimizers of parts of the parameters, as texts by place, such as ``{"0/w": "sgd(0.1)"}``.
+        lr: learning rate of an optimizer that is given by name, the maximum of its schedule; or an optax schedule as
+            text, such as ``"cosine_decay_schedule(0.1, 1000)"``.
         schedule: of the learning rate, ``"cosine"`` or ``"constant"``.
         epochs: passes over the training data.
         batch_size: examples per step; batches have their own.
@@ -147,6 +151,7 @@ def fit(
     """
     observers = tuple(observers)
     given = {
+        "optimizer_for": tuple(f"{part}={text}" for part, text in (optimizer_for or {}).items()) or None,
         "log": tuple(one for one in observers if isinstance(one, str)) or None,
         "epochs": epochs,
         "batch_size": batch_size,
@@ -225,6 +230,8 @@ def _chosen(named: Mapping[str, Any], given: Mapping[str, Any], parts: Mapping[s
     flags = {name: value for name, value in named.items() if isinstance(value, str)} | dict(given)
     if isinstance(rule, Rule):
         usual = {} if rule.origin else {name: one.default for name, one in RunSettings.model_fields.items()}
+        if isinstance(given["lr"], str):
+            usual.pop("schedule", None)
         own = {"rule": rule.origin.name} if rule.origin else {}
         flags = usual | {key: value for key, value in flags.items() if value is not None} | own
     chosen = choose(flags, environ={}, parts=parts)

@@ -5,6 +5,7 @@ Neither JAX nor optax is imported here, so a configuration is checked before any
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ from pydantic import Field, field_validator
 from neurai_core.errors import BlockedName, DataError, NeurAIError, PluginError, SettingsError, UnknownName, UsageError
 from neurai_core.explain import validate_settings
 from neurai_core.naming import did_you_mean, suggest
+from neurai_core.optax_texts import parse
 from neurai_core.registry import REGISTRY
 from neurai_core.specs import AlgorithmSpec, Config, PluginSpec
 from neurai_core.training.defaults import DATA, RULE, SPIKING_RULE, STOPPER, SURROGATE
@@ -59,8 +61,22 @@ class RunSettings(Config):
         description="time steps: of the data if they are coded in time, else for which a spiking network sees an "
         "example",
     )
-    optimizer: str = Field("adam", min_length=1, description="name of an optax optimizer")
-    lr: float = Field(2e-3, gt=0, description="learning rate, the maximum of the schedule")
+    optimizer: str = Field(
+        "adam",
+        min_length=1,
+        description="name of an optax optimizer, or calls such as "
+        "chain(clip_by_global_norm(1.0), adamw(weight_decay=1e-2)); one that is called without a learning rate has lr",
+    )
+    optimizer_for: tuple[str, ...] = Field(
+        (),
+        description="optimizers of parts of the parameters, such as 0=sgd(0.1) or layers/0=sgd; several are separated "
+        "by semicolons",
+    )
+    lr: float | str = Field(
+        2e-3,
+        description="learning rate above 0, the maximum of the schedule, or a schedule of optax such as "
+        "warmup_cosine_decay_schedule(0, 1e-2, 100, 1000)",
+    )
     schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="learning rate over the run: decaying to 0 as half a cosine, or constant"
     )
@@ -81,7 +97,24 @@ class RunSettings(Config):
     )
     align: bool = Field(False, description="add to the metrics how well the rule's gradients align with the true ones")
 
-    @field_validator("log", mode="before")
+    @field_validator("lr", mode="plain")
+    @classmethod
+    def _rate(cls, given: Any) -> float | str:
+        """A number, also one in a text, or the text of a call."""
+        number = None
+        with suppress(TypeError, ValueError):
+            number = float(given)
+        if number is None and isinstance(given, str):
+            with suppress(ValueError):
+                if parse(given) is not None:
+                    return given
+        if number is None:
+            raise ValueError("expected a number, or a call of optax such as cosine_decay_schedule(0.1, 1000)")
+        if not 0 < number < math.inf:
+            raise ValueError("input should be a finite number greater than 0")
+        return number
+
+    @field_validator("log", "optimizer_for", mode="before")
     @classmethod
     def _several(cls, given: Any) -> Any:
         return tuple(filter(None, map(str.strip, given.split(";")))) if isinstance(given, str) else given
@@ -288,6 +321,35 @@ def log_of(text: str) -> tuple[str, dict[str, Any]]:
     return name, _observer_settings(name, pairs, "--log", "tensorboard,dir=events")
 
 
+def part_of(text: str) -> tuple[str, str]:
+    """The part of the parameters in a text of ``--optimizer-for``, and its optimizer.
+
+    Raises:
+        SettingsError: it is not such a pair, or the optimizer is neither a name nor a call.
+
+    >>> part_of("layers/0=sgd(0.1, momentum=0.9)")
+    ('layers/0', 'sgd(0.1, momentum=0.9)')
+    """
+    part, equals, optimizer = map(str.strip, text.partition("="))
+    if not (part and equals and optimizer):
+        raise SettingsError(
+            f"--optimizer-for got {text!r}, expected PART=OPTIMIZER.", "For example --optimizer-for '0=sgd(0.1)'."
+        )
+    _check_call(optimizer, "--optimizer-for")
+    return part, optimizer
+
+
+def _check_call(text: str, flag: str) -> None:
+    """Check that the text of an optimizer is a name, or calls that can be parsed."""
+    with suppress(ValueError):
+        if text.replace("-", "_").isidentifier() or parse(text) is not None:
+            return
+    raise SettingsError(
+        f"{flag} got {text!r}, which is neither the name of an optimizer nor a call.",
+        "Write for example adam, 'sgd(0.1, momentum=0.9)' or 'chain(clip_by_global_norm(1.0), adamw())'.",
+    )
+
+
 def _observer_settings(name: str, texts: Iterable[str], flag: str, example: str) -> dict[str, Any]:
     """The settings of an observer in texts ``key=value``, checked."""
     config = REGISTRY.spec("observer", name).config
@@ -477,6 +539,11 @@ def _checked(settings: RunSettings, merged: _Layer) -> Chosen:
     _refuse_alignment(chosen)
     if settings.stop_early is not None:
         stopping_of(settings.stop_early)
+    if not settings.optimizer.startswith(PYTHON):
+        _check_call(settings.optimizer, "--optimizer")
+    parts_of = [part_of(text)[0] for text in settings.optimizer_for]
+    if twice := next((part for part in parts_of if parts_of.count(part) > 1), None):
+        raise SettingsError(f"--optimizer-for names {twice!r} twice, expected every part once.", "Leave one out.")
     for number, text in enumerate(settings.log):
         log_of(text)
         if text in settings.log[:number]:
@@ -497,7 +564,22 @@ def _refuse_unused(part: str, config: Config, sources: Mapping[str, str]) -> Non
 
 def _fitting(chosen: Chosen) -> dict[str, Any]:
     """Check and drop settings that this rule, network or data set does not use."""
-    return {"activities": _activities(chosen), "steps": _steps(chosen), "surrogate": _surrogate(chosen)}
+    return {
+        "activities": _activities(chosen),
+        "steps": _steps(chosen),
+        "surrogate": _surrogate(chosen),
+        "schedule": _schedule(chosen),
+    }
+
+
+def _schedule(chosen: Chosen) -> str:
+    """The schedule of the learning rate; none beside a learning rate that is one."""
+    settings, at = chosen.settings, chosen.sources["schedule"]
+    if not isinstance(settings.lr, str):
+        return settings.schedule
+    if at.startswith("--") and settings.schedule != "constant":
+        raise SettingsError(f"{at} is given, and the learning rate is a schedule itself.", "Leave it out.")
+    return "constant"
 
 
 def _activities(chosen: Chosen) -> str | None:

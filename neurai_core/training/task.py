@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -21,13 +22,14 @@ from neurai_core.data import Dataset, check
 from neurai_core.errors import DataError, ModelError, SettingsError
 from neurai_core.layered import check_forward
 from neurai_core.losses import accuracy_function, cross_entropy, loss_function, sum_cross_entropy
+from neurai_core.optax_texts import lacks
 from neurai_core.rule import Objective, Problem, Rule, check_objective, objective
 from neurai_core.specs import AlgorithmSpec
 from neurai_core.training.activities import seen
 from neurai_core.training.defaults import STOPPER
 from neurai_core.training.networks import Untrained, initial_params, network
-from neurai_core.training.optimizers import optimizer
-from neurai_core.training.settings import Chosen, RunSettings, log_of, stopping_of
+from neurai_core.training.optimizers import optimizer, per_part
+from neurai_core.training.settings import Chosen, RunSettings, log_of, part_of, stopping_of
 from neurai_core.training.starting import key_of
 from neurai_core.training.stream import Data, Stream, example_of, reshaped, steps_of
 from neurai_core.transforms import with_alignment
@@ -171,7 +173,7 @@ def prepare(chosen: Chosen, objects: Objects = BY_NAME) -> Task:
         params=params,
         data=data,
         score=objective(loss_function(loss), accuracy_function(accuracy)),
-        optimizer=_named_optimizer(chosen, read) if objects.optimizer is None else objects.optimizer,
+        optimizer=_optimizer(chosen, objects, read, params),
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         seed=settings.seed,
@@ -214,15 +216,26 @@ def _network(
     return made if objects.params is None else made._replace(params=objects.params)
 
 
-def _named_optimizer(chosen: Chosen, data: Data) -> optax.GradientTransformation:
+def _optimizer(chosen: Chosen, objects: Objects, data: Data, params: PyTree) -> optax.GradientTransformation:
+    """The optimizer, given or by name, with those of parts of the parameters."""
     settings = chosen.settings
-    return optimizer(
-        settings.optimizer,
-        settings.lr,
-        schedule=settings.schedule,
-        steps=_n_steps(settings, data),
-        settings=chosen.parts["optimizer"],
-    )
+    make = partial(optimizer, lr=settings.lr, schedule=settings.schedule, steps=_n_steps(settings, data))
+    parts = dict(map(part_of, settings.optimizer_for))
+    usual = objects.optimizer
+    if usual is None:
+        _refuse_vain_rate(chosen, [settings.optimizer, *parts.values()])
+        usual = make(settings.optimizer, settings=chosen.parts["optimizer"])
+    return per_part(usual, {part: make(text) for part, text in parts.items()}, params) if parts else usual
+
+
+def _refuse_vain_rate(chosen: Chosen, texts: list[str]) -> None:
+    """Raise for a learning rate that no optimizer takes, because all have their own."""
+    given, at = chosen.settings.lr, chosen.sources["lr"]
+    used = any("(" not in text or lacks(text, "learning_rate") for text in texts)
+    if at.startswith("--") and given != RunSettings.model_fields["lr"].default and not used:
+        raise SettingsError(
+            f"{at} gives a learning rate, and the optimizer {texts[0]!r} has its own.", "Leave out one of them."
+        )
 
 
 def _observers(chosen: Chosen) -> tuple[Any, ...]:

@@ -337,8 +337,11 @@ def with_nan(tmp_path: Path) -> str:
         (["--set", "optimizer.epss=0.1"], "Did you mean 'eps'"),
         (["--loss", "crossentropi"], "Did you mean 'cross_entropy'"),
         (["--model", "mlp:16,rellu"], "Did you mean 'relu'"),
-        (["--lr", "-1"], "lr: input should be greater than 0 (got -1.0)"),
-        (["--lr", "fast"], "'--lr'"),
+        (["--lr", "-1"], "lr: input should be a finite number greater than 0 (got '-1')"),
+        (
+            ["--lr", "fast"],
+            "lr: expected a number, or a call of optax such as cosine_decay_schedule(0.1, 1000) (got 'fast')",
+        ),
         (["--epochs", "0"], "epochs: input should be greater than or equal to 1 (got 0)"),
         (["--batch-size", "5000"], "larger than the 1437 rows"),
         (["--seed", "-1"], "seed: "),

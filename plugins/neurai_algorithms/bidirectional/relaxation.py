@@ -29,13 +29,13 @@ import optax
 
 from neurai_algorithms.bidirectional.spec import BiPCConfig
 from neurai_algorithms.differences import Around, add, around, like, subtract, widened, zeros
-from neurai_algorithms.optax_texts import made
 from neurai_algorithms.predictive_coding.spec import PCConfig
 from neurai_algorithms.predictive_coding.strict import strict
 from neurai_algorithms.predictive_coding.task import Solution, Task, half_square
 from neurai_algorithms.residuals import appended
 from neurai_algorithms.stable_step import curvature_of, limited, looked_at, step_scale
 from neurai_core.arrays import PyTree, Scalar, batch_size, tree_scale
+from neurai_core.optax_texts import made
 from neurai_core.relaxation import relax
 
 POWER_STEPS = 8  # of the power iteration behind a curvature; a step size needs no more than some percent

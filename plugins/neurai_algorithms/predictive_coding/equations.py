@@ -15,7 +15,7 @@ together, Salvatori et al. 2024, arXiv:2212.00720.
 import jax
 import jax.numpy as jnp
 
-from neurai_algorithms.optax_texts import made
+from neurai_core.optax_texts import made
 
 
 def definition(config, loss, model, params, state, batch, *, key=None):

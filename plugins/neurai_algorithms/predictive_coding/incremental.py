@@ -25,13 +25,13 @@ import jax.numpy as jnp
 import optax
 
 from neurai_algorithms.differences import like, subtract, widened
-from neurai_algorithms.optax_texts import made
 from neurai_algorithms.predictive_coding.network_moves import mover
 from neurai_algorithms.predictive_coding.network_task import NetworkTask
 from neurai_algorithms.predictive_coding.strict import feedforward_curvature
 from neurai_algorithms.predictive_coding.task import Solution, Task, half_square
 from neurai_algorithms.stable_step import step_scale
 from neurai_core.arrays import PyTree, Scalar
+from neurai_core.optax_texts import made
 
 
 class Moving(NamedTuple):

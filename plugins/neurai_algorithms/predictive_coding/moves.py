@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from neurai_algorithms.differences import Around, add, hidden_zero, widened, zeros
-from neurai_algorithms.optax_texts import made
 from neurai_algorithms.predictive_coding.light_cone import Deltas, filled
 from neurai_algorithms.predictive_coding.spec import PCConfig
 from neurai_algorithms.stable_step import first_moves, limited_steps, secant_steps, step_scale
 from neurai_core.arrays import PyTree, Scalar, beside_batch, tree_scale
+from neurai_core.optax_texts import made
 
 
 class Mover(NamedTuple):

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import jax
 
 from neurai_algorithms.differences import add, zeros
-from neurai_algorithms.optax_texts import made
 from neurai_algorithms.predictive_coding.network_task import NetworkTask
 from neurai_algorithms.predictive_coding.spec import PCConfig
 from neurai_algorithms.stable_step import Moves, first_moves, limited_steps, secant_steps, step_scale
 from neurai_core.arrays import PyTree, Scalar, beside_batch, tree_scale
+from neurai_core.optax_texts import made
 
 Deltas = dict[str, jax.Array]
 

@@ -17,7 +17,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from neurai_algorithms.optax_texts import made
 from neurai_algorithms.predictive_coding.fixed_prediction import coefficients, exact, fixed_prediction, updates_needed
 from neurai_algorithms.predictive_coding.fusing import on_fused_layers
 from neurai_algorithms.predictive_coding.incremental import incremental, optimizer_of
@@ -35,6 +34,7 @@ from neurai_core.arrays import PyTree, tree_norm
 from neurai_core.automatic_names import named
 from neurai_core.errors import ModelError, UsageError
 from neurai_core.layered import Layered, check_forward
+from neurai_core.optax_texts import made
 from neurai_core.rule import (
     Estimate,
     Objective,

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, field_serializer, field_validator, model_validator
 
-from neurai_algorithms.optax_texts import Transformation, parse, written
 from neurai_core.naming import canonical
+from neurai_core.optax_texts import Transformation, parse, written
 from neurai_core.plugin import Plugin
 from neurai_core.references import cited
 from neurai_core.specs import AlgorithmSpec, Config, Relaxes, Variant
