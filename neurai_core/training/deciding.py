@@ -50,7 +50,9 @@ def deciding(
         parts: settings of its rule, surrogate and optimizer in full.
         versions: of distributions, by name, and the kind of device.
     """
-    settings = {name: value for name, value in chosen.settings.model_dump().items() if name not in NEUTRAL}
+    settings = {
+        name: value for name, value in chosen.settings.model_dump().items() if name not in NEUTRAL and value != ()
+    }
     if settings["schedule"] == "constant":
         del settings["epochs"]  # more epochs only go on
     model = chosen.settings.model

@@ -81,6 +81,7 @@ def fit(
     schedule: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
+    dtype: str | None = None,
     seed: int | None = None,
     activities: str | None = None,
     align: bool | None = None,
@@ -120,6 +121,7 @@ def fit(
         schedule: of the learning rate, ``"cosine"`` or ``"constant"``.
         epochs: passes over the training data.
         batch_size: examples per step; batches have their own.
+        dtype: ``"bfloat16"`` computes in it; parameters, gradients and the optimizer keep their types.
         seed: seed of new parameters, data order and stochastic layers.
         activities: what relaxes, as ``--activities``.
         align: add to the metrics how well the rule's gradients align with the true ones.
@@ -155,6 +157,7 @@ def fit(
         "log": tuple(one for one in observers if isinstance(one, str)) or None,
         "epochs": epochs,
         "batch_size": batch_size,
+        "dtype": dtype,
         "seed": seed,
         "lr": lr,
         "schedule": schedule,

@@ -83,6 +83,11 @@ class RunSettings(Config):
     loss: str = Field("auto", min_length=1, description="loss by name; auto is cross_entropy for classes, else mse")
     epochs: int = Field(25, ge=1, le=1_000_000, description="passes over the training data")
     batch_size: int = Field(64, ge=1, description="examples per step")
+    dtype: Literal["bfloat16"] | None = Field(
+        None,
+        description="bfloat16: compute in it, with parameters and optimizer in their own type (float32); without it, "
+        "compute as the parameters are",
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="seed of parameters, data order and stochastic layers")
     stop_early: str | None = Field(
         None,

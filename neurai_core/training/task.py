@@ -29,6 +29,7 @@ from neurai_core.training.activities import seen
 from neurai_core.training.defaults import STOPPER
 from neurai_core.training.networks import Untrained, initial_params, network
 from neurai_core.training.optimizers import optimizer, per_part
+from neurai_core.training.precision import computing_in
 from neurai_core.training.settings import Chosen, RunSettings, log_of, part_of, stopping_of
 from neurai_core.training.starting import key_of
 from neurai_core.training.stream import Data, Stream, example_of, reshaped, steps_of
@@ -167,8 +168,9 @@ def prepare(chosen: Chosen, objects: Objects = BY_NAME) -> Task:
     if extended is not None:  # checked, as every function of a rule by name
         model, params = extended(model, params, key=jax.random.fold_in(key, 1), input_shape=data.input_shape)
         join = adapt(model).join
+    computing = rule if settings.dtype is None else computing_in(rule, settings.dtype)
     task = Task(
-        rule=with_alignment(rule, loss) if settings.align else rule,
+        rule=with_alignment(computing, loss) if settings.align else computing,
         model=model,
         params=params,
         data=data,
