@@ -115,8 +115,10 @@ class RunSettings(Config):
                     return given
         if number is None:
             raise ValueError("expected a number, or a call of optax such as cosine_decay_schedule(0.1, 1000)")
-        if not 0 < number < math.inf:
-            raise ValueError("input should be a finite number greater than 0")
+        if not math.isfinite(number):
+            raise ValueError("input should be a finite number")
+        if number <= 0:
+            raise ValueError("input should be greater than 0")
         return number
 
     @field_validator("log", "optimizer_for", mode="before")
