@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from tensorboardX import SummaryWriter
 from tensorboardX.proto.event_pb2 import Event
 
-from neurai_core.errors import SettingsError
+from neurai_core.errors import OutputError, SettingsError
 from neurai_core.hookspecs import hookimpl
 from neurai_observers import TensorBoardConfig
 
@@ -41,9 +41,12 @@ class TensorBoardEvents:
         suffix = _suffix(folder, own=not self.config.dir)
         before = [] if folder is None else sorted(place.glob(f"events.out.tfevents.*{suffix}"))
         times = {event.step: event.wall_time for path in before for event in read_events(path)}
-        for path in before:
-            path.unlink()
-        self.writer = SummaryWriter(str(place), filename_suffix=suffix)
+        try:
+            for path in before:
+                path.unlink()
+            self.writer = SummaryWriter(str(place), filename_suffix=suffix)
+        except OSError as error:
+            raise OutputError(f"tensorboard cannot write to {place}: {error.strerror}.", "Give another dir.") from error
         for epoch, metrics in enumerate(history, 1):
             self._write(epoch, metrics, times.get(epoch))
         self.writer.flush()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from neurai_core.errors import SettingsError
+from neurai_core.errors import OutputError, SettingsError
 from neurai_core.hookspecs import hookimpl
 from neurai_observers import CsvConfig
 
@@ -44,8 +44,11 @@ class CsvFile:
             raise SettingsError("csv has no file to write to: this run has no folder.", "Give path=FILE.")
         self.path = Path(self.config.path) if self.config.path else Path(folder or "", "metrics.csv")
         self.rows = [{"epoch": epoch, **metrics} for epoch, metrics in enumerate(history, 1)]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._write_all()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._write_all()
+        except OSError as error:
+            raise OutputError(f"csv cannot write {self.path}: {error.strerror}.", "Give another path=FILE.") from error
 
     @hookimpl
     def neurai_after_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 import neurai_core as neurai
 from neurai_core.cli import main
-from neurai_core.errors import MissingExtra, SettingsError, UnknownName
+from neurai_core.errors import MissingExtra, OutputError, SettingsError, UnknownName
 from neurai_core.training.run import resume
 from neurai_core.training.settings import choose
 
@@ -189,6 +189,14 @@ def test_several_logs_in_one_text() -> None:
 def test_a_log_without_a_place_says_how_to_give_one() -> None:
     with pytest.raises(SettingsError, match="no file to write to: this run has no folder"):
         fit(1, "csv")
+
+
+@pytest.mark.parametrize("text", ["csv,path={}/log.csv", "tensorboard,dir={}/events"])
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, text: str) -> None:
+    pytest.importorskip({"tensorboard": "tensorboardX"}.get(text.partition(",")[0], "csv"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"cannot write .*file.*: (Not a directory|File exists)"):
+        fit(1, text.format(tmp_path / "file"))
 
 
 @pytest.mark.parametrize(
