@@ -28,7 +28,8 @@ _HEAD = "# Written by neurai train. `neurai train --config THIS_FILE` repeats th
 
 def write_config(folder: Path, chosen: Chosen, task: Task) -> None:
     """Write everything that determines the run: settings, versions, hashes."""
-    settings = chosen.settings.model_dump(exclude_none=True) | {
+    given = {name: value for name, value in chosen.settings.model_dump(exclude_none=True).items() if value != ()}
+    settings = given | {
         "model": absolute(chosen.settings.model),
         "loss": task.loss_name,
     }
