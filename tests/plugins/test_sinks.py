@@ -15,6 +15,7 @@ import pytest
 import neurai_core as neurai
 from neurai_core.cli import main
 from neurai_core.errors import MissingExtra, OutputError, SettingsError, UnknownName
+from neurai_core.registry import REGISTRY
 from neurai_core.training.run import resume
 from neurai_core.training.settings import choose
 
@@ -144,6 +145,14 @@ def test_a_log_is_recorded_and_resumed_by_the_command(tmp_path: Path, monkeypatc
         path.unlink()
     resume(tmp_path / "run")
     assert len(table(tmp_path / "run" / "metrics.csv")) == len(table(tmp_path / "other.csv")) == 1
+
+
+@pytest.mark.parametrize("name", ["csv", "tensorboard", "wandb", "mlflow"])
+def test_a_log_does_not_bring_every_step_back_to_the_host(name: str) -> None:
+    pytest.importorskip({"tensorboard": "tensorboardX"}.get(name, name))
+    before = REGISTRY.observers().watch_steps
+    with neurai.observe(neurai.observer(name)):
+        assert REGISTRY.observers().watch_steps == before
 
 
 def test_an_observer_is_told_how_training_ended(tmp_path: Path) -> None:
