@@ -24,13 +24,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from products import product_flops
 from timing import interleaved, write
 
 import neurai_core as neurai
 from neurai_core.layered import Layered, avg_pool, conv, dense, flatten
 from neurai_core.models import cnn, mlp
 from neurai_core.models.spiking import LIF, snn
+from neurai_core.products import product_flops
 
 # Dense TFLOP/s as the makers state them: TF32 (or float32 where there is none) and bfloat16.
 MAKERS_PEAK = {
