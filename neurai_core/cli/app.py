@@ -9,6 +9,7 @@ import typer
 from neurai_core.cli import (
     activities,
     checking,
+    comparing,
     config,
     creating,
     describing,
@@ -49,6 +50,7 @@ def neurai(
 
 
 app.command(rich_help_panel="Train")(training.train)
+app.command(rich_help_panel="Train")(comparing.compare)
 app.command(rich_help_panel="Train")(generating.generate)
 app.add_typer(config.app, name="config", rich_help_panel="Train")
 app.add_typer(plotting.app, name="plot", rich_help_panel="Train")

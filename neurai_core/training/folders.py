@@ -31,7 +31,7 @@ def default_folder(chosen: Chosen) -> Path:
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{chosen.settings.rule}-{chosen.settings.data}"
     for number in itertools.count(1):
         folder = Path("runs", name if number == 1 else f"{name}-{number}")
-        with suppress(FileExistsError), _writing(folder):
+        with suppress(FileExistsError), writing(folder):
             folder.mkdir(parents=True)
             break
     return folder
@@ -44,7 +44,7 @@ def new_folder(folder: Path) -> Path:
             f"{folder} already holds a run.",
             f"Choose another --out, or go on with: neurai train --resume {folder}",
         )
-    with _writing(folder):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if any(path.name != LOCK for path in folder.iterdir()):
             raise OutputError(f"{folder} is not empty, and it holds no run.", "Choose another --out.")
@@ -53,7 +53,8 @@ def new_folder(folder: Path) -> Path:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
+    """Turn an error of the system inside the block into one that names the folder."""
     try:
         yield
     except OSError as error:

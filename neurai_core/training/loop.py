@@ -90,6 +90,25 @@ def train_task(task: Task, progress: Progress | None = None, callbacks: Callback
     return Trained(loop.progress, loop.rows, loop.clock.step_ms, loop.stopped, loop.reason if loop.stopped else "")
 
 
+def metric_names(task: Task, totals: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of what every epoch reports: losses, accuracies of classes, and what the rule adds."""
+    tested = ("test_loss", "test_accuracy") if len(task.data.x_test) else ()
+    names = dict.fromkeys(("train_loss", "train_accuracy", *tested, *totals))
+    classes = task.data.n_classes is not None
+    left_out = {"train_accuracy"} if task.unsupervised else set()  # only the probe has one
+    return tuple(name for name in names if name not in left_out and (classes or not name.endswith("_accuracy")))
+
+
+def epoch_values(task: Task, totals: Mapping[str, Any], tested: tuple[float, float]) -> dict[str, float]:
+    """The metrics of an epoch, as `Row` has them, from the sums over its steps and loss and accuracy of the test."""
+    means = {name: float(total) / task.epoch_steps for name, total in totals.items()}
+    known = dict(zip(("test_loss", "test_accuracy"), tested, strict=True)) | means
+    values = {name: known[name] for name in metric_names(task, totals)}
+    if values.get("train_accuracy", 0.0) < 0:  # the rule was built without one
+        del values["train_accuracy"]
+    return values
+
+
 # ---------------------------------------------------------------------------- the loop
 
 
@@ -136,12 +155,8 @@ class _Loop:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The names of what every epoch reports: losses, accuracies of classes, and what the rule adds."""
-        tested = ("test_loss", "test_accuracy") if len(self.task.data.x_test) else ()
-        names = dict.fromkeys(("train_loss", "train_accuracy", *tested, *self.progress.totals))
-        classes = self.task.data.n_classes is not None
-        left_out = {"train_accuracy"} if self.task.unsupervised else set()  # only the probe has one
-        return tuple(name for name in names if name not in left_out and (classes or not name.endswith("_accuracy")))
+        """The names of what every epoch reports."""
+        return metric_names(self.task, self.progress.totals)
 
     @contextmanager
     def observed(self) -> Iterator[None]:
@@ -200,17 +215,10 @@ class _Loop:
             self.notify("neurai_after_step", step=step, epoch=epoch, loss=loss, accuracy=accuracy)
 
     def _finish(self, epoch: int, clock: _Clock) -> None:
-        means = {name: float(total) / self.task.epoch_steps for name, total in self.progress.totals.items()}
-        values = {name: means.pop(name) for name in ("train_loss", "train_accuracy")}
-        if len(self.task.data.x_test):
-            values["test_loss"], values["test_accuracy"] = self.test(self.progress.params, self.progress.state)
-        values |= means
+        values = epoch_values(self.task, self.progress.totals, self.test(self.progress.params, self.progress.state))
         self._warn_if_rising(values)
         if not math.isfinite(values.get("test_loss", 0.0)):
             raise NotFinite("test", self.done, self.progress.last_finite)
-        values = {name: values[name] for name in self.metrics}
-        if values.get("train_accuracy", 0.0) < 0:  # the rule was built without one
-            del values["train_accuracy"]
         row = Row(epoch + 1, self.done, values, clock.step_ms)
         self.rows.append(row)
         self.callbacks.epoch(row, self.progress)

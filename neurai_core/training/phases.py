@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import neurai_core as neurai
 from neurai_core.errors import UsageError
 from neurai_core.registry import REGISTRY
-from neurai_core.rule import initial_state, model_state_of
+from neurai_core.rule import Rule, initial_state, model_state_of
 from neurai_core.specs import AlgorithmSpec, Origin, Relaxes
 from neurai_core.training.run import finished
 from neurai_core.training.stream import example_of
@@ -48,13 +48,9 @@ def phases_of_run(folder: Path, *, steps: int | None = None, trust: bool = False
     """
     task, kept = finished(folder, trust=trust)
     origin = task.rule.origin
-    relaxes = _watchable(origin)
-    tol = float(origin.settings[relaxes.tol]) if relaxes.tol in origin.settings else 0.0
-    changes = {relaxes.trace: True} | ({relaxes.tol: 0.0} if tol else {})
-    changes |= {} if steps is None else {relaxes.steps: steps}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # no warnings here: the plot shows phases that do not settle or go uphill
-        rule = neurai.rebuild(origin, **changes)
+        rule, relaxes, tol = tracing(origin, steps=steps)
         key = jax.random.key(0)
         state = initial_state(
             rule, task.model, kept.params, key=key, model_state=model_state_of(kept.state), problem=task.problem
@@ -66,6 +62,23 @@ def phases_of_run(folder: Path, *, steps: int | None = None, trust: bool = False
         )
     title = f"{origin.name} on {task.data.name}, {folder.name}"
     return Phases(estimate.aux["trace"], tol, title, relaxes)
+
+
+def tracing(origin: Origin, *, steps: int | None = None) -> tuple[Rule, Relaxes, float]:
+    """A rule built again so that it reports its phases, what names them, and the residual at which they end early.
+
+    Args:
+        origin: of the rule.
+        steps: steps per phase; None keeps those of the rule.
+
+    Raises:
+        UsageError: the rule has no relaxation to draw.
+    """
+    relaxes = _watchable(origin)
+    tol = float(origin.settings[relaxes.tol]) if relaxes.tol in origin.settings else 0.0
+    changes = {relaxes.trace: True} | ({relaxes.tol: 0.0} if tol else {})
+    changes |= {} if steps is None else {relaxes.steps: steps}
+    return neurai.rebuild(origin, **changes), relaxes, tol
 
 
 def _watchable(origin: Origin) -> Relaxes:

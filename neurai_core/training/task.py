@@ -151,7 +151,7 @@ def prepare(chosen: Chosen, objects: Objects = BY_NAME) -> Task:
     settings = chosen.settings
     spec = _spec(settings, objects)
     unsupervised = spec is not None and spec.unsupervised
-    read = _named_data(chosen) if objects.data is None else objects.data
+    read = named_data(chosen) if objects.data is None else objects.data
     _check_labels(settings, read, unsupervised=unsupervised)
     loss: Any = _loss_name(settings, read) if objects.loss is None else objects.loss
     accuracy = None if read.n_classes is None else "accuracy"
@@ -192,7 +192,8 @@ def prepare(chosen: Chosen, objects: Objects = BY_NAME) -> Task:
     return _fitting(task)
 
 
-def _named_data(chosen: Chosen) -> Dataset:
+def named_data(chosen: Chosen) -> Dataset:
+    """The data that the settings name, checked."""
     data = neurai.dataset(chosen.settings.data, **chosen.parts["data"])
     return check(data, batch_size=chosen.settings.batch_size, seed=chosen.settings.seed)
 

@@ -1,0 +1,225 @@
+"""Several seeds of one task: their steps are vmapped into one compiled program, as many together as memory allows.
+
+How many fit is decided by XLA's own account of the compiled program: the bytes of its arguments, results and temporary
+arrays, against the free memory of the device.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.dtypes import canonicalize_dtype
+
+from neurai_core.arrays import PyTree
+from neurai_core.data import Dataset, order
+from neurai_core.training.evaluation import evaluator
+from neurai_core.training.loop import epoch_values
+from neurai_core.training.step import Progress, begin, rows_used, step_function
+from neurai_core.training.task import Task
+
+SHARE = 0.7  # of the free memory that the seeds of a program may take
+WAIT = 32  # steps that are started before the host waits for them
+
+
+@dataclass
+class SeedRun:
+    """What training with one seed gave.
+
+    Attributes:
+        seed: the seed.
+        rows: one per epoch, that before training included: ``epoch``, ``step``, ``seconds`` spent in steps so far, and
+            the metrics of a run.
+        failed: the step at which a loss was not finite, after which nothing is recorded; None if none was.
+        seen: what ``each_epoch`` returned, one per row.
+        at_end: what ``at_end`` returned.
+    """
+
+    seed: int
+    rows: list[dict[str, float]] = field(default_factory=list)
+    failed: int | None = None
+    seen: list[Any] = field(default_factory=list)
+    at_end: Any = None
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Functions of parameters and state of one seed, called outside the timed steps; each one is optional."""
+
+    each_epoch: Callable[[PyTree, PyTree], Any] | None = None
+    at_end: Callable[[PyTree, PyTree], Any] | None = None
+    told: Callable[[int, Sequence[SeedRun]], None] = lambda epoch, runs: None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training several seeds gave.
+
+    Attributes:
+        runs: one per seed.
+        together: number of seeds in one program.
+        bytes: memory of a step per seed.
+    """
+
+    runs: list[SeedRun]
+    together: int
+    bytes: int
+
+
+def train_seeds(tasks: Sequence[Task], looks: Looks | None = None, *, together: int | None = None) -> Trained:
+    """Train tasks that differ only in their seed and in what follows from it.
+
+    The numbers of every seed are those of `neurai_core.training.loop.train_task`, to rounding.
+
+    Args:
+        tasks: one per seed, with the same data in memory.
+        looks: functions to call after every epoch.
+        together: number of seeds in one program; None takes as many as fit.
+
+    Example:
+        >>> from neurai_core.training.settings import choose
+        >>> from neurai_core.training.task import prepare
+        >>> flags = {"rule": "bp", "model": "mlp:8", "epochs": 1, "batch_size": 100}
+        >>> tasks = [prepare(choose(flags | {"seed": seed}, environ={})) for seed in (0, 1)]
+        >>> trained = train_seeds(tasks)
+        >>> [[row["step"] for row in run.rows] for run in trained.runs], trained.together
+        ([[0, 14], [0, 14]], 2)
+    """
+    looks = looks or Looks()
+    programs = _Programs(tasks)
+    size = together or programs.fitting()
+    size = math.ceil(len(tasks) / math.ceil(len(tasks) / size))  # groups of one size are compiled once
+    groups = [tasks[at : at + size] for at in range(0, len(tasks), size)]
+    runs = [run for group in groups for run in _Group(group, programs.of(len(group)), looks).run()]
+    return Trained(runs, size, _bytes(programs.of(size)) // size)
+
+
+# ---------------------------------------------------------------------------- one program for several seeds
+
+
+class _Group:
+    """Seeds that are trained together."""
+
+    def __init__(self, tasks: Sequence[Task], step: Any, looks: Looks) -> None:
+        self.tasks, self.task, self.step, self.looks = tasks, tasks[0], step, looks
+        self.data = cast(Dataset, self.task.data)
+        self.test = evaluator(self.task)
+        self.seeds = np.array([task.seed for task in tasks], np.uint32)
+        self.x, self.y = map(jax.device_put, (self.data.x_train, self.data.y_train))
+        self.runs = [SeedRun(task.seed) for task in tasks]
+        self.seconds = 0.0
+
+    def run(self) -> list[SeedRun]:
+        progress = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(begin, self.tasks))
+        self._record(0, progress)
+        for epoch in range(self.task.epochs):
+            progress = self._epoch(epoch, progress)
+            self._record(epoch + 1, progress)
+            if all(run.failed is not None for run in self.runs):
+                break
+        return self.runs
+
+    def _epoch(self, epoch: int, progress: Progress) -> Progress:
+        n = len(self.data.x_train)
+        rows = np.stack([order(task.seed, epoch, n)[: rows_used(self.task)] for task in self.tasks])
+        given = (self.seeds, self.x, self.y, jax.device_put(rows.astype(np.int32)))
+        jax.block_until_ready(progress)
+        start = time.perf_counter()
+        for step in range(self.task.epoch_steps):
+            progress = self.step(progress, *given)
+            if step % WAIT == 0:
+                progress.step.block_until_ready()
+        jax.block_until_ready(progress)
+        self.seconds += (time.perf_counter() - start) / len(self.tasks)
+        return progress
+
+    def _record(self, epoch: int, progress: Progress) -> None:
+        for at, run in enumerate(self.runs):
+            if run.failed is None:
+                self._record_one(epoch, run, jax.tree.map(lambda leaf, at=at: leaf[at], progress))
+        self.looks.told(epoch, self.runs)
+
+    def _record_one(self, epoch: int, run: SeedRun, progress: Progress) -> None:
+        loss, accuracy = self.test(progress.params, progress.state)
+        step = int(progress.step)
+        if int(progress.bad) >= 0 or (len(self.data.x_test) and not math.isfinite(loss)):
+            run.failed = int(progress.bad) if int(progress.bad) >= 0 else step
+            return
+        values = epoch_values(self.task, progress.totals, (loss, accuracy))
+        if epoch == 0:  # no step was done, so only the test means anything
+            values = {name: value for name, value in values.items() if name.startswith("test_")}
+        run.rows.append({"epoch": epoch, "step": step, "seconds": self.seconds, **values})
+        if self.looks.each_epoch:
+            run.seen.append(self.looks.each_epoch(progress.params, progress.state))
+        if self.looks.at_end and epoch == self.task.epochs:
+            run.at_end = self.looks.at_end(progress.params, progress.state)
+
+
+def _compiled(tasks: Sequence[Task]) -> Any:
+    """The step of all seeds: ``(progress, seeds, x, y, rows) -> progress``; the progress passed in is donated."""
+    task, n = tasks[0], len(tasks)
+
+    def one(progress: Progress, seed: jax.Array, x: jax.Array, y: jax.Array, rows: jax.Array) -> Progress:
+        return step_function(replace(task, seed=seed))(progress, x, y, rows)
+
+    def several(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((n, *leaf.shape), leaf.dtype)
+
+    data = cast(Dataset, task.data)
+    x, y = (jax.ShapeDtypeStruct(part.shape, canonicalize_dtype(part.dtype)) for part in (data.x_train, data.y_train))
+    seeds, rows = jax.ShapeDtypeStruct((n,), "uint32"), jax.ShapeDtypeStruct((n, rows_used(task)), "int32")
+    step = jax.jit(jax.vmap(one, in_axes=(0, 0, None, None, 0)), donate_argnums=0)
+    return step.lower(jax.tree.map(several, begin(task)), seeds, x, y, rows).compile()
+
+
+# ---------------------------------------------------------------------------- memory
+
+
+class _Programs:
+    """The compiled steps of so many seeds."""
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self.tasks = tasks
+        self.made: dict[int, Any] = {}
+
+    def of(self, size: int) -> Any:
+        if size not in self.made:
+            self.made[size] = _compiled(self.tasks[:size])
+        return self.made[size]
+
+    def fitting(self) -> int:
+        """The number of seeds that fit into memory together."""
+        free, n = SHARE * free_bytes(), len(self.tasks)
+        if n == 1 or _bytes(self.of(n)) <= free:
+            return n
+        return max(1, min(n - 1, int(free // max(_bytes(self.of(1)), 1))))
+
+
+def _bytes(compiled: Any) -> int:
+    """The memory of a compiled program; what it donates counts once."""
+    used = compiled.memory_analysis()
+    if used is None:  # a device that does not tell
+        return 0
+    whole = used.argument_size_in_bytes + used.output_size_in_bytes + used.temp_size_in_bytes
+    return int(whole - used.alias_size_in_bytes)
+
+
+def free_bytes() -> float:
+    """The free memory of the device; infinite if neither it nor the system tells.
+
+    >>> free_bytes() > 0
+    True
+    """
+    stats = jax.devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return float(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    with suppress(OSError, ValueError, IndexError), open("/proc/meminfo", encoding="ascii") as file:
+        return 1024.0 * next(float(line.split()[1]) for line in file if line.startswith("MemAvailable:"))
+    return math.inf
