@@ -175,7 +175,15 @@ def notes(results: Results) -> Sequence[str]:
                 )
         if result["rising"]:
             found.append(f"{rule}: the energy rose while relaxing, so its gradients mean little; take smaller steps.")
-    losses = {result["own_loss"] or result["loss"] for result in results["rules"].values()}
-    if len(losses) > 1:
-        found.append(f"The losses differ ({', '.join(sorted(losses))}), so their values cannot be compared.")
+    if not same_loss(results):
+        found.append(f"The losses differ ({', '.join(_losses(results))}), so their values cannot be compared.")
     return found
+
+
+def same_loss(results: Results) -> bool:
+    """Whether all rules minimize one loss."""
+    return len(_losses(results)) == 1
+
+
+def _losses(results: Results) -> list[str]:
+    return sorted({result["own_loss"] or result["loss"] for result in results["rules"].values()})

@@ -151,6 +151,10 @@ def run(planned: Plan, out: Path | None = None, told: Told | None = None) -> Com
     folder = _default_folder(planned) if out is None else opened(out, planned)
     results = results_of(planned, folder, told)
     write_json(folder / RESULTS, results)
+
+    from neurai_core.report.comparison_page import report  # matplotlib is slow to import
+
+    report(results, folder, REPORT)
     return Comparison(results, folder)
 
 
@@ -231,15 +235,17 @@ def _kept(path: Path, rule: str, task: Task, told: Told) -> dict[str, Any]:
         OutputError: the file cannot be read.
         DataError: the data or the file of the model have changed.
     """
-    result = read_json(path)
+    result = cast(dict[str, Any], read_json(path))
     for what, now in (("data", task.data_sha256), ("model", task.source_sha256)):
         if result[f"{what}_sha256"] != now:
             raise DataError(
                 f"The {what} of this comparison changed since {rule} was trained.",
                 f"Bring the original back, or choose another --out than {path.parent.parent}.",
             )
-    before, now = result["versions"], versions(task)
-    changed = [f"{name} was {before[name]} and is {now[name]}" for name in before if now.get(name, "") != before[name]]
+    before, installed = result["versions"], versions(task)
+    changed = [
+        f"{name} was {one} and is {installed.get(name)}" for name, one in before.items() if installed.get(name) != one
+    ]
     if changed:
         told.note(f"{rule} was trained in another environment: {', '.join(changed)}.")
     return result
@@ -311,8 +317,15 @@ def command(chosen: Chosen, task: Task) -> str:
     """The command that trains a rule alone, with its first seed."""
     settings, parts = chosen.settings, {name: dict(given) for name, given in chosen.parts.items()}
     path = parts["data"].pop("path", None)
-    flags = {"rule": settings.rule, "data": settings.data if path is None else f"{settings.data}:{path}"}
-    flags |= {name: getattr(settings, name) for name in _OF_RUN if getattr(settings, name) is not None}
+    flags: dict[str, Any] = {
+        "rule": settings.rule,
+        "data": settings.data if path is None else f"{settings.data}:{path}",
+    }
+    flags |= {
+        name: getattr(settings, name)
+        for name in RunSettings.model_fields
+        if name in _OF_RUN and getattr(settings, name) is not None
+    }
     flags |= {"model": absolute(settings.model), "loss": task.loss_name, "seed": settings.seed}
     words = [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     sets = [f"{part}.{key}={value}" for part, given in parts.items() for key, value in given.items()]

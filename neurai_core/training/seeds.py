@@ -167,7 +167,7 @@ def _compiled(tasks: Sequence[Task]) -> Any:
     task, n = tasks[0], len(tasks)
 
     def one(progress: Progress, seed: jax.Array, x: jax.Array, y: jax.Array, rows: jax.Array) -> Progress:
-        return step_function(replace(task, seed=seed))(progress, x, y, rows)
+        return step_function(replace(task, seed=cast(int, seed)))(progress, x, y, rows)
 
     def several(leaf: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((n, *leaf.shape), leaf.dtype)
