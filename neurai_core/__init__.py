@@ -70,6 +70,8 @@ if TYPE_CHECKING:
     from neurai_core.specs import SurrogateSpec as SurrogateSpec
     from neurai_core.surrogates import Surrogate as Surrogate
     from neurai_core.terms import NetworkEnergy as NetworkEnergy
+    from neurai_core.training.compare import Comparison as Comparison
+    from neurai_core.training.compare import compare as compare
     from neurai_core.training.fit import Fitted as Fitted
     from neurai_core.training.fit import fit as fit
     from neurai_core.training.loading import Run as Run
@@ -143,6 +145,7 @@ _HOME = {
         "SurrogateSpec",
     ),
     "terms": ("NetworkEnergy",),
+    "training.compare": ("Comparison", "compare"),
     "training.fit": ("Fitted", "fit"),
     "training.loading": ("Run", "load_run"),
     "transforms": ("accumulate", "per_example", "with_alignment"),

@@ -75,18 +75,24 @@ def _test(pair: tuple[str, str], values: Mapping[str, Mapping[int, float]]) -> d
 
 def tables(results: Results) -> RenderableType:
     """The tables that a comparison prints: scores and costs, and tests."""
-    shown = [table(SCORES, score_rows(results), right=SCORES[1:])]
+    columns = score_columns(results)
+    shown = [table(columns, score_rows(results), right=columns[1:])]
     if results["tests"]:
-        shown.append(table(TESTS, test_rows(results), right=TESTS[1:]))
+        shown.append(table(PAIRS, pair_rows(results), right=PAIRS[1:]))
     return Group(*shown)
 
 
-SCORES = ("rule", "score", "95 % interval", "seeds", "loss", "time per step", "memory per step", "products per step")
-TESTS = ("pair", "difference", "95 % interval", "p", "p (Holm)", "different")
+PAIRS = ("pair", "difference", "95 % interval", "p", "p (Holm)", "different")
+
+
+def score_columns(results: Results) -> tuple[str, ...]:
+    """The headings of `score_rows`."""
+    costs = ("time per step", "memory per step", "products per step")
+    return ("rule", results["score"].replace("_", " "), "95 % interval", "seeds", "loss", *costs)
 
 
 def score_rows(results: Results) -> list[list[str | None]]:
-    """A row per rule, for the columns `SCORES`."""
+    """A row per rule, for the columns `score_columns`."""
     return [_score_row(results, rule) for rule in results["rules"]]
 
 
@@ -113,8 +119,8 @@ def products_text(result: Results) -> str:
     return f"{'' if result['flops_exact'] else '>= '}{times:.4g} x forward"
 
 
-def test_rows(results: Results) -> list[list[str | None]]:
-    """A row per pair of rules, for the columns `TESTS`."""
+def pair_rows(results: Results) -> list[list[str | None]]:
+    """A row per pair of rules, for the columns `PAIRS`."""
     percent = is_share(results["score"])
     return [
         [

@@ -11,15 +11,15 @@ from pathlib import Path
 from neurai_core.errors import OutputError
 from neurai_core.report.comparison import (
     LEVEL,
-    SCORES,
-    TESTS,
+    PAIRS,
     Results,
     is_share,
     notes,
     p_text,
+    pair_rows,
+    score_columns,
     score_rows,
     span,
-    test_rows,
     text_of,
 )
 from neurai_core.report.comparison_pictures import Picture, pictures
@@ -41,6 +41,7 @@ th, td { padding: .35rem .8rem .35rem 0; text-align: left; border-bottom: 1px so
   white-space: nowrap; }
 th { font-weight: 600; color: var(--soft); }
 .number { text-align: right; }
+.long { white-space: normal; min-width: 20rem; overflow-wrap: anywhere; }
 .figures { display: grid; gap: 1.25rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); }
 figure { margin: 0; max-width: 32rem; }
 img { max-width: 100%; height: auto; display: block; }
@@ -48,6 +49,7 @@ pre { overflow-x: auto; background: var(--panel); padding: .75rem; border-radius
 li { margin: .25rem 0; }
 """
 
+LONG = "settings of the rule"  # the column that may take several lines
 METHOD = (
     "For every seed, all rules start from the same parameters and see the same batches in the same order; a rule that "
     "has parameters of its own draws these besides.",
@@ -89,7 +91,7 @@ def page(results: Results, drawn: Sequence[Picture]) -> str:
     """The report as HTML."""
     title = f"{_listed(results['rules'])} on {results['data']}"
     sections = (
-        ("Scores", _table(SCORES, score_rows(results), SCORES[1:]) + _items(notes(results))),
+        ("Scores", _scores(results)),
         ("Differences", _differences(results)),
         ("Learning curves", _figures("curves", drawn)),
         ("What it costs", _figures("costs", drawn)),
@@ -116,10 +118,11 @@ def summary(results: Results) -> str:
     words, seeds = results["score"].replace("_", " "), len(results["seeds"])
     if not known:
         return "No seed of any rule finished."
-    best = (max if percent else min)(known, key=lambda rule: known[rule])
-    interval = span(scores[best], percent)
+    best = (max if percent else min)(known.values())
+    first = [rule for rule in known if known[rule] == best]
+    interval = span(scores[first[0]], percent) if len(first) == 1 else None
     said = f"After {_count(results['epochs'], 'epoch')} and with {_count(seeds, 'seed')}, the best {words} is that of "
-    said += f"{best}, {text_of(known[best], percent)}" + (f" ({interval})" if interval else "") + ". "
+    said += f"{_listed(first)}, {text_of(best, percent)}" + (f" ({interval})" if interval else "") + ". "
     different = [found for found in results["tests"] if found["p_holm"] < LEVEL]
     if not results["tests"]:
         return said + "There are too few seeds for tests."
@@ -132,10 +135,15 @@ def summary(results: Results) -> str:
 # ---------------------------------------------------------------------------- sections
 
 
+def _scores(results: Results) -> str:
+    columns = score_columns(results)
+    return _table(columns, score_rows(results), columns[1:]) + _items(notes(results))
+
+
 def _differences(results: Results) -> str:
     if not results["tests"]:
         return "<p>There are too few seeds for tests.</p>"
-    return _table(TESTS, test_rows(results), TESTS[1:])
+    return _table(PAIRS, pair_rows(results), PAIRS[1:])
 
 
 def _unaligned(results: Results) -> str:
@@ -164,7 +172,7 @@ def _settings(results: Results) -> str:
         ]
         for rule, one in results["rules"].items()
     ]
-    columns = ("rule", "parameters", "loss", "optimizer", "learning rate", "settings of the rule")
+    columns = ("rule", "parameters", "loss", "optimizer", "learning rate", LONG)
     commands = "\n".join(one["command"] for one in results["rules"].values())
     return said + _table(columns, rows, ("parameters", "learning rate")) + f"<pre>{escape(commands)}</pre>"
 
@@ -215,7 +223,7 @@ def _figure(picture: Picture) -> str:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str | None]], right: Sequence[str]) -> str:
-    kinds = [' class="number"' if column in right else "" for column in columns]
+    kinds = [' class="number"' if column in right else ' class="long"' * (column == LONG) for column in columns]
     head = "".join(f"<th{kind}>{escape(column)}</th>" for column, kind in zip(columns, kinds, strict=True))
     body = "".join(
         "<tr>"
