@@ -38,8 +38,10 @@ from neurai_core.report.relaxation import phases_of
 from neurai_core.rising import ENERGY_CHANGE, rises, unwatched
 from neurai_core.specs import AlgorithmSpec
 from neurai_core.training.compared import Plan, plan
+from neurai_core.training.deciding import numerics
 from neurai_core.training.folders import writing
 from neurai_core.training.inspection import cosines, phases
+from neurai_core.training.lock import LOCK, held
 from neurai_core.training.networks import absolute
 from neurai_core.training.record import versions
 from neurai_core.training.seeds import Looks, SeedRun, Trained, train_seeds
@@ -149,12 +151,13 @@ def run(planned: Plan, out: Path | None = None, told: Told | None = None) -> Com
         UsageError: a rule cannot take the model or the data; raised before any rule is trained.
     """
     folder = _default_folder(planned) if out is None else opened(out, planned)
-    results = results_of(planned, folder, told)
-    write_json(folder / RESULTS, results)
+    with held(folder):
+        results = results_of(planned, folder, told)
+        write_json(folder / RESULTS, results)
 
-    from neurai_core.report.comparison_page import report  # matplotlib is slow to import
+        from neurai_core.report.comparison_page import report  # matplotlib is slow to import
 
-    report(results, folder, REPORT)
+        report(results, folder, REPORT)
     return Comparison(results, folder)
 
 
@@ -164,7 +167,7 @@ def results_of(planned: Plan, folder: Path | None, told: Told | None = None) -> 
     data = named_data(next(iter(planned.rules.values())))
     tasks = _checked(planned, data)
     if folder is not None and not (folder / PLAN).exists():
-        write_json(folder / PLAN, planned.record())
+        write_json(folder / PLAN, _record(planned))
     told.begin(folder)
     found = {rule: _of_rule(rule, planned, task, data, folder, told) for rule, task in tasks.items()}
     first = next(iter(tasks.values()))
@@ -354,13 +357,18 @@ def opened(folder: Path, planned: Plan) -> Path:
         OutputError: it holds something else, or cannot be written.
     """
     if os.path.isfile(folder / PLAN):  # unlike the methods of a path, accepts names that are too long
-        _refuse_others(folder, read_json(folder / PLAN), cast(dict[str, Any], plain(planned.record())))
+        _refuse_others(folder, read_json(folder / PLAN), _record(planned))
         return folder
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
+        if any(path.name != LOCK for path in folder.iterdir()):
             raise OutputError(f"{folder} is not empty, and it holds no comparison.", "Choose another --out.")
     return folder
+
+
+def _record(planned: Plan) -> dict[str, Any]:
+    """Everything that a folder must agree with."""
+    return cast(dict[str, Any], plain({**planned.record(), "numerics": numerics()}))
 
 
 def _refuse_others(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -371,12 +379,14 @@ def _refuse_others(folder: Path, before: Mapping[str, Any], now: Mapping[str, An
         if first != second:
             said, asked = (", ".join(map(str, one)) for one in (first, second))
             raise OutputError(f"{folder} holds a comparison with the {what} {said}, and asked for are {asked}.", hint)
-    for rule, settings in now["rules"].items():
-        for name in {**before["rules"][rule], **settings}:
-            was, is_ = before["rules"][rule].get(name), settings.get(name)
-            if was != is_:
+    parts = [(f" of {rule}", before["rules"][rule], settings) for rule, settings in now["rules"].items()]
+    for whose, was, asked in (*parts, ("", before["numerics"], now["numerics"])):
+        for name in {**was, **asked}:
+            if was.get(name) != asked.get(name):
                 raise OutputError(
-                    f"{folder} holds a comparison in which {name} of {rule} is {was}, and asked for is {is_}.", hint
+                    f"{folder} holds a comparison in which {name}{whose} is {was.get(name)}, and asked for is "
+                    f"{asked.get(name)}.",
+                    hint,
                 )
 
 

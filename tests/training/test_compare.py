@@ -185,6 +185,11 @@ def test_an_interrupted_comparison_trains_only_what_is_missing(
 def test_a_folder_of_another_comparison_is_rejected(folder: Path) -> None:
     with pytest.raises(NeurAIError, match=r"in which rule\.n of pc is 3, and asked for is 4"):
         run(plan(["bp", "pc"], SMALL, ["pc.n=4"], seeds=2, environ={}), folder)
+    before = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    jax.config.update("jax_default_matmul_precision", "highest")
+    with pytest.raises(NeurAIError, match="in which matmul_precision is default, and asked for is highest"):
+        run(plan(["bp", "pc"], SMALL, ["pc.n=3"], seeds=2, environ={}), folder)
+    jax.config.update("jax_default_matmul_precision", before)
     with pytest.raises(NeurAIError, match="with the seeds 0, 1, and asked for are 0, 1, 2"):
         run(plan(["bp", "pc"], SMALL, ["pc.n=3"], seeds=3, environ={}), folder)
     with pytest.raises(NeurAIError, match="with the rules bp, pc, and asked for are pc, bp"):
@@ -285,6 +290,7 @@ def refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
         ("bp pc --set epoch=3", "Did you mean 'epochs'?"),
         ("bp pc --set pc.batch_size=3", "batch_size is set for the rule 'pc' alone, and all rules of a comparison"),
         ("bp pc --set pc.etaa=3", "etaa: not a setting of 'pc'; did you mean 'eta'?"),
+        ("bp hebbian", "hebbian learns from inputs alone and bp from targets, so they train different networks."),
         ("bp pc --seeds 0", "--seeds got 0, expected at least 1."),
         ("bp eprop --model mlp:8", "eprop cannot take part: E-prop trains a SpikingNetwork"),
         ("bp pc --out taken", "taken is not empty, and it holds no comparison."),
