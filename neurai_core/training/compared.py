@@ -107,7 +107,19 @@ def _specs(rules: Sequence[str]) -> dict[str, AlgorithmSpec]:
         raise UsageError(
             f"A comparison needs at least two rules, {got}.", _EXAMPLE.format(" ".join([*rules, "RULE", "RULE"][:2]))
         )
+    _refuse_mixture(specs)
     return specs
+
+
+def _refuse_mixture(specs: Mapping[str, AlgorithmSpec]) -> None:
+    """Raise for rules that learn from inputs alone beside others: they train networks with other outputs."""
+    alone = [rule for rule, spec in specs.items() if spec.unsupervised]
+    others = [rule for rule in specs if rule not in alone]
+    if alone and others:
+        raise UsageError(
+            f"{alone[0]} learns from inputs alone and {others[0]} from targets, so they train different networks.",
+            "Compare rules of one kind.",
+        )
 
 
 # ---------------------------------------------------------------------------- who a setting is for

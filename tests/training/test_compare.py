@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from neurai_core.report.comparison import LEVEL, analysis
 from neurai_core.report.comparison_page import page, summary
 from neurai_core.report.statistics import holm, paired_t, t_interval
 from neurai_core.training import seeds as seeds_module
-from neurai_core.training.compare import RULES, run
+from neurai_core.training.compare import run
 from neurai_core.training.compared import Plan, plan
+from neurai_core.training.comparison_folder import RULES
 from neurai_core.training.inspection import cosines
 from neurai_core.training.loop import train_task
-from neurai_core.training.seeds import Looks, train_seeds
+from neurai_core.training.seeds import train_seeds
 from neurai_core.training.settings import choose
+from neurai_core.training.step import begin
 from neurai_core.training.task import Task, prepare
 
 pytestmark = pytest.mark.contract
@@ -72,15 +75,28 @@ def test_a_seed_whose_loss_is_not_finite_ends_alone() -> None:
     assert (bad.failed, bad.rows) == (0, [])
 
 
-def test_alignment_is_that_of_the_metrics() -> None:
-    """The mean over an epoch of one batch is the alignment on that batch before its update."""
-    task = task_of("bipc", 0, align=True, batch_size=1437, epochs=1)
-    found = train_task(task).rows[0].values
-    plain = task_of("bipc", 0, batch_size=1437, epochs=1)
-    look = cosines(plain)
+def test_alignment_is_the_cosine_to_back_propagation_on_the_first_batch() -> None:
+    task, reference = task_of("ep", 0), neurai.algorithm("bp")
+    state, batch = begin(task).state, (task.data.x_train[:200], task.data.y_train[:200])
+
+    look = cosines(task)
     assert look is not None
-    seen = train_seeds([plain], Looks(each_epoch=look)).runs[0].seen[0]
-    assert seen == pytest.approx([found["aux/alignment/cosine/0"], found["aux/alignment/cosine/1"]], abs=1e-4)
+    ours, theirs = (
+        jax.jit(lambda p, rule=rule: gradients_of(rule, task, state, batch, p))(task.params)
+        for rule in (task.rule, reference)
+    )
+    wanted = [cosine(one, other) for one, other in zip(ours, theirs, strict=True)]
+    assert look(task.params, state) == pytest.approx(wanted, abs=1e-5)
+    assert max(wanted) < 0.9999  # it is not back-propagation
+
+
+def gradients_of(rule: Any, task: Task, state: Any, batch: Any, params: Any) -> Any:
+    return rule.estimate(task.model, params, state, batch, key=jax.random.key(0))[0].grads
+
+
+def cosine(one: Any, other: Any) -> float:
+    a, b = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (one, other))
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
 # ---------------------------------------------------------------------------- statistics
@@ -164,12 +180,14 @@ def test_the_report_holds_everything_itself(folder: Path) -> None:
 def test_an_interrupted_comparison_trains_only_what_is_missing(
     planned: Plan, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     from neurai_core.training import compare
 
     shutil.copytree(folder, tmp_path / "again")
     (tmp_path / "again" / RULES / "pc.json").unlink()
+    (tmp_path / "again" / RULES / "bp.json").write_text("{")
+    with pytest.raises(NeurAIError, match=r"bp\.json cannot be read"):
+        run(planned, tmp_path / "again")
+    shutil.copy(folder / RULES / "bp.json", tmp_path / "again" / RULES)
     trained: list[str] = []
 
     def watched(tasks: Any, *others: Any) -> Any:
