@@ -46,6 +46,10 @@ class Comparison:
     Attributes:
         results: what ``results.json`` holds.
         folder: the folder with the report; None if it was made without one.
+
+    Example:
+        >>> Comparison({"scores": {"some-rule": {"mean": 0.5}}, "tests": []}, None).scores["some-rule"]["mean"]
+        0.5
     """
 
     results: dict[str, Any]
@@ -87,7 +91,7 @@ def compare(
         data: name of a data set, as for ``--data``.
         model: the network, as for ``--model``.
         seeds: number of seeds.
-        settings: settings by rule, such as ``{"pc": {"eta": 0.05, "lr": 0.001}}``.
+        settings: by rule, its own settings and those of its run, such as ``{"some-rule": {"lr": 0.001}}``.
         out: folder for the report; one that holds a part of the same comparison is continued. None writes nothing.
         **flags: further settings of all runs, such as ``epochs=2`` or ``batch_size=32``.
 
