@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +22,7 @@ class Products(NamedTuple):
 
 
 def products(function: Callable[..., Any], *arguments: Any) -> Products:
-    """Count the matrix products and convolutions of a function; elementwise work does not count.
+    """Count the matrix products and convolutions that the results of a function need; other work does not count.
 
     Loops count as often as they run. Of the branches of a condition, the most expensive one counts.
 
@@ -36,8 +36,9 @@ def products(function: Callable[..., Any], *arguments: Any) -> Products:
     >>> products(lambda a: jax.lax.while_loop(lambda a: a[0, 0] > 1, lambda a: a @ a, a), jnp.ones((2, 2)))
     Products(flops=16.0, exact=False)
     """
-    closed = jax.make_jaxpr(function)(*arguments)
-    return Products(_of_jaxpr(closed.jaxpr), not any(_open_ended(closed.jaxpr)))
+    jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
+    flops, _ = _of_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    return Products(flops, not any(_open_ended(jaxpr)))
 
 
 def product_flops(function: Callable[..., Any], *arguments: Any) -> float:
@@ -45,30 +46,78 @@ def product_flops(function: Callable[..., Any], *arguments: Any) -> float:
     return products(function, *arguments).flops
 
 
-def _of_jaxpr(jaxpr: Any) -> float:
-    return sum((_of_equation(equation) for equation in jaxpr.eqns), start=0.0)
+# ---------------------------------------------------------------------------- counting what is used
+
+Counted = tuple[float, list[bool]]  # operations, and which inputs they need
 
 
-def _of_equation(equation: Any) -> float:
-    name, params = equation.primitive.name, equation.params
+def _of_jaxpr(jaxpr: Any, wanted: Sequence[bool]) -> Counted:
+    """Count what the wanted outputs need: compilers leave out the rest."""
+    live = {var for var, want in zip(jaxpr.outvars, wanted, strict=True) if want and not _is_literal(var)}
+    flops = 0.0
+    for equation in reversed(jaxpr.eqns):
+        used = [var in live for var in equation.outvars]
+        if any(used) or equation.effects:
+            own, needed = _of_equation(equation, used)
+            flops += own
+            live |= {var for var, need in zip(equation.invars, needed, strict=True) if need and not _is_literal(var)}
+    return flops, [var in live for var in jaxpr.invars]
+
+
+def _of_equation(equation: Any, used: Sequence[bool]) -> Counted:
+    name, params, everything = equation.primitive.name, equation.params, [True] * len(equation.invars)
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
         left = equation.invars[0].aval.shape
-        return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+        return 2.0 * _size(equation.outvars[0]) * math.prod(left[axis] for axis in contracted), everything
     if name == "conv_general_dilated":
-        kernel = equation.invars[1].aval.shape
-        outputs = kernel[params["dimension_numbers"].rhs_spec[0]]
-        return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) / outputs
+        outputs = equation.invars[1].aval.shape[params["dimension_numbers"].rhs_spec[0]]
+        return 2.0 * _size(equation.outvars[0]) * _size(equation.invars[1]) / outputs, everything
+    if name == "scan":
+        return _of_scan(params, used)
+    inside = list(_inner(params))
     if name == "cond":
-        return max(_of_jaxpr(branch.jaxpr) for branch in params["branches"])
-    return params.get("length", 1) * sum(map(_of_jaxpr, _inner(params)), start=0.0)
+        return max(_of_jaxpr(branch, used)[0] for branch in inside), everything
+    if len(inside) == 1 and _is_call(inside[0], equation):
+        return _of_jaxpr(inside[0], used)
+    return sum((_of_jaxpr(one, [True] * len(one.outvars))[0] for one in inside), start=0.0), everything
+
+
+def _of_scan(params: Mapping[str, Any], used: Sequence[bool]) -> Counted:
+    """The body as often as it runs; what is carried is wanted if a later iteration needs it."""
+    body, first, carry = params["jaxpr"].jaxpr, params["num_consts"], params["num_carry"]
+    wanted = list(used)
+    while True:
+        flops, needed = _of_jaxpr(body, wanted)
+        carried = [want or need for want, need in zip(wanted[:carry], needed[first : first + carry], strict=True)]
+        if carried == wanted[:carry]:
+            return params["length"] * flops, needed
+        wanted[:carry] = carried
+
+
+def _is_call(inside: Any, equation: Any) -> bool:
+    """Whether the inputs and outputs of a program are those of its equation, in order."""
+    if equation.primitive.name == "while":
+        return False
+    return len(inside.invars) == len(equation.invars) and len(inside.outvars) == len(equation.outvars)
+
+
+def _is_literal(atom: Any) -> bool:
+    return hasattr(atom, "val")
+
+
+def _size(atom: Any) -> int:
+    return math.prod(atom.aval.shape)
+
+
+# ---------------------------------------------------------------------------- loops without a length
 
 
 def _open_ended(jaxpr: Any) -> Iterator[bool]:
     """For every ``while`` at any depth, whether it holds products."""
     for equation in jaxpr.eqns:
         if equation.primitive.name == "while":
-            yield _of_equation(equation) > 0
+            yield _of_equation(equation, [True] * len(equation.outvars))[0] > 0
         for inside in _inner(equation.params):
             yield from _open_ended(inside)
 
