@@ -125,7 +125,7 @@ def summary(results: Results) -> str:
     said += f"{_listed(first)}, {text_of(best, percent)}" + (f" ({interval})" if interval else "") + ". "
     different = [found for found in results["tests"] if found["p_holm"] < LEVEL]
     if not results["tests"]:
-        return said + "There are too few seeds for tests."
+        return said + "Too few seeds finished for tests."
     if not different:
         return said + "No pair of rules differs by more than chance explains."
     pairs = "; ".join(f"{' and '.join(found['rules'])} (p = {p_text(found['p_holm'])})" for found in different)
@@ -142,7 +142,7 @@ def _scores(results: Results) -> str:
 
 def _differences(results: Results) -> str:
     if not results["tests"]:
-        return "<p>There are too few seeds for tests.</p>"
+        return "<p>Too few seeds finished for tests.</p>"
     return _table(PAIRS, pair_rows(results), PAIRS[1:])
 
 

@@ -18,7 +18,8 @@ from neurai_core.report.comparison import Results, same_loss
 from neurai_core.report.pictures import log_scale
 from neurai_core.report.statistics import t_interval
 
-LINES = ("-", "--", "-.", ":")  # with the color: curves that coincide stay visible
+# Beside the color, so that curves that coincide stay visible.
+LINES = ("-", "--", "-.", ":", (0, (6, 2, 1, 2, 1, 2)), (0, (3, 3)))
 MOST_NAMES = 8  # curves up to which each has its name in the legend
 
 
@@ -84,13 +85,14 @@ def _scored(results: Results, path: Path, section: str, metric: str, key: str, l
 
 
 def _curve(
-    axes: Axes, rule: str, seeds: Sequence[Sequence[float]], x: Sequence[float], color: str, line: str
+    axes: Axes, rule: str, seeds: Sequence[Sequence[float]], x: Sequence[float], color: str, line: Any
 ) -> list[float]:
     """Draw the curves of a rule; returns the numbers that have to be visible."""
     columns = [[seed[at] for seed in seeds if at < len(seed)] for at in range(len(x))]
     means = [t_interval(column) for column in columns if column]
     x = x[: len(means)]
-    axes.plot(x, [one.mean for one in means], line, color=color, linewidth=1.8, label=rule)
+    marker = "o" if len(means) == 1 else ""
+    axes.plot(x, [one.mean for one in means], linestyle=line, marker=marker, color=color, linewidth=1.8, label=rule)
     if all(one.low is not None for one in means):
         low, high = ([getattr(one, end) for one in means] for end in ("low", "high"))
         axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
@@ -183,7 +185,7 @@ def _energy(rule: str, energies: Sequence[Mapping[str, Sequence[float]]], path: 
 # ---------------------------------------------------------------------------- style
 
 
-def _styled(rules: Mapping[str, Any]) -> Iterator[tuple[tuple[str, Any], str, str]]:
+def _styled(rules: Mapping[str, Any]) -> Iterator[tuple[tuple[str, Any], str, Any]]:
     for number, item in enumerate(rules.items()):
         yield item, COLORS[number % len(COLORS)], LINES[number % len(LINES)]
 

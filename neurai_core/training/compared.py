@@ -15,6 +15,12 @@ from neurai_core.training.settings import PARTS, Chosen, RunSettings, choose, ne
 
 # What all rules share, so that they start from the same parameters and see the same batches.
 SHARED = ("model", "data", "surrogate", "steps", "epochs", "batch_size", "seed")
+# What a comparison decides itself.
+_DECIDED = {
+    "rule": "the rules are named first",
+    "stop_early": "all rules take all steps",
+    "align": "alignment is always measured",
+}
 _EXAMPLE = "For example neurai compare {} --data digits --seeds 5."
 
 
@@ -80,6 +86,8 @@ def plan(
     specs = _specs(rules)
     if seeds < 1:
         raise SettingsError(f"--seeds got {seeds}, expected at least 1.", "Five or more give useful tests.")
+    for name, value in (flags or {}).items():
+        _refuse_decided(name if value is not None else "")
     asked = _asked(specs, sets, settings or {})
     chosen = {}
     for rule in specs:
@@ -136,7 +144,8 @@ def _asked(
             asked.common.append(text)
         elif dot:
             _put(asked, specs, _named(owner, specs), setting.replace("-", "_"), value.strip(), text=True)
-        elif RunSettings.setting_named(key.strip()):
+        elif of_run := RunSettings.setting_named(key.strip()):
+            _refuse_decided(of_run)
             asked.common.append(text)
         else:
             _refuse_ownerless(key.strip(), specs)
@@ -152,12 +161,18 @@ def _put(asked: _Asked, specs: Mapping[str, AlgorithmSpec], rule: str, setting: 
     if specs[rule].config.setting_named(setting) or not of_run:
         asked.sets.setdefault(rule, []).append(f"rule.{setting}={value if text else _text(value)}")
         return
-    if of_run in (*SHARED, "rule"):
+    _refuse_decided(of_run)
+    if of_run in SHARED:
         raise SettingsError(
             f"{of_run} is set for the rule {rule!r} alone, and all rules of a comparison share it.",
             f"Set it for all: --{of_run.replace('_', '-')}.",
         )
     asked.flags.setdefault(rule, {})[of_run] = value
+
+
+def _refuse_decided(name: str) -> None:
+    if name in _DECIDED:
+        raise SettingsError(f"{name} is not a setting of a comparison: {_DECIDED[name]}.", "Leave it out.")
 
 
 def _text(value: Any) -> str:

@@ -309,6 +309,7 @@ def refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
         ("bp pc --set pc.batch_size=3", "batch_size is set for the rule 'pc' alone, and all rules of a comparison"),
         ("bp pc --set pc.etaa=3", "etaa: not a setting of 'pc'; did you mean 'eta'?"),
         ("bp hebbian", "hebbian learns from inputs alone and bp from targets, so they train different networks."),
+        ("bp pc --set align=true", "align is not a setting of a comparison: alignment is always measured."),
         ("bp pc --seeds 0", "--seeds got 0, expected at least 1."),
         ("bp eprop --model mlp:8", "eprop cannot take part: E-prop trains a SpikingNetwork"),
         ("bp pc --out taken", "taken is not empty, and it holds no comparison."),
