@@ -137,31 +137,30 @@ def _xs(result: Results, key: str) -> list[float]:
 
 def _inside(results: Results, folder: Path) -> Iterator[Picture]:
     for rule, result in results["rules"].items():
-        cosines = [run["cosine"] for run in result["seeds"] if run["cosine"]]
+        cosines = [run["cosine"] for run in result["seeds"] if run["cosine"] and run["failed"] is None]
         if cosines:
-            yield _alignment(rule, result, cosines, folder / f"alignment_{canonical(rule)}.png")
+            yield _alignment(rule, cosines, folder / f"alignment_{canonical(rule)}.png")
     for rule, result in results["rules"].items():
         energies = [run["energy"] for run in result["seeds"] if run["energy"]]
         if energies:
             yield _energy(rule, energies, folder / f"energy_{canonical(rule)}.png")
 
 
-def _alignment(rule: str, result: Results, cosines: Sequence[Any], path: Path) -> Picture:
-    """The cosine of every entry of the parameters over the epochs."""
-    epochs, entries = min(map(len, cosines)), len(cosines[0][0])
-    values = np.array([run[:epochs] for run in cosines], float)  # (seeds, epochs, entries); None is nan
+def _alignment(rule: str, cosines: Sequence[Any], path: Path) -> Picture:
+    """The cosine of every layer over the epochs; layers without a true gradient are left out."""
+    values = {layer: [[epoch[layer] for epoch in run] for run in cosines] for layer in cosines[0][0]}
+    known = {layer: np.array(seeds, float) for layer, seeds in values.items() if None not in seeds[0]}
     with canvas(path, PANEL) as figure:
         axes = figure.subplots()
-        for entry, color in zip(range(entries), _shades(entries), strict=True):
-            seeds = [run[:, entry] for run in values]
-            _curve(axes, f"params[{entry}]", seeds, range(epochs), color, LINES[entry % len(LINES)])
+        for number, ((layer, seeds), color) in enumerate(zip(known.items(), _shades(len(known)), strict=True)):
+            _curve(axes, f"layer {layer}", seeds.tolist(), range(seeds.shape[1]), color, LINES[number % len(LINES)])
         axes.set_title(rule)
-        low = float(np.nanmin(values)) if np.isfinite(values).any() else 0.0
+        low = min((float(np.nanmin(seeds)) for seeds in known.values()), default=0.0)
         axes.set_ylim(min(-0.05, low - 0.05), 1.05)
         axes.set_xlabel("epoch")
         axes.set_ylabel("cosine to back-propagation")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _legend(axes, entries)
+        _legend(axes, len(known))
     return Picture("alignment", path, f"{rule}: cosine between its gradients and those of back-propagation.")
 
 
