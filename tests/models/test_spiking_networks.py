@@ -522,7 +522,7 @@ DROPOUT = Layer(lambda key, shape: ((), ()), lambda p, s, x, key=None, train=Fal
         (lambda s: Latency(2.5), ModelError, "steps=2.5"),
         (lambda s: Latency(5, threshold=1.0), ModelError, r"threshold=1.0, expected a value in \[0, 1\)"),
         (lambda s: Delta(0.0), ModelError, "threshold=0.0"),
-        (lambda s: snn((4,), surrogate=s), ModelError, "at least, got \\(4,\\)"),
+        (lambda s: snn((4,), surrogate=s), ModelError, "at least the widths"),
         (lambda s: snn((4, 3), surrogate=s, steps=3, encode="latensy"), UnknownName, "Did you mean 'latency'"),
         (lambda s: snn((4, 3), surrogate=s, readout="maximum"), UnknownName, "No readout is named"),
         (lambda s: snn((4, 3), surrogate=s, chunk=0), ModelError, "chunk=0"),
