@@ -202,7 +202,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if "twelve" in name else []) for name in NETWORKS]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if "transformer" in name else []) for name in NETWORKS]
 )
 def test_gradients_in_float32_are_those_in_float64(name, x64):
     function, params, shape, n = NETWORKS[name]

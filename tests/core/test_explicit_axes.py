@@ -98,9 +98,7 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize(
-    "what", [pytest.param(one, marks=pytest.mark.slow if one == "more rules" else ()) for one in RULES]
-)
+@pytest.mark.parametrize("what", [pytest.param(one, marks=() if one == "rules" else pytest.mark.slow) for one in RULES])
 def test_rules_give_the_numbers_of_one_device(what: str) -> None:
     script = SCRIPT + textwrap.dedent(RULES[what])
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}

@@ -41,7 +41,12 @@ SHIPPED = [
 ]
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+QUICK = ("bp", "ep", "eprop", "fa", "hebbian")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in SHIPPED]
+)
 def test_a_definition_with_other_signs_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = neurai.spec("algorithm", name)
     monkeypatch.setitem(sys.modules, "other_signs", mutant(spec.definition))
