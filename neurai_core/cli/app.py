@@ -17,6 +17,7 @@ from neurai_core.cli import (
     generating,
     listing,
     plotting,
+    sweeping,
     training,
 )
 from neurai_core.cli.output import stdout
@@ -51,6 +52,7 @@ def neurai(
 
 app.command(rich_help_panel="Train")(training.train)
 app.command(rich_help_panel="Train")(comparing.compare)
+app.command(rich_help_panel="Train")(sweeping.sweep)
 app.command(rich_help_panel="Train")(generating.generate)
 app.add_typer(config.app, name="config", rich_help_panel="Train")
 app.add_typer(plotting.app, name="plot", rich_help_panel="Train")

@@ -109,12 +109,13 @@ def write_json(path: Path, value: Any) -> None:
         os.replace(beside, path)
 
 
-def read_json(path: Path, *needed: str) -> Any:
-    """Read a file of a comparison.
+def read_json(path: Path, *needed: str, hint: str = _DAMAGED) -> Any:
+    """Read a file of a comparison, or of a sweep.
 
     Args:
         path: the file.
         *needed: keys that it has to have.
+        hint: what to do if it is damaged.
 
     Raises:
         OutputError: it cannot be read, is no JSON, or lacks a key.
@@ -123,9 +124,9 @@ def read_json(path: Path, *needed: str) -> Any:
         found = json.loads(path.read_text(encoding="utf-8"))
         lacking = [key for key in needed if key not in found]
     except (OSError, ValueError, TypeError) as error:
-        raise OutputError(f"{path} cannot be read: {error}.", _DAMAGED) from error
+        raise OutputError(f"{path} cannot be read: {error}.", hint) from error
     if lacking:
-        raise OutputError(f"{path} is damaged: it has no {lacking[0]!r}.", _DAMAGED)
+        raise OutputError(f"{path} is damaged: it has no {lacking[0]!r}.", hint)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import cast
+from typing import Any, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,8 @@ from neurai_core.probe import linear_probe
 from neurai_core.rising import unwatched
 from neurai_core.training.task import Task
 
+Applied: TypeAlias = Callable[[Task, Any], Task]
+NONE: Any = ()  # no numbers
 AT_ONCE = 4096  # approximate number of rows evaluated together
 
 
@@ -30,20 +32,26 @@ def evaluate(task: Task, params: PyTree, state: PyTree) -> tuple[float, float]:
     return evaluator(task)(params, state)
 
 
-def evaluator(task: Task) -> Callable[[PyTree, PyTree], tuple[float, float]]:
-    """`evaluate` for one task, compiled once: ``(params, state) -> (loss, accuracy)``."""
+def evaluator(task: Task, applied: Applied = lambda task, numbers: task) -> Callable[..., tuple[float, float]]:
+    """`evaluate` for one task, compiled once: ``(params, state, numbers={}) -> (loss, accuracy)``.
+
+    Args:
+        task: the task.
+        applied: ``(task, numbers) -> `` the task with these numbers, which may be traced.
+    """
     if not len(task.data.x_test):
-        return lambda params, state: (math.nan, math.nan)
+        return lambda params, state, numbers=None: (math.nan, math.nan)
     if task.unsupervised:
-        return _prober(task)
+        return _prober(task, applied)
     n, batches = len(task.data.x_test), _batches(task, task.data.x_test, task.data.y_test)
 
     @jax.jit
-    def scores(params: PyTree, state: PyTree, x: jax.Array, y: jax.Array) -> Scalar:
-        return _scores(task, task.rule.predict(task.model, params, x, state), y)
+    def scores(params: PyTree, state: PyTree, x: jax.Array, y: jax.Array, numbers: Any) -> Scalar:
+        made = applied(task, numbers)
+        return _scores(made, made.rule.predict(made.model, params, x, state), y)
 
-    def test(params: PyTree, state: PyTree) -> tuple[float, float]:
-        parts = [scores(params, state, x, y) for x, y in batches]
+    def test(params: PyTree, state: PyTree, numbers: Any = NONE) -> tuple[float, float]:
+        parts = [scores(params, state, x, y, numbers) for x, y in batches]
         losses, accuracies = np.stack(jax.device_get(parts), axis=1, dtype=np.float64)
         return float(losses.sum()) / n, float(accuracies.sum()) / n
 
@@ -56,34 +64,36 @@ def _batches(task: Task, *parts: np.ndarray) -> list[tuple[jax.Array, ...]]:
     return [tuple(jax.device_put(part[at : at + at_once]) for part in parts) for at in range(0, len(parts[0]), at_once)]
 
 
-def _prober(task: Task) -> Callable[[PyTree, PyTree], tuple[float, float]]:
+def _prober(task: Task, applied: Applied) -> Callable[..., tuple[float, float]]:
     """The evaluation of a rule that learns from inputs alone: its own loss, and the accuracy of a linear probe."""
     data, n_classes = cast(Dataset, task.data), task.data.n_classes or 0  # a stream has no test data here
     train, test = _batches(task, data.x_train), _batches(task, data.x_test, data.y_test)
     y_train, y_test = map(jax.device_put, (data.y_train, data.y_test))
 
     @jax.jit
-    def features(params: PyTree, state: PyTree, x: jax.Array) -> jax.Array:
-        return task.rule.predict(task.model, params, x, state)  # type: ignore[no-any-return]
+    def features(params: PyTree, state: PyTree, x: jax.Array, numbers: Any) -> jax.Array:
+        made = applied(task, numbers)
+        return made.rule.predict(made.model, params, x, state)  # type: ignore[no-any-return]
 
     @jax.jit
-    def own_loss(params: PyTree, state: PyTree, x: jax.Array, y: jax.Array) -> Scalar:
+    def own_loss(params: PyTree, state: PyTree, x: jax.Array, y: jax.Array, numbers: Any) -> Scalar:
+        made = applied(task, numbers)
         with unwatched():
-            return task.rule.estimate(task.model, params, state, (x, y), key=jax.random.key(task.seed))[0].loss
+            return made.rule.estimate(made.model, params, state, (x, y), key=jax.random.key(task.seed))[0].loss
 
     @jax.jit
     def probed(train: jax.Array, test: jax.Array, y_train: jax.Array, y_test: jax.Array) -> Scalar:
         return accuracy(linear_probe(train, y_train, n_classes)(test), y_test)
 
-    def all_features(params: PyTree, state: PyTree, batches: list[tuple[jax.Array, ...]]) -> jax.Array:
-        return jnp.concatenate([features(params, state, x) for x, *_ in batches])
+    def all_features(batches: list[tuple[jax.Array, ...]], params: PyTree, state: PyTree, numbers: Any) -> jax.Array:
+        return jnp.concatenate([features(params, state, x, numbers) for x, *_ in batches])
 
-    def test_by_probe(params: PyTree, state: PyTree) -> tuple[float, float]:
-        losses = [float(own_loss(params, state, x, y)) * len(x) for x, y in test]
+    def test_by_probe(params: PyTree, state: PyTree, numbers: Any = NONE) -> tuple[float, float]:
+        losses = [float(own_loss(params, state, x, y, numbers)) * len(x) for x, y in test]
         loss = sum(losses) / len(data.x_test)
         if not n_classes:
             return loss, -1.0
-        found = (all_features(params, state, batches) for batches in (train, test))
+        found = (all_features(batches, params, state, numbers) for batches in (train, test))
         return loss, float(probed(*found, y_train, y_test))
 
     return test_by_probe

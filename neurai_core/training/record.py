@@ -23,10 +23,10 @@ from neurai_core.training.trust import code_of, sha256_of
 
 CONFIG, METRICS = "config.toml", "metrics.jsonl"
 _LIBRARIES = ("neurai", "jax", "jaxlib", "optax", "numpy")
-_HEAD = "# Written by neurai train. `neurai train --config THIS_FILE` repeats the run to the same numbers.\n\n"
+_HEAD = "# Written by NeurAI. `neurai train --config THIS_FILE` repeats the run to the same numbers.\n\n"
 
 
-def write_config(folder: Path, chosen: Chosen, task: Task) -> None:
+def write_config(folder: Path, chosen: Chosen, task: Task, name: str = CONFIG) -> None:
     """Write everything that determines the run: settings, versions, hashes."""
     given = {name: value for name, value in chosen.settings.model_dump(exclude_none=True).items() if value != ()}
     settings = given | {
@@ -35,7 +35,7 @@ def write_config(folder: Path, chosen: Chosen, task: Task) -> None:
     }
     parts = _parts(chosen, task)
     content = settings | ({"settings": parts} if parts else {}) | {"record": record(chosen, task)}
-    (folder / CONFIG).write_text(_HEAD + tomli_w.dumps(content), encoding="utf-8")
+    (folder / name).write_text(_HEAD + tomli_w.dumps(content), encoding="utf-8")
 
 
 def record(chosen: Chosen, task: Task) -> dict[str, Any]:

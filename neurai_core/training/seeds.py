@@ -1,4 +1,4 @@
-"""Several seeds of one task: their steps are vmapped into one compiled program, as many together as memory allows.
+"""Several seeds of one task, or values of its numbers: vmapped into one compiled program, as many as memory allows.
 
 How many fit is decided by XLA's own account of the compiled program: the bytes of its arguments, results and temporary
 arrays, against the free memory of the device.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, cast
 
 import jax
@@ -20,9 +21,10 @@ from jax.dtypes import canonicalize_dtype
 
 from neurai_core.arrays import PyTree
 from neurai_core.data import Dataset, order
-from neurai_core.training.evaluation import evaluator
+from neurai_core.errors import NeurAIError
+from neurai_core.training.evaluation import Applied, evaluator
 from neurai_core.training.loop import epoch_values
-from neurai_core.training.step import Progress, begin, rows_used, step_function
+from neurai_core.training.step import Progress, begin, check_closed, rows_used, start_function, step_function
 from neurai_core.training.task import Task
 
 SHARE = 0.7  # of the free memory that the seeds of a program may take
@@ -59,6 +61,27 @@ class Looks:
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """Numbers by which tasks differ besides their seeds. They are traced, so that one program serves all values.
+
+    Attributes:
+        values: by name, one for every task.
+        applied: ``(task, numbers) -> `` the task with numbers by name, called inside a program.
+    """
+
+    values: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    applied: Applied = lambda task, numbers: task
+
+    def at(self, places: Sequence[int]) -> Numbers:
+        """Those of some of the tasks."""
+        return replace(self, values={name: [given[at] for at in places] for name, given in self.values.items()})
+
+    def arrays(self) -> dict[str, Any]:
+        """By name, ``(tasks,)``."""
+        return {name: jnp.asarray(given, float) for name, given in self.values.items()}
+
+
+@dataclass(frozen=True)
 class Trained:
     """What training several seeds gave.
 
@@ -73,15 +96,22 @@ class Trained:
     bytes: int
 
 
-def train_seeds(tasks: Sequence[Task], looks: Looks | None = None, *, together: int | None = None) -> Trained:
-    """Train tasks that differ only in their seed and in what follows from it.
+def train_seeds(
+    tasks: Sequence[Task],
+    looks: Looks | None = None,
+    *,
+    together: int | None = None,
+    numbers: Numbers | None = None,
+) -> Trained:
+    """Train tasks that differ only in their seed and in what follows from it, or in numbers of their settings.
 
-    The numbers of every seed are those of `neurai_core.training.loop.train_task`, to rounding.
+    The results of every task are those of `neurai_core.training.loop.train_task`, to rounding.
 
     Args:
-        tasks: one per seed, with the same data in memory.
+        tasks: one per seed, with the same data in memory; with numbers, the same object for all values of a seed.
         looks: functions to call after every epoch.
-        together: number of seeds in one program; None takes as many as fit.
+        together: number of tasks in one program; None takes as many as fit.
+        numbers: what else the tasks differ in.
 
     Example:
         >>> from neurai_core.training.settings import choose
@@ -92,12 +122,13 @@ def train_seeds(tasks: Sequence[Task], looks: Looks | None = None, *, together: 
         >>> [[row["step"] for row in run.rows] for run in trained.runs], trained.together
         ([[0, 14], [0, 14]], 2)
     """
-    looks = looks or Looks()
-    programs = _Programs(tasks)
+    looks, numbers = looks or Looks(), numbers or Numbers()
+    programs = _Programs(tasks, numbers)
     size = together or programs.fitting()
     size = math.ceil(len(tasks) / math.ceil(len(tasks) / size))  # groups of one size are compiled once
-    groups = [tasks[at : at + size] for at in range(0, len(tasks), size)]
-    runs = [run for group in groups for run in _Group(group, programs.of(len(group)), looks).run()]
+    places = [range(at, min(at + size, len(tasks))) for at in range(0, len(tasks), size)]
+    groups = [(tasks[here.start : here.stop], numbers.at(here)) for here in places]
+    runs = [run for group, own in groups for run in _Group(group, own, programs.of(len(group)), looks).run()]
     return Trained(runs, size, _bytes(programs.of(size)) // size)
 
 
@@ -105,19 +136,20 @@ def train_seeds(tasks: Sequence[Task], looks: Looks | None = None, *, together: 
 
 
 class _Group:
-    """Seeds that are trained together."""
+    """Tasks that are trained together."""
 
-    def __init__(self, tasks: Sequence[Task], step: Any, looks: Looks) -> None:
+    def __init__(self, tasks: Sequence[Task], numbers: Numbers, step: Any, looks: Looks) -> None:
         self.tasks, self.task, self.step, self.looks = tasks, tasks[0], step, looks
+        self.numbers, self.arrays = numbers, numbers.arrays()
         self.data = cast(Dataset, self.task.data)
-        self.test = evaluator(self.task)
+        self.test = evaluator(self.task, numbers.applied)
         self.seeds = np.array([task.seed for task in tasks], np.uint32)
         self.x, self.y = map(jax.device_put, (self.data.x_train, self.data.y_train))
         self.runs = [SeedRun(task.seed) for task in tasks]
         self.seconds = 0.0
 
     def run(self) -> list[SeedRun]:
-        progress = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(begin, self.tasks))
+        progress = _begun(self.tasks, self.numbers)
         self._record(0, progress)
         for epoch in range(self.task.epochs):
             progress = self._epoch(epoch, progress)
@@ -129,7 +161,7 @@ class _Group:
     def _epoch(self, epoch: int, progress: Progress) -> Progress:
         n = len(self.data.x_train)
         rows = np.stack([order(task.seed, epoch, n)[: rows_used(self.task)] for task in self.tasks])
-        given = (self.seeds, self.x, self.y, jax.device_put(rows.astype(np.int32)))
+        given = (self.seeds, self.arrays, self.x, self.y, jax.device_put(rows.astype(np.int32)))
         jax.block_until_ready(progress)
         start = time.perf_counter()
         for step in range(self.task.epoch_steps):
@@ -143,11 +175,12 @@ class _Group:
     def _record(self, epoch: int, progress: Progress) -> None:
         for at, run in enumerate(self.runs):
             if run.failed is None:
-                self._record_one(epoch, run, jax.tree.map(lambda leaf, at=at: leaf[at], progress))
+                own = jax.tree.map(lambda leaf, at=at: leaf[at], (progress, self.arrays))
+                self._record_one(epoch, run, *own)
         self.looks.told(epoch, self.runs)
 
-    def _record_one(self, epoch: int, run: SeedRun, progress: Progress) -> None:
-        loss, accuracy = self.test(progress.params, progress.state)
+    def _record_one(self, epoch: int, run: SeedRun, progress: Progress, numbers: Any) -> None:
+        loss, accuracy = self.test(progress.params, progress.state, numbers)
         step = int(progress.step)
         if int(progress.bad) >= 0 or (len(self.data.x_test) and not math.isfinite(loss)):
             run.failed = int(progress.bad) if int(progress.bad) >= 0 else step
@@ -162,40 +195,85 @@ class _Group:
             run.at_end = self.looks.at_end(progress.params, progress.state)
 
 
-def _compiled(tasks: Sequence[Task]) -> Any:
-    """The step of all seeds: ``(progress, seeds, x, y, rows) -> progress``; the progress passed in is donated."""
+def started_alike(task: Task, numbers: Numbers | None = None) -> bool:
+    """Whether one program can serve all values of the numbers: none of them is needed to build it.
+
+    Without numbers, the task is only checked, as far as that is possible without computing.
+
+    Raises:
+        PluginError: the rule breaks its contract; without numbers.
+    """
+    if numbers is None or not numbers.values:
+        jax.eval_shape(start_function(task), task.params, task.model_state, np.int64(task.seed))
+        return True
+    try:
+        _traced([task, task], numbers.at([0, 0]))
+    except (TypeError, ValueError, NeurAIError):
+        return False
+    return True
+
+
+def _begun(tasks: Sequence[Task], numbers: Numbers) -> Progress:
+    """The initial progress of all tasks; with numbers, one program for every seed."""
+    if not numbers.values:
+        stacked: Progress = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(begin, tasks))
+        return stacked
+    own = {id(task): task for task in tasks}
+    places = [[at for at, one in enumerate(tasks) if one is task] for task in own.values()]
+    parts = [
+        jax.jit(jax.vmap(partial(_start, task, numbers)))(numbers.at(here).arrays())
+        for task, here in zip(own.values(), places, strict=True)
+    ]
+    back = np.argsort(np.concatenate(places))
+    started: Progress = jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[back], *parts)
+    return started
+
+
+def _start(task: Task, numbers: Numbers, given: Any) -> Progress:
+    """The initial progress of one task with its numbers."""
+    made = numbers.applied(task, given)
+    return start_function(made)(made.params, made.model_state, task.seed)
+
+
+def _traced(tasks: Sequence[Task], numbers: Numbers) -> Any:
+    """The step of all tasks: ``(progress, seeds, numbers, x, y, rows) -> progress``; the progress is donated."""
     task, n = tasks[0], len(tasks)
 
-    def one(progress: Progress, seed: jax.Array, x: jax.Array, y: jax.Array, rows: jax.Array) -> Progress:
-        return step_function(replace(task, seed=cast(int, seed)))(progress, x, y, rows)
+    def one(progress: Progress, seed: jax.Array, given: Any, x: jax.Array, y: jax.Array, rows: jax.Array) -> Progress:
+        made = replace(numbers.applied(task, given), seed=cast(int, seed))
+        return step_function(made)(progress, x, y, rows)
 
     def several(leaf: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((n, *leaf.shape), leaf.dtype)
 
-    data = cast(Dataset, task.data)
+    data, first = cast(Dataset, task.data), numbers.at([0]).arrays()
+    given = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), first)
+    start = jax.eval_shape(partial(_start, task, numbers), given) if first else begin(task)
     x, y = (jax.ShapeDtypeStruct(part.shape, canonicalize_dtype(part.dtype)) for part in (data.x_train, data.y_train))
     seeds, rows = jax.ShapeDtypeStruct((n,), "uint32"), jax.ShapeDtypeStruct((n, rows_used(task)), "int32")
-    step = jax.jit(jax.vmap(one, in_axes=(0, 0, None, None, 0)), donate_argnums=0)
-    return step.lower(jax.tree.map(several, begin(task)), seeds, x, y, rows).compile()
+    step = jax.jit(jax.vmap(one, in_axes=(0, 0, 0, None, None, 0)), donate_argnums=0)
+    traced = step.trace(jax.tree.map(several, start), seeds, jax.tree.map(several, given), x, y, rows)
+    check_closed(jax.tree.map(several, start), traced.out_info)
+    return traced
 
 
 # ---------------------------------------------------------------------------- memory
 
 
 class _Programs:
-    """The compiled steps of so many seeds."""
+    """The compiled steps of so many tasks."""
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
-        self.tasks = tasks
+    def __init__(self, tasks: Sequence[Task], numbers: Numbers) -> None:
+        self.tasks, self.numbers = tasks, numbers
         self.made: dict[int, Any] = {}
 
     def of(self, size: int) -> Any:
         if size not in self.made:
-            self.made[size] = _compiled(self.tasks[:size])
+            self.made[size] = _traced(self.tasks[:size], self.numbers.at(range(size))).lower().compile()
         return self.made[size]
 
     def fitting(self) -> int:
-        """The number of seeds that fit into memory together."""
+        """The number of tasks that fit into memory together."""
         free, n = SHARE * free_bytes(), len(self.tasks)
         if n == 1 or _bytes(self.of(n)) <= free:
             return n

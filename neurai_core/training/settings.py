@@ -417,7 +417,7 @@ def _from_sets(pairs: list[tuple[str, str]], rule: str, data: str) -> tuple[_Lay
     fields = config.model_fields
     values, inner = _Layer(), _Layer()
     for key, text in pairs:
-        name = _set_name(key, config, rule, data)
+        name = setting_name(key, config, rule, data)
         owner, _, setting = name.rpartition(".")
         annotation = fields[setting].annotation if owner == "rule" and setting in fields else None
         source = "--set-surrogate" if owner == "surrogate" else "--set"
@@ -432,16 +432,30 @@ def _pair(text: str, flag: str = "--set", example: str = "eta=0.1") -> tuple[str
     return key.strip().replace("-", "_"), value.strip()
 
 
-def _set_name(key: str, config: type[Config], rule: str, data: str) -> str:
-    """The full name of a key of ``--set``: ``rule.eta`` for a setting of the rule, unchanged for one of the run."""
+def setting_name(key: str, config: type[Config], rule: str, data: str, *, flag: str = "--set") -> str:
+    """The full name of a key of ``--set``: ``rule.eta`` for a setting of the rule, unchanged for one of the run.
+
+    Args:
+        key: the key.
+        config: settings class of the rule.
+        rule: the rule.
+        data: the data set.
+        flag: the option that has the key, for errors.
+
+    Raises:
+        SettingsError: neither has such a setting, or both.
+
+    >>> setting_name("eta", REGISTRY.spec("algorithm", "pc").config, "pc", "digits")
+    'rule.eta'
+    """
     part, dot, setting = key.partition(".")
     if dot and part in PARTS:
         return f"rule.{config.setting_named(setting) or setting}" if part == "rule" else key
     own, of_run = config.setting_named(key), RunSettings.setting_named(key)
     if own and of_run:
         raise SettingsError(
-            f"--set {key} could be the setting of the rule {rule!r} or that of the run.",
-            f"Write --set rule.{own}=... for the rule's, --{of_run.replace('_', '-')} ... for the run's.",
+            f"{flag} {key} could be the setting of the rule {rule!r} or that of the run.",
+            f"Write {flag} rule.{own}=... for the rule's, --{of_run.replace('_', '-')} ... for the run's.",
         )
     if own or of_run:
         return f"rule.{own}" if own else of_run
@@ -451,7 +465,7 @@ def _set_name(key: str, config: type[Config], rule: str, data: str) -> str:
     near, has = suggest(key, known), ", ".join(sorted(config.model_fields)) or "no settings"
     nearest = f" Did you mean {known[near]!r}?" if near else ""
     raise SettingsError(
-        f"--set got {key!r}, which is neither a setting of the rule {rule!r} nor of a run.{nearest}",
+        f"{flag} got {key!r}, which is neither a setting of the rule {rule!r} nor of a run.{nearest}",
         f"The rule has: {has}. A run has: {', '.join(RunSettings.model_fields)}. "
         f"The data set {data_name!r} has: {', '.join(of_data.values()) or 'no settings'}.",
     )

@@ -61,6 +61,16 @@ def begin(task: Task) -> Progress:
     Raises:
         PluginError: the rule breaks its contract; found without computing.
     """
+    started: Progress = at_once(start_function(task), task.params, task.model_state, np.int64(task.seed))
+    return started
+
+
+def start_function(task: Task) -> Callable[..., Progress]:
+    """The initial progress as a pure function ``(params, model_state, seed) -> progress``.
+
+    Raises:
+        PluginError: the rule breaks its contract; found without computing.
+    """
     problem = task.problem
     _, found = contract.check(task.rule, task.model, task.params, task.model_state, *problem)
 
@@ -81,8 +91,7 @@ def begin(task: Task) -> Progress:
             )
         )
 
-    started: Progress = at_once(start, task.params, task.model_state, np.int64(task.seed))
-    return started
+    return start
 
 
 def compiled(task: Task, progress: Progress) -> Callable[..., Progress]:
@@ -96,7 +105,7 @@ def compiled(task: Task, progress: Progress) -> Callable[..., Progress]:
     data = task.data
     if isinstance(data, Stream):
         step = jax.jit(step_function(task), donate_argnums=0)
-        _check_closed(progress, step.trace(progress, *task.problem.batch).out_info)
+        check_closed(progress, step.trace(progress, *task.problem.batch).out_info)
         return step
     arguments = (
         progress,
@@ -104,7 +113,7 @@ def compiled(task: Task, progress: Progress) -> Callable[..., Progress]:
         _shape_of(np.zeros(rows_used(task), np.int32)),
     )
     traced = jax.jit(step_function(task), donate_argnums=0).trace(*arguments)
-    _check_closed(progress, traced.out_info)
+    check_closed(progress, traced.out_info)
     return traced.lower().compile()
 
 
@@ -189,7 +198,7 @@ def _choose(condition: Scalar, yes: PyTree, no: PyTree) -> PyTree:
     return jax.tree.map(lambda one, other: jnp.where(condition, one, other), yes, no)
 
 
-def _check_closed(before: Progress, after: Progress) -> None:
+def check_closed(before: Progress, after: Progress) -> None:
     """Check that a step preserves the form of its state; for the rule, its contract ensures that."""
     for what in ("params", "opt_state", "state"):
         given, got = (jax.tree.map(_shape_of, getattr(one, what)) for one in (before, after))
