@@ -453,9 +453,10 @@ def setting_name(key: str, config: type[Config], rule: str, data: str, *, flag: 
         return f"rule.{config.setting_named(setting) or setting}" if part == "rule" else key
     own, of_run = config.setting_named(key), RunSettings.setting_named(key)
     if own and of_run:
+        of_the_run = f"--{of_run.replace('_', '-')} ..." if flag == "--set" else f"{flag} run.{of_run}=..."
         raise SettingsError(
             f"{flag} {key} could be the setting of the rule {rule!r} or that of the run.",
-            f"Write {flag} rule.{own}=... for the rule's, --{of_run.replace('_', '-')} ... for the run's.",
+            f"Write {flag} rule.{own}=... for the rule's, {of_the_run} for the run's.",
         )
     if own or of_run:
         return f"rule.{own}" if own else of_run

@@ -263,13 +263,17 @@ def _refuse_other(folder: Path, planned: Plan) -> None:
                 raise OutputError(f"{folder} is not empty, and it holds no sweep.", "Choose another --out.")
         return
     before, now = read_json(folder / PLAN, "axes", "seeds", "settings", "numerics", hint=_DAMAGED), _record(planned)
-    whole = {"axes": list(before["axes"]), "seeds": before["seeds"]}, {"axes": list(now["axes"]), "seeds": now["seeds"]}
-    for was, asked in (whole, *((before[part], now[part]) for part in ("axes", "settings", "numerics"))):
+    hint = "Choose another --out, or give the settings with which it was begun."
+    for what in ("axes", "seeds"):
+        first, second = (", ".join(map(str, one[what])) for one in (before, now))
+        if first != second:
+            raise OutputError(f"{folder} holds a sweep with the {what} {first}, and asked for are {second}.", hint)
+    for was, asked in ((before[part], now[part]) for part in ("axes", "settings", "numerics")):
         for name in {**was, **asked}:
             if was.get(name) != asked.get(name):
                 raise OutputError(
                     f"{folder} holds a sweep in which {name} is {was.get(name)}, and asked for is {asked.get(name)}.",
-                    "Choose another --out, or give the settings with which it was begun.",
+                    hint,
                 )
 
 

@@ -18,6 +18,7 @@ from neurai_core.registry import REGISTRY
 from neurai_core.training.settings import PARTS, Chosen, RunSettings, choose, data_reference, setting_name
 
 MOST = 10_000  # configurations of a sweep
+RUN = "run"  # begins the name of a setting of the run
 SCALES = ("lin", "log")
 _OVER = "For example --over eta=log:0.01:1:16, --over n=5,10,20 or --over lr=lin:0.001:0.01:4."
 _ELSEWHERE = {
@@ -144,8 +145,7 @@ def plan(
         raise UsageError(f"The axes span {count} configurations; at most {MOST} can be swept.", "Take fewer values.")
     points, chosen = [], []
     for values in itertools.product(*(values for _, values, _ in parsed)):
-        given = [f"{name}={value}" for name, value in zip(names, values, strict=True)]
-        chosen.append(_chosen(flags, sets, given, set_surrogate, environ))
+        chosen.append(_chosen(flags, sets, dict(zip(names, values, strict=True)), set_surrogate, environ))
         points.append(_values(names, chosen[-1]))
     axes = [
         Axis(name, tuple(dict.fromkeys(point[name] for point in points)), _is_number(name, rule, points), scale)
@@ -184,12 +184,12 @@ def _full_name(key: str, rule: str, data: str) -> str:
     """The name of a swept setting: ``rule.eta``, or unchanged for one of the run or of another part."""
     config = REGISTRY.spec("algorithm", rule).config
     owner, dot, _ = key.partition(".")
-    if dot and owner not in PARTS:
+    if dot and owner not in (*PARTS, RUN):
         raise SettingsError(
             f"--over got {key!r}, and a run has no part {owner!r}.{did_you_mean(owner, PARTS)}",
-            f"Parts: {', '.join(PARTS)}.",
+            f"Parts: {', '.join(PARTS)}. Settings of the run itself: {RUN}.",
         )
-    name = setting_name(key.replace("-", "_"), config, rule, data, flag="--over")
+    name = _of_run(key) if owner == RUN else setting_name(key.replace("-", "_"), config, rule, data, flag="--over")
     part, _, setting = name.partition(".")
     if part in _ELSEWHERE and (part != "rule" or not setting):
         raise SettingsError(f"--over cannot vary {name}.", _ELSEWHERE[part])
@@ -198,6 +198,18 @@ def _full_name(key: str, rule: str, data: str) -> str:
         raise SettingsError(
             f"--over got {key!r}, and the rule {rule!r} has no such setting.{did_you_mean(setting, known)}",
             f"It has: {', '.join(known) or 'no settings'}.",
+        )
+    return name
+
+
+def _of_run(key: str) -> str:
+    """The setting of the run in a name such as ``run.optimizer``, which tells it from one of the rule."""
+    name = RunSettings.setting_named(key.removeprefix(f"{RUN}."))
+    if not name:
+        near = did_you_mean(key.removeprefix(f"{RUN}."), RunSettings.model_fields)
+        raise SettingsError(
+            f"--over got {key!r}, and a run has no such setting.{near}",
+            f"It has: {', '.join(RunSettings.model_fields)}.",
         )
     return name
 
@@ -273,12 +285,23 @@ def _refuse_twice(names: list[str], flags: Mapping[str, Any], sets: list[str], r
 
 
 def _chosen(
-    flags: Mapping[str, Any], sets: list[str], given: list[str], set_surrogate: list[str], environ: Mapping[str, str]
+    flags: Mapping[str, Any],
+    sets: list[str],
+    point: Mapping[str, str],
+    set_surrogate: list[str],
+    environ: Mapping[str, str],
 ) -> Chosen:
+    """The settings of one configuration; an error tells which, and does not speak of options that were not given."""
+    of_run = {name: value for name, value in point.items() if "." not in name}
+    of_parts = [f"{name}={value}" for name, value in point.items() if "." in name]
     try:
-        chosen = choose(flags, [*sets, *given], environ=environ, set_surrogate=set_surrogate)
+        chosen = choose({**flags, **of_run}, [*sets, *of_parts], environ=environ, set_surrogate=set_surrogate)
     except NeurAIError as error:
-        error.message = f"With {', '.join(given)}: {error.message}"
+        for name in point:
+            error.message = error.message.replace(f"--set got {name.rpartition('.')[2]},", f"--over got {name},")
+        if not set_surrogate:
+            error.message = error.message.replace("--set-surrogate is", "--over surrogate is")
+        error.message = f"With {', '.join(f'{name}={value}' for name, value in point.items())}: {error.message}"
         raise
     return replace(chosen, settings=chosen.settings.model_copy(update={"stop_early": None, "align": False}))
 

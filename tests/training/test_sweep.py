@@ -45,6 +45,8 @@ def data_of(made: Plan) -> Dataset:
         ("eta=lin:0.1:0.3:3", (0.1, 0.2, 0.3)),
         ("eta=1,0.5", (1.0, 0.5)),
         ("n=lin:5:15:3", (5, 10, 15)),
+        ("run.optimizer=sgd,adam", ("sgd", "adam")),
+        ("batch_size=50,100", (50, 100)),
         ("mode=strict,fixed-pred", ("strict", "fixed-pred")),
         ("stable=true,false", (True, False)),
         ("model=mlp:8,4; mlp:8", ("mlp:8,4", "mlp:8")),
@@ -52,7 +54,7 @@ def data_of(made: Plan) -> Dataset:
     ],
 )
 def test_texts_of_axes(text: str, values: tuple[Any, ...]) -> None:
-    flags = {"model": None} if text.startswith("model") else {}
+    flags = {"model": None} if text.startswith("model") else {"batch_size": None}
     assert planned("pc", text, **flags).axes[0].values == values
 
 
@@ -89,9 +91,11 @@ def test_numbers_share_a_program_and_what_chooses_code_spans_a_grid() -> None:
         (("lr=0.1,0.2",), "lr is set by --lr and swept"),
         (
             ("mode=exact,strict", "eta=0.1"),
-            "With rule.mode=exact, rule.eta=0.1: --set got eta, which has no meaning in",
+            "With rule.mode=exact, rule.eta=0.1: --over got rule.eta, which has no meaning in mode",
         ),
-        (("surrogate.alpha=1,2",), "is for spiking networks, and --model mlp:8 is none"),
+        (("optimizer=sgd,adam",), "could be the setting of the rule 'pc' or that of the run"),
+        (("run.optimzer=sgd,adam",), "a run has no such setting. Did you mean 'optimizer'"),
+        (("surrogate.alpha=1,2",), "--over surrogate is for spiking networks, and --model mlp:8 is none"),
         (("eta=0.1,-0.1",), "With rule.eta=-0.1"),
         (("rule=pc,bp",), "cannot vary rule"),
         (("seed=1,2",), "cannot vary seed"),
@@ -222,7 +226,7 @@ def test_a_folder_of_something_else_is_rejected(made: Plan, folder: Path, tmp_pa
         sweep.run(made, tmp_path)
     for over, words in (
         (("optimizer=adam,sgd", "lr=0.001,0.1"), r"lr is \[0\.001, 0\.05\], and asked for is \[0\.001, 0\.1\]"),
-        (("lr=0.001,0.05",), r"axes is \['optimizer', 'lr'\], and asked for is \['lr'\]"),
+        (("lr=0.001,0.05",), "with the axes optimizer, lr, and asked for are lr"),
     ):
         with pytest.raises(NeurAIError, match=words):
             sweep.run(planned("bp", *over, seeds=2), folder)
