@@ -23,7 +23,7 @@ from neurai_core.training.trust import code_of, sha256_of
 
 CONFIG, METRICS = "config.toml", "metrics.jsonl"
 _LIBRARIES = ("neurai", "jax", "jaxlib", "optax", "numpy")
-_HEAD = "# Written by NeurAI. `neurai train --config THIS_FILE` repeats the run to the same numbers.\n\n"
+_HEAD = "# Written by neurai train. `neurai train --config THIS_FILE` repeats the run to the same numbers.\n\n"
 
 
 def write_config(folder: Path, chosen: Chosen, task: Task, name: str = CONFIG) -> None:

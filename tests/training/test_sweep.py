@@ -136,6 +136,17 @@ def test_every_value_gives_the_numbers_of_training_alone(rule: str, over: tuple[
     assert len({run.rows[-1]["train_loss"] for run in found.runs}) == len(found.runs)
 
 
+def test_values_that_do_not_fit_into_memory_run_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = planned("bp", "lr=0.01,0.02,0.03")
+    (program,), data = made.programs(), data_of(made)
+    at_once = sweep.train_program(made, program, data)
+    monkeypatch.setattr(seeds_module._Programs, "fitting", lambda programs: 2)
+    in_parts = sweep.train_program(made, program, data)
+    assert (at_once.together, in_parts.together) == (3, 2)
+    for one, other in zip(at_once.runs, in_parts.runs, strict=True):
+        assert one.rows[-1]["test_loss"] == pytest.approx(other.rows[-1]["test_loss"], abs=2e-6)
+
+
 def test_one_step_is_compiled_for_all_values(monkeypatch: pytest.MonkeyPatch) -> None:
     made = planned("bp", "lr=log:0.001:0.1:6", seeds=2)
     compiled: list[int] = []
