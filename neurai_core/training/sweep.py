@@ -185,8 +185,9 @@ def _with(chosen: Chosen, task: Task, numbers: Mapping[str, Any], data: Dataset)
         else:
             update[name] = value
     settings = chosen.settings.model_copy(update=update)
+    sources = chosen.sources | dict.fromkeys(numbers, "default")  # whether they were given in vain is known by now
     with jax.ensure_compile_time_eval():  # what does not depend on the numbers is computed once, not in every step
-        return prepare(replace(chosen, settings=settings, parts=parts), Objects(data=data))
+        return prepare(replace(chosen, settings=settings, parts=parts, sources=sources), Objects(data=data))
 
 
 def _seeds_of(runs: Sequence[SeedRun]) -> list[dict[str, Any]]:

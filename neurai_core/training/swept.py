@@ -27,6 +27,7 @@ _ELSEWHERE = {
     "seed": "--seeds N trains every configuration with N seeds.",
     "stop_early": "All configurations take all steps.",
     "align": "Alignment is measured by `neurai train --align`.",
+    "log": "A sweep writes results.json.",
 }
 
 
@@ -279,6 +280,9 @@ def _refuse_twice(names: list[str], flags: Mapping[str, Any], sets: list[str], r
         for text in sets
         if (key := text.partition("=")[0].strip().replace("-", "_"))
     }
+    for name in ("stop_early", "align", "log"):
+        if name in given:
+            raise UsageError(f"{given[name]} got {name}, which a sweep does not use.", _ELSEWHERE[name])
     for name in names:
         if name in given:
             raise UsageError(f"{name} is set by {given[name]} and swept by --over.", "Leave one of them out.")
@@ -303,7 +307,7 @@ def _chosen(
             error.message = error.message.replace("--set-surrogate is", "--over surrogate is")
         error.message = f"With {', '.join(f'{name}={value}' for name, value in point.items())}: {error.message}"
         raise
-    return replace(chosen, settings=chosen.settings.model_copy(update={"stop_early": None, "align": False}))
+    return replace(chosen, settings=chosen.settings.model_copy(update={"stop_early": None, "align": False, "log": ()}))
 
 
 def _values(names: Iterable[str], chosen: Chosen) -> dict[str, Any]:

@@ -44,6 +44,7 @@ def data_of(made: Plan) -> Dataset:
         ("eta=log:0.01:1:3", (0.01, 0.1, 1.0)),
         ("eta=lin:0.1:0.3:3", (0.1, 0.2, 0.3)),
         ("eta=1,0.5", (1.0, 0.5)),
+        ("lr=0.1,cosine_decay_schedule(0.1, 100)", (0.1, "cosine_decay_schedule(0.1, 100)")),
         ("n=lin:5:15:3", (5, 10, 15)),
         ("run.optimizer=sgd,adam", ("sgd", "adam")),
         ("batch_size=50,100", (50, 100)),
@@ -88,6 +89,7 @@ def test_numbers_share_a_program_and_what_chooses_code_spans_a_grid() -> None:
         (("optimzer.b1=0.1",), "no part 'optimzer'. Did you mean 'optimizer'"),
         (("eta=0.1", "rule.eta=0.2"), "rule.eta has two axes"),
         (("n=5,6",), "rule.n is set by --set and swept"),
+        (("n=5,6",), "--set got align, which a sweep does not use"),
         (("lr=0.1,0.2",), "lr is set by --lr and swept"),
         (
             ("mode=exact,strict", "eta=0.1"),
@@ -104,7 +106,7 @@ def test_numbers_share_a_program_and_what_chooses_code_spans_a_grid() -> None:
 )
 def test_a_wrong_axis_is_one_clear_error(over: tuple[str, ...], words: str) -> None:
     flags = {"lr": 0.1} if "lr is" in words else {}
-    sets = ("n=3",) if "by --set" in words else ()
+    sets = ("n=3",) if "by --set" in words else ("align=true",) if "align" in words else ()
     with pytest.raises(NeurAIError) as caught:
         planned("pc", *over, sets=sets, **flags)
     assert words in f"{caught.value}"
@@ -117,7 +119,7 @@ def test_a_wrong_axis_is_one_clear_error(over: tuple[str, ...], words: str) -> N
     ("rule", "over", "more"),
     [
         ("pc", ("eta=0.05,0.3", "lr=0.003,0.03"), {}),
-        ("bp", ("optimizer.momentum=0.5,0.9",), {"optimizer": "sgd", "lr": 0.05}),
+        ("bp", ("optimizer.momentum=0.5,0.9",), {"optimizer": "sgd", "lr": 0.05, "dtype": "bfloat16"}),
         ("bp", ("surrogate.alpha=1.0,20.0",), {"model": "snn:8", "steps": 3, "surrogate": "superspike"}),
     ],
 )
