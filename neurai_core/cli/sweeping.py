@@ -13,11 +13,13 @@ from neurai_core.cli.options import (
     ActivitiesFlag,
     BatchFlag,
     DataFlag,
+    DtypeFlag,
     EpochsFlag,
     JsonFlag,
     LossFlag,
     ModelFlag,
     OptimizerFlag,
+    OptimizerForFlags,
     RateFlag,
     ScheduleFlag,
     SeedFlag,
@@ -57,12 +59,14 @@ def sweep(
     set_surrogate: SetSurrogateFlags = None,
     steps: StepsFlag = None,
     optimizer: OptimizerFlag = None,
+    optimizer_for: OptimizerForFlags = None,
     lr: RateFlag = None,
     schedule: ScheduleFlag = None,
     loss: LossFlag = None,
     epochs: EpochsFlag = None,
     batch_size: BatchFlag = None,
     seed: SeedFlag = None,
+    dtype: DtypeFlag = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -81,6 +85,7 @@ def sweep(
     writes the best configuration as a file for `neurai train --config`.
     """
     flags = {name: context.params.get(name) for name in RunSettings.model_fields}
+    flags["optimizer_for"] = tuple(optimizer_for) if optimizer_for else None
     planned = plan(rule, over or (), flags, sets or (), seeds=seeds, set_surrogate=set_surrogate or ())
 
     from neurai_core.training.sweep import run  # imports JAX from here on
