@@ -22,7 +22,7 @@ from neurai_core.training.settings import Chosen, RunSettings
 from neurai_core.training.step import begin
 from neurai_core.training.task import Task
 
-_OF_RUN = {*RunSettings.model_fields} - {"rule", "data", "seed", "loss", "stop_early", "align"}
+_OF_RUN = {*RunSettings.model_fields} - {"rule", "data", "seed", "loss", "stop_early", "align", "log"}
 
 
 def result_of(chosen: Chosen, task: Task, trained: Trained) -> dict[str, Any]:
@@ -107,6 +107,7 @@ def command(chosen: Chosen, task: Task) -> str:
         if name in _OF_RUN and getattr(settings, name) is not None
     }
     flags |= {"model": absolute(settings.model), "loss": task.loss_name, "seed": settings.seed}
-    words = [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    each = [(name, one) for name, given in flags.items() for one in (given if isinstance(given, tuple) else (given,))]
+    words = [word for name, one in each for word in (f"--{name.replace('_', '-')}", str(one))]
     sets = [f"{part}.{key}={value}" for part, given in parts.items() for key, value in given.items()]
     return shlex.join(["neurai", "train", *words, *(word for one in sets for word in ("--set", one))])
