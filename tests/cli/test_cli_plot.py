@@ -49,7 +49,7 @@ def test_all_draws_every_one(neurai: Run, tmp_path: Path) -> None:
         (["atan", "--set", "alpha=0"], "alpha", "alpha: float > 0"),
         (["atan", "--set", "alpah=1"], "alpah", "alpha"),
         (["atan", "--set", "alpha"], "expected key=value", ""),
-        (["atan", "erf", "--set", "alpha=1"], "one surrogate", "superspike"),
+        (["atan", "erf", "--set", "alpha=1"], "a single surrogate", "superspike"),
         (["atan", "--out", "none/a.png"], "cannot be written", ""),
     ],
 )
