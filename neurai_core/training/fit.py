@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import optax
@@ -15,7 +15,9 @@ from neurai_core.arrays import PyTree
 from neurai_core.data import Dataset, check, numbered_classes
 from neurai_core.errors import DataError, SettingsError, UsageError
 from neurai_core.explain import place_of
+from neurai_core.registry import REGISTRY
 from neurai_core.rule import Rule, model_state_of
+from neurai_core.specs import AlgorithmSpec
 from neurai_core.training import run
 from neurai_core.training.callbacks import Callbacks
 from neurai_core.training.folders import holds_run
@@ -263,8 +265,11 @@ def _refuse_in_vain(named: Mapping[str, Any], given: Mapping[str, Any], parts: M
 
 
 def _loss_of(rule: Any) -> str | None:
-    """The name of the loss that a rule was built with, which is also that of the test data."""
-    known = rule.origin.context.get("loss") if isinstance(rule, Rule) and rule.origin else None
+    """The name of the loss that a rule was built with and uses, which is also that of the test data."""
+    origin = rule.origin if isinstance(rule, Rule) else None
+    if origin is None or cast(AlgorithmSpec, REGISTRY.spec("algorithm", origin.name)).unsupervised:
+        return None
+    known = origin.context.get("loss")
     if known is not None and ":" in known:
         raise UsageError(f"The rule was built with the loss {known}, which has no name to find it by.", "Pass loss=...")
     return known

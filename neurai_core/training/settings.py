@@ -591,7 +591,17 @@ def _fitting(chosen: Chosen) -> dict[str, Any]:
         "steps": _steps(chosen),
         "surrogate": _surrogate(chosen),
         "schedule": _schedule(chosen),
+        "loss": _loss(chosen),
     }
+
+
+def _loss(chosen: Chosen) -> str:
+    """The loss; one that was not requested gives way to a rule that learns from inputs alone."""
+    spec = cast(AlgorithmSpec, REGISTRY.spec("algorithm", chosen.settings.rule))
+    if not spec.unsupervised or chosen.sources["loss"].startswith("--"):
+        return chosen.settings.loss
+    chosen.sources["loss"] = "default"
+    return str(_default("loss"))
 
 
 def _schedule(chosen: Chosen) -> str:

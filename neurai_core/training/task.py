@@ -51,7 +51,7 @@ class Task:
         batch_size: examples per step; rows that do not fill a batch are left out of their epoch.
         seed: seed of data order and stochastic layers.
         model_state: collections that the model's forward pass updates.
-        loss_name: the loss, for the record.
+        loss_name: the loss, for the record; auto for a rule that learns from inputs alone.
         data_sha256: hash of the data as read, before reshaping for the model.
         source_sha256: hash of the file with the user's model; empty for a built-in one.
         surrogate: surrogate of a spiking network; None for any other.
@@ -180,7 +180,7 @@ def prepare(chosen: Chosen, objects: Objects = BY_NAME) -> Task:
         batch_size=settings.batch_size,
         seed=settings.seed,
         model_state=model_state,
-        loss_name=loss if isinstance(loss, str) else settings.loss,
+        loss_name=loss if isinstance(loss, str) and not unsupervised else settings.loss,
         data_sha256=read.sha256,
         source_sha256=found.sha256,
         surrogate=spike,

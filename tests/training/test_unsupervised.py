@@ -13,6 +13,7 @@ from neurai_core.probe import linear_probe
 from neurai_core.specs import AlgorithmSpec
 from neurai_core.training.loop import train_task
 from neurai_core.training.networks import network
+from neurai_core.training.run import resume, train
 from neurai_core.training.settings import choose
 from neurai_core.training.task import prepare
 
@@ -96,3 +97,30 @@ def test_a_probe_reads_what_a_linear_map_can_and_ignores_dead_features():
     assert not np.any(probe.w[3])
     with pytest.raises(DataError, match="one label per example"):
         linear_probe(jnp.ones((4, 2)), jnp.zeros(3, int), 2)
+
+
+def test_a_run_of_the_command_is_repeated_continued_and_loaded(tmp_path):
+    chosen = choose({"rule": NAMES[0], "data": "digits", "model": "mlp:4", "epochs": 1}, environ={})
+    ended = train(chosen, tmp_path / "run")
+    again = train(choose(file=tmp_path / "run" / "config.toml", environ={}), tmp_path / "again")
+    assert again["test_loss"] == ended["test_loss"] == resume(tmp_path / "run")["test_loss"]
+    x = neurai.dataset("digits").x_test
+    np.testing.assert_array_equal(
+        neurai.load_run(tmp_path / "run").predict(x), neurai.load_run(tmp_path / "again").predict(x)
+    )
+
+
+@pytest.mark.parametrize("rule", [NAMES[0], neurai.algorithm(NAMES[0])])
+def test_a_run_of_fit_is_repeated_continued_and_loaded(tmp_path, rule):
+    x = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32)
+    given = {"epochs": 1, "batch_size": 32, "lr": 1e-3, "optimizer": "sgd", "schedule": "constant"}
+    fitted = neurai.fit(rule, "mlp:3", None, (x, None), out=tmp_path / "run", **given)
+    np.testing.assert_array_equal(neurai.load_run(tmp_path / "run").predict(x), fitted.predict(x))
+    again = neurai.fit(rule, "mlp:3", None, (x, None), out=tmp_path / "run", resume=True, **given | {"epochs": 2})
+    assert (again.steps, [row["epoch"] for row in again.metrics]) == (4, [1, 2])
+
+
+def test_the_loss_of_a_run_gives_way_when_a_rule_without_one_repeats_it(tmp_path):
+    (tmp_path / "config.toml").write_text('rule = "bp"\nloss = "mse"\n')
+    chosen = choose({"rule": NAMES[0]}, file=tmp_path / "config.toml", environ={"NEURAI_LOSS": "mse"})
+    assert (chosen.settings.loss, chosen.sources["loss"]) == ("auto", "default")
