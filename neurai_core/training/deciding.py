@@ -26,6 +26,11 @@ _FLAGS = {
 _MISSING = "nothing"
 
 
+def as_trained(chosen: Chosen, task: Task) -> dict[str, Any]:
+    """The settings of a run, with those that the rule and the data decided."""
+    return chosen.settings.model_dump() | {"steps": task.network_steps, "loss": task.loss_name}
+
+
 def numerics() -> dict[str, Any]:
     """What of JAX's configuration and of the machine decides bits.
 
@@ -50,9 +55,7 @@ def deciding(
         parts: settings of its rule, surrogate and optimizer in full.
         versions: of distributions, by name, and the kind of device.
     """
-    settings = {
-        name: value for name, value in chosen.settings.model_dump().items() if name not in NEUTRAL and value != ()
-    }
+    settings = {name: value for name, value in as_trained(chosen, task).items() if name not in NEUTRAL and value != ()}
     if settings["schedule"] == "constant":
         del settings["epochs"]  # more epochs only go on
     model = chosen.settings.model

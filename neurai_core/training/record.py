@@ -14,7 +14,7 @@ import importlib_metadata
 import tomli_w
 
 from neurai_core.errors import DataError, ModelError
-from neurai_core.training.deciding import deciding, differences, numerics
+from neurai_core.training.deciding import as_trained, deciding, differences, numerics
 from neurai_core.training.networks import absolute
 from neurai_core.training.settings import Chosen
 from neurai_core.training.stream import example_of
@@ -28,11 +28,8 @@ _HEAD = "# Written by neurai train. `neurai train --config THIS_FILE` repeats th
 
 def write_config(folder: Path, chosen: Chosen, task: Task, name: str = CONFIG) -> None:
     """Write everything that determines the run: settings, versions, hashes."""
-    given = {name: value for name, value in chosen.settings.model_dump(exclude_none=True).items() if value != ()}
-    settings = given | {
-        "model": absolute(chosen.settings.model),
-        "loss": task.loss_name,
-    }
+    given = {name: value for name, value in as_trained(chosen, task).items() if value is not None and value != ()}
+    settings = given | {"model": absolute(chosen.settings.model)}
     parts = _parts(chosen, task)
     content = settings | ({"settings": parts} if parts else {}) | {"record": record(chosen, task)}
     (folder / name).write_text(_HEAD + tomli_w.dumps(content), encoding="utf-8")

@@ -15,6 +15,7 @@ from neurai_core.report.relaxation import phases_of
 from neurai_core.rising import ENERGY_CHANGE, rises, unwatched
 from neurai_core.specs import AlgorithmSpec
 from neurai_core.training.comparison_folder import plain
+from neurai_core.training.deciding import as_trained
 from neurai_core.training.networks import absolute
 from neurai_core.training.record import versions
 from neurai_core.training.seeds import SeedRun, Trained
@@ -39,7 +40,7 @@ def result_of(chosen: Chosen, task: Task, trained: Trained) -> dict[str, Any]:
         "summary": spec.summary,
         "command": command(chosen, task),
         "settings": task.rule.origin.settings,
-        "run": chosen.settings.model_dump(include=_OF_RUN, exclude_none=True),
+        "run": _of_run(chosen, task),
         "loss": task.loss_name,
         "own_loss": task.own_loss,
         "no_alignment": spec.no_alignment,
@@ -93,6 +94,11 @@ def _rose(run: SeedRun) -> bool:
     return any(bool(rises(row[change], row["train_loss"])) for row in run.rows if change in row)
 
 
+def _of_run(chosen: Chosen, task: Task) -> dict[str, Any]:
+    """The settings of the run that are not shown elsewhere."""
+    return {name: one for name, one in as_trained(chosen, task).items() if name in _OF_RUN and one not in (None, ())}
+
+
 def command(chosen: Chosen, task: Task) -> str:
     """The command that trains a rule alone, with its first seed."""
     settings, parts = chosen.settings, {name: dict(given) for name, given in chosen.parts.items()}
@@ -101,11 +107,7 @@ def command(chosen: Chosen, task: Task) -> str:
         "rule": settings.rule,
         "data": settings.data if path is None else f"{settings.data}:{path}",
     }
-    flags |= {
-        name: getattr(settings, name)
-        for name in RunSettings.model_fields
-        if name in _OF_RUN and getattr(settings, name) is not None
-    }
+    flags |= _of_run(chosen, task)
     flags |= {"model": absolute(settings.model), "loss": task.loss_name, "seed": settings.seed}
     each = [(name, one) for name, given in flags.items() for one in (given if isinstance(given, tuple) else (given,))]
     words = [word for name, one in each for word in (f"--{name.replace('_', '-')}", str(one))]

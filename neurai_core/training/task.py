@@ -51,6 +51,8 @@ class Task:
         batch_size: examples per step; rows that do not fill a batch are left out of their epoch.
         seed: seed of data order and stochastic layers.
         model_state: collections that the model's forward pass updates.
+        network_steps: time steps for which the network sees an example, for the record; None if none were chosen, or if
+            the data have a time axis and the choice was only the rule's default.
         loss_name: the loss, for the record; auto for a rule that learns from inputs alone.
         data_sha256: hash of the data as read, before reshaping for the model.
         source_sha256: hash of the file with the user's model; empty for a built-in one.
@@ -71,6 +73,7 @@ class Task:
     batch_size: int
     seed: int = 0
     model_state: PyTree = ()
+    network_steps: int | None = None
     loss_name: str = ""
     data_sha256: str = ""
     source_sha256: str = ""
@@ -159,7 +162,8 @@ def prepare(chosen: Chosen, objects: Objects = BY_NAME) -> Task:
     key = key_of(settings.seed, 0)
     spike = settings.surrogate and neurai.surrogate(settings.surrogate, **chosen.parts["surrogate"])
     n_outputs = None if unsupervised or objects.model is not None else _n_outputs(read)
-    found = _network(settings, objects, read.input_shape, n_outputs, key, spike)
+    steps = _network_steps(chosen, read.input_shape)
+    found = _network(settings.model, steps, objects, read.input_shape, n_outputs, key, spike)
     data = reshaped(read, "x", (math.prod(read.input_shape),)) if found.flat else read
     needs = spec.needs if spec else "callable"
     adapted = seen(found.model, settings.activities, needs=needs, input_shape=data.input_shape)
@@ -180,6 +184,7 @@ def prepare(chosen: Chosen, objects: Objects = BY_NAME) -> Task:
         batch_size=settings.batch_size,
         seed=settings.seed,
         model_state=model_state,
+        network_steps=steps,
         loss_name=loss if isinstance(loss, str) and not unsupervised else settings.loss,
         data_sha256=read.sha256,
         source_sha256=found.sha256,
@@ -206,8 +211,21 @@ def _spec(settings: RunSettings, objects: Objects) -> AlgorithmSpec | None:
     return cast(AlgorithmSpec, neurai.spec("algorithm", origin.name)) if origin else None
 
 
+def _network_steps(chosen: Chosen, input_shape: Shape) -> int | None:
+    """The time steps for the network; those that nobody asked for give way to the time axis of the data."""
+    steps, asked = chosen.settings.steps, chosen.sources["steps"].startswith("--")
+    timed = chosen.settings.model.partition(":")[0] == "snn" and len(input_shape) == 2
+    return None if timed and not asked else steps
+
+
 def _network(
-    settings: RunSettings, objects: Objects, input_shape: Shape, n_outputs: int | None, key: jax.Array, spike: Any
+    text: str,
+    steps: int | None,
+    objects: Objects,
+    input_shape: Shape,
+    n_outputs: int | None,
+    key: jax.Array,
+    spike: Any,
 ) -> Untrained:
     """The network to train, by name or given."""
     if objects.model is not None:
@@ -215,7 +233,7 @@ def _network(
         name = f"A {type(objects.model).__name__}"
         found = initial_params(name, objects.model, input_shape, key) if params is None else params
         return Untrained(objects.model, found)
-    made = network(settings.model, input_shape, n_outputs, key, surrogate=spike, steps=settings.steps)
+    made = network(text, input_shape, n_outputs, key, surrogate=spike, steps=steps)
     return made if objects.params is None else made._replace(params=objects.params)
 
 

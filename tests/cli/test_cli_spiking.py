@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from neurai_core import fit
 from neurai_core.cli import main
 
 Run = Callable[..., Any]
@@ -69,6 +71,22 @@ def test_it_is_continued_to_the_same_bits(neurai: Run, finished: Path, tmp_path:
 def test_data_in_time_and_data_without_it_are_taken(neurai: Run, words: list[str], parameters: int) -> None:
     ended = neurai("train", *words, "--dry-run", "--json", "-q")
     assert ended.json["parameters"] == parameters
+
+
+def test_steps_that_only_suit_a_rule_give_way_to_sequences(neurai: Run, tmp_path: Path) -> None:
+    path, run = tmp_path / "sequences.npz", tmp_path / "run"
+    x, y = np.random.default_rng(0).random((64, 5, 6), np.float32), np.arange(64) % 3
+    np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y)
+    words = ["--data", f"npz:{path}", "--rule", "eprop", "--model", "snn:8"]
+    refused = neurai("train", *words, "--steps", "25", "-q")
+    assert (refused.code, "sequences of 5 steps already, and --steps is 25" in refused.err) == (2, True)
+    assert neurai("train", *words, "--epochs", "1", "--out", run, "-q").code == 0
+    assert "steps = " not in (run / "config.toml").read_text(encoding="utf-8")
+    assert neurai("train", "--config", run / "config.toml", "--out", tmp_path / "again", "-q").code == 0
+    assert neurai("train", "--resume", run, "-q").code == 0
+    assert metrics(tmp_path / "again") == metrics(run)
+    fitted = fit("eprop", "snn:8", None, (x, y), epochs=1, test=(x, y))
+    assert fitted.metrics[-1]["train_loss"] == metrics(run)[-1]["train_loss"]
 
 
 def test_where_surrogate_and_steps_come_from_is_shown(neurai: Run) -> None:
