@@ -79,6 +79,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ['lr was 0.1 and is 0.2']
     """
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if "epochs" in changed and not ("epochs" in before and "epochs" in now):
+        changed.remove("epochs")  # they decide nothing with a constant schedule, and that is told
     return [f"{name} was {_text(before, name)} and is {_text(now, name)}" for name in changed]
 
 

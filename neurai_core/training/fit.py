@@ -13,7 +13,7 @@ import optax
 
 from neurai_core.arrays import PyTree
 from neurai_core.data import Dataset, check, numbered_classes
-from neurai_core.errors import DataError, SettingsError, UsageError
+from neurai_core.errors import DataError, OutputError, SettingsError, UsageError
 from neurai_core.explain import place_of
 from neurai_core.registry import REGISTRY
 from neurai_core.rule import Rule, model_state_of
@@ -104,11 +104,13 @@ def fit(
         rule: name, or a rule that was built, ``neurai.algorithm(NAME, loss="mse", accuracy="accuracy")``.
         model: a `Layered`, a model of a library with an adapter (Equinox, Flax), any callable ``model(params, x)``, or
             a text as for ``--model``, such as ``"mlp:128,64"``.
-        params: its parameters, which are not changed; None takes those inside the model, or initializes new ones.
-        data: name of a data set (also ``"npz:FILE"``), a `neurai_core.data.Dataset`, a pair ``(x, y)`` of arrays, or
-            batches: an iterable of pairs ``(x, y)`` that can be gone through in every epoch, such as a list or the
-            loader of another library, or a function ``epoch -> iterable`` with epochs counted from 0. A generator
-            serves one epoch. Batches keep their order.
+        params: its parameters, which are not changed; None takes those inside the model, or initializes new ones. A
+            function of your own needs them.
+        data: name of a data set (also ``"npz:FILE"``), a `neurai_core.data.Dataset`, a pair ``(x, y)`` of arrays or of
+            lists of numbers (``(x, None)`` for a rule that learns from inputs alone), or batches: an iterable of pairs
+            ``(x, y)`` that can be gone through in every epoch, such as a list or the loader of another library, or a
+            function ``epoch -> iterable`` with epochs counted from 0. A generator serves one epoch. Batches keep their
+            order.
         test: test data beside arrays or batches: a pair ``(x, y)``, or batches, which are then held in memory. Without
             them, there are no test metrics.
         settings: settings of a rule that is given by name, such as ``{"n": 10}``.
@@ -173,7 +175,7 @@ def fit(
         rule=_object(rule),
         model=_object(model),
         params=params,
-        data=_data(data, test, chosen.settings, classes, steps_per_epoch),
+        data=_data(data, test, chosen.settings, classes, steps_per_epoch, unsupervised=_unsupervised(rule)),
         loss=_object(loss),
         optimizer=_object(optimizer),
         observers=tuple(one for one in observers if not isinstance(one, str)),
@@ -195,6 +197,8 @@ def _trained(
     chosen: Chosen, objects: Objects, out: Path | None, resume: bool, options: Options
 ) -> tuple[Task, Trained, Path | None]:
     """Train, in a folder or without one."""
+    if out is not None and holds_run(out) and not resume:
+        raise OutputError(f"{out} already holds a run.", "Choose another folder, or go on with resume=True.")
     if out is None:
         task = prepare(chosen, objects)
         with observed(task) as active:
@@ -264,18 +268,25 @@ def _refuse_in_vain(named: Mapping[str, Any], given: Mapping[str, Any], parts: M
         raise SettingsError(f"{vain[0]} is given, and so is an optimizer, which has its own.", "Give it by name.")
 
 
+def _unsupervised(rule: Any) -> bool:
+    """Whether a rule learns from inputs alone."""
+    name = rule.origin.name if isinstance(rule, Rule) and rule.origin else rule
+    return isinstance(name, str) and cast(AlgorithmSpec, REGISTRY.spec("algorithm", name)).unsupervised
+
+
 def _loss_of(rule: Any) -> str | None:
     """The name of the loss that a rule was built with and uses, which is also that of the test data."""
-    origin = rule.origin if isinstance(rule, Rule) else None
-    if origin is None or cast(AlgorithmSpec, REGISTRY.spec("algorithm", origin.name)).unsupervised:
+    if _unsupervised(rule):
         return None
-    known = origin.context.get("loss")
+    known = rule.origin.context.get("loss") if isinstance(rule, Rule) and rule.origin else None
     if known is not None and ":" in known:
         raise UsageError(f"The rule was built with the loss {known}, which has no name to find it by.", "Pass loss=...")
     return known
 
 
-def _data(given: Any, test: Any, settings: RunSettings, classes: int | None, steps: int | None) -> Data | None:
+def _data(
+    given: Any, test: Any, settings: RunSettings, classes: int | None, steps: int | None, *, unsupervised: bool
+) -> Data | None:
     """The data as an object; None for a name."""
     if isinstance(given, str | Dataset):
         for name, value in (("test", test), ("classes", classes), ("steps_per_epoch", steps)):
@@ -285,6 +296,11 @@ def _data(given: Any, test: Any, settings: RunSettings, classes: int | None, ste
             return None
         return check(given, batch_size=settings.batch_size, seed=settings.seed)
     held = None if test is None else _in_memory(test)
+    if hasattr(given, "shape"):
+        raise DataError(
+            f"The training data are one {type(given).__name__}, expected the pair (x, y).",
+            "Pass (x, None) for data without targets." if unsupervised else "Pass the targets as well: (x, y).",
+        )
     if not _is_pair(given):
         return stream_of(given, epochs=settings.epochs, epoch_steps=steps, classes=classes, test=held)
     if steps is not None:
@@ -295,7 +311,7 @@ def _data(given: Any, test: Any, settings: RunSettings, classes: int | None, ste
 def _arrays(train: Batch, test: Batch | None, classes: int | None, settings: RunSettings) -> Dataset:
     labels = np.issubdtype(train.y.dtype, np.integer)
     parts = [train.y, *([test.y] if test else [])]
-    known = numbered_classes("the training data", *parts) if labels and classes is None else None
+    known = _numbered(parts) if labels and classes is None else None
     names = known if classes is None else tuple(map(str, range(classes)))
     x_test, y_test = test or Batch(train.x[:1], train.y[:1])  # checked too, and left out if it stands for nothing
     data = Dataset("arrays", train.x, train.y, x_test, y_test, classes=names)
@@ -303,13 +319,31 @@ def _arrays(train: Batch, test: Batch | None, classes: int | None, settings: Run
     return data if test else replace(data, x_test=x_test[:0], y_test=y_test[:0])
 
 
+def _numbered(labels: list[Any]) -> tuple[str, ...]:
+    """The names of the classes of labels that count from 0."""
+    found = np.concatenate([part.ravel() for part in labels])
+    smallest, largest = (int(found.min()), int(found.max())) if found.size else (0, 0)
+    if smallest > 0:
+        raise DataError(
+            f"The labels run from {smallest} to {largest}, expected classes that count from 0.",
+            f"Subtract {smallest} from the labels; if class 0 merely has no example here, say classes={largest + 1}.",
+        )
+    return numbered_classes("the training data", *labels)
+
+
 def _is_pair(given: Any) -> bool:
-    """Whether data are a pair of arrays rather than batches."""
-    return (
-        isinstance(given, tuple | list)
-        and len(given) == 2
-        and all(one is None or hasattr(one, "shape") for one in given)
-    )
+    """Whether data are a pair of arrays, or of lists of numbers, rather than batches."""
+    if not (isinstance(given, tuple | list) and len(given) == 2):
+        return False
+    return all(one is None or hasattr(one, "shape") or (isinstance(given, tuple) and _is_array(one)) for one in given)
+
+
+def _is_array(given: Any) -> bool:
+    """Whether a list holds numbers, or lists of equally many."""
+    try:
+        return isinstance(given, list) and np.asarray(given).dtype.kind in "biuf"
+    except (TypeError, ValueError, RuntimeError):  # of several lengths, or what cannot be an array
+        return False
 
 
 def _in_memory(given: Any) -> Batch:

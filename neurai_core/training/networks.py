@@ -44,6 +44,7 @@ FAMILIES = {"mlp": "128,64", "resmlp": "128x8", "cnn": "8,16", "snn": "128"}
 RECURRENT = "recurrent"
 WIDEST, DEEPEST, MOST = 1_000_000, 1000, 2**31 - 1  # largest width of a layer; number of layers; number of parameters
 _FORMS = "Write mlp:128,64, resmlp:128x8, cnn:8,16, snn:128, module:attribute or file.py:attribute."
+_RETURNED = "Return (model, params), a Layered, or a model that holds its parameters."
 
 
 class Untrained(NamedTuple):
@@ -303,7 +304,7 @@ def _refuse(text: str, asked: dict[str, Any], why: str) -> None:
         raise ModelError(f"--{name} was given, and {text} {why}.", f"Give the function an argument {name!r}.")
 
 
-def initial_params(what: str, model: Any, input_shape: Shape, key: jax.Array) -> PyTree:
+def initial_params(what: str, model: Any, input_shape: Shape, key: jax.Array, *, hint: str = _RETURNED) -> PyTree:
     """The parameters that a model holds, or new ones of a `Layered`.
 
     Args:
@@ -311,6 +312,7 @@ def initial_params(what: str, model: Any, input_shape: Shape, key: jax.Array) ->
         model: the model.
         input_shape: shape of one example.
         key: PRNG key.
+        hint: what to do about a callable without parameters.
 
     Raises:
         ModelError: it is a callable without parameters.
@@ -324,10 +326,7 @@ def initial_params(what: str, model: Any, input_shape: Shape, key: jax.Array) ->
     adapter = find_adapter(model)
     params = None if adapter is None else adapter.params(model)
     if params is None:
-        raise ModelError(
-            f"{what} is a {type(model).__name__} without parameters.",
-            "Return (model, params), a Layered, or a model that holds its parameters.",
-        )
+        raise ModelError(f"{what} is a {type(model).__name__} without parameters.", hint)
     return params
 
 

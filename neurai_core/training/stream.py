@@ -20,7 +20,10 @@ from neurai_core.data import Dataset, check_batch, steps_per_epoch
 from neurai_core.errors import DataError
 
 Array = NDArray[Any]
-_FORM = "Give a pair (x, y) of arrays, or batches (x, y): a list, a loader, or a function epoch -> iterable of batches."
+_FORM = (
+    "Give a pair (x, y) of arrays, or batches (x, y): a list, a loader, or a function epoch -> iterable of batches. "
+    "Without targets, y is None."
+)
 
 
 class Batch(NamedTuple):

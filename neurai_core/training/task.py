@@ -136,6 +136,7 @@ class Objects(NamedTuple):
 
 
 BY_NAME = Objects()
+_PARAMS = "Pass its parameters as params, or give a Layered or a model that holds its parameters."
 
 
 def prepare(chosen: Chosen, objects: Objects = BY_NAME) -> Task:
@@ -230,9 +231,9 @@ def _network(
     """The network to train, by name or given."""
     if objects.model is not None:
         params = objects.params
-        name = f"A {type(objects.model).__name__}"
-        found = initial_params(name, objects.model, input_shape, key) if params is None else params
-        return Untrained(objects.model, found)
+        if params is None:
+            params = initial_params("The model", objects.model, input_shape, key, hint=_PARAMS)
+        return Untrained(objects.model, params)
     made = network(text, input_shape, n_outputs, key, surrogate=spike, steps=steps)
     return made if objects.params is None else made._replace(params=objects.params)
 

@@ -16,7 +16,7 @@ import pytest
 
 import neurai_core as neurai
 from neurai_core.data import batches
-from neurai_core.errors import DataError, SettingsError, UsageError
+from neurai_core.errors import DataError, OutputError, SettingsError, UsageError
 from neurai_core.training.run import train
 from neurai_core.training.settings import choose
 
@@ -159,6 +159,14 @@ def test_an_observer_stops_training() -> None:
         ({"optimizer": optax.sgd(0.1), "lr": 0.1}, "lr is given, and so is an optimizer"),
         ({"rule": neurai.algorithm("bp"), "settings": {"n": 3}}, "settings are given, and so is a Rule"),
         ({"model": "mlp:8", "params": None, "data": [(X, Y)]}, "how many classes"),
+        (
+            {"model": lambda params, x: x, "params": None},
+            r"function without parameters.\nPass its parameters as params",
+        ),
+        ({"data": (X, Y + 1)}, r"labels run from 1 to 10.*\nSubtract 1 from the labels; .* say classes=11"),
+        ({"data": X}, r"are one ndarray, expected the pair \(x, y\).\nPass the targets"),
+        ({"rule": "hebbian", "data": X}, r"expected the pair \(x, y\).\nPass \(x, None\) for data without targets"),
+        ({"rule": "hebbian", "data": [X]}, r"expected the pair \(x, y\).\n.*Without targets, y is None"),
     ],
 )
 def test_what_does_not_fit_is_said(given: dict[str, Any], message: str) -> None:
@@ -166,6 +174,10 @@ def test_what_does_not_fit_is_said(given: dict[str, Any], message: str) -> None:
     parts = [arguments.pop(name) for name in ("rule", "model", "params", "data")]
     with pytest.raises(UsageError, match=message):
         neurai.fit(*parts, **arguments)
+
+
+def test_lists_of_numbers_are_arrays(fitted: neurai.Fitted) -> None:
+    same_bits(neurai.fit("bp", MODEL, PARAMS, (X.tolist(), Y.tolist()), **SMALL).params, fitted.params)
 
 
 def test_settings_of_a_rule_are_checked() -> None:
@@ -200,6 +212,20 @@ def test_a_run_of_objects_is_loaded_with_them_and_says_so_without(tmp_path: Path
     assert run.metrics == fitted.metrics
     with pytest.raises(UsageError, match=r"whose model was an object of Python, .*net"):
         neurai.load_run(tmp_path / "run")
+    with pytest.raises(UsageError, match="Pass its parameters as params"):
+        neurai.load_run(tmp_path / "run", model=net)
+
+
+def test_a_run_that_is_there_is_not_begun_again_and_more_epochs_of_it_need_a_constant_rate(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = SMALL | {"out": tmp_path / "run"}
+    neurai.fit("bp", "mlp:4", None, (X, Y), **arguments)
+    with pytest.raises(OutputError, match=r"already holds a run.\nChoose another folder, or go on with resume=True"):
+        neurai.fit("bp", "mlp:4", None, (X, Y), **arguments)
+    arguments |= {"resume": True, "epochs": 3}
+    with pytest.raises(SettingsError, match="epochs was 2 and is 3"):
+        neurai.fit("bp", "mlp:4", None, (X, Y), **arguments)
+    with pytest.raises(SettingsError, match="settings: schedule was cosine and is constant\\."):
+        neurai.fit("bp", "mlp:4", None, (X, Y), **arguments, schedule="constant")
 
 
 def test_a_forced_run_keeps_the_settings_that_it_ended_with(tmp_path: Path) -> None:
