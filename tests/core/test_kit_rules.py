@@ -114,6 +114,24 @@ def up_the_inputs(model: Any, params: Any, state: Any, batch: Any, *, key: Any =
     return found._replace(grads=scaled(found.grads, -1)), state
 
 
+def momentum_definition(config: Any, loss: Any, model: Any, params: Any, state: Any, batch: Any, *, key: Any) -> Any:
+    """The sign of a running mean of gradients, which is the state."""
+    grads = jax.grad(lambda theta: loss(model(theta, batch[0]), batch[1]))(params)
+    return jax.tree.map(lambda m, g: jnp.sign(0.9 * m + 0.1 * g), state.own, grads)
+
+
+def without_momentum(model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
+    """The sign of the gradient, whatever the state is."""
+    score = objective(LOSSES[batch[1].dtype.kind], accuracy)
+    found, _ = true_gradient(score, model, params, state.model_state, batch, key=key)
+    mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, state.own, found.grads)
+    return found._replace(grads=jax.tree.map(jnp.sign, found.grads)), State(state.model_state, mean)
+
+
+def without_mean(model: Any, params: Any, *, key: Any = None, model_state: Any = ()) -> Any:
+    return State(model_state, jax.tree.map(jnp.zeros_like, params))
+
+
 def counting(model: Any, params: Any, *, key: Any = None, model_state: Any = ()) -> Any:
     return State(model_state, jnp.zeros((), int))
 
@@ -124,6 +142,15 @@ BARE = {"claims": ("exact",), "definition": None, "variants": (), "relaxes": Non
 WITHOUT_LABELS = BARE | {"claims": ("unsupervised",), "own_loss": "size", "no_alignment": "it has no targets"}
 MUTANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "another definition": ("definition", {"definition": "planted:wrong_definition"}),
+    "as defined in the first step only": (
+        "definition",
+        {
+            **BARE,
+            "claims": (),
+            "definition": f"{__name__}:momentum_definition",
+            "functions": {"estimate": without_momentum, "init": without_mean},
+        },
+    ),
     "not exact": ("exact", {"defect": slightly_longer, "definition": None, "variants": ()}),
     "exact in the first step only": ("exact", {**BARE, "functions": {"estimate": only_at_first, "init": counting}}),
     "exact for one network only": ("exact", {**BARE, "functions": {"estimate": exact_with_tanh}}),
