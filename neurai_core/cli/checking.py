@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -43,14 +46,28 @@ def check(
         )
     os.environ.setdefault("JAX_NUM_CPU_DEVICES", DEVICES)  # read when JAX is imported, by the next line
     from neurai_core.testing import check_named, failures
+    from neurai_core.testing.checking import some_still_run
 
     outcomes = _watched(check_named(names or (), only=only or (), timeout=timeout, cost=cost))
     if as_json:
         print_json([_record(one) for one in outcomes])
     else:
         _print(outcomes, verbose)
+    if some_still_run():
+        atexit.register(_end_at_once)
     if failures(outcomes):
         raise typer.Exit(1)
+
+
+def _end_at_once() -> None:
+    """End the process with 1, since the ordinary end of Python aborts while a check that was left behind computes."""
+    from neurai_core.testing.checking import some_still_run
+
+    if some_still_run():
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # closed, or its reader has gone
+                stream.flush()
+        os._exit(1)
 
 
 def _watched(found: Iterable[Outcome]) -> list[Outcome]:

@@ -16,6 +16,7 @@ from neurai_core.specs import PluginSpec
 
 Status = Literal["passed", "failed", "expected failure", "skipped"]
 _UNCLAIMED = ", although it holds here"
+_THREAD = "neurai check of "  # how the names of threads begin in which checks run
 
 
 class Outcome(NamedTuple):
@@ -247,6 +248,15 @@ def failures(outcomes: Iterable[Outcome]) -> list[Outcome]:
     return [one for one in outcomes if one.status == "failed"]
 
 
+def some_still_run() -> bool:
+    """Whether a check that took too long was left behind and runs still.
+
+    >>> some_still_run()
+    False
+    """
+    return any(one.name.startswith(_THREAD) for one in threading.enumerate())
+
+
 def applies(check: Check, subject: Subject) -> bool:
     """Whether a check says more of a subject than that it claims nothing of the kind."""
     return _claimed(check, subject) or check.remark
@@ -276,7 +286,8 @@ def _as_expected(found: Outcome, reason: str | None) -> Outcome:
 def _bounded(check: Check, subject: Subject, timeout: float) -> Outcome:
     """In a thread, so that a check that hangs is left behind; the process can end nevertheless."""
     found: list[Outcome] = []
-    thread = threading.Thread(target=lambda: found.append(_run(check, subject)), daemon=True)
+    name = f"{_THREAD}{subject.label}, {check.name}"
+    thread = threading.Thread(target=lambda: found.append(_run(check, subject)), name=name, daemon=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         thread.start()

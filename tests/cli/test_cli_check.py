@@ -126,6 +126,16 @@ def test_a_check_that_runs_too_long_is_bounded_and_reported(neurai: Run, kit: An
     assert done.code == 1 and "not finished after 0.1 s\n  Look for a loop that does not end" in done.out
 
 
+def test_a_check_that_was_left_behind_does_not_disturb_the_end_of_the_command() -> None:
+    program = (
+        "import atexit, os, sys\natexit.register(os._exit, 134)  # as where Python ends while XLA computes\n"
+        "from neurai_core.cli import main\nsys.exit(main())"
+    )
+    arguments = ["check", "bp", "--only", "learns", "--timeout", "0.02"]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout[-9:]) == (1, "1 failed\n"), done.stderr
+
+
 def test_everything_is_checked_and_a_plugin_that_cannot_be_loaded_fails(
     neurai: Run, kit: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
