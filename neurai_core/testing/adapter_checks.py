@@ -66,7 +66,11 @@ class AdapterSubject(Subject):
 
 @check(hint="Add an example under the name of every entry of models=, and let adapt take all of them.")
 def accepts(subject: AdapterSubject) -> None:
-    """Every model that the spec lists is accepted, and its class leads to this adapter."""
+    """Every model that the spec lists is accepted, and its class leads to this adapter.
+
+    Every failure that the spec expects is that of a check.
+    """
+    subject.require_real_failures()
     for name in subject.spec.models:
         if name not in subject.examples:
             raise Broken(f"the spec lists {name}, of which there is no example")

@@ -103,12 +103,14 @@ class Subject:
         spec: its spec.
         settings: settings other than the defaults.
         claims: what the spec claims with them.
+        checks: names of the checks of its kind; empty if they are not known.
     """
 
     name: str
     spec: PluginSpec
     settings: Mapping[str, Any] = field(default_factory=dict)
     claims: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -130,6 +132,20 @@ class Subject:
         for name, described in self.spec.config.model_fields.items():
             if not described.description:
                 raise Broken(f"the setting {name!r} has no description")
+
+    def require_real_failures(self) -> None:
+        """Require every failure that the spec expects to be that of a check.
+
+        Raises:
+            Broken: there is no check of that name.
+        """
+        known = set(map(canonical, self.checks))
+        for name in self.known_failures if known else ():
+            if canonical(name) not in known:
+                raise Broken(
+                    f"known_failures of the spec names {name!r}, which is no check.{did_you_mean(name, self.checks)}",
+                    f"The checks are {', '.join(self.checks)}.",
+                )
 
 
 class Check(NamedTuple):
@@ -236,7 +252,8 @@ def run_check(
     found = _bounded(check, subject, timeout)._replace(seconds=time.perf_counter() - began)
     if not claimed:
         return _as_remark(check, found)
-    return _as_expected(found, {**subject.known_failures, **(expected or {})}.get(check.name))
+    reasons = {canonical(name): why for name, why in {**subject.known_failures, **(expected or {})}.items()}
+    return _as_expected(found, reasons.get(canonical(check.name)))
 
 
 def failures(outcomes: Iterable[Outcome]) -> list[Outcome]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -51,6 +52,11 @@ class Kit(NamedTuple):
     def chosen(self, cost: bool) -> tuple[Check, ...]:
         """The checks, with or without what it costs."""
         return (*self.checks, *self.costs) if cost else self.checks
+
+    def tried(self, name: str, spec: Any, **more: Any) -> Iterator[Subject]:
+        """The subjects of a spec, told the names of all checks."""
+        names = tuple(one.name for one in self.chosen(cost=True))
+        return (replace(one, checks=names) for one in self.subjects(name, spec, **more))
 
 
 def _rules(name: str, spec: Any) -> tuple[Subject, ...]:
@@ -291,8 +297,14 @@ def parametrize_with_checks(
 
     Raises:
         UnknownName: nothing has one of these names.
+        UsageError: there is no check of a name in ``expected``.
     """
     import pytest
+
+    pairs = [pair for name in names for pair in _kinds_of(name)]
+    select(
+        [one for kind in dict.fromkeys(kind for kind, _ in pairs) for one in KITS[kind].checks], tuple(expected or ())
+    )
 
     def bound(one: Check, subject: Subject) -> Any:
         def run() -> None:
@@ -307,9 +319,8 @@ def parametrize_with_checks(
 
     params = [
         pytest.param(bound(one, subject), id=f"{subject.label}: {one.name}")
-        for name in names
-        for kind, found in _kinds_of(name)
-        for index, subject in enumerate(KITS[kind].subjects(found, REGISTRY.spec(kind, found)))
+        for kind, found in pairs
+        for index, subject in enumerate(KITS[kind].tried(found, REGISTRY.spec(kind, found)))
         for one in KITS[kind].checks
         if (index == 0 or not one.once) and applies(one, subject)
     ]
@@ -331,7 +342,7 @@ def _check(
         name = given if isinstance(given, str) else spec.name
         kit = KITS[kind]
         yield from run_checks(
-            kit.subjects(name, spec, **more), kit.chosen(cost), only=only, expected=expected, timeout=timeout
+            kit.tried(name, spec, **more), kit.chosen(cost), only=only, expected=expected, timeout=timeout
         )
 
 

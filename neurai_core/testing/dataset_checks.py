@@ -164,7 +164,11 @@ def apart(subject: DatasetSubject) -> Measured:
 
 @check(hint="Say in the spec where the data come from, how they are split, and under which license others made them.")
 def terms(subject: DatasetSubject) -> None:
-    """The spec says where the data come from, how they are split and, if it names their authors, their license."""
+    """The spec says where the data come from, how they are split and, if it names their authors, their license.
+
+    Every failure that it expects is that of a check.
+    """
+    subject.require_real_failures()
     for name in ("source", "split"):
         if not getattr(subject.spec, name):
             raise Broken(f"the spec states no {name}")

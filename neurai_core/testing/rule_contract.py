@@ -50,8 +50,9 @@ def structure(rule: RuleSubject) -> None:
 
 @check(hint='Give every setting a description with its unit or range: Field(0.1, gt=0, description="...").')
 def settings(rule: RuleSubject) -> None:
-    """Every setting says what it means."""
+    """Every setting says what it means, and every known failure is that of a check."""
     rule.require_descriptions()
+    rule.require_real_failures()
 
 
 @check(hint="Reduce the loss over the batch; a rule with a loss of its own names it in own_loss of its spec.")

@@ -60,8 +60,9 @@ def _of_slopes(subject: SurrogateSubject, latex: Any) -> Measured | None:
 
 @check(hint="Give every setting a description with its unit, and name the setting of the width in width=.")
 def settings(subject: SurrogateSubject) -> None:
-    """Every setting says what it means, and the width that the spec names is a setting."""
+    """Every setting says what it means, the width is a setting, and every known failure is that of a check."""
     subject.require_descriptions()
+    subject.require_real_failures()
     if subject.spec.width and subject.spec.width not in subject.spec.config.model_fields:
         known = ", ".join(subject.spec.config.model_fields)
         raise Broken(f"the spec says width={subject.spec.width!r}, which is no setting; the settings are {known}")

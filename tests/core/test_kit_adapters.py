@@ -145,6 +145,7 @@ def plugin(defect="", params=own_params, made=examples, **spec):
 MUTANTS = [
     ("accepts", plugin(models=(*NAMES, "Other"))),
     ("accepts", plugin(name="other")),
+    ("accepts", plugin(known_failures={"layer": "it has none"})),
     ("plain", plugin("container")),
     ("round-trip", plugin("join")),
     ("gradients", plugin("function")),

@@ -80,6 +80,7 @@ MUTANTS = [
     ("terms", sound(), {"split": ""}),
     ("terms", sound(license=lambda found: ""), {"license": ""}),
     ("terms", sound(), {"license": "MIT"}),
+    ("terms", sound(), {"known_failures": {"term": "it has none"}}),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,10 +10,18 @@ import jax.numpy as jnp
 import pytest
 from planted import Inferred, caught, planted, scaled
 
+from neurai_core.errors import UsageError
 from neurai_core.losses import accuracy, cross_entropy, loss_function
 from neurai_core.rule import Estimate, State, feedforward_predict, objective, true_gradient
 from neurai_core.specs import Relaxes, Variant
-from neurai_core.testing import check_algorithm, rule_claims, rule_learning, rule_local, rule_reports
+from neurai_core.testing import (
+    check_algorithm,
+    parametrize_with_checks,
+    rule_claims,
+    rule_learning,
+    rule_local,
+    rule_reports,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 CHECKS = [
@@ -246,6 +255,14 @@ def test_a_claim_with_a_typing_error_is_told_the_nearest() -> None:
 def test_a_definition_that_cannot_be_imported_is_the_mistake_of_the_spec(target: str, said: str) -> None:
     reason, hint = caught(planted(definition=target), ["definition"])["definition"]
     assert said in reason and ("spec" in hint or "term" in hint)
+
+
+def test_a_failure_of_no_check_cannot_be_expected() -> None:
+    reason, hint = caught(planted(known_failures={"lerns": "it does not"}), ["settings"])["settings"]
+    assert "names 'lerns', which is no check. Did you mean 'learns'?" in reason and "learns" in hint
+    for expect in (partial(check_algorithm, "bp"), partial(parametrize_with_checks, ["bp"])):
+        with pytest.raises(UsageError, match=r"There is no check 'lerns'. Did you mean 'learns'\?"):
+            expect(expected={"lerns": "it does not"})
 
 
 def test_a_property_that_holds_and_is_not_claimed_is_a_remark() -> None:

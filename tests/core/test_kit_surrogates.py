@@ -290,6 +290,7 @@ MUTANTS = [
     ("formula", Sound, {"primitive": r"\frac{u}{1 + \alpha |u|} + \alpha"}),
     ("settings", Sound, {"width": "slope"}),
     ("settings", Sound, {"config": SilentConfig}),
+    ("settings", Sound, {"known_failures": {"limit": "it begins elsewhere"}}),
     ("defaults", OtherDefault, {"offers": OFFERED}),
     ("rebuilt", Unequal, {}),
 ]
