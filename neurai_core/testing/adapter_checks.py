@@ -131,7 +131,7 @@ def layers(subject: AdapterSubject) -> Measured:
             continue
         theirs = _library(example)
         gaps += [_gap(ours[0], theirs[0]), *map(_gap_of_trees, ours[1:], theirs[1:])]
-    return Measured(_largest(gaps), CLOSE)
+    return Measured(_largest(gaps), CLOSE, where="layer by layer against the library")
 
 
 @check(hint="Use module-level functions or frozen dataclasses for the callables of an adapted model.")

@@ -57,7 +57,8 @@ def derivative(subject: SurrogateSubject) -> Measured:
     u = with_threshold(grid(one, subject.spec))
     expected = one.derivative(u) * jnp.cos(jnp.arange(u.size, dtype=u.dtype))
     modes = [one, one.replace(spiking=False)] if one.has_primitive else [one]
-    return Measured(max(gap(jax.grad(total, 1)(mode, u), expected) for mode in modes), 1e-14)
+    found = max(gap(jax.grad(total, 1)(mode, u), expected) for mode in modes)
+    return Measured(found, 1e-14, where="gradient against g")
 
 
 @check(hint="Differentiate the primitive by hand: derivative has to be its slope everywhere, at the threshold too.")
@@ -86,7 +87,8 @@ def second_order(subject: SurrogateSubject) -> Measured:
     width = spread(one, subject.spec)
     slope = _central(one.derivative, u, 1e-4 * width)
     found = jax.grad(lambda u: jax.grad(lambda u: fire(one, u).sum())(u).sum())(u)
-    return Measured(_but_for_kinks(found, slope, float(jnp.max(jnp.abs(one.derivative(u)))) / width), 1e-5)
+    size = float(jnp.max(jnp.abs(one.derivative(u)))) / width
+    return Measured(_but_for_kinks(found, slope, size), 1e-5, where="second derivative against differences of g")
 
 
 @check(hint="Write the formulas elementwise: they get arrays of any shape, also single numbers, also traced.")
@@ -140,7 +142,8 @@ def traced_numbers(subject: SurrogateSubject) -> Measured:
     if len(traces) != 1:
         raise Broken(f"new values of a number are traced anew, {len(traces)} times for 2")
     right = [slope(factor) for factor in factors]
-    return Measured(max(gap(each, right) for each in found), 1e-13)
+    apart = max(gap(each, right) for each in found)
+    return Measured(apart, 1e-13, where="gradient with traced numbers against that with numbers")
 
 
 @check(hint="Let the primitive depend on the numbers as its formula says: no stop_gradient, no rounding of them.")
@@ -183,7 +186,7 @@ def number_per_neuron(subject: SurrogateSubject) -> Measured:
         stated, of_each = getattr(many.facts, fact), [getattr(made.facts, fact) for made in each]
         if stated is not None and np.all(np.isfinite(np.array(of_each, float))):
             gaps.append(gap(np.broadcast_to(stated, len(each)), of_each))
-    return Measured(max(gaps), 1e-12)
+    return Measured(max(gaps), 1e-12, where="an array of numbers against neurons one by one")
 
 
 @check(hint="Rewrite the formulas so that nothing overflows: exp(-abs(x)) instead of exp(x), jnp.where on both sides.")

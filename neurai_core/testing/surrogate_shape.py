@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax.numpy as jnp
@@ -39,7 +40,7 @@ def limits(subject: SurrogateSubject) -> Measured:
 def peak(subject: SurrogateSubject) -> Measured:
     """The largest value of g is the peak that the facts state."""
     found = [(one, _fact(one, "peak")) for one in subject.both]
-    return _worst((abs(_peak(one, subject) / stated - 1), 1e-9) for one, stated in found)
+    return _worst(_peak_gap(_peak(one, subject), stated) for one, stated in found)
 
 
 @check(hint="Correct Facts(half_width=...): the distance, on the wider side, at which g has fallen to half its peak.")
@@ -142,7 +143,8 @@ def claims(subject: SurrogateSubject) -> None:
 @in_float64
 def unimodal(subject: SurrogateSubject) -> Measured:
     """g is never negative, highest at the threshold, and falls on both sides."""
-    return _worst((_rise(one, subject), 1e-14) for one in subject.both)
+    where = "how far g rises away from the threshold or goes below 0, relative to g(0)"
+    return _worst(Measured(_rise(one, subject), 1e-14, where=where) for one in subject.both)
 
 
 @check(claim="signed", hint="Claim it only for a g that takes both signs.")
@@ -158,7 +160,7 @@ def signed(subject: SurrogateSubject) -> None:
 @in_float64
 def unit_area(subject: SurrogateSubject) -> Measured:
     """The integral of g is 1, whatever the settings are."""
-    return _worst((abs(_integral(one, subject) - 1), 1e-9) for one in subject.both)
+    return _worst(_gap_to_one(_integral(one, subject)) for one in subject.both)
 
 
 @check(
@@ -203,34 +205,50 @@ def counted(subject: SurrogateSubject) -> Measured:
 # ---- what is measured
 
 
-def _area_gap(subject: SurrogateSubject, one: Surrogate) -> tuple[float, float]:
+def _area_gap(subject: SurrogateSubject, one: Surrogate) -> Measured:
     in_spec = None if not subject.spec.area else float(subject.stated("area", one))
     in_facts = None if one.facts.area is None else float(one.facts.area)
     if in_spec is None and in_facts is None:
         raise Skipped("neither its spec nor its facts state an area")
-    if None not in (in_spec, in_facts) and not math.isclose(in_spec, in_facts, rel_tol=1e-14):  # type: ignore[arg-type]
-        raise Broken(f"the spec says area={in_spec:.9g}, the facts {in_facts:.9g}")
+    if in_spec is not None and in_facts is not None and not math.isclose(in_spec, in_facts, rel_tol=1e-14):
+        measured = (
+            f", and the integral of g is {_integral(one, subject):.9g}" if math.isfinite(in_spec + in_facts) else ""
+        )
+        raise Broken(f"the spec says area={in_spec:.9g}, the facts {in_facts:.9g}{measured}")
     stated = in_facts if in_spec is None else in_spec
     assert stated is not None
     if math.isinf(stated):
         if not grows_forever(lambda u: values(one, u), spread(one, subject.spec)):
             raise Broken("the area is stated as infinite, but the integral of g has a limit")
-        return 0.0, 1e-9
-    return abs(_integral(one, subject) - stated) / (abs(stated) or 1.0), 1e-9
+        return Measured(0.0, 1e-9)
+    found = _integral(one, subject)
+    where = f"the integral of g is {found:.9g} and the stated area {stated:.9g}; relative distance"
+    return Measured(abs(found - stated) / (abs(stated) or 1.0), 1e-9, where=where)
+
+
+def _peak_gap(found: float, stated: float) -> Measured:
+    where = f"the largest value of g is {found:.9g} and the stated peak {stated:.9g}; relative distance"
+    return Measured(abs(found / stated - 1), 1e-9, where=where)
+
+
+def _gap_to_one(area: float) -> Measured:
+    return Measured(abs(area - 1), 1e-9, where=f"the integral of g is {area:.9g}; distance from 1")
 
 
 def _integral(one: Surrogate, subject: SurrogateSubject) -> float:
     return integral(lambda u: values(one, u), spread(one, subject.spec))
 
 
-def _limits_gap(one: Surrogate) -> tuple[float, float]:
+def _limits_gap(one: Surrogate) -> Measured:
     size = _fact(one, "area")
     low, high = map(float, one.primitive(jnp.array([-jnp.inf, jnp.inf])))
     if math.isfinite(size):
-        return max(abs(low), abs(high - size)) / (abs(size) or 1.0), 1e-14
+        gap = float(np.max([abs(low), abs(high - size)])) / (abs(size) or 1.0)
+        where = f"the primitive goes from {low:.6g} to {high:.6g}, and the area is {size:.6g}; relative distance"
+        return Measured(gap, 1e-14, where=where)
     if high != math.inf or low not in (0, -math.inf):
         raise Broken(f"the area is infinite, but the primitive goes from {low:.4g} to {high:.4g}")
-    return 0.0, 1e-14
+    return Measured(0.0, 1e-14)
 
 
 def _peak(one: Surrogate, subject: SurrogateSubject) -> float:
@@ -280,12 +298,9 @@ def _fact(one: Surrogate, name: str) -> float:
     return float(value)
 
 
-def _worst(found: Any) -> Measured:
-    """The figure that is nearest to its bound or beyond it."""
-    pairs = list(found)
-    unknown = [pair for pair in pairs if math.isnan(pair[0])]
-    figure, tolerance = unknown[0] if unknown else max(pairs)
-    return Measured(figure, tolerance)
+def _worst(found: Iterable[Measured]) -> Measured:
+    """The largest figure; NaN is worse than any."""
+    return max(found, key=lambda one: math.inf if math.isnan(one.figure) else one.figure)
 
 
 CHECKS = (

@@ -167,6 +167,7 @@ def test_a_mutant_is_caught_by_its_check_and_no_other(caught, mutant):
     failed = failures(check_adapter(mutant))
     assert [one.check for one in failed] == [caught], [(one.check, one.reason) for one in failed]
     assert failed[0].reason and failed[0].hint
+    assert not failed[0].reason[0].isdigit(), "a figure without words"
 
 
 def test_without_examples_checks_are_skipped_and_say_how_to_give_them():

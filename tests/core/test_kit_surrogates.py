@@ -311,6 +311,14 @@ def test_a_mutant_is_caught_by_its_check_and_no_other(caught, cls, spec):
     failed = failures(check_surrogate(plugin(cls, spec)))
     assert [one.check for one in failed] == [caught], [(one.check, one.reason) for one in failed]
     assert failed[0].reason and failed[0].hint
+    assert not failed[0].reason[0].isdigit(), "a figure without words"
+
+
+def test_a_wrong_area_is_told_beside_the_integral():
+    (found,) = check_surrogate(plugin(Sound, {"area": "1 / alpha", "primitive": ""}), only=["area"])
+    assert found.reason == "the spec says area=0.5, the facts 1, and the integral of g is 1"
+    (found,) = check_surrogate(plugin(OnlyDerivative, {**BARE, "area": "1 / alpha"}), only=["area"])
+    assert found.reason.startswith("the integral of g is 1 and the stated area 0.5; relative distance: 1, expected")
 
 
 def test_no_formula_of_a_built_in_surrogate_is_left_unread():
