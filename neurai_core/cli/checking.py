@@ -46,8 +46,9 @@ def check(
         )
     os.environ.setdefault("JAX_NUM_CPU_DEVICES", DEVICES)  # read when JAX is imported, by the next line
     from neurai_core.testing import check_named, failures
-    from neurai_core.testing.checking import some_still_run
+    from neurai_core.testing.checking import require_timeout, some_still_run
 
+    require_timeout(timeout, "--timeout {:g}")
     outcomes = _watched(check_named(names or (), only=only or (), timeout=timeout, cost=cost))
     if as_json:
         print_json([_record(one) for one in outcomes])

@@ -231,14 +231,20 @@ def select(checks: Sequence[Check], names: Sequence[str]) -> Sequence[Check]:
     return [one for key, one in known.items() if not wanted or key in wanted]
 
 
-def require_timeout(timeout: float) -> None:
+def require_timeout(timeout: float, form: str = "timeout={:g}") -> None:
     """Refuse a timeout that is not a number of seconds above 0.
+
+    Args:
+        timeout: the number.
+        form: how its caller writes it, for the message.
 
     Raises:
         UsageError: it is not.
     """
     if not 0 < timeout <= threading.TIMEOUT_MAX:
-        raise UsageError(f"timeout={timeout:g}, expected a number of seconds above 0.", "For example timeout=60.")
+        raise UsageError(
+            f"{form.format(timeout)}, expected a number of seconds above 0.", f"For example {form.format(60.0)}."
+        )
 
 
 def run_check(
@@ -311,12 +317,14 @@ def _bounded(check: Check, subject: Subject, timeout: float) -> Outcome:
         thread.join(timeout)
     if found:
         return found[0]
+    more = max(60.0, 2 * timeout)
     return Outcome(
         subject.label,
         check.name,
         "failed",
         reason=f"not finished after {timeout:g} s",
-        hint="Look for a loop that does not end, or allow more time with timeout=.",
+        hint="Look for a loop that does not end, or allow more time: "
+        f"--timeout {more:g} on the command line, timeout={more:g} in Python.",
     )
 
 

@@ -124,6 +124,7 @@ def test_a_check_that_runs_too_long_is_bounded_and_reported(neurai: Run, kit: An
     kit(Check("slow", _hangs, "", ""))
     done = neurai("check", "first", "--only", "slow", "--timeout", "0.1")
     assert done.code == 1 and "not finished after 0.1 s\n  Look for a loop that does not end" in done.out
+    assert "allow more time: --timeout 60 on the command line, timeout=60 in Python.\n" in done.out
 
 
 def test_a_check_that_was_left_behind_does_not_disturb_the_end_of_the_command() -> None:
@@ -205,10 +206,10 @@ def test_a_plugin_is_loaded_in_a_process_of_its_own_first(
         (["check", "superspik"], "There is nothing to check by the name 'superspik'. Did you mean 'superspike'?"),
         (["check", "superspike@nowhere"], "There is nothing to check by the name 'superspike@nowhere'."),
         (["check", "superspike", "--only", "peek"], "There is no check 'peek'. Did you mean 'peak'?"),
-        (["check", "superspike", "--timeout", "0"], "timeout=0, expected a number of seconds above 0."),
-        (["check", "superspike", "--timeout", "-3"], "timeout=-3, expected a number of seconds above 0."),
-        (["check", "superspike", "--timeout", "nan"], "timeout=nan, expected a number of seconds above 0."),
-        (["check", "superspike", "--timeout", "inf"], "timeout=inf, expected a number of seconds above 0."),
+        (["check", "superspike", "--timeout", "0"], "--timeout 0, expected a number of seconds above 0."),
+        (["check", "superspike", "--timeout", "-3"], "--timeout -3, expected a number of seconds above 0."),
+        (["check", "superspike", "--timeout", "nan"], "--timeout nan, expected a number of seconds above 0."),
+        (["check", "superspike", "--timeout", "inf"], "--timeout inf, expected a number of seconds above 0."),
         (["check", "superspike", "--timeout", "soon"], "Invalid value for '--timeout'"),
     ],
 )
