@@ -27,11 +27,11 @@ HEAVY = ("jax", "numpy", "optax", "pydantic", "pluggy", "importlib_metadata")
 # A module imports only from floors below, or from its own room; a package is one room. Imports inside functions count,
 # those for type checkers do not.
 FLOORS = (
-    ("errors", "naming"),
+    ("errors", "naming", "run_defaults"),
     ("specs", "hookspecs", "explain", "offered"),
     ("plugin", "references"),
     ("registry", "optax_texts"),
-    ("arrays", "data", "products", "surrogates", "overview"),
+    ("arrays", "data", "products", "surrogates", "overview", "run_settings"),
     ("programs", "manual_axes", "curvature", "layered", "losses", "probe", "terms", "relaxation", "surrogate_makers"),
     ("by_name", "sources", "changes", "energy", "rule", "adapting", "models"),
     ("explicit_axes",),
@@ -205,7 +205,7 @@ def test_the_core_names_no_rule_and_no_surrogate_but_the_defaults_of_a_run() -> 
         alias for kind in kinds for name in neurai_core.names(kind) for alias in neurai_core.spec(kind, name).aliases
     }
     assert {"bp", "pc", "bpc", "superspike"} < names
-    defaults = CORE / "training" / "defaults.py"
+    defaults = CORE / "run_defaults.py"
     assert {word for word, _ in words_of(defaults)} & names == {"bp", "pc", "superspike"}
     names = {name for name in names if not any(hasattr(module, name) for module in MATHEMATICS)}
     named = [

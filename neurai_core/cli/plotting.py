@@ -14,7 +14,7 @@ from neurai_core.cli.compilation_cache import programs_kept
 from neurai_core.cli.options import JsonFlag, TrustFlag, complete_surrogate
 from neurai_core.cli.output import note, print_json, stdout
 from neurai_core.errors import NeurAIError, UsageError
-from neurai_core.training.defaults import SURROGATE
+from neurai_core.run_defaults import SURROGATE
 
 if TYPE_CHECKING:
     from neurai_core.surrogates import Surrogate

@@ -13,7 +13,9 @@ from neurai_core import contract
 from neurai_core.arrays import PyTree, shape_text
 from neurai_core.errors import UsageError
 from neurai_core.layered import forward
+from neurai_core.losses import loss_function
 from neurai_core.rule import Rule, model_state_of
+from neurai_core.run_settings import check_defaults
 from neurai_core.testing.checking import Broken, Measured, Skipped, check
 from neurai_core.testing.rule_subject import (
     BATCH,
@@ -50,9 +52,15 @@ def structure(rule: RuleSubject) -> None:
 
 @check(hint='Give every setting a description with its unit or range: Field(0.1, gt=0, description="...").')
 def settings(rule: RuleSubject) -> None:
-    """Every setting says what it means, and every known failure is that of a check."""
+    """Every setting says what it means, every known failure is that of a check, and a run accepts the defaults."""
     rule.require_descriptions()
     rule.require_real_failures()
+    try:
+        check_defaults(rule.spec)
+        if (loss := rule.spec.defaults.get("loss", "auto")) != "auto":
+            loss_function(loss)
+    except UsageError as error:
+        raise Broken(f"the spec has defaults that a run refuses: {error.message}", error.hint) from None
 
 
 @check(hint="Reduce the loss over the batch; a rule with a loss of its own names it in own_loss of its spec.")

@@ -37,7 +37,7 @@ from neurai_core.models.resmlp import PARAMETRIZATIONS
 from neurai_core.models.spiking import ENCODERS, snn
 from neurai_core.models.spiking.network import HIDDEN
 from neurai_core.naming import did_you_mean
-from neurai_core.training.defaults import SURROGATE
+from neurai_core.run_defaults import SURROGATE
 from neurai_core.training.starting import at_once
 
 FAMILIES = {"mlp": "128,64", "resmlp": "128x8", "cnn": "8,16", "snn": "128"}

@@ -5,126 +5,29 @@ Neither JAX nor optax is imported here, so a configuration is checked before any
 
 from __future__ import annotations
 
-import math
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, NoReturn, cast, get_args
-
-from pydantic import Field, field_validator
+from typing import Any, NoReturn, cast, get_args
 
 from neurai_core.errors import BlockedName, DataError, NeurAIError, PluginError, SettingsError, UnknownName, UsageError
 from neurai_core.explain import validate_settings
 from neurai_core.naming import did_you_mean, suggest
 from neurai_core.optax_texts import parse
 from neurai_core.registry import REGISTRY
+from neurai_core.run_defaults import SPIKING_RULE, STOPPER, SURROGATE
+from neurai_core.run_settings import PARTS as PARTS
+from neurai_core.run_settings import RunSettings as RunSettings
 from neurai_core.specs import AlgorithmSpec, Config, PluginSpec
-from neurai_core.training.defaults import DATA, RULE, SPIKING_RULE, STOPPER, SURROGATE
 
-# Parts of a run with settings of their own -> kind.
-PARTS = {"rule": "algorithm", "data": "dataset", "surrogate": "surrogate", "optimizer": ""}
 PYTHON = "python:"  # begins the description of an object that was given in place of a name
 _OF_SURROGATE = ("--set-surrogate", "alpha=10")
 SPIKELESS = ("mlp", "cnn")  # networks without a surrogate and without time
 ENVIRONMENT = {"data": "NEURAI_DATASET"}  # NEURAI_DATA is the folder where data sets are looked for
-
-
-class RunSettings(Config):
-    """Settings of a run, besides those of its rule, data set, surrogate and optimizer."""
-
-    rule: str = Field(
-        RULE, min_length=1, description=f"learning rule by name; the default for spiking networks is {SPIKING_RULE}"
-    )
-    model: str = Field(
-        "mlp:256,128,gelu",
-        min_length=1,
-        description="network: mlp:WIDTHS, cnn:CHANNELS, snn:WIDTHS, module:attribute or file.py:attribute",
-    )
-    activities: Literal["layers", "named", "modules", "auto"] | None = Field(
-        None,
-        description="what relaxes, for rules that take networks: layers; named, what the model names; modules, the "
-        "output of every module; or auto, every product with a parameter. Without it, layers if the model can be split "
-        "into them, else named",
-    )
-    data: str = Field(DATA, min_length=1, description="data set by name, idx:FOLDER or npz:FILE")
-    surrogate: str | None = Field(
-        None, min_length=1, description=f"surrogate by name, for spiking networks; the default is {SURROGATE}"
-    )
-    steps: int | None = Field(
-        None,
-        ge=1,
-        le=1_000_000,
-        description="time steps: of the data if they are coded in time, else for which a spiking network sees an "
-        "example",
-    )
-    optimizer: str = Field(
-        "adam",
-        min_length=1,
-        description="name of an optax optimizer, or calls such as "
-        "chain(clip_by_global_norm(1.0), adamw(weight_decay=1e-2)); one that is called without a learning rate has lr",
-    )
-    optimizer_for: tuple[str, ...] = Field(
-        (),
-        description="optimizers of parts of the parameters, such as 0=sgd(0.1) or layers/0=sgd; several are separated "
-        "by semicolons",
-    )
-    lr: float | str = Field(
-        2e-3,
-        description="learning rate above 0, the maximum of the schedule, or a schedule of optax such as "
-        "warmup_cosine_decay_schedule(0, 1e-2, 100, 1000)",
-    )
-    schedule: Literal["cosine", "constant"] = Field(
-        "cosine", description="learning rate over the run: decaying to 0 as half a cosine, or constant"
-    )
-    loss: str = Field("auto", min_length=1, description="loss by name; auto is cross_entropy for classes, else mse")
-    epochs: int = Field(25, ge=1, le=1_000_000, description="passes over the training data")
-    batch_size: int = Field(64, ge=1, description="examples per step")
-    dtype: Literal["bfloat16"] | None = Field(
-        None,
-        description="bfloat16: compute in it, with parameters and optimizer in their own type (float32); without it, "
-        "compute as the parameters are",
-    )
-    seed: int = Field(0, ge=0, lt=2**32, description="seed of parameters, data order and stochastic layers")
-    stop_early: str | None = Field(
-        None,
-        min_length=1,
-        description="end training when it brings nothing more: settings of the observer "
-        f"{STOPPER}, such as patience=5 or patience=5,metric=test_accuracy",
-    )
-    log: tuple[str, ...] = Field(
-        (),
-        description="observers that log the metrics, by name with their settings, such as csv or "
-        "tensorboard,dir=events; several are separated by semicolons",
-    )
-    align: bool = Field(False, description="add to the metrics how well the rule's gradients align with the true ones")
-
-    @field_validator("lr", mode="plain")
-    @classmethod
-    def _rate(cls, given: Any) -> float | str:
-        """A number, also one in a text, or the text of a call."""
-        number = None
-        with suppress(TypeError, ValueError):
-            number = float(given)
-        if number is None and isinstance(given, str):
-            with suppress(ValueError):
-                if parse(given) is not None:
-                    return given
-        if number is None:
-            raise ValueError("expected a number, or a call of optax such as cosine_decay_schedule(0.1, 1000)")
-        if not math.isfinite(number):
-            raise ValueError("input should be a finite number")
-        if number <= 0:
-            raise ValueError("input should be greater than 0")
-        return number
-
-    @field_validator("log", "optimizer_for", mode="before")
-    @classmethod
-    def _several(cls, given: Any) -> Any:
-        return tuple(filter(None, map(str.strip, given.split(";")))) if isinstance(given, str) else given
 
 
 @dataclass(frozen=True)
@@ -377,11 +280,29 @@ def _from_rule(rule: str) -> _Layer:
     layer = _Layer({name: _default(name) for name in PARTS} | {"rule": rule})
     for name, value in cast(AlgorithmSpec, REGISTRY.spec("algorithm", rule)).defaults.items():
         layer.put(name, value, f"rule {rule}")
-    try:
+    with blaming_spec(rule, f"rule {rule}"):
         validate_settings(RunSettings, layer.values, name="a run")
         if own := layer.parts.get("rule"):
             REGISTRY.settings("algorithm", rule, own)
-    except SettingsError as error:
+    return layer
+
+
+@contextmanager
+def blaming_spec(rule: str, source: str) -> Iterator[None]:
+    """Turn the refusal of a value into an error of the rule's spec, if the value comes from there.
+
+    Args:
+        rule: name of the rule.
+        source: where the value comes from, as in `Chosen.sources`.
+
+    Raises:
+        PluginError: the value comes from the spec, and is refused.
+    """
+    try:
+        yield
+    except (SettingsError, UnknownName) as error:
+        if not source.startswith("rule "):
+            raise
         entry = REGISTRY.find("algorithm", rule)
         raise PluginError(
             f"The spec of {entry} has defaults that a run refuses: {error.message}",
@@ -389,7 +310,6 @@ def _from_rule(rule: str) -> _Layer:
             distribution=entry.distribution,
             step="spec",
         ) from error
-    return layer
 
 
 def _from_environment(environ: Mapping[str, str]) -> _Layer:
@@ -550,7 +470,8 @@ def _default(name: str) -> Any:
 
 
 def _checked(settings: RunSettings, merged: _Layer) -> Chosen:
-    name, path = data_reference(settings.data)
+    with blaming_spec(settings.rule, merged.sources.get("data", "")):
+        name, path = data_reference(settings.data)
     parts = {part: dict(merged.parts.get(part, {})) for part in PARTS}
     parts["data"] = path | parts["data"]
     sources = {key: merged.sources.get(key, "default") for key in RunSettings.model_fields}
@@ -673,6 +594,8 @@ def _surrogate(chosen: Chosen) -> str | None:
     usual = SURROGATE if given or _family(settings.model) == "snn" else None
     name = settings.surrogate or usual
     if name is not None:
+        with blaming_spec(settings.rule, chosen.sources["surrogate"]):
+            REGISTRY.spec("surrogate", name)
         REGISTRY.settings("surrogate", name, given)
     return name
 

@@ -24,13 +24,13 @@ from neurai_core.layered import check_forward
 from neurai_core.losses import accuracy_function, cross_entropy, loss_function, sum_cross_entropy
 from neurai_core.optax_texts import lacks
 from neurai_core.rule import Objective, Problem, Rule, check_objective, objective
+from neurai_core.run_defaults import STOPPER
 from neurai_core.specs import AlgorithmSpec
 from neurai_core.training.activities import seen
-from neurai_core.training.defaults import STOPPER
 from neurai_core.training.networks import Untrained, initial_params, network
 from neurai_core.training.optimizers import optimizer, per_part
 from neurai_core.training.precision import computing_in
-from neurai_core.training.settings import Chosen, RunSettings, log_of, part_of, stopping_of
+from neurai_core.training.settings import Chosen, RunSettings, blaming_spec, log_of, part_of, stopping_of
 from neurai_core.training.starting import key_of
 from neurai_core.training.stream import Data, Stream, example_of, reshaped, steps_of
 from neurai_core.transforms import with_alignment
@@ -157,7 +157,8 @@ def prepare(chosen: Chosen, objects: Objects = BY_NAME) -> Task:
     unsupervised = spec is not None and spec.unsupervised
     read = named_data(chosen) if objects.data is None else objects.data
     _check_labels(settings, read, unsupervised=unsupervised)
-    loss: Any = _loss_name(settings, read) if objects.loss is None else objects.loss
+    with blaming_spec(settings.rule, chosen.sources["loss"]):
+        loss: Any = _loss_name(settings, read) if objects.loss is None else objects.loss
     accuracy = None if read.n_classes is None else "accuracy"
     rule = objects.rule or neurai.algorithm(settings.rule, loss=loss, accuracy=accuracy, **chosen.parts["rule"])
     key = key_of(settings.seed, 0)
@@ -246,8 +247,19 @@ def _optimizer(chosen: Chosen, objects: Objects, data: Data, params: PyTree) -> 
     usual = objects.optimizer
     if usual is None:
         _refuse_vain_rate(chosen, [settings.optimizer, *parts.values()])
-        usual = make(settings.optimizer, settings=chosen.parts["optimizer"])
+        with blaming_spec(settings.rule, _source_of_optimizer(chosen)):
+            usual = make(settings.optimizer, settings=chosen.parts["optimizer"])
     return per_part(usual, {part: make(text) for part, text in parts.items()}, params) if parts else usual
+
+
+def _source_of_optimizer(chosen: Chosen) -> str:
+    """Where the optimizer comes from: the rule only if nothing of it, nor its rate, was set otherwise."""
+    sources = [
+        at
+        for name, at in chosen.sources.items()
+        if at != "default" and (name in ("optimizer", "lr", "schedule") or name.startswith("optimizer."))
+    ]
+    return min(sources, key=lambda at: at.startswith("rule "), default="default")
 
 
 def _refuse_vain_rate(chosen: Chosen, texts: list[str]) -> None:

@@ -265,6 +265,22 @@ def test_a_failure_of_no_check_cannot_be_expected() -> None:
             expect(expected={"lerns": "it does not"})
 
 
+@pytest.mark.parametrize(
+    ("defaults", "said"),
+    [
+        ({"epoch": 7}, "epoch: not a setting of 'a run'; did you mean 'epochs'?"),
+        ({"lr": -1.0}, "lr: input should be greater than 0 (got -1.0)"),
+        ({"rules.eta": 1.0}, "rules.eta: a run has no part 'rules'. Did you mean 'rule'?"),
+        ({"rule.ett": 1.0}, "ett: not a setting of 'planted'; did you mean 'eta'?"),
+        ({"data": "digit"}, "Did you mean 'digits'?"),
+        ({"loss": "cros_entropy"}, "Did you mean 'cross_entropy'?"),
+    ],
+)
+def test_defaults_that_a_run_refuses_are_the_mistake_of_the_spec(defaults: dict[str, Any], said: str) -> None:
+    reason, _ = caught(planted(defaults=defaults), ["settings"])["settings"]
+    assert reason.startswith("the spec has defaults that a run refuses: ") and said in reason
+
+
 def test_a_property_that_holds_and_is_not_claimed_is_a_remark() -> None:
     outcomes = check_algorithm(planted(claims=(), variants=()), only=["exact", "energy"])
     assert [one.reason for one in outcomes] == [

@@ -143,3 +143,13 @@ def test_an_unknown_part_lists_those_that_exist() -> None:
 def test_a_part_is_named_once() -> None:
     with pytest.raises(SettingsError, match="names '0' twice"):
         choose({"optimizer_for": ("0=sgd", "0=adam")}, environ={})
+
+
+@pytest.mark.parametrize(("name", "value"), [("optimizer", "adm"), ("optimizer.b3", 0.9), ("loss", "cros_entropy")])
+def test_what_the_spec_of_a_rule_names_in_vain_is_blamed_on_the_spec(name: str, value: Any) -> None:
+    spec = neurai.AlgorithmSpec(name="unsuited", summary="A rule", defaults={name: value})
+    with neurai.temporary(neurai.Plugin(spec, "neurai_algorithms.backprop.rule:build")):
+        with pytest.raises(neurai.PluginError, match="spec of unsuited@in-process has defaults that a run refuses"):
+            neurai.fit("unsuited", "mlp:5", None, DATA, batch_size=20)
+        with pytest.raises(UnknownName, match="sgdd"):
+            neurai.fit("unsuited", "mlp:5", None, DATA, batch_size=20, loss="cross_entropy", optimizer="sgdd")

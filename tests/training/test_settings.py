@@ -113,6 +113,7 @@ def test_what_suits_a_rule_gives_way_to_every_other_source(tmp_path: Path) -> No
     [
         ({"epoch": 7}, "epoch: not a setting of 'a run'; did you mean 'epochs'?"),
         ({"lr": -1.0}, "lr: input should be greater than 0 (got -1.0)"),
+        ({"data": "digit"}, "No dataset is named 'digit'. Did you mean 'digits'?"),
         ({"rule.ett": 7.0}, "ett: not a setting of 'unsuited'; did you mean 'eta'?"),
     ],
 )
