@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -74,7 +74,7 @@ def _of_equation(equation: Any, used: Sequence[bool]) -> Counted:
         outputs = equation.invars[1].aval.shape[params["dimension_numbers"].rhs_spec[0]]
         return 2.0 * _size(equation.outvars[0]) * _size(equation.invars[1]) / outputs, everything
     if name == "scan":
-        return _of_scan(params, used)
+        return _of_scan(equation, used)
     inside = list(_inner(params))
     if name == "cond":
         return max(_of_jaxpr(branch, used)[0] for branch in inside), everything
@@ -83,16 +83,23 @@ def _of_equation(equation: Any, used: Sequence[bool]) -> Counted:
     return sum((_of_jaxpr(one, [True] * len(one.outvars))[0] for one in inside), start=0.0), everything
 
 
-def _of_scan(params: Mapping[str, Any], used: Sequence[bool]) -> Counted:
+def _of_scan(equation: Any, used: Sequence[bool]) -> Counted:
     """The body as often as it runs; what is carried is wanted if a later iteration needs it."""
-    body, first, carry = params["jaxpr"].jaxpr, params["num_consts"], params["num_carry"]
+    (body,) = _inner(equation.params)
+    # The parameters of a scan differ between versions of JAX. What it slices or stacks has one axis more outside of it.
+    carry = len(body.outvars) - _sliced(equation.outvars, body.outvars)
+    first = len(body.invars) - _sliced(equation.invars, body.invars) - carry
     wanted = list(used)
     while True:
         flops, needed = _of_jaxpr(body, wanted)
         carried = [want or need for want, need in zip(wanted[:carry], needed[first : first + carry], strict=True)]
         if carried == wanted[:carry]:
-            return params["length"] * flops, needed
+            return equation.params["length"] * flops, needed
         wanted[:carry] = carried
+
+
+def _sliced(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+    return sum(len(one.aval.shape) > len(other.aval.shape) for one, other in zip(outside, inside, strict=True))
 
 
 def _is_call(inside: Any, equation: Any) -> bool:
