@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 Run = Callable[..., Any]
 SMALL = ("--epochs", "1", "--batch-size", "200", "--set", "n=3", "--quiet", "--json")
 OWN = """

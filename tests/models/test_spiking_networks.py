@@ -183,6 +183,7 @@ def test_forward_mode_is_there_where_everything_is_stored(x64):
     np.testing.assert_allclose(rate, sum(leaf.sum() for leaf in jax.tree.leaves(grads)), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_gradient_can_be_differentiated_again(x64):
     model, stored = network(CELLS["attached"], spiking=False), network(CELLS["attached"], spiking=False, store="all")
     params, x, y = problem(model)

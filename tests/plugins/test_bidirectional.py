@@ -300,14 +300,6 @@ def test_one_tree_of_parameters_for_optax(x64):
 # ---------------------------------------------------------------------------- compiling
 
 
-def test_compiled_and_not_compiled_agree(x64):
-    model, params, batch = problem(MLP)
-    rule = build(BiPCConfig(n=2), loss=sum_squared_error)
-    with jax.disable_jit():
-        slow = rule.estimate(model, params, (), batch)[0].grads
-    close(estimate(model, params, batch, n=2).grads, slow)
-
-
 def test_one_trace_per_shape():
     traces = []
 
@@ -327,18 +319,6 @@ def test_one_trace_per_shape():
     again = len(traces)
     rule.get_grads(MLP[0], params, (jnp.ones((4, 6)), jnp.ones((4, 3))))
     assert len(traces) > again
-
-
-def test_weights_and_step_may_be_traced(x64):
-    model, params, batch = problem(MLP)
-
-    def first(alpha, eta):
-        rule = neurai.algorithm("bipc", loss="sum_squared_error", alpha_f=alpha, eta=eta)
-        return rule.estimate(model, params, (), batch)[0].grads[0]["up"]["w"]
-
-    alphas, etas = jnp.array([1.0, 0.5]), jnp.array([0.1, 0.05])
-    both = jax.jit(jax.vmap(first))(alphas, etas)
-    close(both[0], estimate(model, params, batch).grads[0]["up"]["w"])
 
 
 # ---------------------------------------------------------------------------- asking

@@ -20,6 +20,8 @@ from neurai_core.models import mlp
 from neurai_core.training.run import finished
 from neurai_core.training.settings import choose
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 MODEL = mlp((8, 7, 6, 4), activation="tanh")
 
 

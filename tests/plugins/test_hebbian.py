@@ -12,7 +12,7 @@ from neurai_core.errors import DataError, ModelError
 from neurai_core.layered import Layered, conv, dense, flatten
 from neurai_core.models import mlp
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick_compile")
 SPREAD = np.array([2.0, 1.4, 1.0, 0.5, 0.3])  # standard deviations along the principal components
 
 

@@ -13,7 +13,7 @@ from neurai_core.errors import ModelError
 from neurai_core.layered import Layered, conv, dense, flatten, max_pool, residual
 from neurai_core.models import mlp
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick_compile")
 KEYS = 4000
 
 

@@ -15,6 +15,8 @@ from neurai_core.training.loop import train_task
 from neurai_core.training.settings import choose
 from neurai_core.training.task import prepare
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 MODEL = mlp((8, 7, 6, 4), activation="tanh")
 
 

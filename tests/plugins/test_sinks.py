@@ -19,6 +19,8 @@ from neurai_core.registry import REGISTRY
 from neurai_core.training.run import resume
 from neurai_core.training.settings import choose
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 DATA = (np.random.default_rng(0).normal(size=(40, 4)).astype("float32"), np.arange(40, dtype="int32") % 3)
 QUICK = {"optimizer": "sgd", "lr": 0.1, "schedule": "constant", "batch_size": 20}
 

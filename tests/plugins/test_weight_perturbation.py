@@ -11,7 +11,7 @@ from neurai_core.arrays import tree_norm
 from neurai_core.errors import SettingsError, UsageError
 from neurai_core.models import mlp
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick_compile")
 KEYS = 4000
 
 

@@ -32,7 +32,7 @@ from neurai_core.training.settings import choose
 from neurai_core.training.step import begin
 from neurai_core.training.task import Task, prepare
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 SMALL: dict[str, Any] = {"model": "mlp:8", "epochs": 2, "batch_size": 200}
 
@@ -44,7 +44,7 @@ def task_of(rule: str, seed: int, **flags: Any) -> Task:
 # ---------------------------------------------------------------------------- seeds
 
 
-@pytest.mark.parametrize("rule", ["ep", "bipc"])
+@pytest.mark.parametrize("rule", ["ep", pytest.param("bipc", marks=pytest.mark.slow)])
 def test_seeds_in_one_program_give_the_numbers_of_training_alone(rule: str) -> None:
     tasks = [task_of(rule, seed, model="mlp:8,tanh") for seed in (0, 7)]
     together = train_seeds(tasks)

@@ -17,6 +17,8 @@ from neurai_core.errors import NeurAIError, SettingsError, UnknownName
 from neurai_core.training.optimizers import optimizer, per_part
 from neurai_core.training.settings import choose
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 DATA = (np.random.default_rng(0).normal(size=(40, 4)).astype("float32"), np.arange(40, dtype="int32") % 3)
 CHAIN = "chain(clip_by_global_norm(1.0), adamw(weight_decay=1e-2))"
 WARMUP = "warmup_cosine_decay_schedule(0, 1e-2, 2, 4)"

@@ -19,6 +19,8 @@ from neurai_core.training.settings import choose
 from neurai_core.training.step import begin, step_function
 from neurai_core.training.task import prepare
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 DATA = (np.random.default_rng(0).normal(size=(40, 4)).astype("float32"), np.arange(40, dtype="int32") % 3)
 
 

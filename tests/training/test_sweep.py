@@ -22,7 +22,7 @@ from neurai_core.training.seeds import train_seeds
 from neurai_core.training.swept import Plan, plan
 from neurai_core.training.task import Objects, named_data, prepare
 
-pytestmark = pytest.mark.contract
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 SMALL: dict[str, Any] = {"model": "mlp:8", "epochs": 1, "batch_size": 200}
 

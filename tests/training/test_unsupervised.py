@@ -17,6 +17,8 @@ from neurai_core.training.run import resume, train
 from neurai_core.training.settings import choose
 from neurai_core.training.task import prepare
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 NAMES = neurai.names("algorithm", supports="unsupervised")
 LABELED = {"data": "digits", "model": "mlp:8", "epochs": 2}
 
