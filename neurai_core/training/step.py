@@ -216,7 +216,9 @@ def _copied(progress: PyTree) -> PyTree:
 
 
 def _shape_of(leaf: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype)
+    # Data of numpy may be wider than JAX takes them; the dtypes of JAX, keys included, are as they should be.
+    dtype = jax.dtypes.canonicalize_dtype(leaf.dtype) if isinstance(leaf, np.ndarray) else leaf.dtype
+    return jax.ShapeDtypeStruct(np.shape(leaf), dtype)
 
 
 def _text(tree: PyTree) -> str:

@@ -36,7 +36,6 @@ def registered():
         ({"eta": float("nan")}, "eta: input should be a finite number greater than 0"),
         ({"eta": float("inf")}, "eta: input should be a finite number greater than 0"),
         ({"eta": "fast"}, "neither a call of optax"),
-        ({"eta": "sgd(open('x'))"}, "neither a call of optax"),
         ({"loss_scale": 0}, "loss_scale: input should be a finite number greater than 0"),
         ({"loss_scale": "per_batch"}, "per_sample"),
         ({"tol": -1.0}, "tol: input should be greater than or equal to 0"),
@@ -55,6 +54,11 @@ def test_a_wrong_setting_is_one_clear_error(settings, words):
         neurai.algorithm("pc", **settings)
     with pytest.raises(SettingsError, match=words):
         PC("mse", **settings)
+
+
+def test_a_text_calls_nothing_but_optax():
+    with pytest.raises(UnknownName, match="optax has no function named 'open'"):
+        neurai.algorithm("pc", eta="sgd(open('x'))")
 
 
 def test_an_unknown_function_of_optax_gets_the_nearest_name():

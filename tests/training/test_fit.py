@@ -20,7 +20,7 @@ from neurai_core.errors import DataError, OutputError, SettingsError, UsageError
 from neurai_core.training.run import train
 from neurai_core.training.settings import choose
 
-pytestmark = [pytest.mark.contract, pytest.mark.usefixtures("quick_compile")]
+pytestmark = pytest.mark.contract
 
 DATA = neurai.dataset("digits")
 X, Y = DATA.x_train.reshape(-1, 64)[:200], DATA.y_train[:200]

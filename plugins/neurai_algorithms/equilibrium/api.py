@@ -274,7 +274,7 @@ class EP(LocalBase):
         state = model_state if own is None else State(model_state, own)
         found, _ = rule.estimate(model, params, state, batch, key=key)
         phase, step, block = _first_blown(found.aux["trace"])
-        name = _names(model, params, model_state, batch[0], key, self._settings["fuse"])[block]
+        name = _names(model, params, model_state, batch[0], key, self._settings.get("fuse", False))[block]
         raise TrainingError(
             f"EP: the activities of {name} blew up at step {step} of the {phase} phase; no gradients are returned.",
             "Lower dt or beta; with energy 'hopfield', use a bounded activation such as sigmoid or hard_sigmoid.",
