@@ -15,10 +15,28 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 SHIPPED = [one.name for kind in KITS for one in REGISTRY.entries(kind) if one.builtin]
+IN_FULL = ("bp", "bipc", "ep", "eprop", "hebbian", "pc")
+ALWAYS = ("structure", "settings", "finite", "bad-input", "definition", "unbiased", "unsupervised", "learns", "claims")
+SURROGATES = [one.name for one in REGISTRY.entries("surrogate") if one.builtin]
 OTHERS = [one.name for kind in KITS for one in REGISTRY.entries(kind) if not one.builtin]
 
 
-@parametrize_with_checks(SHIPPED)
+def in_short(cases: pytest.MarkDecorator) -> pytest.MarkDecorator:
+    """Mark as slow what some plugins of each kind stand for: of most rules the costly checks, and most surrogates."""
+    short = (*IN_FULL, *SURROGATES[::4])
+
+    def is_slow(case: str) -> bool:
+        subject, _, check = case.partition(": ")
+        kind, name, *variant = subject.split()
+        known = kind in ("algorithm", "surrogate") and name not in short
+        return known and (kind == "surrogate" or bool(variant) or check not in ALWAYS)
+
+    name, params = cases.args
+    marked = [pytest.param(*one.values, id=one.id, marks=[pytest.mark.slow] * is_slow(str(one.id))) for one in params]
+    return pytest.mark.parametrize(name, marked)
+
+
+@in_short(parametrize_with_checks(SHIPPED))
 def test_a_plugin_is_what_its_spec_claims(check: Callable[[], None]) -> None:
     check()
 
