@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import runpy
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +17,7 @@ from neurai_core.layered import avg_pool, block, conv, dense, flatten
 from neurai_core.losses import accuracy, cross_entropy
 from neurai_core.models import mlp
 from neurai_core.models.spiking import LIF, Leaky, SpikingNetwork, Stage, snn
+from neurai_core.products import product_flops
 from neurai_surrogates.shapes.superspike import SuperSpike
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -112,7 +111,6 @@ def test_its_memory_does_not_grow_with_time():
 @pytest.mark.parametrize("steps", [None, 12])
 def test_it_multiplies_as_much_as_back_propagation_and_decolle_less(steps):
     """Decolle sends no errors down, and has local readouts instead."""
-    product_flops = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "products.py"))["product_flops"]
     model, shape = snn((5, 32, 24, 3), surrogate=SuperSpike(2.0), steps=steps), (12, 5) if steps is None else (5,)
     params, batch = problem(model, shape)
 
