@@ -102,7 +102,13 @@ def distribution(page: Path, tmp_path: Path, monkeypatch) -> Iterator[Path]:
 
 
 @pytest.mark.usefixtures("quick_compile")
-@pytest.mark.parametrize("page", pages_with("python"), ids=page_id)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] * page.stem.startswith("gallery"), id=page_id(page))
+        for page in pages_with("python")
+    ],
+)
 def test_the_python_of_a_page_runs(page: Path, distribution: Path) -> None:
     for library in NEEDED:
         if f"import {library}" in page.read_text(encoding="utf-8"):
