@@ -52,7 +52,7 @@ def test_something_that_is_no_model_is_refused():
 
 
 def test_params_outside_the_model_must_be_given():
-    with pytest.raises(ModelError, match="keeps its parameters outside"):
+    with pytest.raises(ModelError, match="keeps its parameters separately"):
         as_layered(mlp((3, 2)))
 
 
