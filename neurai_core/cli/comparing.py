@@ -18,6 +18,7 @@ from neurai_core.cli.options import (
     LossFlag,
     ModelFlag,
     OptimizerFlag,
+    QuietFlag,
     RateFlag,
     ScheduleFlag,
     SeedFlag,
@@ -69,7 +70,7 @@ def compare(
         ),
     ] = None,
     as_json: JsonFlag = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    quiet: QuietFlag = False,
 ) -> None:
     """Compare learning rules: the same initial parameters, the same batches, several seeds.
 

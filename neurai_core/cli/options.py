@@ -101,6 +101,7 @@ TrustFlag = Annotated[
     ),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
 
 def chosen_from(context: typer.Context) -> Chosen:

@@ -20,6 +20,7 @@ from neurai_core.cli.options import (
     ModelFlag,
     OptimizerFlag,
     OptimizerForFlags,
+    QuietFlag,
     RateFlag,
     ScheduleFlag,
     SeedFlag,
@@ -76,7 +77,7 @@ def sweep(
         ),
     ] = None,
     as_json: JsonFlag = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    quiet: QuietFlag = False,
 ) -> None:
     """Sweep settings of a rule: train it with every combination of their values.
 

@@ -28,6 +28,7 @@ from neurai_core.cli.options import (
     ModelFlag,
     OptimizerFlag,
     OptimizerForFlags,
+    QuietFlag,
     RateFlag,
     RuleFlag,
     ScheduleFlag,
@@ -99,7 +100,7 @@ def train(
     trust: TrustFlag = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compile and check shapes only; write nothing.")] = False,
     as_json: JsonFlag = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    quiet: QuietFlag = False,
 ) -> None:
     """Train a network. Without options: a multilayer perceptron on handwritten digits, by predictive coding.
 

@@ -327,7 +327,7 @@ def _flatten_with_keys(surrogate: Surrogate) -> tuple[tuple[tuple[Any, Any], ...
 
 
 def _unflatten(cls: type[Any], form: _Form, numbers: Any) -> Any:
-    # Without checks: transformations put tracers, and objects that are no arrays, in the place of the numbers.
+    # Without checks: transformations replace the numbers by tracers, and by objects that are not arrays.
     new = object.__new__(cls)
     vars(new).update(form.static, _form=form)
     vars(new).update(zip(form.numbers, numbers, strict=True))

@@ -1,12 +1,32 @@
-"""A model that is trained with parameters of its rule beside its own."""
+"""A rule with parameters of its own beside those of the model, and the model that is trained with both."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from neurai_core.arrays import PyTree
 from neurai_core.layered import forward
+from neurai_core.rule import Estimate
+
+
+class ExtendedRule(NamedTuple):
+    """A `Rule` that adds parameters of its own to those of the model.
+
+    Attributes:
+        init: as in `Rule`.
+        estimate: as in `Rule`.
+        predict: as in `Rule`.
+        extended: ``(model, params, *, key, input_shape) -> (model, params)``: adds the rule's own parameters.
+        origin: as in `Rule`.
+    """
+
+    init: Callable[..., PyTree]
+    estimate: Callable[..., tuple[Estimate, PyTree]]
+    predict: Callable[..., PyTree]
+    extended: Callable[..., tuple[Any, PyTree]]
+    origin: Any = None
 
 
 @dataclass(frozen=True)

@@ -13,27 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from neurai_algorithms.extending import ExtendedRule
 from neurai_algorithms.forward_forward.spec import ForwardForwardConfig
 from neurai_core.arrays import PyTree, shape_text
 from neurai_core.errors import DataError, ModelError
 from neurai_core.layered import Layered
 from neurai_core.losses import is_labels
-from neurai_core.rule import Estimate, Rule, check_objective, feedforward_init, objective, split_batch
-
-
-class ForwardForward(NamedTuple):
-    """A rule whose parameters are ``{"layers": those of the model, "labels": V}``."""
-
-    init: Callable[..., Any]
-    estimate: Callable[..., Any]
-    predict: Callable[..., Any]
-    extended: Callable[..., Any]
-    origin: Any = None
+from neurai_core.rule import Estimate, check_objective, feedforward_init, objective, split_batch
 
 
 @dataclass(frozen=True)
@@ -54,8 +45,10 @@ def build(
     accuracy: Callable[..., Any] | None = None,
     has_aux: bool = False,
     **context: Any,
-) -> Rule | ForwardForward:
+) -> ExtendedRule:
     """The rule "Forward-Forward", for layers of which the first is linear, then elementwise.
+
+    Its parameters are ``{"layers": those of the model, "labels": V}``.
 
     Args:
         config: its settings.
@@ -116,7 +109,7 @@ def build(
             total = total + (goodness(h) if jax.tree.leaves(own) else 0)
         return total.reshape(classes, -1).T
 
-    return ForwardForward(feedforward_init, estimate, predict, extended)
+    return ExtendedRule(feedforward_init, estimate, predict, extended)
 
 
 def extended(

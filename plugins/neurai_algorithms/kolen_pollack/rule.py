@@ -11,33 +11,15 @@ by entry, and whose decay is decoupled from them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
-from neurai_algorithms.extending import Extended
+from neurai_algorithms.extending import Extended, ExtendedRule
 from neurai_algorithms.kolen_pollack.spec import KolenPollackConfig
 from neurai_algorithms.way_back import check_model, drawn_like, estimate_through, matrices_of, with_matrices
 from neurai_core.arrays import PyTree, Shape
 from neurai_core.rule import Estimate, feedforward_init, feedforward_predict, objective
-
-
-class KolenPollackRule(NamedTuple):
-    """A `Rule` whose parameters are ``{"forward": those of the model, "feedback": one for each of its matrices}``.
-
-    Attributes:
-        init: as in `Rule`.
-        estimate: as in `Rule`.
-        predict: as in `Rule`.
-        extended: ``(model, params, *, key, input_shape) -> (model, params)``: adds the feedback weights.
-        origin: as in `Rule`.
-    """
-
-    init: Callable[..., PyTree]
-    estimate: Callable[..., tuple[Estimate, PyTree]]
-    predict: Callable[..., PyTree]
-    extended: Callable[..., tuple[Extended, PyTree]]
-    origin: Any = None
 
 
 def build(
@@ -47,8 +29,8 @@ def build(
     accuracy: Callable[..., Any] | None = None,
     has_aux: bool = False,
     **context: Any,
-) -> KolenPollackRule:
-    """The rule "Kolen-Pollack".
+) -> ExtendedRule:
+    """The rule "Kolen-Pollack", on ``{"forward": the model's parameters, "feedback": one for each of its matrices}``.
 
     Args:
         config: the validated settings.
@@ -71,4 +53,4 @@ def build(
         found, state = estimate_through(score, model.plain, own, back, state, batch, key)
         return found._replace(grads={"forward": found.grads, "feedback": matrices_of(found.grads)}), state
 
-    return KolenPollackRule(feedforward_init, estimate, feedforward_predict, extended)
+    return ExtendedRule(feedforward_init, estimate, feedforward_predict, extended)

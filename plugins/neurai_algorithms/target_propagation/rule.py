@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from neurai_algorithms.extending import Extended
+from neurai_algorithms.extending import Extended, ExtendedRule
 from neurai_algorithms.target_propagation.spec import DTPConfig
 from neurai_core.arrays import PyTree, Shape, float_type, normal
 from neurai_core.errors import ModelError
@@ -34,24 +34,6 @@ from neurai_core.rule import (
 )
 
 
-class DTPRule(NamedTuple):
-    """A `Rule` whose parameters are ``{"forward": those of the model, "feedback": inverses of all but the first}``.
-
-    Attributes:
-        init: as in `Rule`.
-        estimate: as in `Rule`.
-        predict: as in `Rule`.
-        extended: ``(model, params, *, key, input_shape) -> (model, params)``: adds the inverses.
-        origin: as in `Rule`.
-    """
-
-    init: Callable[..., PyTree]
-    estimate: Callable[..., tuple[Estimate, PyTree]]
-    predict: Callable[..., PyTree]
-    extended: Callable[..., tuple[Extended, PyTree]]
-    origin: Any = None
-
-
 def build(
     config: DTPConfig,
     *,
@@ -59,8 +41,10 @@ def build(
     accuracy: Callable[..., Any] | None = None,
     has_aux: bool = False,
     **context: Any,
-) -> DTPRule:
+) -> ExtendedRule:
     """The rule "difference target propagation".
+
+    Its parameters are ``{"forward": those of the model, "feedback": inverses of all layers but the first}``.
 
     Args:
         config: the validated settings.
@@ -92,7 +76,7 @@ def build(
         grads = {"forward": forward, "feedback": feedback}
         return Estimate(grads, value, score.accuracy(h[-1], y), loss_aux(aux)), state
 
-    return DTPRule(feedforward_init, estimate, feedforward_predict, extended)
+    return ExtendedRule(feedforward_init, estimate, feedforward_predict, extended)
 
 
 def extended(model: Layered, params: PyTree, *, key: jax.Array, input_shape: Shape) -> tuple[Extended, PyTree]:
