@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from neurai_core.data import Dataset
-from neurai_core.errors import DataError, UsageError
+from neurai_core.errors import UsageError
 from neurai_core.report.comparison import analysis, tables
 from neurai_core.training.compared import Plan, plan
-from neurai_core.training.comparison_folder import REPORT, RESULTS, file_of, made, read_json, refuse_other, write_json
+from neurai_core.training.comparison_folder import REPORT, RESULTS, file_of, made, read_result, refuse_other, write_json
 from neurai_core.training.inspection import cosines, phases
 from neurai_core.training.lock import held
-from neurai_core.training.record import versions
 from neurai_core.training.rule_results import result_of
 from neurai_core.training.seeds import Looks, SeedRun, train_seeds
 from neurai_core.training.settings import Chosen
@@ -190,7 +189,7 @@ def _of_rule(rule: str, planned: Plan, first: Task, data: Dataset, folder: Path 
     path = None if folder is None else file_of(folder, rule)
     if path is not None and path.exists():
         told.kept(rule)
-        return _kept(path, rule, first, told)
+        return read_result(path, "seeds", task=first, whole="comparison", done=f"{rule} was trained", note=told.note)
     chosen = planned.rules[rule]
     tasks = [first, *(_task(chosen, seed, data) for seed in planned.seeds[1:])]
     looks = Looks(
@@ -201,27 +200,4 @@ def _of_rule(rule: str, planned: Plan, first: Task, data: Dataset, folder: Path 
     result = result_of(chosen, first, train_seeds(tasks, looks))
     if path is not None:
         write_json(path, result)
-    return result
-
-
-def _kept(path: Path, rule: str, task: Task, told: Told) -> dict[str, Any]:
-    """The results that the folder holds, which must be of the same data and model.
-
-    Raises:
-        OutputError: the file cannot be read.
-        DataError: the data or the file of the model have changed.
-    """
-    result = cast(dict[str, Any], read_json(path, "data_sha256", "model_sha256", "versions", "seeds"))
-    for what, now in (("data", task.data_sha256), ("model", task.source_sha256)):
-        if result[f"{what}_sha256"] != now:
-            raise DataError(
-                f"The {what} of this comparison changed since {rule} was trained.",
-                f"Bring the original back, or choose another --out than {path.parent.parent}.",
-            )
-    before, installed = result["versions"], versions(task)
-    changed = [
-        f"{name} was {one} and is {installed.get(name)}" for name, one in before.items() if installed.get(name) != one
-    ]
-    if changed:
-        told.note(f"{rule} was trained in another environment: {', '.join(changed)}.")
     return result

@@ -12,24 +12,23 @@ comparisons/<time>-<data>/
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import os
-import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from neurai_core.errors import OutputError
+from neurai_core.errors import DataError, OutputError
 from neurai_core.naming import canonical
 from neurai_core.training.compared import Plan
 from neurai_core.training.deciding import numerics
-from neurai_core.training.folders import writing
+from neurai_core.training.folders import timed_folder, writing
 from neurai_core.training.lock import LOCK
+from neurai_core.training.record import versions
+from neurai_core.training.task import Task
 
 PLAN, RESULTS, RULES, REPORT = "comparison.json", "results.json", "rules", "report.html"
 _DAMAGED = "Remove the file to train that rule again; without comparison.json, begin anew in another folder."
@@ -51,7 +50,7 @@ def refuse_other(folder: Path, planned: Plan) -> None:
 
 def made(folder: Path | None, planned: Plan) -> Path:
     """Make the folder of a comparison, if there is none yet, with its settings; None for one named by the time."""
-    folder = folder or _default_folder(planned)
+    folder = folder or timed_folder("comparisons", next(iter(planned.rules.values())).settings.data)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     if not (folder / PLAN).exists():
@@ -62,18 +61,6 @@ def made(folder: Path | None, planned: Plan) -> Path:
 def file_of(folder: Path, rule: str) -> Path:
     """The file with the results of a rule."""
     return folder / RULES / f"{canonical(rule)}.json"
-
-
-def _default_folder(planned: Plan) -> Path:
-    """Make a new folder; two comparisons that start in the same second get different ones."""
-    data = next(iter(planned.rules.values())).settings.data
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{data}"
-    for number in itertools.count(1):
-        folder = Path("comparisons", name if number == 1 else f"{name}-{number}")
-        with suppress(FileExistsError), writing(folder):
-            folder.mkdir(parents=True)
-            break
-    return folder
 
 
 def _record(planned: Plan) -> dict[str, Any]:
@@ -128,6 +115,46 @@ def read_json(path: Path, *needed: str, hint: str = _DAMAGED) -> Any:
     if lacking:
         raise OutputError(f"{path} is damaged: it has no {lacking[0]!r}.", hint)
     return found
+
+
+def read_result(
+    path: Path,
+    *needed: str,
+    task: Task,
+    whole: str,
+    done: str,
+    note: Callable[[str], None],
+    hint: str = _DAMAGED,
+) -> dict[str, Any]:
+    """Read results that a folder holds, which must be of the same data and model.
+
+    Args:
+        path: the file, in a folder of the folder of the whole.
+        *needed: keys that it has to have, besides those that are compared.
+        task: the task that would be trained now.
+        whole: what the results are a part of, such as ``comparison``.
+        done: when they were got, in words, such as ``it was trained``.
+        note: called with a sentence if they were got with other versions.
+        hint: what to do if the file is damaged.
+
+    Raises:
+        OutputError: the file cannot be read.
+        DataError: the data or the file of the model have changed.
+    """
+    result = cast(dict[str, Any], read_json(path, *needed, "data_sha256", "model_sha256", "versions", hint=hint))
+    for what, now in (("data", task.data_sha256), ("model", task.source_sha256)):
+        if result[f"{what}_sha256"] != now:
+            raise DataError(
+                f"The {what} of this {whole} changed since {done}.",
+                f"Bring the original back, or choose another --out than {path.parent.parent}.",
+            )
+    before, installed = result["versions"], versions(task)
+    changed = [
+        f"{name} was {one} and is {installed.get(name)}" for name, one in before.items() if installed.get(name) != one
+    ]
+    if changed:
+        note(f"{done} in another environment: {', '.join(changed)}.")
+    return result
 
 
 def plain(value: Any) -> Any:

@@ -26,11 +26,11 @@ def holds_run(folder: Path) -> bool:
     return os.path.isfile(folder / CONFIG)  # unlike the methods of a path, accepts names that are too long
 
 
-def default_folder(chosen: Chosen) -> Path:
-    """Make a new folder; two runs that start in the same second get different ones."""
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{chosen.settings.rule}-{chosen.settings.data}"
+def timed_folder(parent: str, *names: str) -> Path:
+    """Make a new folder ``parent/TIME-NAME-...``; two that are asked for in the same second get different ones."""
+    name = "-".join((time.strftime("%Y%m%d-%H%M%S"), *names))
     for number in itertools.count(1):
-        folder = Path("runs", name if number == 1 else f"{name}-{number}")
+        folder = Path(parent, name if number == 1 else f"{name}-{number}")
         with suppress(FileExistsError), writing(folder):
             folder.mkdir(parents=True)
             break

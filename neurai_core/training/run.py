@@ -27,7 +27,7 @@ from neurai_core.rule import State, model_state_of
 from neurai_core.training import checkpoint
 from neurai_core.training.callbacks import Callbacks, Row
 from neurai_core.training.checkpoints import Checkpoints
-from neurai_core.training.folders import default_folder, new_folder, remove_if_empty, settings_of
+from neurai_core.training.folders import new_folder, remove_if_empty, settings_of, timed_folder
 from neurai_core.training.lock import held
 from neurai_core.training.loop import NotFinite, Trained, train_task
 from neurai_core.training.observed import observed
@@ -90,7 +90,8 @@ def start(
 ) -> Ended:
     """`train`, also with parts that are given as objects."""
     callbacks = callbacks or Callbacks()
-    folder = default_folder(chosen) if out is None else new_folder(out)
+    settings = chosen.settings
+    folder = timed_folder("runs", settings.rule, settings.data) if out is None else new_folder(out)
     try:
         with held(folder):
             task = _prepared(chosen, callbacks, options, objects)

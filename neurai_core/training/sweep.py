@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,11 +11,11 @@ from typing import Any, cast
 import jax
 
 from neurai_core.data import Dataset, check
-from neurai_core.errors import DataError, NeurAIError, OutputError
+from neurai_core.errors import NeurAIError, OutputError
 from neurai_core.report.sweep import ranked
-from neurai_core.training.comparison_folder import plain, read_json, write_json
+from neurai_core.training.comparison_folder import plain, read_json, read_result, write_json
 from neurai_core.training.deciding import numerics
-from neurai_core.training.folders import writing
+from neurai_core.training.folders import timed_folder, writing
 from neurai_core.training.lock import LOCK, held
 from neurai_core.training.record import versions, write_config
 from neurai_core.training.seeds import Looks, Numbers, SeedRun, Trained, started_alike, train_seeds
@@ -135,7 +132,9 @@ def _of_program(
     path, n = folder / PROGRAMS / f"{at + 1}.json", len(planned.programs())
     if path.exists():
         told.kept(at + 1, n)
-        return _kept(path, first, told)
+        return read_result(
+            path, "points", task=first, whole="sweep", done=f"{path} was written", note=told.note, hint=_DAMAGED
+        )
     looks = Looks(told=lambda epoch, runs: told.epoch(at + 1, n, epoch, first.epochs, runs))
     trained = train_program(planned, program, data, looks)
     seeds = len(planned.seeds)
@@ -192,24 +191,6 @@ def _with(chosen: Chosen, task: Task, numbers: Mapping[str, Any], data: Dataset)
 
 def _seeds_of(runs: Sequence[SeedRun]) -> list[dict[str, Any]]:
     return [{"seed": run.seed, "failed": run.failed, "rows": run.rows} for run in runs]
-
-
-def _kept(path: Path, task: Task, told: Told) -> dict[str, Any]:
-    """The results of a program that the folder holds, which must be of the same data and model."""
-    result = cast(dict[str, Any], read_json(path, "points", "data_sha256", "model_sha256", "versions", hint=_DAMAGED))
-    for what, now in (("data", task.data_sha256), ("model", task.source_sha256)):
-        if result[f"{what}_sha256"] != now:
-            raise DataError(
-                f"The {what} of this sweep changed since {path} was written.",
-                f"Bring the original back, or choose another --out than {path.parent.parent}.",
-            )
-    before, installed = result["versions"], versions(task)
-    changed = [
-        f"{name} was {one} and is {installed.get(name)}" for name, one in before.items() if installed.get(name) != one
-    ]
-    if changed:
-        told.note(f"{path} was written in another environment: {', '.join(changed)}.")
-    return result
 
 
 # ---------------------------------------------------------------------------- all together
@@ -280,21 +261,10 @@ def _refuse_other(folder: Path, planned: Plan) -> None:
 
 def _made(folder: Path | None, planned: Plan) -> Path:
     """Make the folder, if there is none yet, with the settings."""
-    folder = folder or _default_folder(planned)
+    settings = planned.chosen[0].settings
+    folder = folder or timed_folder("sweeps", settings.rule, settings.data)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     if not (folder / PLAN).exists():
         write_json(folder / PLAN, _record(planned))
-    return folder
-
-
-def _default_folder(planned: Plan) -> Path:
-    """Make a new folder; two sweeps that start in the same second get different ones."""
-    settings = planned.chosen[0].settings
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{settings.rule}-{settings.data}"
-    for number in itertools.count(1):
-        folder = Path("sweeps", name if number == 1 else f"{name}-{number}")
-        with suppress(FileExistsError), writing(folder):
-            folder.mkdir(parents=True)
-            break
     return folder

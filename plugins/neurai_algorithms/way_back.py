@@ -127,7 +127,7 @@ def _on_layers(
     score: Objective, model: Layered, params: PyTree, back: PyTree, model_state: PyTree, batch: PyTree, key: Any
 ) -> tuple[Estimate, PyTree]:
     x, y = batch
-    outputs, pulls, updated = _forward(model, params, model_state, x, key)
+    outputs, pulls, updated = walk_forward(model, params, model_state, x, key, _through)
     check_objective(score, outputs, y)
     (loss, aux), error = jax.value_and_grad(score.loss, has_aux=True)(outputs, y)
     grads = []
@@ -137,14 +137,24 @@ def _on_layers(
     return Estimate(tuple(reversed(grads)), loss, score.accuracy(outputs, y), loss_aux(aux)), updated
 
 
-def _forward(
-    model: Layered, params: PyTree, model_state: PyTree, x: PyTree, key: Any
-) -> tuple[PyTree, list[Pull], PyTree]:
+def walk_forward(
+    model: Layered, params: PyTree, model_state: PyTree, x: PyTree, key: Any, through: Callable[..., Any]
+) -> tuple[PyTree, list[Any], PyTree]:
+    """The outputs of a chain, the way back of every layer, and the collections after the pass.
+
+    Args:
+        model: the chain.
+        params: its parameters.
+        model_state: its collections.
+        x: inputs, (B, ...).
+        key: of its draws.
+        through: ``(layer, params, state, x, key) -> (way back, output, state)``, one layer forward.
+    """
     pulls, states = [], []
     x = model.inputs(params, x)
     layers = zip(model.layers, params, model.layer_states(model_state), strict=True)
     for index, (layer, own, state) in enumerate(layers):
-        pull, x, state = _through(layer, own, state, x, model.layer_key(key, index))
+        pull, x, state = through(layer, own, state, x, model.layer_key(key, index))
         pulls.append(pull)
         states.append(state)
     return x, pulls, model_state if model_state == () else tuple(states)

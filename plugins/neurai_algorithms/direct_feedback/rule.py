@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from neurai_algorithms.direct_feedback.spec import DFAConfig
+from neurai_algorithms.way_back import walk_forward
 from neurai_core.arrays import PyTree, normal
 from neurai_core.errors import ModelError, UsageError
 from neurai_core.layered import Layer, Layered
@@ -74,7 +75,7 @@ def build(
         model: Layered, params: PyTree, state: State, batch: PyTree, *, key: Any = None
     ) -> tuple[Estimate, State]:
         x, y = split_batch(batch)
-        outputs, pulls, model_state = _forward(model, params, state.model_state, x, key)
+        outputs, pulls, model_state = walk_forward(model, params, state.model_state, x, key, _through)
         check_objective(score, outputs, y)
         (loss, aux), slope = jax.value_and_grad(score.loss, has_aux=True)(outputs, y)
         e, last = pulls[-1](slope)
@@ -105,19 +106,6 @@ def _shapes(model: Layered, params: PyTree, model_state: PyTree, x: PyTree) -> l
         return found
 
     return jax.eval_shape(values, params, model_state, x)  # type: ignore[no-any-return]
-
-
-def _forward(
-    model: Layered, params: PyTree, model_state: PyTree, x: PyTree, key: Any
-) -> tuple[jax.Array, list[Pull], PyTree]:
-    pulls, states = [], []
-    x = model.inputs(params, x)
-    layers = zip(model.layers, params, model.layer_states(model_state), strict=True)
-    for index, (layer, own, state) in enumerate(layers):
-        pull, x, state = _through(layer, own, state, x, model.layer_key(key, index))
-        pulls.append(pull)
-        states.append(state)
-    return x, pulls, model_state if model_state == () else tuple(states)
 
 
 def _through(layer: Layer, params: PyTree, state: PyTree, x: PyTree, key: Any) -> tuple[Pull, PyTree, PyTree]:
