@@ -15,21 +15,21 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 SHIPPED = [one.name for kind in KITS for one in REGISTRY.entries(kind) if one.builtin]
-IN_FULL = ("bp", "bipc", "ep", "eprop", "hebbian", "pc")
+IN_FULL = ("bp", "ep", "eprop", "pc")
 ALWAYS = ("structure", "settings", "finite", "bad-input", "definition", "unbiased", "unsupervised", "learns", "claims")
 SURROGATES = [one.name for one in REGISTRY.entries("surrogate") if one.builtin]
 OTHERS = [one.name for kind in KITS for one in REGISTRY.entries(kind) if not one.builtin]
 
 
 def in_short(cases: pytest.MarkDecorator) -> pytest.MarkDecorator:
-    """Mark as slow what some plugins of each kind stand for: of most rules the costly checks, and most surrogates."""
+    """Mark as slow what some plugins of each kind stand for: the costly checks of most rules, and most surrogates."""
     short = (*IN_FULL, *SURROGATES[::4])
 
     def is_slow(case: str) -> bool:
         subject, _, check = case.partition(": ")
         kind, name, *variant = subject.split()
-        known = kind in ("algorithm", "surrogate") and name not in short
-        return known and (kind == "surrogate" or bool(variant) or check not in ALWAYS)
+        in_full = name in short and not variant
+        return (kind == "surrogate" and not in_full) or (kind == "algorithm" and not in_full and check not in ALWAYS)
 
     name, params = cases.args
     marked = [pytest.param(*one.values, id=one.id, marks=[pytest.mark.slow] * is_slow(str(one.id))) for one in params]

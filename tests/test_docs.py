@@ -19,7 +19,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -36,6 +36,8 @@ PACKAGES = (
     "neurai_observers",
 )
 NEEDED = {"equinox": "neurai_adapters.equinox", "flax": "neurai_adapters.flax"}
+LONG_PYTHON = ("gallery", "gallery-networks")
+LONG_COMMANDS = ("any-network", "bidirectional", "comparing", "equilibrium-propagation")
 FENCE = re.compile(r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', re.M | re.S)
 
 
@@ -62,6 +64,12 @@ def pages_with(language: str) -> list[Path]:
 
 def page_id(page: Path) -> str:
     return page.stem
+
+
+def cases(language: str, long: tuple[str, ...]) -> list[Any]:
+    """The pages with code of a language; those that take long are slow tests."""
+    marks = {True: [pytest.mark.slow], False: []}
+    return [pytest.param(page, marks=marks[page.stem in long], id=page_id(page)) for page in pages_with(language)]
 
 
 def write_distribution(page: Path, folder: Path) -> None:
@@ -102,13 +110,7 @@ def distribution(page: Path, tmp_path: Path, monkeypatch) -> Iterator[Path]:
 
 
 @pytest.mark.usefixtures("quick_compile")
-@pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(page, marks=[pytest.mark.slow] * page.stem.startswith("gallery"), id=page_id(page))
-        for page in pages_with("python")
-    ],
-)
+@pytest.mark.parametrize("page", cases("python", LONG_PYTHON))
 def test_the_python_of_a_page_runs(page: Path, distribution: Path) -> None:
     for library in NEEDED:
         if f"import {library}" in page.read_text(encoding="utf-8"):
@@ -132,7 +134,7 @@ def test_the_tests_of_a_page_pass(page: Path, distribution: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick_compile")
-@pytest.mark.parametrize("page", pages_with("console"), ids=page_id)
+@pytest.mark.parametrize("page", cases("console", LONG_COMMANDS))
 def test_the_commands_of_a_page_succeed(page: Path, distribution: Path, capsys) -> None:
     from neurai_core.cli import main
 

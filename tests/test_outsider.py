@@ -114,6 +114,7 @@ def states(installation: Installation) -> dict[str, str]:
     return {one["name"]: one["status"] for one in listed if one["distribution"] == SOURCE.name}
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("rule", "accuracy"), [("drtp", 0.92), ("generative-feedback", 0.93)])
 def test_its_rules_train_on_digits_from_the_command_line(installed: Installation, rule: str, accuracy: float) -> None:
     done = installed.neurai("train", "--rule", rule, "--json", "--quiet")

@@ -92,6 +92,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     return made
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kind", TRIALS)
 def test_a_new_distribution_passes_its_own_tests_where_it_is_installed(kind: str, fresh: Environment) -> None:
     if kind not in KITS:

@@ -174,6 +174,7 @@ def test_doctor_shows_the_cache(neurai: Run, folder: Path, monkeypatch: pytest.M
     assert "wrong: compilation cache: NEURAI_CACHE is 'relative', expected an absolute path." in wrong.out
 
 
+@pytest.mark.slow
 def test_a_run_has_the_same_bits_whether_its_programs_are_compiled_or_kept(folder: Path, tmp_path: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     environ |= {"JAX_PLATFORMS": "cpu", "JAX_LOG_COMPILES": "1"}

@@ -178,6 +178,7 @@ plugin = Plugin(AlgorithmSpec(name="outside", summary="A rule", config=Config), 
 """
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("source", "arguments", "code", "said"),
     [

@@ -174,6 +174,7 @@ def test_code_that_a_run_names_is_run_if_it_is_what_was_recorded(neurai: Run, na
     assert (named / "mine.ran").exists()
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("way", ["--resume", "--config"])
 def test_other_code_is_not_run_unless_it_is_trusted(neurai: Run, named: Path, way: str) -> None:
     (named / "mine.py").write_text((named / "mine.py").read_text() + "# changed\n")

@@ -38,6 +38,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "step_ms"} for row in rows]
 
 
+@pytest.mark.slow
 def test_train_without_arguments_learns_the_digits(
     neurai: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -351,7 +351,10 @@ class TestBuild:
 class TestIsolated:
     """Each plugin in a process of its own."""
 
-    def test_a_segfault_is_survived_and_named(self, site: Any, registry: Registry) -> None:
+    def test_a_segfault_is_survived_and_named(
+        self, site: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("NEURAI_ONLY", "crash-dist,leave-dist,fine-dist,broken-dist")
         site.add("crash-dist", "import ctypes; ctypes.string_at(0)", entries={"crash": "plugin"})
         site.add("leave-dist", "import os; os._exit(5)", entries={"leave": "plugin"})
         install(site, BROKEN["syntax error"])

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import jax, jax.numpy as jnp, numpy as np
 import neurai_core as neurai
@@ -72,6 +74,7 @@ equal(slope_of_loss(params, batch), slope_of_loss(params, batch, False))
 """
 
 
+@pytest.mark.slow
 def test_a_rule_gives_each_device_the_estimate_of_its_rows() -> None:
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "4", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=300)

@@ -19,7 +19,7 @@ import neurai_core as neurai
 from neurai_core.errors import DataError, ModelError, UsageError
 from neurai_core.network import PredictedFrom, activity, network_of
 
-pytestmark = [pytest.mark.contract, pytest.mark.usefixtures("x64", "quick_compile")]
+pytestmark = pytest.mark.usefixtures("x64", "quick_compile")
 
 
 def normal(seed: int, *shape: int) -> jax.Array:

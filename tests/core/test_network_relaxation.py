@@ -43,6 +43,7 @@ def slope(energy: NetworkEnergy, network: Network, params: Any, x: Any, activiti
     return jax.jit(jax.grad(lambda p: energy(network(p, x, activities)[1], activities)))(params)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
 def test_descent_on_the_squared_energy_is_strict_predictive_coding(batch: Any, loss: str) -> None:
     params, x, y = batch

@@ -167,6 +167,7 @@ def caught(act: Callable[[], Any], action: str = "default") -> list[warnings.War
     return [one for one in seen if one.category is RisingEnergy]
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_rule_by_name_warns_once_however_many_steps_rise(way: Callable[[Rule], Any]) -> None:
     seen = {(one.filename, one.lineno): one for one in caught(lambda: way(rule_of(rising=True)))}

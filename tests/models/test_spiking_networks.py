@@ -99,6 +99,7 @@ def equal(a, b):
 # ---------------------------------------------------------------------------- one function, many forms
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "name", ["attached", "hard", "delayed", "delayed hard", "learned", "ALIF", "ALIF learned", "ALIF raised"]
 )
@@ -161,6 +162,7 @@ def test_steps_equal_the_plain_loop_to_the_bit(name, x64):
     assert model.read(jnp.moveaxis(steps.outputs, 0, 1)).shape == (5, 12, 3)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", ["no reset", "delayed hard", "learned", "ALIF"])
 def test_without_spiking_the_whole_gradient_equals_central_differences(name, x64):
     model = network(CELLS[name], spiking=False)
@@ -222,6 +224,7 @@ def convolutional(**options):
     return SpikingNetwork(stages, spike, **options)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("options", [{"hoist": True}, {"chunk": 3}])
 def test_convolutions_run_through_time(options, x64):
     model, reference = convolutional(**options), convolutional(store="all", hoist=False)

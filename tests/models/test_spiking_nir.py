@@ -207,7 +207,7 @@ def agrees(found, nodes, x, **how):
     assert expected.std() > 0
 
 
-pytestmark = [pytest.mark.contract, pytest.mark.usefixtures("quick_compile")]
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 @pytest.mark.parametrize("kind", ["LIF", "CubaLIF", "IF", "LI", "CubaLI", "I"])

@@ -15,8 +15,6 @@ from neurai_core.layered import Layer, Layered, Variables, dense
 from neurai_core.losses import cross_entropy
 from neurai_core.models import cnn, mlp
 
-pytestmark = pytest.mark.contract
-
 MODELS = {
     "mlp": (mlp((20, 16, 10)), (20,)),
     "tanh mlp": (mlp((20, 16, 12, 10), activation="tanh"), (20,)),

@@ -102,6 +102,7 @@ def descended(model, params, batch, n, eta=0.1, alpha_f=1.0, alpha_b=0.1, precis
 # ---------------------------------------------------------------------------- what it descends on
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("mode", "name"), [(MODES[0], "cnn"), (MODES[1], "cnn")])
 def test_the_gradients_are_those_of_the_energy_after_descent_on_it(x64, name, mode):
     model, params, batch = problem(NETWORKS[name], mode)
@@ -111,6 +112,7 @@ def test_the_gradients_are_those_of_the_energy_after_descent_on_it(x64, name, mo
     np.testing.assert_allclose(ours.aux["energy_trace"][-1], energy, rtol=1e-12)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("mode", "name"), [(MODES[0], "cnn"), (MODES[1], "cnn")])
 def test_hidden_layers_keep_to_the_way_up_by_the_precision(x64, name, mode):
     model, params, batch = problem(NETWORKS[name], mode)
@@ -154,6 +156,7 @@ def test_precision_takes_away_the_reward_for_mere_growth_of_the_weights(x64):
     np.testing.assert_allclose(thousand, hundred / 10, rtol=0.2)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("mode", "name", "trace"),
     [(MODES[0], "cnn", None), (MODES[1], "mlp", "momentum(0.5)"), (MODES[0], "mlp", "curvature")],
@@ -171,6 +174,7 @@ def test_the_energy_falls_in_every_sweep_when_the_step_is_small(x64, mode, name,
 # ---------------------------------------------------------------------------- what it reduces to
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("mode", "name", "n"), [(MODES[0], "mlp", 1), (MODES[1], "mlp", 3), (MODES[0], "cnn", 20), (MODES[1], "cnn", 20)]
 )
@@ -185,6 +189,7 @@ def test_without_a_way_down_it_is_strict_predictive_coding_to_the_bit(x64, name,
     assert ours.loss == theirs.loss
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("mode", "name"), [(MODES[0], "cnn"), (MODES[1], "mlp")])
 def test_without_a_way_up_it_is_strict_predictive_coding_of_the_reversed_network(x64, name, mode):
     both, params, (x, y) = problem(NETWORKS[name], mode)
@@ -195,6 +200,7 @@ def test_without_a_way_up_it_is_strict_predictive_coding_of_the_reversed_network
     equal(ours.grads, theirs.grads[::-1])
 
 
+@pytest.mark.slow
 def test_the_general_descent_tends_to_both_as_a_weight_goes_to_zero(x64):
     model, params, batch = problem(MLP, MODES[1])
     given = {"mode": MODES[1], "n": 6}
@@ -337,6 +343,7 @@ def test_what_is_asked_of_it(x64, mode):
     close(rule.reconstruct(CNN[0], params, x), down.layers[-1].apply(down_params[-1], (), first)[0])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("mode", MODES)
 def test_filling_in_keeps_what_is_known_and_lowers_the_energy(x64, mode):
     model, params, (x, y) = problem(MLP, mode)

@@ -331,6 +331,7 @@ def unrolled(model, params, input_shape):
     return dense_params, [int(np.prod(u.shape[1:])) for u in shapes]
 
 
+@pytest.mark.slow
 def test_convolution_and_pooling_equal_their_unrolled_dense_copy(x64):
     model = Layered(
         (
@@ -353,6 +354,7 @@ def test_convolution_and_pooling_equal_their_unrolled_dense_copy(x64):
     assert distance(grads, pulled) < 1e-12
 
 
+@pytest.mark.slow
 def test_gaussian_takes_any_layer_and_tends_to_back_propagation(x64):
     model = Layered(
         (conv(2, 3, activation="tanh"), max_pool(2), residual(conv(2, 3, activation="tanh")), flatten(), dense(3))
@@ -436,6 +438,7 @@ def test_a_trace_shows_both_phases_and_ends_in_the_same_state(x64):
     np.testing.assert_allclose(shown.aux["trace"]["nudged"]["energy"][0, -1], estimate.aux["energy"], rtol=1e-12)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("options", [HOPFIELD, HOPFIELD | {"mode": "symmetric", "beta": 0.5}, {"energy": "gaussian"}])
 def test_the_energy_change_is_that_of_the_free_and_the_first_nudged_phase(options, x64):
     model, params, batch = problem()
@@ -462,6 +465,7 @@ def test_steps_that_are_too_large_raise_the_energy_unless_they_are_limited():
     assert change(0.9, True) < 0
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("energy", ["hopfield", "gaussian"])
 def test_the_layout_of_activities_changes_nothing(energy, x64):
     """Dense networks relax with the batch axis last; the same maps as a stranger's layers do not."""
@@ -480,6 +484,7 @@ def test_the_layout_of_activities_changes_nothing(energy, x64):
 # ---------------------------------------------------------------------------- transformations, memory, dtypes
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:EP. after n_relax")
 def test_without_jit_it_is_the_same(x64):
     model, params, batch = problem(
@@ -540,6 +545,7 @@ def test_memory_does_not_grow_with_the_number_of_steps():
     assert temporary_bytes(20) == temporary_bytes(500)
 
 
+@pytest.mark.slow
 def test_padding_a_batch_changes_nothing(x64):
     """Rows without a target: zero cost and zero nudge with a loss that sums over the batch."""
     model, params, (x, y) = problem(sizes=SHALLOW)
@@ -598,6 +604,7 @@ def _theirs(library):
 # ---------------------------------------------------------------------------- learning
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("preset", "bar"), [("gaussian", 0.85), ("hopfield-digits", 0.6)])
 def test_presets_learn_the_digits(preset, bar):
     """Four epochs; chance is 0.1."""

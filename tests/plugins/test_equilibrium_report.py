@@ -20,6 +20,7 @@ def traced(**settings):
     return jax.jit(rule.estimate, static_argnums=0)(model, params, (), batch)[0].aux["trace"]
 
 
+@pytest.mark.slow
 def test_a_hopfield_network_has_settled_at_the_presets_dt_and_not_at_the_default(tmp_path):
     settings = {"energy": "hopfield", "activation": "sigmoid", "mode": "symmetric", "beta": 0.5}
     said = relaxation(traced(**settings, dt=0.5), tmp_path / "settled.png", RELAXES)

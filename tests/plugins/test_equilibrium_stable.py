@@ -58,6 +58,7 @@ def rises(trace):
 # ---------------------------------------------------------------------------- where nothing has to change
 
 
+@pytest.mark.few(2)
 @pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("settings", [{}, HOPFIELD | {"dt": 0.2}, {"order": "even_odd", "tol": 1e-3}], ids=str)
 def test_the_documented_step_is_taken_to_the_bit_where_the_energy_allows_it(settings):
@@ -70,6 +71,7 @@ def test_the_documented_step_is_taken_to_the_bit_where_the_energy_allows_it(sett
 # ---------------------------------------------------------------------------- where the documented step is too large
 
 
+@pytest.mark.few(3)
 @pytest.mark.filterwarnings("ignore::neurai_core.errors.RisingEnergy")
 @pytest.mark.parametrize(
     ("kind", "scale", "settings"),
@@ -93,6 +95,7 @@ def test_the_energy_falls_at_every_step_where_the_documented_step_goes_uphill(ki
     assert limited.aux["energy_change"] < 0
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("kind", "energy"), [("dense", "gaussian"), ("conv", "hopfield")])
 def test_the_bound_is_not_below_the_curvature_of_the_energy(kind, energy):
     model, params, (x, _) = network(kind, 2)

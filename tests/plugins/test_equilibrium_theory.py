@@ -54,12 +54,14 @@ def truth(energy, cost):
 # ---------------------------------------------------------------------------- oracles
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("pair", PAIRS)
 def test_implicit_differentiation_equals_back_propagation_through_time(pair):
     _, params, batch = problem()
     assert distance(unrolled(*pair, params, batch, 1500), implicit(*pair, params, batch)) < 1e-12
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("pair", PAIRS)
 def test_a_small_nudge_gives_the_gradient_of_the_loss(pair):
     assert distance(estimate(*pair, 0.02, EPMode.RICHARDSON), truth(*pair)) < 1e-7
@@ -68,6 +70,7 @@ def test_a_small_nudge_gives_the_gradient_of_the_loss(pair):
 # ---------------------------------------------------------------------------- bias
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("pair", "mode", "n_points", "order"),
     [
@@ -117,6 +120,7 @@ def test_the_losses_of_both_signs_enclose_the_loss(pair):
 # ---------------------------------------------------------------------------- time
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("pair", "dt"), list(zip(PAIRS, (0.5, 0.1), strict=True)))
 def test_k_nudged_steps_equal_k_steps_of_back_propagation_through_time(pair, dt):
     """For every K, so each step's increment equals the gradient one step further back (Ernoult et al. 2019)."""
@@ -138,6 +142,7 @@ def test_matched_equals_two_phase_once_the_free_phase_has_settled():
     assert distance(one, other) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:EP. after n_relax")
 def test_matching_and_symmetry_cancel_the_drift_of_an_unsettled_free_phase():
     exact = truth("hopfield", "squared_error")
@@ -161,6 +166,7 @@ def test_gaussian_with_feedforward_start_has_no_free_gradient():
     assert jnp.linalg.norm(flat(jax.grad(ENERGIES["gaussian"])(params, x, tuple(u[1:])))) < 1e-14
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("cost", COSTS)
 def test_gaussian_tends_to_back_propagation(cost):
     given = problem()
@@ -213,6 +219,7 @@ def test_two_points_on_the_circle_are_symmetric():
     assert distance(two, estimate(*pair, 0.5, EPMode.SYMMETRIC)) < 1e-12
 
 
+@pytest.mark.slow
 def test_half_of_the_circle_stands_for_the_whole(n=3):
     """All n complex phases by hand, without conjugate symmetry."""
     _, params, batch = problem()
@@ -243,6 +250,7 @@ def _complex_gradient(params, x, u):
     return jax.grad(ENERGIES["gaussian"], holomorphic=True)(complex_params, x.astype(complex), u)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("pair", "mode", "order"), [(PAIRS[0], EPMode.TWO_PHASE_MATCHED, 1), (PAIRS[1], EPMode.SYMMETRIC, 2)]
 )
@@ -272,6 +280,7 @@ def coupled_limit(energy_name, cost_name):
     return jax.jvp(lambda u: jax.grad(energy)(params, x, u), (u,), (v,))[1]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("pair", PAIRS)
 def test_coupled_learning_tends_to_its_own_limit_and_not_to_the_gradient(pair):
     limit = coupled_limit(*pair)
@@ -279,6 +288,7 @@ def test_coupled_learning_tends_to_its_own_limit_and_not_to_the_gradient(pair):
     assert distance(limit, truth(*pair)) > 1e-3
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("pair", PAIRS)
 def test_one_sided_coupled_learning_tends_to_the_same_limit_from_both_signs(pair):
     limit = coupled_limit(*pair)
@@ -289,6 +299,7 @@ def test_one_sided_coupled_learning_tends_to_the_same_limit_from_both_signs(pair
     assert distance(centered, estimate(*pair, 0.01, EPMode.COUPLED)) < 1e-10
 
 
+@pytest.mark.few(1)
 def test_contrastive_learning_clamps_the_output_at_the_target():
     """With the squared error o - dC/do is the target itself."""
     _, params, (x, y) = problem()

@@ -27,6 +27,7 @@ RULES = [
 ]
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(("rule", "layers"), RULES, ids=lambda value: getattr(value, "algorithm", ""))
 def test_integers_are_numbers_of_the_parameters_type(rule, layers):
     model, shape = Layered(layers), (4, 4, 1)

@@ -56,6 +56,7 @@ def test_its_size_on_a_deep_linear_network_grows_with_all_nodes() -> None:
     assert agrees(sizes(rule, model, params, (x, y)), expected)
 
 
+@pytest.mark.slow
 def test_a_sum_over_examples_gives_the_gradients_of_a_mean_times_their_number() -> None:
     model = mlp((4, 3, 2), "tanh")
     params, _ = model.init(jax.random.key(0), (4,))

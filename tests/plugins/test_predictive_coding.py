@@ -120,6 +120,7 @@ MODELS = {
 # ---------------------------------------------------------------------------- strict
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(("name", "n"), [*((name, 5) for name in MODELS if name != "tanh"), ("tanh", 1)])
 def test_strict_is_its_definition_on_any_layers(name, n, x64):
     model, shape = MODELS[name]
@@ -128,6 +129,7 @@ def test_strict_is_its_definition_on_any_layers(name, n, x64):
     close(ours, defined(model, params, batch, "strict", 0.2, n))
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("mode", ["strict", "fixed_pred"])
 @pytest.mark.usefixtures("optimized")
@@ -143,6 +145,7 @@ def test_float32_gradients_of_twenty_layers_are_right_at_every_depth(mode, activ
     assert all(w <= 1e-5 for w, count in zip(wrong, counts, strict=True) if count)
 
 
+@pytest.mark.slow
 def test_float32_gradients_of_relu_err_only_where_a_unit_passes_its_kink_within_rounding(x64):
     """Of what float32 makes of a pre-activation 1e-5 from its kink, no bit of the unit's change may be right."""
     model, seeds, n = mlp(DEEP), 8, 20
@@ -182,6 +185,7 @@ def per(stacked):
     return [jax.tree.unflatten(structure, entries) for entries in zip(*leaves, strict=True)]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("name", "n"), [*((name, 5) for name in sorted({*MODELS} - {"tanh", "relu", "blocks"})), ("tanh", 2)]
 )
@@ -194,6 +198,7 @@ def test_the_light_cone_changes_no_bit(name, n):
     equal((on.grads, on.aux), (off.grads, off.aux))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("optimized")
 def test_the_light_cone_changes_no_bit_of_twelve_layers():
     model = mlp((20, *[128] * 11, 10))
@@ -202,6 +207,7 @@ def test_the_light_cone_changes_no_bit_of_twelve_layers():
     equal(*(gradients(model, params, batch, light_cone=cone, **run) for cone in (True, False)))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("optimized")
 def test_a_cone_too_large_to_unroll_runs_in_stages(monkeypatch, x64):
     assert light_cone.stages_of(39)[:2] == [(0, 4), (4, 8)]
@@ -225,6 +231,7 @@ def test_a_layer_that_no_error_has_reached_has_a_gradient_of_exactly_zero(mode):
         assert reached == [l > 4 - n for l in range(1, 5)]
 
 
+@pytest.mark.slow
 def test_a_small_loss_brings_strict_to_back_propagation_at_first_order(x64):
     model = mlp((6, 5, 4, 4, 3), "tanh")
     params, batch = problem(model, (6,))
@@ -236,6 +243,7 @@ def test_a_small_loss_brings_strict_to_back_propagation_at_first_order(x64):
     assert slope == pytest.approx(1, abs=0.05) and away[-1] < 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["strict", "incremental"])
 def test_repeating_a_batch_changes_nothing_with_per_sample(mode, x64):
     model, shape = MODELS["tanh"]
@@ -340,6 +348,7 @@ def incremental_by_hand(model, params, batch, optimizer, carry, eta, n, momentum
     return jax.lax.fori_loop(0, n, sweep, (activities, [0 * v for v in activities], params, carry))[2:]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("name", "momentum"), [("tanh", 0.5), ("cnn", 0.0)])
 def test_incremental_gradients_are_the_way_the_parameters_went(name, momentum, x64):
     model, shape = MODELS[name]
@@ -405,6 +414,7 @@ def test_tol_stops_once_the_activities_hardly_move(x64):
     assert distance(found.grads, settled.grads) < 1e-4
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float64])
 @pytest.mark.parametrize("mode", ["strict", "incremental"])
 def test_tol_works_in_every_precision_and_for_one_layer(mode, dtype, x64):
@@ -469,6 +479,7 @@ def test_the_energy_trace_ends_at_the_energy_of_the_final_activities(x64):
     assert estimate(model, params, batch, n=1, energy_trace=True).aux["energy_trace"].shape == (2,)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("light_cone", [True, False])
 def test_the_energy_change_is_that_of_all_sweeps_but_the_last(light_cone, x64):
     model, shape = MODELS["residual"]
@@ -598,6 +609,7 @@ def test_a_layer_may_bring_its_own_difference(x64):
 # ---------------------------------------------------------------------------- numbers, memory, compiling
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("mode", ["strict", "fixed_pred", "exact", "incremental"])
 @pytest.mark.usefixtures("optimized")
 def test_bfloat16_keeps_activities_and_errors_in_float32(mode):
@@ -616,6 +628,7 @@ def test_bfloat16_keeps_activities_and_errors_in_float32(mode):
         assert all(distance(a, b) < 0.1 for a, b in zip(found.grads, true.grads, strict=True))
 
 
+@pytest.mark.slow
 def test_remat_changes_no_gradient(x64):
     model = Layered((dense(6, "tanh"), residual(dense(6, "relu"), dense(6)), dense(3)))
     params, batch = problem(model, (4,))
@@ -625,6 +638,7 @@ def test_remat_changes_no_gradient(x64):
         close(again, kept)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("optimized")
 def test_remat_saves_memory_when_the_relaxation_is_differentiated():
     model = Layered((dense(32), *[residual(dense(32, "tanh"), dense(32, "tanh"))] * 2, dense(3)))
@@ -641,6 +655,7 @@ def test_remat_saves_memory_when_the_relaxation_is_differentiated():
     assert memory(True) < 0.6 * memory(False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["strict", "fixed_pred", "incremental"])
 def test_eta_may_be_mapped_over(mode, x64):
     model, shape = MODELS["tanh"]
@@ -688,6 +703,7 @@ def fits(layers):
     return True
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None)
 @given(
     layers=st.lists(LAYERS, min_size=1, max_size=4).filter(fits),
@@ -726,6 +742,7 @@ def test_the_light_cone_changes_no_bit_of_any_stack_and_only_the_last_ones_in_bf
     close(on, off, rtol=0.05, atol=0.05 * largest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["strict", "fixed_pred", "exact", "incremental"])
 def test_compiled_and_not_compiled_agree(mode, x64):
     model, shape = MODELS["tanh"]

@@ -55,6 +55,7 @@ def estimate(rule, model, params, batch):
     return jax.jit(lambda params: rule.estimate(model, params, state, batch)[0])(params)
 
 
+@pytest.mark.few(2)
 @pytest.mark.filterwarnings("ignore::neurai_core.errors.RisingEnergy")
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", MODELS)
@@ -69,6 +70,7 @@ def test_where_the_plain_relaxation_runs_away_the_energy_falls_in_every_sweep(na
     assert (np.diff(stable["energy_trace"]) < 0).all()
 
 
+@pytest.mark.few(1)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize(("name", "mode"), [("mlp", "strict"), ("convolution", "incremental")])
@@ -95,6 +97,7 @@ def test_one_compiled_program_limits_every_traced_step(x64):
     assert scale[0] == 1 and np.isclose(scale[1], 10 * scale[2])
 
 
+@pytest.mark.few(1)
 @pytest.mark.filterwarnings("ignore::neurai_core.errors.RisingEnergy")
 @pytest.mark.parametrize("mode", ["sweight_bistrict", "bistrict"])
 def test_bidirectional_relaxations_are_limited_by_both_ways_at_once(mode, x64):
@@ -118,6 +121,7 @@ def from_nothing(t):
     return jnp.where(t < 1, 0.0, 1.0)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("eta", [steep_first, from_nothing, lambda t: 1.0 - t % 2], ids=["tiny", "zero", "every other"])
 def test_schedules_of_normalized_layers_are_limited_in_every_sweep(eta, x64):
     model, params, batch = problem("attention", 2.0)

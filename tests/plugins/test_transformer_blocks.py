@@ -130,6 +130,7 @@ def test_the_energy_never_rises_in_ten_steps_of_training_in_error_coordinates(li
     assert changes.max() < 0
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("library", MODELS)
 def test_the_energy_never_rises_where_normalization_bends_it_more_as_activities_move(library):
     changes, scales = ten_steps(library, eta=1.0, light_cone=library == "flax")
@@ -137,6 +138,7 @@ def test_the_energy_never_rises_where_normalization_bends_it_more_as_activities_
     assert scales.min() < 0.2
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("eta", [pytest.param(0.01, marks=pytest.mark.slow), "linear_schedule(0.01, 0.001, 20)"])
 def test_a_normalized_network_keeps_a_small_step_to_the_bit(eta):
     model, params, _ = neurai.as_layered(flax_model())

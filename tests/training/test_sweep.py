@@ -115,6 +115,7 @@ def test_a_wrong_axis_is_one_clear_error(over: tuple[str, ...], words: str) -> N
 # ---------------------------------------------------------------------------- numbers in one program
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("rule", "over", "more"),
     [
@@ -138,6 +139,7 @@ def test_every_value_gives_the_numbers_of_training_alone(rule: str, over: tuple[
     assert len({run.rows[-1]["train_loss"] for run in found.runs}) == len(found.runs)
 
 
+@pytest.mark.slow
 def test_values_that_do_not_fit_into_memory_run_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     made = planned("bp", "lr=0.01,0.02,0.03")
     (program,), data = made.programs(), data_of(made)
