@@ -102,7 +102,8 @@ def front_door() -> Lines:
 
 def environment() -> Lines:
     """Every variable of the environment that is read."""
-    from neurai_core.training.settings import RunSettings, variable
+    from neurai_core.training.setting_sources import variable
+    from neurai_core.training.settings import RunSettings
 
     runs = {variable(name): field.description for name, field in RunSettings.model_fields.items()}
     check_variables({*runs, *PLUGIN_VARIABLES, *OTHER_VARIABLES})

@@ -97,7 +97,8 @@ def _environment() -> Iterator[Finding]:
 
 
 def _known_variables() -> set[str]:
-    from neurai_core.training.settings import RunSettings, variable
+    from neurai_core.training.setting_sources import variable
+    from neurai_core.training.settings import RunSettings
 
     others = ("ONLY", "BLOCK", "PREFER", "DISABLE_PLUGIN_AUTOLOAD", "TRACE", "DATA", "CACHE")
     return {f"NEURAI_{name}" for name in others} | {variable(name) for name in RunSettings.model_fields}

@@ -7,7 +7,8 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from neurai_core.training.settings import Chosen, RunSettings, choose, variable
+from neurai_core.training.setting_sources import variable
+from neurai_core.training.settings import Chosen, RunSettings, choose
 
 PANEL = "What decides the run"
 

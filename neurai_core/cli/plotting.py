@@ -88,7 +88,7 @@ def relaxation(
 
 def _named(names: list[str], sets: list[str]) -> dict[str, Surrogate]:
     from neurai_core.registry import REGISTRY
-    from neurai_core.training.settings import settings_of_texts
+    from neurai_core.training.setting_texts import settings_of_texts
 
     drawn = {}
     for name in names:

@@ -11,7 +11,9 @@ from neurai_core.errors import SettingsError, UsageError
 from neurai_core.naming import did_you_mean
 from neurai_core.registry import REGISTRY
 from neurai_core.specs import AlgorithmSpec
-from neurai_core.training.settings import PARTS, Chosen, RunSettings, choose, needs_of, variable
+from neurai_core.training.setting_checks import needs_of
+from neurai_core.training.setting_sources import variable
+from neurai_core.training.settings import PARTS, Chosen, RunSettings, choose
 
 # What all rules share, so that they start from the same parameters and see the same batches.
 SHARED = ("model", "data", "surrogate", "steps", "epochs", "batch_size", "seed")

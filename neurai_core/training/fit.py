@@ -20,13 +20,14 @@ from neurai_core.rule import Rule, model_state_of
 from neurai_core.specs import AlgorithmSpec
 from neurai_core.training import run
 from neurai_core.training.callbacks import Callbacks
+from neurai_core.training.chosen import PYTHON
 from neurai_core.training.folders import holds_run
 from neurai_core.training.loop import Trained, train_task
 from neurai_core.training.observed import observed
 from neurai_core.training.predicting import Predictor
 from neurai_core.training.record import read_metrics
 from neurai_core.training.saving import USUALLY, Options, every_of
-from neurai_core.training.settings import PYTHON, Chosen, RunSettings, choose
+from neurai_core.training.settings import Chosen, RunSettings, choose
 from neurai_core.training.stream import Batch, Data, batch_of, stream_of
 from neurai_core.training.task import Objects, Task, prepare
 

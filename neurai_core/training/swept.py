@@ -15,7 +15,8 @@ from neurai_core.errors import NeurAIError, SettingsError, UsageError
 from neurai_core.explain import takes_float
 from neurai_core.naming import did_you_mean
 from neurai_core.registry import REGISTRY
-from neurai_core.training.settings import PARTS, Chosen, RunSettings, choose, data_reference, setting_name
+from neurai_core.training.setting_texts import data_reference, setting_name
+from neurai_core.training.settings import PARTS, Chosen, RunSettings, choose
 
 MOST = 10_000  # configurations of a sweep
 RUN = "run"  # begins the name of a setting of the run

@@ -30,7 +30,9 @@ from neurai_core.training.activities import seen
 from neurai_core.training.networks import Untrained, initial_params, network
 from neurai_core.training.optimizers import optimizer, per_part
 from neurai_core.training.precision import computing_in
-from neurai_core.training.settings import Chosen, RunSettings, blaming_spec, log_of, part_of, stopping_of
+from neurai_core.training.setting_sources import blaming_spec
+from neurai_core.training.setting_texts import log_of, part_of, stopping_of
+from neurai_core.training.settings import Chosen, RunSettings
 from neurai_core.training.starting import key_of
 from neurai_core.training.stream import Data, Stream, example_of, reshaped, steps_of
 from neurai_core.transforms import with_alignment

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from neurai_core.errors import UsageError
-from neurai_core.training.settings import PYTHON, Chosen
+from neurai_core.training.chosen import PYTHON, Chosen
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")  # module:attribute
 

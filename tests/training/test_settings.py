@@ -10,7 +10,8 @@ from pydantic import Field
 
 import neurai_core as neurai
 from neurai_core.errors import DataError, NeurAIError, SettingsError, UnknownName, UsageError
-from neurai_core.training.settings import choose, data_reference
+from neurai_core.training.setting_texts import data_reference
+from neurai_core.training.settings import choose
 
 pytestmark = pytest.mark.contract
 
