@@ -24,8 +24,9 @@ from jax.typing import ArrayLike
 
 from neurai_core.errors import UsageError
 from neurai_core.explain import takes_float, validate_settings
-from neurai_core.specs import Config, Origin
+from neurai_core.specs import Config, Origin, PluginSpec, SurrogateSpec
 from neurai_core.surrogates.precision import as_array, formula, key_for, real
+from neurai_core.surrogates.stated import stated
 from neurai_core.surrogates.step import fire, heaviside, no_primitive, slope
 
 Number: TypeAlias = float | jax.Array
@@ -69,7 +70,8 @@ class Surrogate:
             ``config_class`` validates them.
 
     Attributes:
-        config_class: settings class of the plugin, None for a surrogate without one.
+        spec: spec of the plugin, None for a surrogate without one. `facts` take from it what they do not state.
+        config_class: settings class of the plugin, that of the spec unless it is another; None without one.
         spiking: as above.
 
     Raises:
@@ -92,6 +94,7 @@ class Surrogate:
         Tent(width=2.0, spiking=True)
     """
 
+    spec: ClassVar[PluginSpec | None] = None
     config_class: ClassVar[type[Config] | None] = None
     spiking: bool
     _form: _Form
@@ -101,6 +104,10 @@ class Surrogate:
         for name in _FORMULAS:
             if name in vars(cls):
                 setattr(cls, name, formula(vars(cls)[name]))
+        if isinstance(facts := vars(cls).get("facts"), property):
+            cls.facts = property(lambda self: self._with_stated(facts.fget(self)), doc=facts.__doc__)
+        if "config_class" not in vars(cls) and "spec" in vars(cls):
+            cls.config_class = cls.spec.config if cls.spec else None
         jax.tree_util.register_pytree_with_keys(cls, _flatten_with_keys, partial(_unflatten, cls), _flatten)
 
     def __init__(self, *, spiking: bool = True, **settings: Any) -> None:
@@ -182,8 +189,11 @@ class Surrogate:
 
     @property
     def facts(self) -> Facts:
-        """Area, peak, half width, support and symmetry for the current parameters; a subclass states them."""
-        return Facts()
+        """Area, peak, half width, support and symmetry for the current parameters.
+
+        A subclass states those that its spec does not: area, symmetry and sign are filled in from the spec.
+        """
+        return self._with_stated(Facts())
 
     @property
     def limits(self) -> tuple[jax.Array, jax.Array]:
@@ -235,6 +245,16 @@ class Surrogate:
         return new
 
     # ---- plumbing
+
+    def _with_stated(self, facts: Facts) -> Facts:
+        """The facts, with what the spec states in place of what they leave open."""
+        spec = self.spec
+        if not isinstance(spec, SurrogateSpec):
+            return facts
+        area = stated(spec, "area", self.settings) if facts.area is None and spec.area else facts.area
+        symmetric = spec.symmetry == "even" if facts.symmetric is None else facts.symmetric
+        signed = "signed" in spec.claims if facts.signed is None else facts.signed
+        return facts._replace(area=area, symmetric=symmetric, signed=signed)
 
     def _fill(self, settings: Mapping[str, Any]) -> None:
         values = self._validated(settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, wraps
@@ -13,15 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from neurai_core.by_name import surrogate
-from neurai_core.errors import SettingsError
+from neurai_core.errors import SettingsError, UsageError
 from neurai_core.explain import takes_float
 from neurai_core.specs import SurrogateSpec
 from neurai_core.surrogates import Surrogate
+from neurai_core.surrogates.stated import stated
 from neurai_core.testing.checking import Broken, Skipped, Subject
 
 POINTS = 128  # of a grid; always as many, so that JAX compiles an operation once for all surrogates
 FACTORS = (0.6, 0.8, 1.25, 1.6)  # numbers other than the defaults are these times the defaults
-FORMULA_NAMES = {"sqrt": math.sqrt, "exp": math.exp, "log": math.log, "pi": math.pi, "inf": math.inf}
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,14 +61,10 @@ class SurrogateSubject(Subject):
 
     def stated(self, name: str, one: Surrogate, **more: Any) -> Any:
         """The value of an expression of the spec, such as ``area``, for the settings of a surrogate."""
-        expression = getattr(self.spec, name)
         try:
-            return eval(expression, {**FORMULA_NAMES, **_plain(one.settings), **more})
-        except Exception as error:
-            raise Broken(
-                f"{name}={expression!r} of the spec is no Python expression in the settings and u: {error}",
-                f"Write {name} with the names of settings, such as {_example(name, self.spec)!r}.",
-            ) from None
+            return np.asarray(stated(self.spec, name, _plain(one.settings), **more))[()]
+        except UsageError as error:
+            raise Broken(error.message.removesuffix("."), error.hint) from None
 
 
 def in_float64(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -133,8 +128,3 @@ def gap(ours: Any, theirs: Any, scale: float | None = None) -> float:
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in settings.items()}
-
-
-def _example(name: str, spec: SurrogateSpec) -> str:
-    setting = spec.width or next(iter(spec.config.model_fields), "width")
-    return {"area": f"2 * {setting}", "support": f"abs(u) <= {setting}"}.get(name, setting)

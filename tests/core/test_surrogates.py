@@ -110,6 +110,31 @@ def test_a_plugin_is_a_config_and_a_class():
             neurai.surrogate("tent", width=0.0)
 
 
+def test_a_class_takes_from_its_spec_what_it_does_not_state():
+    class TentConfig(Config):
+        width: float = Field(1.0, gt=0, description="half the support, in units of u")
+        spiking: bool = True
+
+    class Stated(Tent):
+        spec = SurrogateSpec(name="tent", summary="A tent", config=TentConfig, area="where(width > 2, inf, 3 * width)")
+
+        @property
+        def facts(self):
+            return Facts(peak=1.0, support=(-self.width, self.width))
+
+    assert Stated.config_class is TentConfig
+    assert Stated(2.0).facts == Facts(6.0, 1.0, None, (-2.0, 2.0), symmetric=True, signed=False)
+    assert jax.jit(jax.vmap(lambda width: Stated(width).facts.area))(jnp.array([1.0, 4.0])).tolist() == [
+        3.0,
+        float("inf"),
+    ]
+    other = type("Other", (Stated,), {"facts": property(lambda self: Facts(area=1.0, symmetric=False, signed=True))})
+    assert other(2.0).facts == Facts(area=1.0, symmetric=False, signed=True)
+    wrong = type("Wrong", (Stated,), {"spec": Stated.spec.model_copy(update={"area": "2 * breadth"})})
+    with pytest.raises(UsageError, match="area='2 \\* breadth' of the spec is no Python expression"):
+        _ = wrong(2.0).facts
+
+
 # ---- no primitive
 
 

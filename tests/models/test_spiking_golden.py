@@ -13,10 +13,10 @@ import pytest
 from neurai_core.layered import dense
 from neurai_core.losses import cross_entropy, mse
 from neurai_core.models.spiking import LIF, SpikingNetwork, Stage
-from neurai_surrogates.shapes.gaussian import Gaussian
-from neurai_surrogates.shapes.polynomial import Polynomial
-from neurai_surrogates.shapes.sigmoid import Sigmoid
-from neurai_surrogates.shapes.superspike import SuperSpike
+from neurai_surrogates.gaussian.shape import Gaussian
+from neurai_surrogates.polynomial.shape import Polynomial
+from neurai_surrogates.sigmoid.shape import Sigmoid
+from neurai_surrogates.superspike.shape import SuperSpike
 
 pytestmark = pytest.mark.golden
 

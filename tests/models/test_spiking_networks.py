@@ -35,9 +35,9 @@ from neurai_core.models.spiking import (
     with_activity,
 )
 from neurai_core.models.spiking.network import IMAGE_BYTES
-from neurai_surrogates.shapes.sigmoid import Sigmoid
-from neurai_surrogates.shapes.stochastic_escape import StochasticEscape
-from neurai_surrogates.shapes.superspike import SuperSpike
+from neurai_surrogates.sigmoid.shape import Sigmoid
+from neurai_surrogates.stochastic_escape.shape import StochasticEscape
+from neurai_surrogates.superspike.shape import SuperSpike
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 CELLS = {

@@ -13,7 +13,7 @@ import pytest
 from neurai_core.errors import MissingExtra, ModelError
 from neurai_core.layered import avg_pool, block, conv, dense, flatten
 from neurai_core.models.spiking import ALIF, LIF, Leaky, SpikingNetwork, Stage, from_nir, snn, to_nir
-from neurai_surrogates.shapes.superspike import SuperSpike
+from neurai_surrogates.superspike.shape import SuperSpike
 
 CELLS = {
     "soft": LIF(0.9),

@@ -15,7 +15,7 @@ from neurai_core.errors import ModelError
 from neurai_core.layered import conv, dense
 from neurai_core.losses import cross_entropy
 from neurai_core.models.spiking import LIF, Leaky, SpikingNetwork, Stage, snn
-from neurai_surrogates.shapes.superspike import SuperSpike
+from neurai_surrogates.superspike.shape import SuperSpike
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 RULE = build(DecolleConfig(), loss=cross_entropy)

@@ -21,7 +21,7 @@ from neurai_core.models import mlp
 from neurai_core.models.spiking import ALIF, LIF, Leaky, SpikingNetwork, Stage, snn
 from neurai_core.rule import State
 from neurai_core.specs import AlgorithmSpec
-from neurai_surrogates.shapes.superspike import SuperSpike
+from neurai_surrogates.superspike.shape import SuperSpike
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 CELLS = {

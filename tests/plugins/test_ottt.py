@@ -18,7 +18,7 @@ from neurai_core.losses import accuracy, cross_entropy
 from neurai_core.models import mlp
 from neurai_core.models.spiking import LIF, Leaky, SpikingNetwork, Stage, snn
 from neurai_core.products import product_flops
-from neurai_surrogates.shapes.superspike import SuperSpike
+from neurai_surrogates.superspike.shape import SuperSpike
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 RULE = build(OTTTConfig(), loss=cross_entropy, accuracy=accuracy)

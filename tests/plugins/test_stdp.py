@@ -15,7 +15,7 @@ from neurai_core.errors import DataError, ModelError
 from neurai_core.layered import conv, dense
 from neurai_core.models import mlp
 from neurai_core.models.spiking import LIF, Leaky, SpikingNetwork, Stage, snn
-from neurai_surrogates.shapes.superspike import SuperSpike
+from neurai_surrogates.superspike.shape import SuperSpike
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 WINDOW = {"a_plus": 0.3, "a_minus": 0.2, "tau_plus": 3.0, "tau_minus": 7.0}
