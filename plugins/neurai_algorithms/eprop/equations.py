@@ -13,8 +13,6 @@ The paper has one stage of neurons. In a stage below others, B_jk is what z_j do
 step, through the stages between: it depends on t, so every output k has its own filtered trace, of B_jk^t e_ji^t.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +27,7 @@ def definition(config: Any, loss: Any, model: Any, params: Any, state: Any, batc
     dE_dy = jax.grad(lambda y: loss(model.read(y), target))(y)
     B = state.own if config.feedback == "random" else None
     grads = jax.vmap(lambda x, dE_dy: of_example(model, params, B, x, dE_dy))(x, dE_dy)
-    return tuple(in_parts(own, g.sum(axis=(0, 1))) for own, g in zip(params, grads, strict=True))
+    return tuple(jax.vjp(with_bias, own)[1](g.sum(axis=(0, 1)))[0] for own, g in zip(params, grads, strict=True))
 
 
 def of_example(model, params, drawn, x, dE_dy):
@@ -77,13 +75,6 @@ def traces(cell, surrogate, w, into, h, eps):
 
 
 def with_bias(own):
-    """The rows of W: of the input, of the bias, and of the stage's own spikes."""
-    recurrent = [own["recurrent"]] if "recurrent" in own else []
-    return jnp.concatenate([own["input"]["w"], own["input"]["b"][None], *recurrent])
-
-
-def in_parts(own, g):
-    """The rows of a gradient as the parameters have them: the input's weights, the bias, the recurrent weights."""
-    n = len(own["input"]["w"])
-    parts = {"input": {"w": g[:n], "b": g[n]}, "cell": own["cell"]}
-    return parts | {"recurrent": g[n + 1 :]} if "recurrent" in own else parts
+    """The rows of W: of the input, of the bias, and of the stage's own spikes; linear, so its vjp takes them apart."""
+    w, b = own["input"]["w"], own["input"]["b"]
+    return jnp.concatenate([w, b[None], own.get("recurrent", w[:0])])
