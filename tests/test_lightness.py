@@ -32,7 +32,8 @@ FLOORS = (
     ("plugin", "references"),
     ("registry", "optax_texts"),
     ("arrays", "data", "products", "surrogates", "overview", "run_settings"),
-    ("programs", "manual_axes", "curvature", "layered", "losses", "probe", "terms", "relaxation", "surrogate_makers"),
+    ("programs", "manual_axes", "curvature", "layered", "losses", "optimizers"),
+    ("probe", "terms", "relaxation", "surrogate_makers"),
     ("by_name", "sources", "changes", "energy", "rule", "adapting", "models"),
     ("explicit_axes",),
     ("__init__", "named_values", "automatic_names", "rising", "transforms", "grads"),
@@ -247,6 +248,7 @@ def test_the_specs_of_a_plugin_package_import_no_jax(path: Path) -> None:
 def test_a_definition_uses_nothing_of_a_solver(path: Path) -> None:
     modules = imported(path, anywhere=True)
     assert {name for name in modules if name.partition(".")[0] not in sys.stdlib_module_names} <= DEFINING
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 80, "a definition is one page to read"
 
 
 def test_nothing_imports_a_definition() -> None:

@@ -23,12 +23,12 @@ from neurai_core.errors import DataError, ModelError, SettingsError
 from neurai_core.layered import check_forward
 from neurai_core.losses import accuracy_function, cross_entropy, loss_function, sum_cross_entropy
 from neurai_core.optax_texts import lacks
+from neurai_core.optimizers import optimizer, per_part
 from neurai_core.rule import Objective, Problem, Rule, check_objective, objective
 from neurai_core.run_defaults import STOPPER
 from neurai_core.specs import AlgorithmSpec
 from neurai_core.training.activities import seen
 from neurai_core.training.networks import Untrained, initial_params, network
-from neurai_core.training.optimizers import optimizer, per_part
 from neurai_core.training.precision import computing_in
 from neurai_core.training.setting_sources import blaming_spec
 from neurai_core.training.setting_texts import log_of, part_of, stopping_of

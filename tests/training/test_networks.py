@@ -9,8 +9,8 @@ import pytest
 
 from neurai_core.errors import ModelError, SettingsError, UnknownName
 from neurai_core.layered import Layered, Variables
+from neurai_core.optimizers import optimizer
 from neurai_core.training.networks import Untrained, network
-from neurai_core.training.optimizers import optimizer
 
 pytestmark = pytest.mark.contract
 

@@ -14,7 +14,7 @@ import pytest
 
 import neurai_core as neurai
 from neurai_core.errors import NeurAIError, SettingsError, UnknownName
-from neurai_core.training.optimizers import optimizer, per_part
+from neurai_core.optimizers import optimizer, per_part
 from neurai_core.training.settings import choose
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
