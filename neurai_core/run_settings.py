@@ -117,7 +117,7 @@ class RunSettings(Config):
 def check_defaults(spec: AlgorithmSpec) -> None:
     """Check that a run accepts the settings that suit a rule: their names, their values, and what they name.
 
-    The names of losses and optimizers are known to JAX and optax only, and are not looked up.
+    The names of losses and optimizers are known to JAX and optax only, and are looked up by the conformance kit.
 
     Args:
         spec: whose ``defaults`` are checked. Settings of the rule itself are validated by its settings class.

@@ -216,15 +216,16 @@ class AlgorithmSpec(PluginSpec):
             ``local``, ``energy``, ``precise``, ``generative`` (it builds a `neurai_core.rule.GenerativeRule`). The
             checks of `neurai_core.testing` verify them. ``unsupervised`` says that it learns from inputs alone: a run
             takes data without labels, the last width of ``--model`` is the number of features, and a linear probe
-            scores these. The tags ``spiking``, ``stochastic`` and ``stateful`` only
-            describe it.
+            scores these. ``stochastic`` and ``stateful`` say that its gradients depend on the key, and on a state of
+            its own, at least in a variant. The tag ``spiking`` says that it trains spiking networks only.
         variants: further settings to check it with, and what it claims with these.
         defaults: run settings that suit the rule, such as ``{"loss": "sum_squared_error"}``; a run uses them unless
             set otherwise.
         relaxes: the settings for recording its relaxation; None for a rule without one.
         definition: the equations of the rule as in its paper, ``"package.equations:function"``; None if there are none.
             The function ``(config, loss, model, params, state, batch, *, key=None) -> grads`` takes the arguments of
-            the rule's ``estimate`` and returns the gradients that it must give, in plain JAX, at the documented step.
+            the rule's ``estimate`` and returns the gradients that it must give, in plain JAX, at the documented step;
+            that of a rule whose estimate writes a state of its own returns ``(grads, own)``.
             It raises NotImplementedError for settings that it does not cover. Only tests import its module, and
             ``neurai describe NAME --equations`` prints it.
         own_loss: what the rule reports as its loss, in two or three words such as ``goodness loss``, if it is not the

@@ -19,9 +19,11 @@ from neurai_core.testing import (
     rule_claims,
     rule_contract,
     rule_cost,
+    rule_definition,
     rule_learning,
     rule_local,
     rule_reports,
+    rule_tags,
     rule_transforms,
     surrogate_checks,
 )
@@ -79,7 +81,9 @@ def _adapters(name: str, spec: Any, examples: Mapping[str, Any] | None = None) -
 RULE_CHECKS = (
     *rule_contract.CHECKS,
     *rule_transforms.CHECKS,
+    *rule_definition.CHECKS,
     *rule_claims.CHECKS,
+    *rule_tags.CHECKS,
     *rule_local.CHECKS,
     *rule_reports.CHECKS,
     *rule_learning.CHECKS,

@@ -1,4 +1,4 @@
-"""Checks that a rule gives the gradients that its spec claims: of its definition, of back-propagation, or a limit.
+"""Checks that a rule gives the gradients that its spec claims: of back-propagation, tending to them, or on average.
 
 All of them run in float64, where rounding hides nothing.
 """
@@ -17,12 +17,11 @@ from neurai_core.arrays import PyTree, tree_dot, tree_norm
 from neurai_core.layered import forward
 from neurai_core.losses import loss_function
 from neurai_core.naming import did_you_mean
-from neurai_core.plugin import resolve
 from neurai_core.rule import Rule, model_state_of
 from neurai_core.testing.checking import Broken, Check, Measured, Skipped, check
 from neurai_core.testing.rule_subject import (
     CLASSES,
-    Reference,
+    SAME,
     RuleSubject,
     SmallProblem,
     backpropagated,
@@ -32,43 +31,18 @@ from neurai_core.testing.rule_subject import (
     estimated,
     estimated_by,
     first_state,
-    leaf_gaps,
     norm,
     traced_state,
     wide,
 )
 
-SAME = 1e-9  # relative distance of two float64 gradients that are computed in different ways
 NEAR = 1e-6  # relative distance of a float64 derivative from a central difference
 FRACTIONS = (1 / 8, 1 / 16, 1 / 32)  # of a setting on its way to 0
 KEYS = 8192  # draws of an estimate that is right on average
 LOUDEST = 0.05  # standard error of a mean along back-propagation, relative to it, that still tells a bias
 STANDARD_ERRORS = 5.0  # of normal numbers, fewer than 1 in a million are farther from their mean
 # Claims that describe a rule, and that no check verifies.
-DESCRIPTIVE = {
-    "spiking": "it trains spiking networks only, and every check runs on one",
-    "stochastic": "its gradients depend on the key",
-    "stateful": "in some mode it carries a state of its own from batch to batch",
-}
-
-
-@check(hint="Compare both term by term: neurai describe NAME --equations prints the definition.", once=False)
-def definition(rule: RuleSubject) -> Measured:
-    """The gradients are those of the rule's definition.
-
-    They are compared in float64, leaf by leaf, and at the documented step: a setting ``stable`` is switched off. A rule
-    with a state is also tried with that after two estimates of other batches. The default settings are also tried on a
-    second network, with sigmoids in one hidden layer, and a batch of one example, for the squared error of numbers
-    unless the rule has a loss of its own. Settings that the definition does not cover are skipped.
-    """
-    if rule.spec.definition is None:
-        raise Skipped("the spec names no definition")
-    with jax.enable_x64(True):
-        equations = _equations(rule.spec.definition)
-        gaps = [_gap_to_definition(rule, equations, rule.reference, rule.loss)]
-        if not rule.settings:
-            gaps.append(_gap_to_definition(rule, equations, rule.second, rule.second_loss))
-    return max(gaps, key=lambda one: one.figure)
+DESCRIPTIVE = {"spiking": "it trains spiking networks only, and every check runs on one"}
 
 
 @check(hint="Claim exact only with settings that make the gradient that of the loss.", claim="exact", remark=True)
@@ -178,7 +152,7 @@ def tags(checks: Sequence[Check]) -> Check:
     def claims(rule: RuleSubject) -> None:
         """Every claim is one that a check verifies, or a tag that describes the rule.
 
-        The tags that only describe are ``spiking``, ``stochastic`` and ``stateful``.
+        The tag that only describes is ``spiking``.
         """
         for claim in rule.claims:
             tag, _, more = claim.partition(":")
@@ -220,78 +194,7 @@ def backprop(rule: RuleSubject, problem: SmallProblem, loss: str = "") -> PyTree
     return backpropagated(rule, problem, loss).grads
 
 
-CHECKS = (definition, exact, limit, unbiased, unsupervised)
-
-
-# ---------------------------------------------------------------------------- definition
-
-
-def _equations(target: str) -> Any:
-    """The function that a spec names as the definition.
-
-    Raises:
-        Broken: there is none.
-    """
-    try:
-        found = resolve(target)
-    except ModuleNotFoundError as error:
-        raise Broken(
-            f"the spec names the definition {target!r}, and there is no module {error.name!r}",
-            "Correct definition= in the spec, 'package.equations:function', or add the module to the distribution.",
-        ) from error
-    except AttributeError as error:
-        raise Broken(
-            f"the spec names the definition {target!r}, and its module has no {target.partition(':')[2]!r}",
-            "Correct definition= in the spec, or define that function in the module.",
-        ) from error
-    except (Exception, SystemExit) as error:
-        raise Broken(
-            f"the definition {target!r} cannot be imported: {type(error).__name__}: {error}",
-            "Import its module in Python to see where it fails.",
-        ) from error
-    if not callable(found):
-        raise Broken(f"the definition {target!r} is {type(found).__name__}, expected a function")
-    return found
-
-
-def _gap_to_definition(rule: RuleSubject, equations: Any, reference: Reference, loss: str) -> Measured:
-    settings = rule.documented_step()
-    built, problem, ours = reference
-    if settings != dict(rule.settings):
-        built = rule.build(loss=loss, **settings)
-        ours = estimated(built, problem)
-    state = first_state(built, problem)
-    defined = compiled(partial(equations, rule.spec.config(**settings), loss_function(loss), problem.model))
-    try:
-        theirs = defined(problem.params, state, problem.batch, key=problem.key)
-    except NotImplementedError as refused:
-        raise Skipped(f"the definition does not cover these settings: {refused}") from None
-    if not norm(theirs):
-        raise Broken("the definition gives no gradient at all", "Look for a product with 0.")
-    first = _largest_gap(ours.grads, theirs)
-    later = _state_after(built, problem, state) if first.holds else ()
-    if not jax.tree.leaves(later):
-        return first
-    theirs = defined(problem.params, later, problem.batch, key=problem.key)
-    second = _largest_gap(estimated(built, problem, later).grads, theirs)
-    return second._replace(where=f"{second.where} after two estimates")
-
-
-def _state_after(built: Rule, problem: SmallProblem, state: PyTree) -> PyTree:
-    """The state after two estimates of other batches: every label with the inputs of other rows."""
-    x, y = problem.batch
-    for rows in (1, 2):
-        other = problem._replace(batch=(jax.device_put(np.roll(np.asarray(x), rows, axis=0)), y))
-        _, state = estimated_by(compiled_estimate(built.estimate, problem.model), built, other, state)
-    return state
-
-
-def _largest_gap(ours: PyTree, theirs: PyTree) -> Measured:
-    if [path for path, _ in jax.tree.leaves_with_path(ours)] != [path for path, _ in jax.tree.leaves_with_path(theirs)]:
-        raise Broken("the definition returns another tree than the rule", "Return gradients like params.")
-    found = leaf_gaps(ours, theirs)
-    where = max(found, key=lambda path: found[path])
-    return Measured(found[where], SAME, where=f"distance from the definition in {where}")
+CHECKS = (exact, limit, unbiased, unsupervised)
 
 
 # ---------------------------------------------------------------------------- back-propagation

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +12,21 @@ import numpy as np
 
 from neurai_core import contract
 from neurai_core.arrays import PyTree, shape_text
+from neurai_core.by_name import algorithm
 from neurai_core.errors import UsageError
+from neurai_core.explain import validate_settings
 from neurai_core.layered import forward
 from neurai_core.losses import loss_function
+from neurai_core.optax_texts import Transformation, made
+from neurai_core.optimizers import optimizer
 from neurai_core.rule import Rule, model_state_of
-from neurai_core.run_settings import check_defaults
+from neurai_core.run_settings import RunSettings, check_defaults
+from neurai_core.specs import Config
 from neurai_core.testing.checking import Broken, Measured, Skipped, check
 from neurai_core.testing.rule_subject import (
     BATCH,
     CLASSES,
+    SAME,
     RuleSubject,
     SmallProblem,
     as_dtype,
@@ -29,8 +36,10 @@ from neurai_core.testing.rule_subject import (
     distance,
     estimated,
     estimated_by,
+    extended,
     first_state,
     problem_with_collections,
+    problem_with_images,
     traced_state,
     wide,
     with_rows,
@@ -52,15 +61,61 @@ def structure(rule: RuleSubject) -> None:
 
 @check(hint='Give every setting a description with its unit or range: Field(0.1, gt=0, description="...").')
 def settings(rule: RuleSubject) -> None:
-    """Every setting says what it means, every known failure is that of a check, and a run accepts the defaults."""
+    """Every setting says what it means, every known failure is that of a check, and a run accepts the defaults.
+
+    Names in them are looked up: of data sets, surrogates and losses, and of what optax has, also in texts that are
+    defaults of the rule's own settings, or belong to a variant.
+    """
     rule.require_descriptions()
     rule.require_real_failures()
     try:
         check_defaults(rule.spec)
-        if (loss := rule.spec.defaults.get("loss", "auto")) != "auto":
-            loss_function(loss)
+        _look_up(rule.spec.defaults)
     except UsageError as error:
         raise Broken(f"the spec has defaults that a run refuses: {error.message}", error.hint) from None
+    for given in ({}, _of_part("rule", rule.spec.defaults), *(one.settings for one in rule.spec.variants)):
+        _make_texts(rule.spec.config(**given))
+
+
+def _look_up(defaults: Mapping[str, Any]) -> None:
+    """Look up the loss and the optimizers that defaults of a run name, and make these.
+
+    Raises:
+        UsageError: there is no loss or optimizer of a name, or optax does not take its arguments.
+    """
+    given = {name: value for name, value in defaults.items() if "." not in name}
+    run = cast(RunSettings, validate_settings(RunSettings, given, name="a run"))
+    if run.loss != "auto":
+        loss_function(run.loss)
+    parts = [part.partition("=")[2].strip() for part in run.optimizer_for]
+    for text, settings in [(run.optimizer, _of_part("optimizer", defaults)), *((text, {}) for text in parts)]:
+        try:
+            optimizer(text, run.lr, schedule=run.schedule, settings=settings)
+        except UsageError:
+            raise
+        except ValueError as error:  # it cannot be parsed
+            raise UsageError(f"optimizer: {error}.", "For example adam, or 'sgd(0.1, momentum=0.9)'.") from None
+
+
+def _of_part(part: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults that belong to a part of a run, such as ``optimizer.momentum``, by their own names."""
+    return {name.partition(".")[2]: value for name, value in defaults.items() if name.partition(".")[0] == part != name}
+
+
+def _make_texts(config: Config) -> None:
+    """Make what optax has to make of settings that are calls in place of objects.
+
+    Raises:
+        Broken: it cannot.
+    """
+    for name, described in type(config).model_fields.items():
+        text, kinds = getattr(config, name), get_args(described.annotation)
+        takes_object = any(kind is Transformation or get_origin(kind) is Callable for kind in kinds)
+        if isinstance(text, str) and takes_object and text.endswith(")"):
+            try:
+                made(text)
+            except UsageError as error:
+                raise Broken(f"the setting {name!r} is {text!r}: {error.message}", error.hint) from None
 
 
 @check(hint="Reduce the loss over the batch; a rule with a loss of its own names it in own_loss of its spec.")
@@ -79,11 +134,19 @@ def scalar_loss(rule: RuleSubject) -> None:
 
 @check(hint="Look for divisions by 0, logarithms of 0, and steps that are too large.", once=False)
 def finite(rule: RuleSubject) -> None:
-    """Every gradient is finite: in float32, and of variants in float64."""
-    grads = (rule.reference if rule.settings else rule.everyday).estimate.grads
+    """Every gradient is finite, also if an example is all zeros: in float32, and of variants in float64."""
+    built, problem, found = rule.reference if rule.settings else rule.everyday
+    _require_finite(found.grads, "")
+    with jax.enable_x64(bool(rule.settings)):
+        x, y = problem.batch
+        dark = jax.device_put(np.concatenate([np.zeros_like(x[:1]), x[1:]]))
+        _require_finite(estimated(built, problem._replace(batch=(dark, y))).grads, " if an example is all zeros")
+
+
+def _require_finite(grads: PyTree, where: str) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
         if not np.isfinite(wide(leaf)).all():
-            raise Broken(f"the gradient of params{jax.tree_util.keystr(path)} is not finite")
+            raise Broken(f"the gradient of params{jax.tree_util.keystr(path)} is not finite{where}")
 
 
 @check(
@@ -202,6 +265,44 @@ def collections(rule: RuleSubject) -> Measured:
     return Measured(distance((once, twice), right), 1e-5, where="distance of the collections from one forward pass")
 
 
+@check(hint="Use what every layer has, its apply, or raise a ModelError in init that names the layer and what to take.")
+def other_layers(rule: RuleSubject) -> None:
+    """A network with a convolution, pooling and a residual layer is trained, or refused with an error of NeurAI.
+
+    Without computing.
+    """
+    if rule.spiking:
+        raise Skipped("it trains spiking networks only")
+    built = rule.build()
+    plain = problem_with_images()
+    try:
+        model, params = extended(built, plain)
+        contract.check(built, model, params, plain.model_state, plain.batch, CLASSES)
+    except UsageError:
+        return
+
+
+@check(hint="Use objective(loss, accuracy, has_aux), and begin aux with loss_aux(aux), both of neurai_core.rule.")
+def loss_pair(rule: RuleSubject) -> Measured:
+    """A loss that returns a pair changes no gradient, and its second part is reported as ``aux["loss_aux"]``.
+
+    Without an accuracy, -1.0 is reported in its place.
+    """
+    if rule.spec.own_loss:
+        raise Skipped("it has a loss of its own")
+    with jax.enable_x64(True):
+        _, problem, expected = rule.second
+        scored = loss_function(rule.second_loss)
+        built = algorithm(rule.name, loss=lambda *of: (scored(*of), {"more": 1.0}), has_aux=True, **rule.settings)
+        found = estimated(built, problem)
+        told = jax.tree.map(float, found.aux.get("loss_aux"))
+        if told != {"more": 1.0}:
+            raise Broken(f'aux["loss_aux"] is {told}, and the loss returned {{"more": 1.0}} beside its value')
+        if found.accuracy != -1:
+            raise Broken(f"accuracy is {found.accuracy:.6g} without an accuracy, expected -1.0")
+        return Measured(distance(found.grads, expected.grads), SAME, where="change of the gradients")
+
+
 @check(hint="Check arguments with split_batch of neurai_core.rule, and raise DataError or ModelError.")
 def bad_input(rule: RuleSubject) -> None:
     """An empty batch, rows without targets, and parameters of another network are refused with an error of NeurAI."""
@@ -233,5 +334,7 @@ CHECKS = (
     float32,
     bfloat16,
     collections,
+    other_layers,
+    loss_pair,
     bad_input,
 )

@@ -13,7 +13,7 @@ import numpy as np
 
 from neurai_core.arrays import PyTree
 from neurai_core.by_name import algorithm
-from neurai_core.layered import Layer, Layered, dense
+from neurai_core.layered import Layer, Layered, avg_pool, conv, dense, flatten, residual
 from neurai_core.losses import accuracy_function, loss_function
 from neurai_core.models import mlp
 from neurai_core.models.spiking import ALIF, Leaky, SpikingNetwork, Stage
@@ -32,6 +32,7 @@ from neurai_core.surrogates import custom
 from neurai_core.testing.checking import Subject
 
 BATCH, INPUTS, HIDDEN, CLASSES, STEPS = 8, 4, (6, 5), 3, 12
+SAME = 1e-9  # relative distance of two float64 results that are computed in different ways
 # Programs of checks run once or a few times: most of what they cost is the optimization of their machine code.
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
@@ -99,10 +100,8 @@ class RuleSubject(Subject):
 
     def made_trainable(self, plain: SmallProblem) -> SmallProblem:
         """A problem with the model and the parameters that the rule makes of it, and with noise on these."""
-        if extended := getattr(self.build(), "extended", None):
-            model, params = extended(plain.model, plain.params, key=jax.random.key(4), input_shape=plain.shape)
-            plain = plain._replace(model=model, params=params)
-        return plain._replace(params=jax.tree.map(jittered, plain.params))
+        model, params = extended(self.build(), plain)
+        return plain._replace(model=model, params=jax.tree.map(jittered, params))
 
     @cached_property
     def reference(self) -> Reference:
@@ -159,6 +158,19 @@ def problem_with_collections() -> SmallProblem:
     return _drawn(_WITH_COLLECTIONS, (INPUTS,), BATCH, jnp.result_type(float).name)
 
 
+def problem_with_images() -> SmallProblem:
+    """A small network of images, with a convolution, pooling, and a residual layer."""
+    return _drawn(_OF_IMAGES, (4, 4, 1), BATCH, jnp.result_type(float).name)
+
+
+def extended(rule: Any, plain: SmallProblem) -> tuple[Any, PyTree]:
+    """The model and the parameters that a rule makes of those of a problem: the same ones, if it adds none."""
+    if make := getattr(rule, "extended", None):
+        made: tuple[Any, PyTree] = make(plain.model, plain.params, key=jax.random.key(4), input_shape=plain.shape)
+        return made
+    return plain.model, plain.params
+
+
 @lru_cache(maxsize=32)
 def _drawn(model: Any, shape: tuple[int, ...], batch: int, dtype: str) -> SmallProblem:
     params, model_state = compiled(partial(model.init, input_shape=shape))(jax.random.key(1))
@@ -192,6 +204,9 @@ def _centered(
 
 
 _CENTERED = Layer(_unseen, _centered, name="batch statistics and dropout", stateful=True, stochastic=True)
+_OF_IMAGES = Layered((
+    conv(2, 3, activation="tanh"), avg_pool(2), flatten(), residual(dense(8, activation="tanh")), dense(CLASSES)
+))  # fmt: skip
 _WITH_COLLECTIONS = Layered((dense(HIDDEN[0], activation="tanh"), _CENTERED, dense(CLASSES)))
 
 

@@ -115,13 +115,14 @@ def planted(defect: Any = None, functions: Any = None, **spec: Any) -> Plugin:
         "claims": ("exact", "precise", "energy", "generative"),
         "variants": (
             Variant(settings={"beta": 0.5}, claims=("limit:beta",)),
-            Variant(settings={"noise": 0.5}, claims=("unbiased",)),
+            Variant(settings={"noise": 0.5}, claims=("unbiased", "stochastic")),
             Variant(settings={"last": True}, claims=("local",)),
         ),
         "definition": f"{__name__}:definition",
         "relaxes": Relaxes(trace="trace", steps="n", size="eta"),
     }
-    whole = AlgorithmSpec(name=NAME, summary="A rule to test the tests of rules", config=Settings, **(sound | spec))
+    sound |= {"name": NAME, "summary": "A rule to test the tests of rules", "config": Settings}
+    whole = AlgorithmSpec(**(sound | spec))
     return Plugin(whole, partial(build, defect=defect, functions=functions or {}))
 
 

@@ -8,24 +8,36 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
-from planted import Inferred, caught, planted, scaled
+from planted import Inferred, Settings, caught, planted, scaled
+from pydantic import ConfigDict, Field
 
 from neurai_core.errors import UsageError
 from neurai_core.losses import accuracy, cross_entropy, loss_function
+from neurai_core.optax_texts import Transformation
 from neurai_core.rule import Estimate, State, feedforward_predict, objective, true_gradient
 from neurai_core.specs import Relaxes, Variant
 from neurai_core.testing import (
     check_algorithm,
     parametrize_with_checks,
     rule_claims,
+    rule_definition,
     rule_learning,
     rule_local,
     rule_reports,
+    rule_tags,
 )
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 CHECKS = [
-    one.name for one in (*rule_claims.CHECKS, *rule_local.CHECKS, *rule_reports.CHECKS, *rule_learning.CHECKS)
+    one.name
+    for one in (
+        *rule_definition.CHECKS,
+        *rule_claims.CHECKS,
+        *rule_tags.CHECKS,
+        *rule_local.CHECKS,
+        *rule_reports.CHECKS,
+        *rule_learning.CHECKS,
+    )
 ] + ["claims"]
 
 
@@ -129,12 +141,24 @@ def momentum_definition(config: Any, loss: Any, model: Any, params: Any, state: 
     return jax.tree.map(lambda m, g: jnp.sign(0.9 * m + 0.1 * g), state.own, grads)
 
 
-def without_momentum(model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:
-    """The sign of the gradient, whatever the state is."""
+def momentum_and_state(
+    config: Any, loss: Any, model: Any, params: Any, state: Any, batch: Any, *, key: Any
+) -> tuple[Any, Any]:
+    """The same, and the running mean after the batch."""
+    grads = jax.grad(lambda theta: loss(model(theta, batch[0]), batch[1]))(params)
+    mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, state.own, grads)
+    return jax.tree.map(jnp.sign, mean), mean
+
+
+def with_momentum(
+    model: Any, params: Any, state: Any, batch: Any, *, key: Any = None, reads: float = 0.9, writes: float = 0.1
+) -> Any:
+    """The sign of a running mean of gradients, as the definition has it unless it reads or writes another share."""
     score = objective(LOSSES[batch[1].dtype.kind], accuracy)
     found, _ = true_gradient(score, model, params, state.model_state, batch, key=key)
-    mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, state.own, found.grads)
-    return found._replace(grads=jax.tree.map(jnp.sign, found.grads)), State(state.model_state, mean)
+    mean = jax.tree.map(lambda m, g: reads * m + 0.1 * g, state.own, found.grads)
+    later = jax.tree.map(lambda m, g: m if writes == 0 else 0.9 * m + writes * g, state.own, found.grads)
+    return found._replace(grads=jax.tree.map(jnp.sign, mean)), State(state.model_state, later)
 
 
 def without_mean(model: Any, params: Any, *, key: Any = None, model_state: Any = ()) -> Any:
@@ -149,17 +173,32 @@ LOSSES = {"i": cross_entropy, "f": loss_function("squared_error")}
 RELAXES = Relaxes(trace="trace", steps="n", size="eta")
 BARE = {"claims": ("exact",), "definition": None, "variants": (), "relaxes": None}
 WITHOUT_LABELS = BARE | {"claims": ("unsupervised",), "own_loss": "size", "no_alignment": "it has no targets"}
+
+
+def momentum(reads: float = 0.9, writes: float = 0.1, **spec: Any) -> dict[str, Any]:
+    """The rule with a running mean, which is sound unless it reads or writes other shares or has another spec."""
+    functions = {"estimate": partial(with_momentum, reads=reads, writes=writes), "init": without_mean}
+    sound = {"claims": ("stateful",), "definition": f"{__name__}:momentum_and_state", "functions": functions}
+    return BARE | sound | spec
+
+
 MUTANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "another definition": ("definition", {"definition": "planted:wrong_definition"}),
-    "as defined in the first step only": (
+    "as defined in the first step only": ("definition", momentum(reads=0, claims=())),
+    "neither reads nor writes the state of its definition": (
         "definition",
-        {
-            **BARE,
-            "claims": (),
-            "definition": f"{__name__}:momentum_definition",
-            "functions": {"estimate": without_momentum, "init": without_mean},
-        },
+        momentum(reads=0, writes=0, claims=(), definition=f"{__name__}:momentum_definition"),
     ),
+    "does not write the state of its definition": ("definition", momentum(writes=0, claims=())),
+    "writes another state than its definition": ("definition", momentum(writes=0.2)),
+    "writes a state that its definition does not": (
+        "definition",
+        momentum(definition=f"{__name__}:momentum_definition"),
+    ),
+    "its state changes nothing": ("stateful", momentum(reads=0, definition=None)),
+    "its state never changes": ("stateful", momentum(writes=0, definition=None)),
+    "has no state": ("stateful", {**BARE, "claims": ("exact", "stateful")}),
+    "draws nothing that it could": ("stochastic", {**BARE, "claims": ("exact", "stochastic")}),
     "not exact": ("exact", {"defect": slightly_longer, "definition": None, "variants": ()}),
     "exact in the first step only": ("exact", {**BARE, "functions": {"estimate": only_at_first, "init": counting}}),
     "exact for one network only": ("exact", {**BARE, "functions": {"estimate": exact_with_tanh}}),
@@ -218,6 +257,7 @@ def test_a_sound_rule_passes_every_check() -> None:
     outcomes = check_algorithm(planted())
     assert {one.check: one.reason for one in outcomes if one.status not in ("passed", "skipped")} == {}
     outcomes += check_algorithm(planted(**WITHOUT_LABELS, functions={"estimate": of_the_inputs}), only=["unsupervised"])
+    outcomes += check_algorithm(planted(**momentum()), only=["definition", "stateful"])
     tried = {one.check for one in outcomes if one.status == "passed"}
     assert tried == {one.check for one in outcomes} - {"light"}  # it is not loaded from a module
 
@@ -274,11 +314,27 @@ def test_a_failure_of_no_check_cannot_be_expected() -> None:
         ({"rule.ett": 1.0}, "ett: not a setting of 'planted'; did you mean 'eta'?"),
         ({"data": "digit"}, "Did you mean 'digits'?"),
         ({"loss": "cros_entropy"}, "Did you mean 'cross_entropy'?"),
+        ({"optimizer": "adm"}, "Did you mean 'adam'?"),
+        ({"optimizer": "sgd", "optimizer.momentun": 0.9}, "Did you mean 'momentum'?"),
+        ({"optimizer": "chain(clip(1.0), adm())"}, "Did you mean 'adam'?"),
+        ({"optimizer": "sgd(0.1"}, "'sgd(0.1' is neither a call of optax"),
+        ({"optimizer_for": ("0=adm",)}, "Did you mean 'adam'?"),
+        ({"lr": "cosine_decay_schedul(0.1, 9)"}, "Did you mean 'cosine_decay_schedule'?"),
     ],
 )
 def test_defaults_that_a_run_refuses_are_the_mistake_of_the_spec(defaults: dict[str, Any], said: str) -> None:
     reason, _ = caught(planted(defaults=defaults), ["settings"])["settings"]
     assert reason.startswith("the spec has defaults that a run refuses: ") and said in reason
+
+
+@pytest.mark.parametrize("where", [{}, {"variants": (Variant(settings={"inner": "adm(1e-3)"}),)}])
+def test_a_text_of_optax_among_the_settings_that_makes_nothing_is_found(where: dict[str, Any]) -> None:
+    class WithOptimizer(Settings):
+        inner: str | Transformation = Field("sgd(0.1)" if where else "adm(1e-3)", description="the inner optimizer")
+        model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    reason, _ = caught(planted(config=WithOptimizer, **where), ["settings"])["settings"]
+    assert reason.startswith("the setting 'inner' is 'adm(1e-3)': optax has no function named 'adm'.")
 
 
 def test_a_property_that_holds_and_is_not_claimed_is_a_remark() -> None:

@@ -12,8 +12,8 @@ import neurai_core as neurai
 from neurai_core.plugin import source_of
 from neurai_core.registry import REGISTRY
 from neurai_core.testing.checking import run_check
-from neurai_core.testing.rule_claims import SAME, definition
-from neurai_core.testing.rule_subject import RuleSubject
+from neurai_core.testing.rule_definition import definition
+from neurai_core.testing.rule_subject import SAME, RuleSubject
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 

@@ -6,10 +6,9 @@ r"""Predictive coding on a chain of layers, as in the papers: energy, sweep, gra
     dtheta_l = (df_l/dtheta_l)^T eps_l               the gradient
 
 strict: Whittington and Bogacz 2017, doi:10.1162/NECO_a_00949, section 2; dtheta_l from v_{l-1} after the last sweep and
-eps_l before it, as in Rosenbaum 2022, doi:10.1371/journal.pone.0266102. fixed_pred: f and its Jacobians stay at the
-feed-forward pass, Millidge et al. 2022, arXiv:2006.04182; exact is that with eta = 1, run to convergence. error:
-v_l = f_l(v_{l-1}) + e_l, e <- e - eta dF/de, Goemaere et al. 2025, arXiv:2505.20137. incremental: v and theta move
-together, Salvatori et al. 2024, arXiv:2212.00720.
+eps_l before it, Rosenbaum 2022, doi:10.1371/journal.pone.0266102. fixed_pred: f and its Jacobians stay at the forward
+pass, Millidge et al. 2022, arXiv:2006.04182; exact: eta = 1, converged. error: v_l = f_l(v_{l-1}) + e_l, descent in e,
+Goemaere et al. 2025, arXiv:2505.20137. incremental: v and theta move together, Salvatori et al. 2024, arXiv:2212.00720.
 """
 
 import jax
@@ -32,7 +31,7 @@ def definition(config, loss, model, params, state, batch, *, key=None):
 
 
 def gradients(config, loss, scale, model, theta, state, x):
-    """dtheta of one mode, at the scale of the given loss."""
+    """dtheta of one mode, at the scale of the given loss; incremental, also the optimizer's state after them."""
     eta, optimizer = (made(one) if isinstance(one, str) else one for one in (config.eta, config.optimizer))
     eta, n = (1.0, len(model)) if config.mode == "exact" else (eta, config.n)
     F = lambda v, theta=theta: energy(loss, predictions(model, theta, x, v), v)
@@ -47,7 +46,8 @@ def gradients(config, loss, scale, model, theta, state, x):
         return move(t, now[0], dv), jax.tree.map(jnp.add, now[1], updates), carry
 
     if config.mode == "incremental":  # total change of theta: before the batch minus after it
-        return jax.tree.map(jnp.subtract, theta, jax.lax.fori_loop(0, n, both, (v, theta, state.own))[1])
+        _, after, own = jax.lax.fori_loop(0, n, both, (v, theta, state.own))
+        return jax.tree.map(jnp.subtract, theta, after), own
     if config.mode == "strict":
         before, v = sweeps(jax.grad(F), v)  # v before and after the last sweep
         eps = errors(v if config.fresh else before)

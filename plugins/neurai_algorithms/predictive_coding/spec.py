@@ -194,7 +194,9 @@ _VARIANTS = (
     Variant(settings={"nudge": "centered", "beta": 0.3, "n": 7}),
     Variant(settings={"mode": "error", "n": 200}, claims=("limit:loss_scale",)),
     Variant(settings={"mode": "error", "nudge": "negative", "beta": 0.3, "loss_scale": 2.0}, claims=("energy",)),
-    Variant(settings={"mode": "incremental", "optimizer": "sgd(0.05)", "loss_scale": 3.0}, claims=("energy",)),
+    Variant(
+        settings={"mode": "incremental", "optimizer": "sgd(0.05, momentum=0.5)", "loss_scale": 3.0}, claims=("energy",)
+    ),
 )
 
 pc = Plugin(
