@@ -150,7 +150,7 @@ def commands(page: Path) -> list[str]:
     texts = [one.text.replace("\\\n", " ") for one in blocks(page) if one.language == "console"]
     lines = [line for text in texts for line in text.splitlines()]
     found = [line.removeprefix(".venv/bin/") for line in lines]
-    left_out = ("neurai train --data fashion-mnist", "neurai new-", "neurai check my-")
+    left_out = ("neurai train --data fashion-mnist", "neurai new-", "neurai check my-rule", "neurai check my-shape")
     return [
         one for one in found if one.startswith("neurai ") and one != "neurai train" and not one.startswith(left_out)
     ]
