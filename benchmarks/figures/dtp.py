@@ -4,7 +4,7 @@ python benchmarks/figures/dtp.py [--seeds 3] [--json FILE]
 
 Lee et al. 2015, arXiv:1412.7525, report that the correction by the difference makes target propagation work in deep
 networks, with results comparable to back-propagation. Here: digits, five hidden layers of 128 tanh units, Adam at 1e-3,
-batches of 64, 60 epochs. The correction is left out by propagating g(t) in the place of h + g(t) - g(h).
+batches of 64, 60 epochs. The correction is left out by propagating g(t) in place of h + g(t) - g(h).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Direct random target projection on dense layers, as Frenkel et al. 2021 write it, doi:10.3389/fnins.2021.629892.
 
-Hidden layers learn from a fixed random projection of the one-hot target y*, in the place of their error, and outputs
+Hidden layers learn from a fixed random projection of the one-hot target y*, in place of their error, and outputs
 from the gradient of the loss. One example is one row: z_l = h_{l-1} W_l + b_l, h_l = f(z_l).
 """
 
