@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,7 +13,6 @@ from neurai_core.testing.checking import Broken, Skipped, check
 from neurai_core.testing.rule_states import own_of, same, shaken, state_after
 from neurai_core.testing.rule_subject import (
     CLASSES,
-    Reference,
     RuleSubject,
     SmallProblem,
     distance,
@@ -51,29 +51,30 @@ def stateful(rule: RuleSubject) -> None:
 CHECKS = (stochastic, stateful)
 
 
-def _tried(rule: RuleSubject, claim: str) -> Iterator[Reference]:
+def _tried(rule: RuleSubject, claim: str) -> Iterator[RuleSubject]:
     """The rule with its settings and, where these are the defaults, with those of the variants."""
     if rule.settings and claim not in rule.claims:
         raise Skipped("looked at with default settings only")
-    yield rule.reference
+    yield rule
     for variant in () if rule.settings else rule.spec.variants:
         if claim in rule.claims:
-            yield RuleSubject(rule.name, rule.spec, variant.settings, variant.claims).reference
+            yield RuleSubject(rule.name, rule.spec, variant.settings, variant.claims)
 
 
-def _draws(one: Reference) -> bool:
-    built, problem, found = one
+def _draws(one: RuleSubject) -> bool:
+    built, problem, found = one.reference
     other = jax.random.fold_in(problem.key, 1)
     return distance(estimated(built, problem, key=other).grads, found.grads) > 0
 
 
-def _stateless(one: Reference) -> str:
+def _stateless(one: RuleSubject) -> str:
     """Why a rule carries nothing from batch to batch; empty if it carries a state."""
-    built, problem, _ = one
+    built, problem = one.build(), one.problem()
     first = first_state(built, problem)
-    later = state_after(built, problem, first)
-    if not jax.tree.leaves(own_of(later)):
+    estimate = partial(built.estimate, problem.model, problem.params, first, problem.batch, key=problem.key)
+    if not jax.tree.leaves(own_of(jax.eval_shape(estimate)[1])):
         return "it has no state of its own"
+    later = state_after(built, problem, first)
     if not distance(estimated(built, problem, shaken(later)).grads, estimated(built, problem, later).grads):
         return "the gradients do not depend on the state"
     if same(own_of(first), own_of(later)) and same(own_of(first), own_of(_drawn_anew(built, problem))):
