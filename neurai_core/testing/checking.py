@@ -16,6 +16,7 @@ from neurai_core.specs import PluginSpec
 
 Status = Literal["passed", "failed", "expected failure", "skipped"]
 _UNCLAIMED = ", although it holds here"
+_UNFINISHED = "not finished after"
 _THREAD = "neurai check of "  # how the names of threads begin in which checks run
 
 
@@ -192,7 +193,7 @@ def run_checks(
     expected: Mapping[str, str] | None = None,
     timeout: float = 60.0,
 ) -> Iterator[Outcome]:
-    """Run checks, subject by subject.
+    """Run checks, subject by subject; one that fails for the same reason as one before is skipped.
 
     Args:
         subjects: what to check; the first has the default settings, the others are variants.
@@ -208,9 +209,20 @@ def run_checks(
     chosen = select(checks, only)
     select(checks, tuple(expected or ()))
     for index, subject in enumerate(subjects):
+        told: dict[str, str] = {}  # reasons of failures, and the checks that gave them first
         for one in chosen:
             if index == 0 or not one.once:
-                yield run_check(one, subject, expected=expected, timeout=timeout)
+                found = run_check(one, subject, expected=expected, timeout=timeout)
+                yield _as_told(found, told)
+
+
+def _as_told(found: Outcome, told: dict[str, str]) -> Outcome:
+    """A failure for the reason of one before is skipped: its own hint would lead away from the cause."""
+    if found.status != "failed" or found.reason.startswith(_UNFINISHED):
+        return found
+    if told.setdefault(found.reason, found.check) == found.check:
+        return found
+    return found._replace(status="skipped", reason=f"cannot be checked before {told[found.reason]} passes", hint="")
 
 
 def select(checks: Sequence[Check], names: Sequence[str]) -> Sequence[Check]:
@@ -322,7 +334,7 @@ def _bounded(check: Check, subject: Subject, timeout: float) -> Outcome:
         subject.label,
         check.name,
         "failed",
-        reason=f"not finished after {timeout:g} s",
+        reason=f"{_UNFINISHED} {timeout:g} s",
         hint="Look for a loop that does not end, or allow more time: "
         f"--timeout {more:g} on the command line, timeout={more:g} in Python.",
     )

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from neurai_core.arrays import PyTree, tree_dot, tree_norm
+from neurai_core.errors import UsageError
 from neurai_core.layered import forward
 from neurai_core.losses import loss_function
 from neurai_core.naming import did_you_mean
@@ -139,7 +140,10 @@ def unsupervised(rule: RuleSubject) -> Measured:
         built, problem, theirs = rule.reference
         x, y = problem.batch
         others = (CLASSES - 1 - y, jnp.zeros((len(y), 0), x.dtype))
-        found = [estimated(built, problem._replace(batch=(x, other))) for other in others]
+        try:
+            found = [estimated(built, problem._replace(batch=(x, other))) for other in others]
+        except UsageError as error:
+            raise Broken(f"other targets, or none, are refused: {error.message}") from None
         gaps = [distance((one.grads, one.loss), (theirs.grads, theirs.loss)) for one in found]
     return Measured(max(gaps), 0.0, where="change with the targets")
 

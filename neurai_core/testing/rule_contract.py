@@ -46,7 +46,11 @@ from neurai_core.testing.rule_subject import (
 )
 
 
-@check(hint="Return gradients like params: jax.tree.map(lambda p, g: g.astype(p.dtype), params, grads).", once=False)
+@check(
+    hint="Return gradients like params, jax.tree.map(lambda p, g: g.astype(p.dtype), params, grads), and a state like "
+    "the one given.",
+    once=False,
+)
 def structure(rule: RuleSubject) -> None:
     """The functions of the rule keep their contract: gradients like the parameters, a state that keeps its form.
 
@@ -265,11 +269,14 @@ def collections(rule: RuleSubject) -> Measured:
     return Measured(distance((once, twice), right), 1e-5, where="distance of the collections from one forward pass")
 
 
-@check(hint="Use what every layer has, its apply, or raise a ModelError in init that names the layer and what to take.")
+@check(
+    hint="Use layer.apply, which every layer has, and no names of parameters; or raise a ModelError in init that names "
+    "the layer."
+)
 def other_layers(rule: RuleSubject) -> None:
     """A network with a convolution, pooling and a residual layer is trained, or refused with an error of NeurAI.
 
-    Without computing.
+    The names of the parameters of its last layer are others than those of NeurAI's layers. Nothing is computed.
     """
     if rule.spiking:
         raise Skipped("it trains spiking networks only")

@@ -13,7 +13,7 @@ import numpy as np
 
 from neurai_core.arrays import PyTree
 from neurai_core.by_name import algorithm
-from neurai_core.layered import Layer, Layered, avg_pool, conv, dense, flatten, residual
+from neurai_core.layered import Layer, Layered, avg_pool, conv, dense, flatten, linear_layer, residual
 from neurai_core.losses import accuracy_function, loss_function
 from neurai_core.models import mlp
 from neurai_core.models.spiking import ALIF, Leaky, SpikingNetwork, Stage
@@ -204,8 +204,19 @@ def _centered(
 
 
 _CENTERED = Layer(_unseen, _centered, name="batch statistics and dropout", stateful=True, stochastic=True)
+
+
+def _kernel_and_offset(key: jax.Array, shape: tuple[int, ...]) -> tuple[PyTree, PyTree]:
+    return {"kernel": jax.random.normal(key, (*shape, CLASSES)), "offset": jnp.zeros(CLASSES)}, ()
+
+
+def _affine(params: PyTree, x: jax.Array) -> jax.Array:
+    return x @ params["kernel"] + params["offset"]
+
+
+_OTHERWISE_NAMED = linear_layer(_kernel_and_offset, _affine, "identity", "another library's dense")
 _OF_IMAGES = Layered((
-    conv(2, 3, activation="tanh"), avg_pool(2), flatten(), residual(dense(8, activation="tanh")), dense(CLASSES)
+    conv(2, 3, activation="tanh"), avg_pool(2), flatten(), residual(dense(8, activation="tanh")), _OTHERWISE_NAMED
 ))  # fmt: skip
 _WITH_COLLECTIONS = Layered((dense(HIDDEN[0], activation="tanh"), _CENTERED, dense(CLASSES)))
 

@@ -279,6 +279,17 @@ def test_costs_are_measured_on_demand_and_never_fail() -> None:
     assert [one.check for one in check_algorithm(planted(), only=["cost-step"])] == ["cost-step"]
 
 
+def test_one_cause_is_one_failure() -> None:
+    """The hints of checks that cannot run would lead away from it."""
+
+    def other_form(estimate: Any, *, config: Any, key: Any) -> Any:
+        return estimate._replace(grads=jax.tree.leaves(estimate.grads))
+
+    outcomes = check_algorithm(planted(other_form, **BARE), only=["structure", "finite", "batch-order", "claims"])
+    assert [one.status for one in outcomes] == ["failed", "skipped", "skipped", "passed"]
+    assert outcomes[1].reason == "cannot be checked before structure passes" and "Gradients have" in outcomes[0].hint
+
+
 def test_a_claim_with_a_typing_error_is_told_the_nearest() -> None:
     assert "Did you mean 'exact'?" in caught(planted(claims=("exakt",)), ["claims"])["claims"][0]
     assert "Did you mean 'beta'?" in caught(planted(claims=("limit:bta",)), ["claims"])["claims"][0]
