@@ -75,6 +75,14 @@ class RunSettings(Config):
         description="bfloat16: compute in it, with parameters and optimizer in their own type (float32); without it, "
         "compute as the parameters are",
     )
+    devices: int | Literal["all"] | None = Field(
+        None, description="number of devices that share every batch, or all; without it, one is used"
+    )
+    shard: Literal["params"] | None = Field(
+        None,
+        description="params splits large parameters, and what the optimizer keeps for them, over the devices; without "
+        "it, every device has all of them",
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="seed of parameters, data order and stochastic layers")
     stop_early: str | None = Field(
         None,
@@ -107,6 +115,17 @@ class RunSettings(Config):
         if number <= 0:
             raise ValueError("input should be greater than 0")
         return number
+
+    @field_validator("devices", mode="plain")
+    @classmethod
+    def _devices(cls, given: Any) -> Any:
+        """A number, also one in a text, or ``all``."""
+        if given is None or given == "all":
+            return given
+        with suppress(TypeError, ValueError, OverflowError):
+            if not isinstance(given, bool) and int(given) == float(given) and int(given) > 0:
+                return int(given)
+        raise ValueError("expected a number of devices from 1 on, or all")
 
     @field_validator("log", "optimizer_for", mode="before")
     @classmethod

@@ -20,6 +20,7 @@ from neurai_core.cli.options import (
     BatchFlag,
     ConfigFlag,
     DataFlag,
+    DevicesFlag,
     DtypeFlag,
     EpochsFlag,
     JsonFlag,
@@ -35,6 +36,7 @@ from neurai_core.cli.options import (
     SeedFlag,
     SetFlags,
     SetSurrogateFlags,
+    ShardFlag,
     StepsFlag,
     StopEarlyFlag,
     SurrogateFlag,
@@ -69,6 +71,8 @@ def train(
     epochs: EpochsFlag = None,
     batch_size: BatchFlag = None,
     dtype: DtypeFlag = None,
+    devices: DevicesFlag = None,
+    shard: ShardFlag = None,
     seed: SeedFlag = None,
     stop_early: StopEarlyFlag = None,
     log: LogFlags = None,
@@ -119,7 +123,7 @@ def train(
     show = partial(_print_result, as_json=as_json, quiet=quiet)
     with programs_kept(), _View(show, quiet=quiet) as view:
         if resume is not None:
-            run.resume(resume, view.callbacks, options)
+            run.resume(resume, view.callbacks, options, {"devices": devices, "shard": shard})
         elif dry_run and chosen is not None:
             show(run.dry_run(chosen, view.callbacks, options))
         elif chosen is not None:
@@ -127,7 +131,7 @@ def train(
 
 
 def _refuse_others(context: typer.Context) -> None:
-    others = ("as_json", "quiet", "resume", "every", "keep", "force", "trust")
+    others = ("as_json", "quiet", "resume", "every", "keep", "force", "trust", "devices", "shard")
     given = [name for name in context.params if name not in others and _was_given(context, name)]
     if given:
         flag = given[0].replace("_", "-").replace("sets", "set")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from neurai_core.run_settings import RunSettings
@@ -30,3 +30,7 @@ class Chosen:
         """Every value by its name, those of parts as ``rule.eta``."""
         inner = {f"{part}.{key}": value for part, given in self.parts.items() for key, value in given.items()}
         return self.settings.model_dump() | inner
+
+    def on_one_device(self) -> Chosen:
+        """The same without several devices, for what needs only one."""
+        return replace(self, settings=self.settings.model_copy(update={"devices": 1, "shard": None}))

@@ -22,6 +22,8 @@ _DECIDED = {
     "rule": "the rules are named first",
     "stop_early": "all rules take all steps",
     "align": "alignment is always measured",
+    "devices": "it trains on one device",
+    "shard": "it trains on one device",
 }
 _EXAMPLE = "For example neurai compare {} --data digits --seeds 5."
 
@@ -241,4 +243,5 @@ def _flags_of(
 
 def _without_observers(chosen: Chosen) -> Chosen:
     """All rules take all steps, and alignment is measured beside the steps."""
-    return replace(chosen, settings=chosen.settings.model_copy(update={"stop_early": None, "align": False}))
+    alone = chosen.on_one_device()
+    return replace(alone, settings=alone.settings.model_copy(update={"stop_early": None, "align": False}))

@@ -24,11 +24,14 @@ _FLAGS = {
     "without_optimizations": "jax_disable_most_optimizations",
 }
 _MISSING = "nothing"
+_UNSET = {"devices": "1"}
 
 
 def as_trained(chosen: Chosen, task: Task) -> dict[str, Any]:
     """The settings of a run, with those that the rule and the data decided."""
-    return chosen.settings.model_dump() | {"steps": task.network_steps, "loss": task.loss_name}
+    devices = None if task.mesh is None else task.mesh.size
+    found = {"steps": task.network_steps, "loss": task.loss_name, "devices": devices, "shard": task.shard}
+    return chosen.settings.model_dump() | found
 
 
 def numerics() -> dict[str, Any]:
@@ -86,4 +89,4 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _text(given: Mapping[str, Any], name: str) -> str:
     value = given.get(name)
-    return _MISSING if value is None or value == "" else str(value)
+    return _UNSET.get(name, _MISSING) if value is None or value == "" else str(value)

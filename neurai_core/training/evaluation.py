@@ -15,6 +15,7 @@ from neurai_core.data import Dataset
 from neurai_core.losses import accuracy
 from neurai_core.probe import linear_probe
 from neurai_core.rising import unwatched
+from neurai_core.training.devices import place_batch, place_everywhere
 from neurai_core.training.task import Task
 
 Applied: TypeAlias = Callable[[Task, Any], Task]
@@ -59,16 +60,17 @@ def evaluator(task: Task, applied: Applied = lambda task, numbers: task) -> Call
 
 
 def _batches(task: Task, *parts: np.ndarray) -> list[tuple[jax.Array, ...]]:
-    """The rows on the device, a whole number of batches together."""
+    """The rows on the devices, a whole number of batches together."""
     at_once = task.batch_size * max(1, AT_ONCE // task.batch_size)
-    return [tuple(jax.device_put(part[at : at + at_once]) for part in parts) for at in range(0, len(parts[0]), at_once)]
+    starts = range(0, len(parts[0]), at_once)
+    return [place_batch(task.mesh, [part[at : at + at_once] for part in parts]) for at in starts]
 
 
 def _prober(task: Task, applied: Applied) -> Callable[..., tuple[float, float]]:
     """The evaluation of a rule that learns from inputs alone: its own loss, and the accuracy of a linear probe."""
     data, n_classes = cast(Dataset, task.data), task.data.n_classes or 0  # a stream has no test data here
     train, test = _batches(task, data.x_train), _batches(task, data.x_test, data.y_test)
-    y_train, y_test = map(jax.device_put, (data.y_train, data.y_test))
+    y_train, y_test = (place_everywhere(task.mesh, part) for part in (data.y_train, data.y_test))
 
     @jax.jit
     def features(params: PyTree, state: PyTree, x: jax.Array, numbers: Any) -> jax.Array:

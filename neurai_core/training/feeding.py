@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from itertools import repeat
 from typing import Any
 
-import jax
 import numpy as np
 
 from neurai_core.data import Dataset, order
+from neurai_core.training.devices import place_batch, place_everywhere
 from neurai_core.training.step import rows_used
 from neurai_core.training.stream import Stream
 from neurai_core.training.task import Task
@@ -19,18 +19,18 @@ Feed = Callable[[int, int], Iterator[tuple[Any, ...]]]
 
 def feed_of(task: Task) -> Feed:
     """``(epoch, start) -> ``what every step of the epoch, from step ``start`` of it on, takes besides its progress."""
-    return _streamed(task.data) if isinstance(task.data, Stream) else _gathered(task, task.data)
+    return _streamed(task, task.data) if isinstance(task.data, Stream) else _gathered(task, task.data)
 
 
-def _streamed(data: Stream) -> Feed:
-    return lambda epoch, start: (jax.device_put(tuple(batch)) for batch in data.batches(epoch, start))
+def _streamed(task: Task, data: Stream) -> Feed:
+    return lambda epoch, start: (place_batch(task.mesh, batch) for batch in data.batches(epoch, start))
 
 
 def _gathered(task: Task, data: Dataset) -> Feed:
-    x, y = map(jax.device_put, (data.x_train, data.y_train))
+    x, y = (place_everywhere(task.mesh, part) for part in (data.x_train, data.y_train))
 
     def feed(epoch: int, start: int) -> Iterator[tuple[Any, ...]]:
         order_now = order(task.seed, epoch, len(data.x_train))[: rows_used(task)]
-        return repeat((x, y, jax.device_put(order_now.astype(np.int32))))  # the step knows its position
+        return repeat((x, y, place_everywhere(task.mesh, order_now.astype(np.int32))))  # the step knows its position
 
     return feed

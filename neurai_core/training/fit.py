@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +22,7 @@ from neurai_core.specs import AlgorithmSpec
 from neurai_core.training import run
 from neurai_core.training.callbacks import Callbacks
 from neurai_core.training.chosen import PYTHON
+from neurai_core.training.devices import unused
 from neurai_core.training.folders import holds_run
 from neurai_core.training.loop import Trained, train_task
 from neurai_core.training.observed import observed
@@ -85,6 +87,8 @@ def fit(
     epochs: int | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
+    devices: int | str | None = None,
+    shard: str | None = None,
     seed: int | None = None,
     activities: str | None = None,
     align: bool | None = None,
@@ -127,6 +131,9 @@ def fit(
         epochs: passes over the training data.
         batch_size: examples per step; batches have their own.
         dtype: ``"bfloat16"`` computes in it; parameters, gradients and the optimizer keep their types.
+        devices: number of devices that share every batch, or ``"all"``; see the page on devices. The parameters of the
+            result are on all of them.
+        shard: ``"params"`` splits large parameters and what the optimizer keeps for them over the devices.
         seed: seed of new parameters, data order and stochastic layers.
         activities: what relaxes, as ``--activities``.
         align: add to the metrics how well the rule's gradients align with the true ones.
@@ -163,6 +170,8 @@ def fit(
         "epochs": epochs,
         "batch_size": batch_size,
         "dtype": dtype,
+        "devices": devices,
+        "shard": shard,
         "seed": seed,
         "lr": lr,
         "schedule": schedule,
@@ -172,6 +181,8 @@ def fit(
     loss = _loss_of(rule) if loss is None else loss
     named = {"rule": rule, "model": model, "data": data, "loss": loss, "optimizer": optimizer}
     chosen = _chosen(named, given, {"rule": settings or {}, "optimizer": optimizer_settings or {}})
+    if idle := unused(chosen.settings.devices):
+        warnings.warn(idle, stacklevel=2)
     objects = Objects(
         rule=_object(rule),
         model=_object(model),

@@ -7,9 +7,11 @@ import os
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from neurai_core.errors import OutputError
 from neurai_core.training import checkpoint
@@ -71,6 +73,7 @@ def settings_of(
     *,
     trust: bool = False,
     objects: tuple[str, ...] = (),
+    flags: Mapping[str, Any] = MappingProxyType({}),
 ) -> Chosen:
     """The settings of the run in a folder.
 
@@ -79,6 +82,7 @@ def settings_of(
         say: called with a sentence if its configuration was damaged, and was taken from a checkpoint.
         trust: whether to run code that it names even if the file of the code has changed.
         objects: names of settings that may be objects of Python, because the caller has them.
+        flags: settings that replace those of the folder.
 
     Raises:
         OutputError: the folder holds no run.
@@ -87,7 +91,7 @@ def settings_of(
     if not holds_run(folder):
         raise OutputError(f"{folder} holds no run: it has no {CONFIG}.", "Give the folder of a run, runs/<name>.")
     _mend_config(folder, say)
-    chosen = choose(file=folder / CONFIG, environ={}, objects=objects)
+    chosen = choose(flags, file=folder / CONFIG, environ={}, objects=objects)
     check_trusted(chosen, folder / CONFIG, trust=trust)
     return chosen
 

@@ -90,7 +90,7 @@ def load_run(
     folder = Path(folder)
     given = {"model": model, "rule": rule}
     objects = ("data", "loss", "optimizer", *(name for name, value in given.items() if value is not None))
-    chosen = settings_of(folder, say, trust=trust, objects=objects)
+    chosen = settings_of(folder, say, trust=trust, objects=objects).on_one_device()
     if not (folder / PARAMS).is_file():
         raise OutputError(f"{folder} holds a run without {PARAMS}.", f"Finish it: neurai train --resume {folder}")
     task = prepare(chosen, Objects(rule=rule, model=model, params=params, data=_placeholder(chosen)))

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from neurai_core.arrays import PyTree
@@ -27,6 +28,7 @@ from neurai_core.rule import State, model_state_of
 from neurai_core.training import checkpoint
 from neurai_core.training.callbacks import Callbacks, Row
 from neurai_core.training.checkpoints import Checkpoints
+from neurai_core.training.devices import unused
 from neurai_core.training.folders import new_folder, remove_if_empty, settings_of, timed_folder
 from neurai_core.training.lock import held
 from neurai_core.training.loop import NotFinite, Trained, train_task
@@ -34,7 +36,7 @@ from neurai_core.training.observed import observed
 from neurai_core.training.record import append_metrics, compare, decides, history, read_metrics, write_config
 from neurai_core.training.saving import USUAL, Options
 from neurai_core.training.settings import Chosen
-from neurai_core.training.step import Progress, Snapshot, begin, compiled
+from neurai_core.training.step import Progress, Snapshot, begin, compiled, placed
 from neurai_core.training.stopping import Stopped, obey, stop_on_signals
 from neurai_core.training.task import BY_NAME, Objects, Task, prepare
 
@@ -102,8 +104,19 @@ def start(
         remove_if_empty(folder)
 
 
-def resume(folder: Path, callbacks: Callbacks | None = None, options: Options = USUAL) -> dict[str, Any]:
+def resume(
+    folder: Path,
+    callbacks: Callbacks | None = None,
+    options: Options = USUAL,
+    flags: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Continue a run from its newest undamaged checkpoint, bit for bit as if it had never stopped.
+
+    Args:
+        folder: the folder of the run.
+        callbacks: functions to call during training.
+        options: how the run is saved.
+        flags: settings that replace those of the folder; None for one that was not given.
 
     Raises:
         OutputError: the folder holds no run, or another process trains in it.
@@ -112,7 +125,9 @@ def resume(folder: Path, callbacks: Callbacks | None = None, options: Options = 
         UsageError: the run names code whose file has changed.
     """
     callbacks = callbacks or Callbacks()
-    return go_on(folder, settings_of(folder, callbacks.note, trust=options.trust), callbacks, options).result
+    return go_on(
+        folder, settings_of(folder, callbacks.note, trust=options.trust, flags=flags), callbacks, options
+    ).result
 
 
 def go_on(
@@ -128,7 +143,7 @@ def go_on(
         task = _prepared(chosen, callbacks, options, objects)
         one = _Run(chosen, task, folder, callbacks, options)
         progress = one.restored(begin(task))
-        if not chosen.record:  # not read from the folder
+        if not chosen.record or any(at.startswith("--") for at in chosen.sources.values()):  # not only the folder's
             write_config(folder, chosen, task)
         return one.go(progress)
 
@@ -141,7 +156,8 @@ def finished(folder: Path, callbacks: Callbacks | None = None, *, trust: bool = 
         DataError: the parameter file is damaged.
     """
     callbacks = callbacks or Callbacks()
-    task = _prepared(settings_of(folder, callbacks.note, trust=trust), callbacks, Options(trust=trust))
+    chosen = settings_of(folder, callbacks.note, trust=trust).on_one_device()
+    task = _prepared(chosen, callbacks, Options(trust=trust))
     if not (folder / PARAMS).is_file():
         raise OutputError(f"{folder} holds a run without {PARAMS}.", f"Finish it: neurai train --resume {folder}")
     return task, snapshot_of(folder, task)
@@ -182,6 +198,8 @@ def dry_run(chosen: Chosen, callbacks: Callbacks | None = None, options: Options
 def _prepared(chosen: Chosen, callbacks: Callbacks, options: Options, objects: Objects = BY_NAME) -> Task:
     task = prepare(chosen, objects)
     obey()
+    if idle := unused(chosen.settings.devices):
+        callbacks.note(idle)
     for difference in compare(chosen, task, force=options.force, trust=options.trust):
         callbacks.note(f"The numbers may differ from those of the configuration: {difference}.")
     callbacks.compiling()
@@ -214,7 +232,7 @@ class _Run:
         found = self.checkpoints.newest(like)
         if found is None and (read_metrics(self.folder) or (self.folder / PARAMS).exists()):
             self.callbacks.note(f"{self.folder} has no checkpoint left to continue from: the run starts over.")
-        return like if found is None else found
+        return like if found is None else placed(self.task, found)
 
     def go(self, progress: Progress) -> Ended:
         """Train from there to the end, and save in any case."""

@@ -42,6 +42,11 @@ def checked(settings: RunSettings, merged: Layer) -> Chosen:
     chosen = Chosen(settings.model_copy(update={"data": name}), parts, sources, dict(merged.record))
     settings = chosen.settings.model_copy(update=_fitting(chosen))
     _refuse_alignment(chosen)
+    if settings.shard is not None and settings.devices is None:
+        raise SettingsError(
+            f"{sources['shard']} got shard={settings.shard}, and there is one device without devices.",
+            "Add --devices all (devices='all').",
+        )
     _check_texts(settings)
     used = {"rule": settings.rule, "data": name} | ({"surrogate": settings.surrogate} if settings.surrogate else {})
     for part, owner in used.items():

@@ -19,6 +19,7 @@ from neurai_core.arrays import PyTree, Scalar, shape_text
 from neurai_core.errors import ModelError
 from neurai_core.rising import unwatched
 from neurai_core.rule import Estimate, initial_state
+from neurai_core.training.devices import on_every_device, place_params, shardings, split_rows
 from neurai_core.training.starting import at_once, folded
 from neurai_core.training.stream import Stream
 from neurai_core.training.task import Task
@@ -62,7 +63,13 @@ def begin(task: Task) -> Progress:
         PluginError: the rule breaks its contract; found without computing.
     """
     started: Progress = at_once(start_function(task), task.params, task.model_state, np.int64(task.seed))
-    return started
+    return placed(task, started)
+
+
+def placed(task: Task, progress: Progress) -> Progress:
+    """The progress on the devices of the task."""
+    on_devices: Progress = place_params(task.mesh, progress, task.shard)
+    return on_devices
 
 
 def start_function(task: Task) -> Callable[..., Progress]:
@@ -102,17 +109,17 @@ def compiled(task: Task, progress: Progress) -> Callable[..., Progress]:
     Raises:
         ModelError: the optimizer changes the form of the parameters or of its state.
     """
-    data = task.data
+    data, everywhere = task.data, on_every_device(task.mesh)
+    step = jax.jit(step_function(task), donate_argnums=0, out_shardings=shardings(task.mesh, progress, task.shard))
     if isinstance(data, Stream):
-        step = jax.jit(step_function(task), donate_argnums=0)
         check_closed(progress, step.trace(progress, *task.problem.batch).out_info)
         return step
     arguments = (
         progress,
-        *map(_shape_of, (data.x_train, data.y_train)),
-        _shape_of(np.zeros(rows_used(task), np.int32)),
+        *(_shape_of(part, everywhere) for part in (data.x_train, data.y_train)),
+        _shape_of(np.zeros(rows_used(task), np.int32), everywhere),
     )
-    traced = jax.jit(step_function(task), donate_argnums=0).trace(*arguments)
+    traced = step.trace(*arguments)
     check_closed(progress, traced.out_info)
     return traced.lower().compile()
 
@@ -131,7 +138,7 @@ def step_function(task: Task) -> Callable[..., Progress]:
         else:
             batch_rows = jax.lax.dynamic_slice(rows, (position * task.batch_size,), (task.batch_size,))
             batch = (x[batch_rows], y[batch_rows])
-        estimate, state = _estimated(task, progress, batch)
+        estimate, state = _estimated(task, progress, split_rows(task.mesh, batch))
         reported = {name: jnp.asarray(value, jnp.zeros(()).dtype) for name, value in _reported(estimate).items()}
         updates, opt_state = task.optimizer.update(
             estimate.grads, progress.opt_state, progress.params, value=estimate.loss
@@ -215,10 +222,10 @@ def _copied(progress: PyTree) -> PyTree:
     return copied
 
 
-def _shape_of(leaf: Any) -> jax.ShapeDtypeStruct:
+def _shape_of(leaf: Any, where: Any = None) -> jax.ShapeDtypeStruct:
     # Data of numpy may be wider than JAX takes them; the dtypes of JAX, keys included, are as they should be.
     dtype = jax.dtypes.canonicalize_dtype(leaf.dtype) if isinstance(leaf, np.ndarray) else leaf.dtype
-    return jax.ShapeDtypeStruct(np.shape(leaf), dtype)
+    return jax.ShapeDtypeStruct(np.shape(leaf), dtype, sharding=where)
 
 
 def _text(tree: PyTree) -> str:

@@ -29,6 +29,8 @@ _ELSEWHERE = {
     "stop_early": "All configurations take all steps.",
     "align": "Alignment is measured by `neurai train --align`.",
     "log": "A sweep writes results.json.",
+    "devices": "A sweep trains on one device.",
+    "shard": "A sweep trains on one device.",
 }
 
 
@@ -308,7 +310,8 @@ def _chosen(
             error.message = error.message.replace("--set-surrogate is", "--over surrogate is")
         error.message = f"With {', '.join(f'{name}={value}' for name, value in point.items())}: {error.message}"
         raise
-    return replace(chosen, settings=chosen.settings.model_copy(update={"stop_early": None, "align": False, "log": ()}))
+    alone = chosen.on_one_device()
+    return replace(alone, settings=alone.settings.model_copy(update={"stop_early": None, "align": False, "log": ()}))
 
 
 def _values(names: Iterable[str], chosen: Chosen) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 import neurai_core as neurai
 from neurai_core.adapting import adapt
@@ -28,6 +29,7 @@ from neurai_core.rule import Objective, Problem, Rule, check_objective, objectiv
 from neurai_core.run_defaults import STOPPER
 from neurai_core.specs import AlgorithmSpec
 from neurai_core.training.activities import seen
+from neurai_core.training.devices import Shard, check_divides, mesh_of, place_params
 from neurai_core.training.networks import Untrained, initial_params, network
 from neurai_core.training.precision import computing_in
 from neurai_core.training.setting_sources import blaming_spec
@@ -62,6 +64,8 @@ class Task:
         own_loss: what the rule reports as its loss, in words, if it is not that of the feed-forward pass.
         unsupervised: whether the rule learns from inputs alone, so that a linear probe scores what it learned.
         observers: observers of this run, besides those that are active anyway.
+        mesh: the devices that share every batch; None for one.
+        shard: what is split over the mesh besides batches.
         join: ``(params, model_state) -> `` the parameters in the structure of the user's model.
     """
 
@@ -83,6 +87,8 @@ class Task:
     own_loss: str = ""
     unsupervised: bool = False
     observers: tuple[Any, ...] = ()
+    mesh: Mesh | None = None
+    shard: Shard = None
     join: Callable[[PyTree, PyTree], PyTree] = lambda params, model_state: params
 
     @property
@@ -150,14 +156,16 @@ def prepare(chosen: Chosen, objects: Objects = BY_NAME) -> Task:
 
     Raises:
         UnknownName: no loss, optimizer or activation has that name.
-        SettingsError: a setting of the optimizer is wrong.
+        SettingsError: a setting of the optimizer is wrong, there are fewer devices, or they cannot share a batch.
         DataError: the data are invalid.
         ModelError: the model does not fit the data, the loss or the rule.
     """
     settings = chosen.settings
+    mesh = mesh_of(settings.devices)
     spec = _spec(settings, objects)
     unsupervised = spec is not None and spec.unsupervised
     read = named_data(chosen) if objects.data is None else objects.data
+    check_divides(mesh, len(example_of(read, settings.batch_size).x), stream=isinstance(read, Stream))
     _check_labels(settings, read, unsupervised=unsupervised)
     with blaming_spec(settings.rule, chosen.sources["loss"]):
         loss: Any = _loss_name(settings, read) if objects.loss is None else objects.loss
@@ -176,18 +184,19 @@ def prepare(chosen: Chosen, objects: Objects = BY_NAME) -> Task:
     if extended is not None:  # checked, as every function of a rule by name
         model, params = extended(model, params, key=jax.random.fold_in(key, 1), input_shape=data.input_shape)
         join = adapt(model).join
+    shard = None if mesh is None else settings.shard
     computing = rule if settings.dtype is None else computing_in(rule, settings.dtype)
     task = Task(
         rule=with_alignment(computing, loss) if settings.align else computing,
         model=model,
-        params=params,
+        params=place_params(mesh, params, shard),
         data=data,
         score=objective(loss_function(loss), accuracy_function(accuracy)),
         optimizer=_optimizer(chosen, objects, read, params),
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         seed=settings.seed,
-        model_state=model_state,
+        model_state=place_params(mesh, model_state),
         network_steps=steps,
         loss_name=loss if isinstance(loss, str) and not unsupervised else settings.loss,
         data_sha256=read.sha256,
@@ -196,6 +205,8 @@ def prepare(chosen: Chosen, objects: Objects = BY_NAME) -> Task:
         own_loss=spec.own_loss if spec else "",
         unsupervised=unsupervised,
         observers=(*_observers(chosen), *objects.observers),
+        mesh=mesh,
+        shard=shard,
         join=join,
     )
     return _fitting(task)
