@@ -23,6 +23,7 @@ OUTSIDER = "drtp"  # of neurai-target-projection, where that is installed
 RULES = ["bp", "pc", "ep", *({OUTSIDER} & set(REGISTRY.names("algorithm")))]
 CLAIMS = [
     *(f"as_on_one_device:{rule}" for rule in RULES),
+    "in_float32:pc",
     "sharded_parameters",
     "moments_are_split_too",
     "a_run_goes_on",
