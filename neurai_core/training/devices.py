@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from neurai_core.arrays import PyTree, Shape
-from neurai_core.errors import DataError, SettingsError
+from neurai_core.errors import DataError, SettingsError, UsageError
 
 AXIS = "data"  # of the mesh
 SMALL = 2**16  # entries: arrays with fewer are on every device
@@ -91,9 +91,11 @@ def check_divides(mesh: Mesh | None, batch_size: int, *, stream: bool = False) -
         return
     below = batch_size // mesh.size * mesh.size
     near = " and ".join(str(size) for size in (below, below + mesh.size) if size)
-    what, error = ("The first batch has", DataError) if stream else ("batch_size is", SettingsError)
+    error: type[UsageError] = DataError if stream else SettingsError
+    what = "The first batch has" if stream else "batch_size is"
     raise error(
-        f"{what} {batch_size}, which {mesh.size} devices cannot share equally.", f"The nearest sizes that do: {near}."
+        f"{what} {batch_size}, which {mesh.size} devices cannot share equally.",
+        f"The nearest sizes that do: {near}.",
     )
 
 
@@ -141,7 +143,8 @@ def place_everywhere(mesh: Mesh | None, array: Any) -> jax.Array:
     >>> place_everywhere(None, np.ones(3)).shape
     (3,)
     """
-    return jax.device_put(array) if mesh is None else _spread(array, NamedSharding(mesh, PartitionSpec()))
+    placed: jax.Array = jax.device_put(array) if mesh is None else _spread(array, NamedSharding(mesh, PartitionSpec()))
+    return placed
 
 
 def split_rows(mesh: Mesh | None, batch: PyTree) -> PyTree:
@@ -197,7 +200,7 @@ def _rows(mesh: Mesh, array: Any) -> PartitionSpec:
 
 def _on_mesh(leaf: Any, where: NamedSharding) -> Any:
     """An array somewhere on the mesh: spread now, unless it is there."""
-    there = isinstance(leaf, jax.Array) and leaf.sharding.device_set == set(where.mesh.devices.flat)
+    there = isinstance(leaf, jax.Array) and leaf.sharding.device_set == where.device_set
     return leaf if there else _spread(leaf, where)
 
 

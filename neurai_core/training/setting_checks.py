@@ -42,11 +42,7 @@ def checked(settings: RunSettings, merged: Layer) -> Chosen:
     chosen = Chosen(settings.model_copy(update={"data": name}), parts, sources, dict(merged.record))
     settings = chosen.settings.model_copy(update=_fitting(chosen))
     _refuse_alignment(chosen)
-    if settings.shard is not None and settings.devices is None:
-        raise SettingsError(
-            f"{sources['shard']} got shard={settings.shard}, and there is one device without devices.",
-            "Add --devices all (devices='all').",
-        )
+    _refuse_parts_of_one_device(chosen)
     _check_texts(settings)
     used = {"rule": settings.rule, "data": name} | ({"surrogate": settings.surrogate} if settings.surrogate else {})
     for part, owner in used.items():
@@ -131,6 +127,15 @@ def _refuse_alignment(chosen: Chosen) -> None:
         raise SettingsError(
             f"{at} compares with the gradient of the feed-forward loss, which is no reference for {rule!r}: {why}.",
             "Leave it out.",
+        )
+
+
+def _refuse_parts_of_one_device(chosen: Chosen) -> None:
+    """Raise if parameters are to be split, and nothing says over how many devices."""
+    if chosen.settings.shard is not None and chosen.settings.devices is None:
+        raise SettingsError(
+            f"{chosen.sources['shard']} got shard={chosen.settings.shard}, and a run without devices uses one.",
+            "Add --devices all (devices='all').",
         )
 
 

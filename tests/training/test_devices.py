@@ -87,7 +87,7 @@ def test_a_number_of_devices_is_one_from_1_on_or_all(devices: object) -> None:
 
 
 def test_parameters_are_not_split_over_one_device() -> None:
-    with pytest.raises(SettingsError, match="--shard got shard=params, and there is one device") as raised:
+    with pytest.raises(SettingsError, match="--shard got shard=params, and a run without devices uses one") as raised:
         choose({"shard": "params"}, environ={})
     assert "--devices all" in raised.value.hint
 
