@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from neurai_core.errors import DataError
 from neurai_core.specs import Origin
+from neurai_core.stored import FileMark, StoredArray, files_of, parts_of
 
 Array = NDArray[Any]
 
@@ -27,7 +28,8 @@ Array = NDArray[Any]
 class Dataset:
     """Training and test examples with everything that a run needs to know about them.
 
-    The arrays are kept as read-only views, so that the data hash stays valid.
+    The arrays are kept as read-only views, so that the data hash stays valid. They may be memory maps, or inputs a
+    `neurai_core.stored.StoredArray`: training then reads their rows when it needs them.
 
     Args:
         name: the name that tables and run folders show.
@@ -41,6 +43,8 @@ class Dataset:
         classes: names of the labels 0, 1, ...; None for a regression.
         license: the terms of the data.
         origin: the plugin and settings that made it; None for your own arrays.
+        files: the files that the arrays are mapped from, as they were found, by default when this object is made.
+            Training stops if one of them changes.
 
     Example:
         >>> import numpy as np
@@ -52,15 +56,19 @@ class Dataset:
     """
 
     name: str
-    x_train: Array = field(repr=False)
+    x_train: Any = field(repr=False)
     y_train: Any = field(repr=False)
-    x_test: Array = field(repr=False)
+    x_test: Any = field(repr=False)
     y_test: Any = field(repr=False)
     classes: tuple[str, ...] | None = None
     license: str = ""
     origin: Origin | None = field(default=None, repr=False)
+    files: tuple[FileMark, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
+        if not self.files:
+            arrays = self.x_train, self.y_train, self.x_test, self.y_test
+            object.__setattr__(self, "files", files_of(*arrays))
         for part in ("train", "test"):
             x = _read_only(getattr(self, f"x_{part}"))
             y = getattr(self, f"y_{part}")
@@ -70,7 +78,7 @@ class Dataset:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one example, e.g. (28, 28, 1): what `Layered.init` takes."""
-        return self.x_train.shape[1:]
+        return tuple(self.x_train.shape[1:])
 
     @property
     def n_classes(self) -> int | None:
@@ -89,7 +97,8 @@ class Dataset:
         for name in ("x_train", "y_train", "x_test", "y_test"):
             array = getattr(self, name)
             digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            for part in parts_of(array):
+                digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
         return digest.hexdigest()
 
     def with_origin(self, origin: Origin) -> Dataset:
@@ -360,16 +369,23 @@ def _are_probabilities(x: Array, y: Array, n_classes: int) -> bool:
 
 
 def _check_finite(array: Array, name: str, rows: _Rows) -> None:
-    finite = _finite(array, name)
+    if _always_finite(array):
+        return
+    finite = np.concatenate([_finite(part, name).reshape(len(part), -1).all(axis=1) for part in parts_of(array)])
     if finite.all():
         return
-    bad = np.asarray(~finite.reshape(len(array), -1).all(axis=1))
+    bad = np.asarray(~finite)
     row, where = rows.first(bad)
-    at = tuple(int(i) for i in np.argwhere(~finite[row])[0])
+    at = tuple(int(i) for i in np.argwhere(~_finite(array[row], name))[0])
     raise DataError(
         f"{name} holds {array[row][at]} in {where}{f' at {at}' if at else ''}, expected finite numbers.",
         f"{int(bad.sum())} of {len(array)} rows hold NaN or inf; remove or repair them.",
     )
+
+
+def _always_finite(array: Any) -> bool:
+    """Whether the type of the numbers, as they are stored, has no NaN or infinity."""
+    return (array.stored if isinstance(array, StoredArray) else array).dtype.kind in "iub"
 
 
 def _finite(array: Array, name: str) -> NDArray[np.bool_]:
@@ -426,7 +442,9 @@ def _check_same_features(data: Dataset, name: str) -> None:
         )
 
 
-def _read_only(array: ArrayLike) -> Array:
+def _read_only(array: Any) -> Any:
+    if isinstance(array, StoredArray):  # cannot be written to
+        return array
     view = np.asarray(array).view()
     view.flags.writeable = False
     return view

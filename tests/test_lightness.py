@@ -31,6 +31,7 @@ FLOORS = (
     ("specs", "hookspecs", "explain", "offered"),
     ("plugin", "references"),
     ("registry", "optax_texts"),
+    ("stored",),
     ("arrays", "data", "products", "surrogates", "overview", "run_settings"),
     ("programs", "manual_axes", "curvature", "layered", "losses", "optimizers"),
     ("probe", "terms", "relaxation", "surrogate_makers"),

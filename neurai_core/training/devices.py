@@ -186,6 +186,15 @@ def on_every_device(mesh: Mesh | None) -> NamedSharding | None:
     return None if mesh is None else NamedSharding(mesh, PartitionSpec())
 
 
+def split_over_devices(mesh: Mesh | None) -> NamedSharding | None:
+    """The sharding of a batch whose rows the devices share, for ``jax.ShapeDtypeStruct``; None without a mesh.
+
+    >>> split_over_devices(None) is None
+    True
+    """
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec(AXIS))
+
+
 def _split(mesh: Mesh, shape: Shape) -> PartitionSpec:
     able = [axis for axis, size in enumerate(shape) if size % mesh.size == 0]
     if math.prod(shape) < SMALL or not able:

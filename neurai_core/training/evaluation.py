@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, cast
 
 import jax
@@ -16,11 +16,13 @@ from neurai_core.losses import accuracy
 from neurai_core.probe import linear_probe
 from neurai_core.rising import unwatched
 from neurai_core.training.devices import place_batch, place_everywhere
+from neurai_core.training.host_data import HostParts, on_device
 from neurai_core.training.task import Task
 
 Applied: TypeAlias = Callable[[Task, Any], Task]
 NONE: Any = ()  # no numbers
-AT_ONCE = 4096  # approximate number of rows evaluated together
+AT_ONCE = 4096  # approximate number of rows evaluated together,
+BYTES_AT_ONCE = 2**29  # unless they take more than 512 MiB
 
 
 def evaluate(task: Task, params: PyTree, state: PyTree) -> tuple[float, float]:
@@ -44,7 +46,7 @@ def evaluator(task: Task, applied: Applied = lambda task, numbers: task) -> Call
         return lambda params, state, numbers=None: (math.nan, math.nan)
     if task.unsupervised:
         return _prober(task, applied)
-    n, batches = len(task.data.x_test), _batches(task, task.data.x_test, task.data.y_test)
+    n, batches = len(task.data.x_test), _batches(task, "test", task.data.x_test, task.data.y_test)
 
     @jax.jit
     def scores(params: PyTree, state: PyTree, x: jax.Array, y: jax.Array, numbers: Any) -> Scalar:
@@ -52,24 +54,32 @@ def evaluator(task: Task, applied: Applied = lambda task, numbers: task) -> Call
         return _scores(made, made.rule.predict(made.model, params, x, state), y)
 
     def test(params: PyTree, state: PyTree, numbers: Any = NONE) -> tuple[float, float]:
-        parts = [scores(params, state, x, y, numbers) for x, y in batches]
+        parts = [_at_once(batches, scores(params, state, x, y, numbers)) for x, y in batches]
         losses, accuracies = np.stack(jax.device_get(parts), axis=1, dtype=np.float64)
         return float(losses.sum()) / n, float(accuracies.sum()) / n
 
     return test
 
 
-def _batches(task: Task, *parts: np.ndarray) -> list[tuple[jax.Array, ...]]:
-    """The rows on the devices, a whole number of batches together."""
-    at_once = task.batch_size * max(1, AT_ONCE // task.batch_size)
-    starts = range(0, len(parts[0]), at_once)
-    return [place_batch(task.mesh, [part[at : at + at_once] for part in parts]) for at in starts]
+def _batches(task: Task, part: str, *arrays: Any) -> Iterable[tuple[jax.Array, ...]]:
+    """The rows of a part on the devices, a whole number of batches together; from the host where they stay there."""
+    of_one = max(1, math.prod(arrays[0].shape[1:]) * arrays[0].dtype.itemsize)
+    at_once = task.batch_size * max(1, min(AT_ONCE, BYTES_AT_ONCE // of_one) // task.batch_size)
+    if not on_device(task.data, part):
+        return HostParts(task.data, arrays, at_once, task.mesh)
+    starts = range(0, len(arrays[0]), at_once)
+    return [place_batch(task.mesh, [one[at : at + at_once] for one in arrays]) for at in starts]
+
+
+def _at_once(batches: Iterable[Any], found: jax.Array) -> jax.Array:
+    """What was computed of a part of the rows, waited for if they come from the host, so that few are there at once."""
+    return found.block_until_ready() if isinstance(batches, HostParts) else found
 
 
 def _prober(task: Task, applied: Applied) -> Callable[..., tuple[float, float]]:
     """The evaluation of a rule that learns from inputs alone: its own loss, and the accuracy of a linear probe."""
     data, n_classes = cast(Dataset, task.data), task.data.n_classes or 0  # a stream has no test data here
-    train, test = _batches(task, data.x_train), _batches(task, data.x_test, data.y_test)
+    train, test = _batches(task, "train", data.x_train), _batches(task, "test", data.x_test, data.y_test)
     y_train, y_test = (place_everywhere(task.mesh, part) for part in (data.y_train, data.y_test))
 
     @jax.jit
@@ -87,8 +97,8 @@ def _prober(task: Task, applied: Applied) -> Callable[..., tuple[float, float]]:
     def probed(train: jax.Array, test: jax.Array, y_train: jax.Array, y_test: jax.Array) -> Scalar:
         return accuracy(linear_probe(train, y_train, n_classes)(test), y_test)
 
-    def all_features(batches: list[tuple[jax.Array, ...]], params: PyTree, state: PyTree, numbers: Any) -> jax.Array:
-        return jnp.concatenate([features(params, state, x, numbers) for x, *_ in batches])
+    def all_features(batches: Any, params: PyTree, state: PyTree, numbers: Any) -> jax.Array:
+        return jnp.concatenate([_at_once(batches, features(params, state, x, numbers)) for x, *_ in batches])
 
     def test_by_probe(params: PyTree, state: PyTree, numbers: Any = NONE) -> tuple[float, float]:
         losses = [float(own_loss(params, state, x, y, numbers)) * len(x) for x, y in test]

@@ -1,8 +1,9 @@
-"""How a step gets its batch: from data on the device, which it gathers by row numbers, or from a stream."""
+"""How a step gets its batch: from data on the device, which it gathers by row numbers, from the host, or a stream."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import repeat
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from neurai_core.data import Dataset, order
 from neurai_core.training.devices import place_batch, place_everywhere
+from neurai_core.training.host_data import host_feed, on_device
 from neurai_core.training.step import rows_used
 from neurai_core.training.stream import Stream
 from neurai_core.training.task import Task
@@ -19,7 +21,21 @@ Feed = Callable[[int, int], Iterator[tuple[Any, ...]]]
 
 def feed_of(task: Task) -> Feed:
     """``(epoch, start) -> ``what every step of the epoch, from step ``start`` of it on, takes besides its progress."""
-    return _streamed(task, task.data) if isinstance(task.data, Stream) else _gathered(task, task.data)
+    if isinstance(task.data, Stream):
+        return _streamed(task, task.data)
+    if on_device(task.data):
+        return _gathered(task, task.data)
+    return host_feed(task.data, task.seed, task.batch_size, task.mesh)
+
+
+@contextmanager
+def fed(feed: Feed, epoch: int, start: int) -> Iterator[Iterator[tuple[Any, ...]]]:
+    """What a feed gives for an epoch; whatever it has started to do ahead of time ends with the block."""
+    found = feed(epoch, start)
+    try:
+        yield found
+    finally:
+        getattr(found, "close", lambda: None)()
 
 
 def _streamed(task: Task, data: Stream) -> Feed:

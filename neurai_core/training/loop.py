@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from neurai_core.errors import RisingEnergy, TrainingError
+from neurai_core.errors import NeurAIError, RisingEnergy, TrainingError
 from neurai_core.rising import ENERGY_CHANGE, rises
 from neurai_core.training.callbacks import Callbacks, Row
 from neurai_core.training.evaluation import evaluator
-from neurai_core.training.feeding import feed_of
+from neurai_core.training.feeding import fed, feed_of
 from neurai_core.training.step import Progress, Snapshot, begin, compiled
 from neurai_core.training.task import Task
 
@@ -175,23 +175,23 @@ class _Loop:
         """Run to the end of the epoch, or until a stop is requested."""
         epoch, steps = self.done // self.task.epoch_steps, self.task.epoch_steps
         self.notify("neurai_before_epoch", epoch=epoch + 1)
-        fed = self.feed(epoch, self.done % steps)
         clock = _Clock()
         clock.stretch = self.clock.stretch
-        while self.done < (epoch + 1) * steps:
-            self.interrupted = self.callbacks.stop()
-            if self.stopped:
-                return
-            most = min((epoch + 1) * steps - self.done, self.callbacks.at_most(self.done))
-            self._stretch(fed, min(clock.stretch, most), clock)
+        with fed(self.feed, epoch, self.done % steps) as batches:
+            while self.done < (epoch + 1) * steps:
+                self.interrupted = self.callbacks.stop()
+                if self.stopped:
+                    return
+                most = min((epoch + 1) * steps - self.done, self.callbacks.at_most(self.done))
+                self._stretch(batches, min(clock.stretch, most), clock)
         self._finish(epoch, clock)
 
-    def _stretch(self, fed: Iterator[tuple[Any, ...]], steps: int, clock: _Clock) -> None:
+    def _stretch(self, batches: Iterator[tuple[Any, ...]], steps: int, clock: _Clock) -> None:
         steps = 1 if self.callbacks.watch_steps else steps
         self._before_step()
         start = time.perf_counter()
         for _ in range(steps):
-            self.progress = self.step(self.progress, *next(fed))
+            self.progress = self.step(self.progress, *self._next(batches))
         bad = int(self.progress.bad)  # waits for all steps
         seconds = time.perf_counter() - start
         if bad >= 0:
@@ -203,6 +203,14 @@ class _Loop:
         self._after_step()
         self.callbacks.steps(self.done)
         self.callbacks.reached(self.done, self.progress)
+
+    def _next(self, batches: Iterator[tuple[Any, ...]]) -> tuple[Any, ...]:
+        """What the next step takes; data that turn out to be wrong end training, and what was done is saved."""
+        try:
+            return next(batches)
+        except NeurAIError:
+            self.callbacks.interrupted(self.progress)
+            raise
 
     def _before_step(self) -> None:
         if self.callbacks.watch_steps:

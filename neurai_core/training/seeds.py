@@ -144,7 +144,7 @@ class _Group:
         self.data = cast(Dataset, self.task.data)
         self.test = evaluator(self.task, numbers.applied)
         self.seeds = np.array([task.seed for task in tasks], np.uint32)
-        self.x, self.y = map(jax.device_put, (self.data.x_train, self.data.y_train))
+        self.x, self.y = (jax.device_put(np.asarray(one)) for one in (self.data.x_train, self.data.y_train))
         self.runs = [SeedRun(task.seed) for task in tasks]
         self.seconds = 0.0
 

@@ -1,7 +1,7 @@
 """The compiled training step and the state that it carries.
 
-The whole training set is on the device, where the step gathers its batch and sums losses. A non-finite loss is detected
-at its step, and the last parameters with a finite loss are kept.
+The whole training set is on the device, where the step gathers its batch and sums losses, or it gets its batch from the
+host. A non-finite loss is detected at its step, and the last parameters with a finite loss are kept.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from neurai_core.arrays import PyTree, Scalar, shape_text
 from neurai_core.errors import ModelError
 from neurai_core.rising import unwatched
 from neurai_core.rule import Estimate, initial_state
-from neurai_core.training.devices import on_every_device, place_params, shardings, split_rows
+from neurai_core.training.devices import on_every_device, place_params, shardings, split_over_devices, split_rows
+from neurai_core.training.host_data import on_device
 from neurai_core.training.starting import at_once, folded
 from neurai_core.training.stream import Stream
 from neurai_core.training.task import Task
@@ -102,24 +103,25 @@ def start_function(task: Task) -> Callable[..., Progress]:
 
 
 def compiled(task: Task, progress: Progress) -> Callable[..., Progress]:
-    """Compile the step: ``(progress, x, y, rows) -> progress``, or ``(progress, x, y) -> progress`` for a stream.
+    """Compile the step: ``(progress, x, y, rows) -> progress``; ``(progress, x, y) -> progress`` for data on the host.
 
     The progress passed in is donated. The step of a stream is compiled again for a batch of another size.
 
     Raises:
         ModelError: the optimizer changes the form of the parameters or of its state.
     """
-    data, everywhere = task.data, on_every_device(task.mesh)
+    data = task.data
     step = jax.jit(step_function(task), donate_argnums=0, out_shardings=shardings(task.mesh, progress, task.shard))
     if isinstance(data, Stream):
         check_closed(progress, step.trace(progress, *task.problem.batch).out_info)
         return step
-    arguments = (
-        progress,
-        *(_shape_of(part, everywhere) for part in (data.x_train, data.y_train)),
-        _shape_of(np.zeros(rows_used(task), np.int32), everywhere),
-    )
-    traced = step.trace(*arguments)
+    if on_device(data):
+        everywhere = on_every_device(task.mesh)
+        rows = np.zeros(rows_used(task), np.int32)
+        given = [_shape_of(part, everywhere) for part in (data.x_train, data.y_train, rows)]
+    else:
+        given = [_shape_of(part, split_over_devices(task.mesh)) for part in task.problem.batch]
+    traced = step.trace(progress, *given)
     check_closed(progress, traced.out_info)
     return traced.lower().compile()
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from neurai_core.arrays import Shape
 from neurai_core.data import Dataset, check_batch, steps_per_epoch
 from neurai_core.errors import DataError
+from neurai_core.stored import StoredArray
 
 Array = NDArray[Any]
 _FORM = (
@@ -29,8 +30,8 @@ _FORM = (
 class Batch(NamedTuple):
     """Inputs and targets, batch axis first."""
 
-    x: Array
-    y: Array
+    x: Any
+    y: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +110,10 @@ def batch_of(given: Any, where: str) -> Batch:
         raise DataError(f"{where[:1].upper()}{where[1:]} is a {type(given).__name__}, expected the pair (x, y).", _FORM)
     x, y = given
     try:
-        return Batch(np.asarray(x), np.zeros((len(x), 0), np.float32) if y is None else np.asarray(y))
+        return Batch(
+            x if isinstance(x, StoredArray) else np.asarray(x),
+            np.zeros((len(x), 0), np.float32) if y is None else np.asarray(y),
+        )
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{where[:1].upper()}{where[1:]} cannot be read as arrays: {error}.", _FORM) from error
 

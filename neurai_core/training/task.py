@@ -28,6 +28,7 @@ from neurai_core.optimizers import optimizer, per_part
 from neurai_core.rule import Objective, Problem, Rule, check_objective, objective
 from neurai_core.run_defaults import STOPPER
 from neurai_core.specs import AlgorithmSpec
+from neurai_core.stored import is_stored
 from neurai_core.training.activities import seen
 from neurai_core.training.devices import Shard, check_divides, mesh_of, place_params
 from neurai_core.training.networks import Untrained, initial_params, network
@@ -349,8 +350,9 @@ def _fitting(task: Task) -> Task:
     if task.unsupervised:  # any features will do
         return task
     task = replace(task, data=_targets_like(task.data, outputs))
-    for y in _targets(task.data):  # all of them, to check their values
-        check_objective(task.score, jax.ShapeDtypeStruct((len(y), *outputs.shape[1:]), outputs.dtype), y)
+    for y in _targets(task.data):  # all of them, to check their values; numbers in files have been checked
+        given = jax.ShapeDtypeStruct(y.shape, y.dtype) if is_stored(y) else y
+        check_objective(task.score, jax.ShapeDtypeStruct((len(y), *outputs.shape[1:]), outputs.dtype), given)
     return task
 
 

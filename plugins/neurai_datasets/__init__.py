@@ -38,6 +38,11 @@ class IdxConfig(Config):
 
     path: str = Field(min_length=1, description="folder with MNIST's four file names, each gzipped or not")
     first: int | None = Field(None, ge=0, description=FIRST)
+    mapped: bool | None = Field(
+        None,
+        description="read pictures from the files when training needs them, which must not be gzipped; None does so if "
+        "they are larger than 256 MiB",
+    )
 
 
 class TextConfig(Config):
@@ -54,6 +59,19 @@ class NpzConfig(Config):
 
     path: str = Field(min_length=1, description="an .npz file with x_train, y_train, x_test and y_test")
     first: int | None = Field(None, ge=0, description=FIRST)
+
+
+class NpyConfig(Config):
+    """Settings of a folder of numpy files."""
+
+    path: str = Field(
+        min_length=1,
+        description="folder with x_train.npy, y_train.npy, x_test.npy and y_test.npy, not loaded as a whole",
+    )
+    first: int | None = Field(None, ge=0, description=FIRST)
+    unit: float | None = Field(
+        None, gt=0, description="by what inputs that are bytes are divided; None is what dataset.json says, else 255"
+    )
 
 
 digits = Plugin(
@@ -104,6 +122,19 @@ idx = Plugin(
         "0, or the setting first, to the largest label",
     ),
     "neurai_datasets.idx_folder:build",
+)
+
+npy = Plugin(
+    DatasetSpec(
+        name="npy",
+        summary="a folder of numpy files, which need not fit into memory",
+        config=NpyConfig,
+        split="as in the files",
+        source="the files, whose rows are read when training needs them; inputs that are bytes are divided by 255, "
+        "other integers taken as they are, floating-point numbers as float32; integer targets are labels of the "
+        "classes 0, or the setting first, to the largest, floating-point targets those of a regression",
+    ),
+    "neurai_datasets.npy_folder:build",
 )
 
 npz = Plugin(

@@ -42,7 +42,8 @@ def build(config: FashionMnistConfig, **context: Any) -> Dataset:
     folder = locate() or _download(allowed=config.download)
     paths = find_all(folder)
     arrays = {name: _verified(name, path) for name, path in paths.items()}
-    return dataset("fashion-mnist", arrays, paths, classes=FASHION_CLASSES, license="MIT")
+    packing = "unpack_into" in context
+    return dataset("fashion-mnist", arrays, paths, classes=FASHION_CLASSES, license="MIT", keep_bytes=packing)
 
 
 def locate() -> Path | None:

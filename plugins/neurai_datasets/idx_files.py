@@ -12,6 +12,8 @@ import math
 import os
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from numpy.typing import NDArray
 
 from neurai_core.data import Dataset, check, numbered_classes, warn_of_empty_classes
 from neurai_core.errors import DataError
+from neurai_core.stored import StoredArray, is_stored
+from neurai_datasets.four_arrays import unpack
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
@@ -67,18 +71,22 @@ def read_stream(path: Path) -> bytes:
     Raises:
         DataError: the file cannot be read, or its gzip stream is damaged.
     """
-    try:
+    with _explained(path):
         content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.", "Check the path and its permissions.") from error
-    if not content.startswith(GZIP_MAGIC):
-        return content
-    try:
-        return gzip.decompress(content)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(
-            f"{path} is a damaged gzip file of {len(content)} bytes: {error}.", "Fetch the file again."
-        ) from error
+        return gzip.decompress(content) if content.startswith(GZIP_MAGIC) else content
+
+
+def unpacked(path: Path, folder: Path) -> Path:
+    """The file, or if it is gzipped, one in the folder with its content.
+
+    Raises:
+        DataError: as for `read_stream`.
+    """
+    with _explained(path):
+        if not is_gzipped(path):
+            return path
+        with gzip.open(path) as packed:
+            return unpack(packed, folder / path.name.removesuffix(".gz"))
 
 
 def parse(stream: bytes, path: Path) -> Array:
@@ -97,19 +105,34 @@ def parse(stream: bytes, path: Path) -> Array:
         [7, 8, 9]
     """
     dtype, shape, start = _header(stream, path)
-    expected, given = start + math.prod(shape) * dtype.itemsize, len(stream)
-    if given != expected:
-        raise DataError(
-            f"{path} is {'truncated' if given < expected else 'too long'}: it has {given} bytes "
-            f"decompressed, expected {expected} for {dtype.name} of shape {shape}.",
-            "Fetch the file again.",
-        )
+    _check_size(len(stream), dtype, shape, start, path)
     return np.frombuffer(stream, dtype, offset=start).reshape(shape)
 
 
 def read(path: Path) -> Array:
     """The array of one IDX file, gzipped or not."""
     return parse(read_stream(path), path)
+
+
+def mapped(path: Path) -> Array:
+    """The array of one IDX file that is not gzipped, as a memory map.
+
+    Raises:
+        DataError: it is gzipped, or as for `parse`.
+    """
+    with _explained(path), path.open("rb") as file:
+        head, given = file.read(4 + 4 * 255), os.path.getsize(path)  # as many axes as the header can tell
+    if head.startswith(GZIP_MAGIC):
+        raise DataError(f"{path} is gzipped, so that its rows cannot be read one by one.", "Decompress it with gunzip.")
+    dtype, shape, start = _header(head, path)
+    _check_size(given, dtype, shape, start, path)
+    return np.memmap(path, dtype, mode="r", offset=start, shape=shape) if math.prod(shape) else np.zeros(shape, dtype)
+
+
+def is_gzipped(path: Path) -> bool:
+    """Whether a file is gzipped, regardless of its name."""
+    with path.open("rb") as file:
+        return file.read(2) == GZIP_MAGIC
 
 
 def dataset(
@@ -120,6 +143,7 @@ def dataset(
     classes: tuple[str, ...] | None = None,
     first: int | None = None,
     license: str = "",
+    keep_bytes: bool = False,
 ) -> Dataset:
     """Build and check a data set from the four arrays of IDX files.
 
@@ -131,13 +155,14 @@ def dataset(
         classes: what the labels mean; their numbers, from `first` to the largest label, when None.
         first: the label of the first class; None for 0, which must then have an example.
         license: the terms of the data.
+        keep_bytes: keep the images as they are stored, and convert rows when they are read, as for images in files.
 
     Raises:
         DataError: see `neurai_core.data.check`; or the numbers of images and labels differ.
     """
     for images, labels in ((TRAIN_IMAGES, TRAIN_LABELS), (TEST_IMAGES, TEST_LABELS)):
         _check_pair(arrays[images], arrays[labels], paths[images], paths[labels])
-    x_train, x_test = (as_inputs(arrays[file]) for file in (TRAIN_IMAGES, TEST_IMAGES))
+    x_train, x_test = (as_inputs(arrays[file], keep_bytes) for file in (TRAIN_IMAGES, TEST_IMAGES))
     y_train, y_test = (arrays[file].astype(np.int32) for file in (TRAIN_LABELS, TEST_LABELS))
     if classes is None:
         classes = numbered_classes(str(paths[TRAIN_LABELS]), y_train, y_test, first=first)
@@ -146,13 +171,38 @@ def dataset(
     return warn_of_empty_classes(data, str(paths[TRAIN_LABELS]))
 
 
-def as_inputs(images: Array) -> Array:
+def as_inputs(images: Array, keep_bytes: bool = False) -> Any:
     """Images (N, H, W) as float32 (N, H, W, 1), bytes scaled to [0, 1]; other shapes keep their axes."""
+    if keep_bytes or is_stored(images):
+        shape = (*images.shape, 1) if images.ndim == 3 else images.shape
+        return StoredArray(images.reshape(shape), unit=255 if images.dtype == np.uint8 else 1)
     with np.errstate(over="ignore"):  # values that float32 cannot hold become inf, and the check names their row
         values = images.astype(np.float32)
     if images.dtype == np.uint8:
         values /= 255
     return values[..., np.newaxis] if images.ndim == 3 else values
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what reading a file raises into an error that names it."""
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        size = os.path.getsize(path)
+        raise DataError(f"{path} is a damaged gzip file of {size} bytes: {error}.", "Fetch the file again.") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.", "Check the path and its permissions.") from error
+
+
+def _check_size(given: int, dtype: np.dtype[Any], shape: tuple[int, ...], start: int, path: Path) -> None:
+    expected = start + math.prod(shape) * dtype.itemsize
+    if given != expected:
+        raise DataError(
+            f"{path} is {'truncated' if given < expected else 'too long'}: it has {given} bytes "
+            f"decompressed, expected {expected} for {dtype.name} of shape {shape}.",
+            "Fetch the file again.",
+        )
 
 
 def _header(stream: bytes, path: Path) -> tuple[np.dtype[Any], tuple[int, ...], int]:

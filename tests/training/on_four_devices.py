@@ -82,6 +82,20 @@ def wide(rule: str) -> None:
         agree(rule, 1e-12, **more)
 
 
+def rows_from_files() -> None:
+    """Rows that are read and converted when they are needed are shared like those of arrays."""
+    place = FOLDER / "files"
+    place.mkdir()
+    for name, array in (("x_train", X * 16), ("y_train", Y), ("x_test", TEST[0] * 16), ("y_test", TEST[1])):
+        np.save(place / f"{name}.npy", array.astype(np.uint8))
+    data = neurai.dataset("npy", path=str(place), unit=16, first=0)
+    one, four = (neurai.fit("bp", "mlp:8", None, data, devices=devices, **SMALL) for devices in (1, 4))
+    arrays = neurai.fit("bp", "mlp:8", None, (X.astype(np.float32), Y), devices=1, **SMALL)
+    jax.tree.map(lambda a, b: near(b, a, 1e-5), one.params, four.params)
+    near(four.metrics[-1]["test_loss"], one.metrics[-1]["test_loss"], 1e-5)
+    jax.tree.map(np.testing.assert_array_equal, one.params, arrays.params)
+
+
 def sharded_parameters() -> None:
     """Large arrays lie in parts on the devices, with their moments, and the result is that of one device."""
     model = mlp((64, 1024, 10))

@@ -24,6 +24,7 @@ RULES = ["bp", "pc", "ep", *({OUTSIDER} & set(REGISTRY.names("algorithm")))]
 CLAIMS = [
     *(f"as_on_one_device:{rule}" for rule in RULES),
     "in_float32:pc",
+    "rows_from_files",
     "sharded_parameters",
     "moments_are_split_too",
     "a_run_goes_on",

@@ -1,0 +1,203 @@
+"""Arrays on disk, of which only those rows come into memory that are used.
+
+`numpy.load(file, mmap_mode="r")` maps a file: it has a shape, and rows are read when they are indexed. A `StoredArray`
+also converts the rows that it reads, so that pictures stay bytes until a model needs them.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurai_core.errors import DataError
+
+Array = NDArray[Any]
+
+AT_ONCE = 2**26  # bytes that are read together where all of an array is gone through: 64 MiB
+
+
+@dataclass(frozen=True, eq=False)
+class StoredArray:
+    """An array of numbers of any type, whose rows become float32 when they are read.
+
+    It has what an array has that is read by rows: ``shape``, ``dtype``, ``len``, indexing, ``reshape``. NumPy makes an
+    ordinary array of it, in memory.
+
+    Args:
+        stored: the numbers as they are stored, (N, ...), usually a memory map; they must not be changed.
+        unit: by what they are divided: 255 for the bytes of pictures, which makes them numbers in [0, 1].
+
+    Example:
+        >>> pictures = np.array([[0, 51], [102, 255]], np.uint8)
+        >>> x = StoredArray(pictures, unit=255)
+        >>> x[1:], x.shape, x.dtype, x.reshape(2, 1, 2)[0].tolist()
+        (array([[0.4, 1. ]], dtype=float32), (2, 2), dtype('float32'), [[0.0, 0.20000000298023224]])
+    """
+
+    stored: Array
+    unit: float = 1.0
+
+    dtype = np.dtype(np.float32)
+
+    def __post_init__(self) -> None:
+        view = self.stored.view()
+        view.flags.writeable = False
+        object.__setattr__(self, "stored", view)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape, (N, ...)."""
+        return self.stored.shape
+
+    @property
+    def ndim(self) -> int:
+        """Number of its axes."""
+        return self.stored.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of its entries."""
+        return self.stored.size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it would take in memory, as float32."""
+        return self.stored.size * self.dtype.itemsize
+
+    @property
+    def flags(self) -> Any:
+        """Those of what is stored: it cannot be written to."""
+        return self.stored.flags
+
+    @cached_property
+    def table(self) -> Array | None:
+        """What the bytes 0..255 become, (256,); None if the numbers are not unsigned bytes."""
+        return _converted(np.arange(256, dtype=np.uint8), self.unit) if self.stored.dtype == np.uint8 else None
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __getitem__(self, index: Any) -> Array:
+        return self.converted(self.stored[index])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.asarray(self.converted(self.stored), dtype)
+
+    def reshape(self, *shape: int) -> StoredArray:
+        """The same numbers in another shape."""
+        return StoredArray(self.stored.reshape(*shape), self.unit)
+
+    def converted(self, stored: Array) -> Array:
+        """Numbers as they are stored, as float32 and divided by the unit."""
+        return _converted(stored, self.unit) if self.table is None else self.table[stored]
+
+
+class FileMark(NamedTuple):
+    """A file as it was when its rows began to be read.
+
+    Attributes:
+        path: its path.
+        size: its size in bytes.
+        modified: when it was last modified, in nanoseconds.
+        number: its number in the file system, which another file in its place does not have.
+    """
+
+    path: str
+    size: int
+    modified: int
+    number: int
+
+    @staticmethod
+    def of(path: str) -> FileMark:
+        """A file as it is.
+
+        >>> FileMark.of(__file__).size > 0
+        True
+        """
+        now = os.stat(path)
+        return FileMark(path, now.st_size, now.st_mtime_ns, now.st_ino)
+
+
+def is_stored(array: Any) -> bool:
+    """Whether rows of an array are read when they are used: it is mapped from a file, or a `StoredArray`.
+
+    >>> is_stored(np.zeros(3)), is_stored(StoredArray(np.zeros((3, 2), np.uint8)))
+    (False, True)
+    """
+    return isinstance(array, StoredArray) or any(isinstance(one, mmap.mmap) for one in _bases(array))
+
+
+def files_of(*arrays: Any) -> tuple[FileMark, ...]:
+    """The files that arrays are mapped from, as they are now.
+
+    >>> files_of(np.zeros(3))
+    ()
+    """
+    maps = (one for array in arrays for one in _bases(array) if isinstance(one, np.memmap))
+    paths = dict.fromkeys(os.path.abspath(one.filename) for one in maps if one.filename is not None)
+    return tuple(FileMark.of(path) for path in paths if os.path.exists(path))  # one without a name cannot be watched
+
+
+def check_unchanged(files: tuple[FileMark, ...]) -> None:
+    """Check that files are as they were, before rows of them are read: those of a file that was cut off are not there.
+
+    Raises:
+        DataError: one has another size or time of modification, is another file, or cannot be found.
+    """
+    for was in files:
+        try:
+            now = FileMark.of(was.path)
+        except OSError as error:
+            raise DataError(
+                f"{was.path} changed while it was read: it cannot be found any more ({error.strerror}).", _RESTORE
+            ) from error
+        if now != was:
+            raise DataError(f"{was.path} changed while it was read: {_difference(was, now)}.", _RESTORE)
+
+
+def parts_of(array: Any, at_once: int = AT_ONCE) -> Iterator[Any]:
+    """The rows of an array, so many that they take about ``at_once`` bytes, one part after another.
+
+    >>> [len(part) for part in parts_of(np.zeros((5, 2)), at_once=32)]
+    [2, 2, 1]
+    """
+    if array.ndim == 0 or not len(array):
+        yield array
+        return
+    of_one = math.prod(array.shape[1:]) * array.dtype.itemsize
+    rows = max(1, at_once // max(1, of_one))
+    for start in range(0, len(array), rows):
+        yield array[start : start + rows]
+
+
+_RESTORE = "Bring the file back as it was to go on with the run, or start another one."
+
+
+def _difference(was: FileMark, now: FileMark) -> str:
+    if now.size != was.size:
+        return f"it had {was.size} bytes and has {now.size}"
+    return "another file took its place" if now.number != was.number else "it was written to"
+
+
+def _converted(stored: Array, unit: float) -> Array:
+    with np.errstate(over="ignore"):  # values that float32 cannot hold become inf, which a check of the data finds
+        values = np.asarray(stored).astype(np.float32)
+    if unit != 1:
+        values /= np.float32(unit)
+    return values
+
+
+def _bases(array: Any) -> Iterator[Any]:
+    """An array, what it is a view of, and so on, down to what owns the memory."""
+    found = array.stored if isinstance(array, StoredArray) else array
+    while found is not None:
+        yield found
+        found = getattr(found, "base", None)

@@ -1,0 +1,225 @@
+"""Data sets that stay on the host: their rows are gathered while the device computes, and sent to it ahead of time.
+
+The order of the rows is that of data on the device, and so are the numbers: a run gives the same bits either way.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, Queue
+from typing import Any, TypeVar, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from numpy.typing import NDArray
+
+from neurai_core.data import Dataset, order
+from neurai_core.stored import StoredArray, check_unchanged, is_stored
+from neurai_core.training.devices import place_batch
+from neurai_core.training.stream import Batch, Data
+
+SHARE = 0.25  # of the memory of a device, up to which the arrays of a part of the data are kept there
+AHEAD = 2  # batches that wait for the device
+
+Array = NDArray[Any]
+Item = TypeVar("Item")
+
+
+def on_device(data: Data, part: str = "train") -> bool:
+    """Whether all rows of a part of the data are on the device while a task is trained.
+
+    They are unless they come in batches, are read from files as they are needed, or take more than a quarter of the
+    memory of the device.
+
+    >>> import neurai_core as neurai
+    >>> on_device(neurai.dataset("digits"))
+    True
+    """
+    if not isinstance(data, Dataset) and part == "train":
+        return False
+    arrays = getattr(data, f"x_{part}"), getattr(data, f"y_{part}")
+    return not any(map(is_stored, arrays)) and sum(one.nbytes for one in arrays) <= SHARE * device_bytes()
+
+
+def device_bytes() -> float:
+    """The memory of the first device, that of the machine for a CPU; infinite if it is not told.
+
+    >>> device_bytes() > 0
+    True
+    """
+    stats = jax.devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return float(stats["bytes_limit"])
+    with suppress(OSError, ValueError, AttributeError):  # a system that does not tell
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return math.inf
+
+
+def gather(data: Dataset, rows: Array) -> Batch:
+    """Training rows by their numbers, in that order, as they are stored.
+
+    Rows are read in the order of the file.
+
+    Args:
+        data: the data set.
+        rows: row numbers, (B,).
+
+    Raises:
+        DataError: a file of the data has changed.
+
+    >>> x = StoredArray(np.array([[0], [51], [255]], np.uint8), unit=255)
+    >>> data = Dataset("mine", x, np.array([0, 1, 2]), x, np.array([0, 1, 2]), classes=("a", "b", "c"))
+    >>> gather(data, np.array([2, 0])).x.tolist()
+    [[255], [0]]
+    """
+    check_unchanged(data.files)
+    return Batch(*(_rows(stored_form(one), rows) for one in (data.x_train, data.y_train)))
+
+
+def stored_form(array: Any) -> Any:
+    """The numbers of an array as they are stored, an array or what is indexed like one."""
+    return array.stored if isinstance(array, StoredArray) else np.asarray(array)
+
+
+def sender(array: Any, mesh: Mesh | None = None) -> Callable[[Array], jax.Array]:
+    """What brings rows of an array, as they are stored, to the devices, as the numbers that a model takes.
+
+    Bytes are sent as bytes and converted there, by a table of their 256 values: the same bits as on the host.
+
+    Args:
+        array: the array.
+        mesh: the devices that share the rows; None is the default device.
+
+    >>> x = StoredArray(np.array([[0], [51], [255]], np.uint8), unit=255)
+    >>> sender(x)(x.stored[1:]).tolist() == x[1:].tolist()
+    True
+    """
+
+    def place(rows: Array) -> jax.Array:
+        (placed,) = place_batch(mesh, (rows,))
+        return cast(jax.Array, placed)
+
+    if not isinstance(array, StoredArray):
+        return place
+    if array.table is None:
+        return lambda stored: place(array.converted(stored))
+    table = array.table
+
+    def looked_up(stored: Array) -> jax.Array:
+        codes = place(stored)
+        found = _looked_up(table, codes)
+        return found if mesh is None else jax.device_put(found, codes.sharding)
+
+    return looked_up
+
+
+@jax.jit
+def _looked_up(table: jax.Array, codes: jax.Array) -> jax.Array:
+    return jnp.take(table, codes.astype(jnp.int32), mode="clip")  # no code lies outside, so nothing is clipped
+
+
+def host_feed(
+    data: Dataset, seed: int, batch_size: int, mesh: Mesh | None = None
+) -> Callable[[int, int], Iterator[tuple[jax.Array, jax.Array]]]:
+    """``(epoch, start) -> `` the batches of an epoch from step ``start`` on, on the device.
+
+    Args:
+        data: the data set.
+        seed: of the order of its rows.
+        batch_size: rows of a batch; those that do not fill one are left out.
+        mesh: the devices that share every batch; None is the default device.
+    """
+    send = sender(data.x_train, mesh), sender(data.y_train, mesh)
+
+    def batches(epoch: int, start: int) -> Iterator[tuple[jax.Array, jax.Array]]:
+        rows = order(seed, epoch, len(data.x_train))
+        for step in range(start, len(rows) // batch_size):
+            x, y = gather(data, rows[step * batch_size : (step + 1) * batch_size])
+            yield send[0](x), send[1](y)
+
+    return lambda epoch, start: prefetched(batches(epoch, start))
+
+
+@dataclass(frozen=True)
+class HostParts:
+    """Rows in file order, so many at a time, on the device; they can be gone through again and again.
+
+    Attributes:
+        data: the data set, whose files must not change.
+        arrays: which of its arrays.
+        at_once: rows of a part.
+        mesh: the devices that share the rows.
+    """
+
+    data: Data
+    arrays: tuple[Any, ...]
+    at_once: int
+    mesh: Mesh | None = None
+
+    def __iter__(self) -> Iterator[tuple[jax.Array, ...]]:
+        return prefetched(self._parts())
+
+    def _parts(self) -> Iterator[tuple[jax.Array, ...]]:
+        sent = [(stored_form(one), sender(one, self.mesh)) for one in self.arrays]
+        for at in range(0, len(self.arrays[0]), self.at_once):
+            check_unchanged(getattr(self.data, "files", ()))
+            yield tuple(send(np.array(stored[at : at + self.at_once])) for stored, send in sent)
+
+
+def prefetched(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
+    """The same items, made by a thread while others are used; at most ``ahead`` of them wait.
+
+    An error of the thread is raised in the place of the item. The thread ends when this iterator does, also if that is
+    closed early.
+
+    >>> list(prefetched(range(3)))
+    [0, 1, 2]
+    """
+    waiting: Queue[tuple[Any, BaseException | None, bool]] = Queue(ahead)
+    closed = threading.Event()
+    wide, device = jax.config.jax_enable_x64, jax.config.jax_default_device  # which a thread does not inherit
+
+    def work() -> None:
+        try:
+            with jax.enable_x64(wide), jax.default_device(device):
+                for item in items:
+                    waiting.put((item, None, False))
+                    if closed.is_set():
+                        return
+            waiting.put((None, None, True))
+        except BaseException as error:
+            waiting.put((None, error, True))
+
+    thread = threading.Thread(target=work, name="neurai rows", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error, last = waiting.get()
+            if error is not None:
+                raise error
+            if last:
+                return
+            yield item
+    finally:
+        closed.set()
+        while thread.is_alive():
+            with suppress(Empty):  # it may wait for room
+                waiting.get_nowait()
+            thread.join(timeout=0.01)
+
+
+def _rows(array: Any, rows: Array) -> Array:
+    """Rows of an array in the order of their numbers, read in the order of the file."""
+    by_place = np.argsort(rows, kind="stable")
+    found = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    in_order = rows[by_place]
+    # While it waits for a disk, take lets other threads run, and indexing does not.
+    found[by_place] = np.take(array, in_order, axis=0) if isinstance(array, np.ndarray) else array[in_order]
+    return found
