@@ -12,6 +12,7 @@ from neurai_core.cli import (
     comparing,
     config,
     creating,
+    data,
     describing,
     doctor,
     generating,
@@ -55,6 +56,7 @@ app.command(rich_help_panel="Train")(comparing.compare)
 app.command(rich_help_panel="Train")(sweeping.sweep)
 app.command(rich_help_panel="Train")(generating.generate)
 app.add_typer(config.app, name="config", rich_help_panel="Train")
+app.add_typer(data.app, name="data", rich_help_panel="Train")
 app.add_typer(plotting.app, name="plot", rich_help_panel="Train")
 for command in (listing.rules, listing.surrogates, listing.datasets, listing.adapters, listing.observers):
     app.command(rich_help_panel="Find")(command)
