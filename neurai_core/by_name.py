@@ -111,7 +111,7 @@ def adapter(name: str) -> Adapter:
 
 
 def dataset(name: str, **settings: Any) -> Dataset:
-    """Load a data set by name.
+    """Load a data set by name; one that comes in batches is a `neurai_core.batched.BatchedData`.
 
     Args:
         name: lookup name, such as ``digits``.

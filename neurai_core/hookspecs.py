@@ -28,7 +28,7 @@ class PluginHooks:
 
     @hookspec(firstresult=True)
     def neurai_build(self, config: Config, context: Mapping[str, Any]) -> Any:
-        """Build the object itself: a Rule, a Surrogate, an Adapter, a Dataset.
+        """Build the object itself: a Rule, a Surrogate, an Adapter, a Dataset or a BatchedData.
 
         Args:
             config: the validated settings, an instance of the spec's config class.

@@ -23,7 +23,7 @@ OFFERED = {
     "surrogates": "surrogates",
     "probe": "linear probes of features",
     "adapting": "adapters",
-    "data stored": "data sets, and arrays that are read from disk by rows",
+    "data batched stored": "data sets, in arrays or batches, and arrays that are read from disk by rows",
     "grads grads.base": "the class API",
     "testing": "checks that a plugin is what its spec says, for its tests",
 }

@@ -32,7 +32,7 @@ FLOORS = (
     ("plugin", "references"),
     ("registry", "optax_texts"),
     ("stored",),
-    ("arrays", "data", "products", "surrogates", "overview", "run_settings"),
+    ("arrays", "data", "batched", "products", "surrogates", "overview", "run_settings"),
     ("programs", "manual_axes", "curvature", "layered", "losses", "optimizers"),
     ("probe", "terms", "relaxation", "surrogate_makers"),
     ("by_name", "sources", "changes", "energy", "rule", "adapting", "models"),

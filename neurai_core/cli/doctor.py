@@ -176,7 +176,9 @@ def _data_set(name: str, settings: dict[str, Any]) -> str:
     import neurai_core as neurai
 
     try:
-        data = neurai.dataset(name, **settings)
+        data: Any = neurai.dataset(name, **settings)
     except NeurAIError as error:
         return f"not found: {error.message} {error.hint}"
+    if not hasattr(data, "x_train"):
+        return "comes in batches"
     return f"{len(data.x_train)} to train, {len(data.x_test)} to test"

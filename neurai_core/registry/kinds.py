@@ -18,7 +18,7 @@ class Kind:
         plural: for lists.
         group: entry-point group.
         spec: ``"module:class"`` of its specs.
-        builds: ``"module:class"`` of the objects that its plugins build; empty for any.
+        builds: ``"module:class"`` of the objects that its plugins build, several with spaces between; empty for any.
         admit: ``"module:function"`` that takes a built object, its entry and the context of the build, and returns the
             object to pass on; empty to pass on objects unchanged.
     """
@@ -47,7 +47,13 @@ KINDS = (
         "neurai_core.surrogates:Surrogate",
     ),
     Kind("adapter", "adapters", "neurai.adapters", "neurai_core.specs:AdapterSpec", "neurai_core.adapting:Adapter"),
-    Kind("dataset", "datasets", "neurai.datasets", "neurai_core.specs:DatasetSpec", "neurai_core.data:Dataset"),
+    Kind(
+        "dataset",
+        "datasets",
+        "neurai.datasets",
+        "neurai_core.specs:DatasetSpec",
+        "neurai_core.data:Dataset neurai_core.batched:BatchedData",
+    ),
     Kind(
         "observer",
         "observers",

@@ -155,8 +155,8 @@ def build(loaded: Loaded, kind: Kind, config: Config, context: Mapping[str, Any]
         built = loaded.manager.hook.neurai_build(config=config, context=dict(context))
         if built is None:
             raise Refused("neurai_build returned None, expected the object")
-        if kind.builds and not isinstance(built, resolve(kind.builds)):
-            expected = a(kind.builds.rpartition(":")[2])
+        if kind.builds and not isinstance(built, tuple(map(resolve, kind.builds.split()))):
+            expected = " or ".join(a(one.rpartition(":")[2]) for one in kind.builds.split())
             raise Refused(f"neurai_build returned {built!r:.80}, expected {expected}")
     return resolve(kind.admit)(built, loaded.entry, context) if kind.admit else built
 

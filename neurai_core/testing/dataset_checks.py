@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from neurai_core.batched import BatchedData
 from neurai_core.by_name import dataset
 from neurai_core.data import Array, Dataset
 from neurai_core.errors import DataError, MissingExtra, NeurAIError
@@ -41,7 +42,7 @@ class DatasetSubject(Subject):
         """Load the data; nothing is downloaded for a check.
 
         Raises:
-            Skipped: it needs settings that have no default, a library, or a download.
+            Skipped: it needs settings that have no default, a library, or a download, or comes in batches.
         """
         fields = self.spec.config.model_fields
         needed = [name for name, one in fields.items() if one.is_required() and name not in self.settings]
@@ -49,7 +50,10 @@ class DatasetSubject(Subject):
             raise Skipped(f"needs {', '.join(needed)}: check_dataset({self.name!r}, settings={{{needed[0]!r}: ...}})")
         offline = {"download": False} if "download" in fields and "download" not in self.settings else {}
         try:
-            return dataset(self.name, **{**offline, **self.settings})
+            found: Any = dataset(self.name, **{**offline, **self.settings})
+            if isinstance(found, BatchedData):
+                raise Skipped("it comes in batches, which are checked as they arrive")
+            return cast(Dataset, found)
         except MissingExtra as error:
             raise Skipped(error.message) from None
         except DataError as error:

@@ -11,7 +11,7 @@ import numpy as np
 
 from neurai_core.data import Dataset, order
 from neurai_core.training.devices import place_batch, place_everywhere
-from neurai_core.training.host_data import host_feed, on_device
+from neurai_core.training.host_data import host_feed, on_device, prefetched
 from neurai_core.training.step import rows_used
 from neurai_core.training.stream import Stream
 from neurai_core.training.task import Task
@@ -39,7 +39,11 @@ def fed(feed: Feed, epoch: int, start: int) -> Iterator[Iterator[tuple[Any, ...]
 
 
 def _streamed(task: Task, data: Stream) -> Feed:
-    return lambda epoch, start: (place_batch(task.mesh, batch) for batch in data.batches(epoch, start))
+    def feed(epoch: int, start: int) -> Iterator[tuple[Any, ...]]:
+        arriving = (place_batch(task.mesh, batch) for batch in data.batches(epoch, start))
+        return prefetched(arriving) if data.ahead else arriving
+
+    return feed
 
 
 def _gathered(task: Task, data: Dataset) -> Feed:

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from neurai_core.arrays import PyTree
+from neurai_core.batched import BatchedData
 from neurai_core.data import Dataset, check, numbered_classes
 from neurai_core.errors import DataError, OutputError, SettingsError, UsageError
 from neurai_core.explain import place_of
@@ -30,7 +31,7 @@ from neurai_core.training.predicting import Predictor
 from neurai_core.training.record import read_metrics
 from neurai_core.training.saving import USUALLY, Options, every_of
 from neurai_core.training.settings import Chosen, RunSettings, choose
-from neurai_core.training.stream import Batch, Data, batch_of, stream_of
+from neurai_core.training.stream import Batch, Data, batch_of, stream_of, stream_of_data
 from neurai_core.training.task import Objects, Task, prepare
 
 
@@ -111,7 +112,8 @@ def fit(
             a text as for ``--model``, such as ``"mlp:128,64"``.
         params: its parameters, which are not changed; None takes those inside the model, or initializes new ones. A
             function of your own needs them.
-        data: name of a data set (also ``"npz:FILE"``), a `neurai_core.data.Dataset`, a pair ``(x, y)`` of arrays or of
+        data: name of a data set (also ``"npz:FILE"``), a `neurai_core.data.Dataset` or
+            `neurai_core.batched.BatchedData`, a pair ``(x, y)`` of arrays or of
             lists of numbers (``(x, None)`` for a rule that learns from inputs alone), or batches: an iterable of pairs
             ``(x, y)`` that can be gone through in every epoch, such as a list or the loader of another library, or a
             function ``epoch -> iterable`` with epochs counted from 0. A generator serves one epoch. Batches keep their
@@ -300,12 +302,15 @@ def _data(
     given: Any, test: Any, settings: RunSettings, classes: int | None, steps: int | None, *, unsupervised: bool
 ) -> Data | None:
     """The data as an object; None for a name."""
-    if isinstance(given, str | Dataset):
+    if isinstance(given, str | Dataset | BatchedData):
         for name, value in (("test", test), ("classes", classes), ("steps_per_epoch", steps)):
             if value is not None:
                 raise UsageError(f"{name} is given, and so is a data set, which has its own.", "Leave it out.")
         if isinstance(given, str):
             return None
+        if isinstance(given, BatchedData):
+            of_run = {"epochs": settings.epochs, "seed": settings.seed, "batch_size": settings.batch_size}
+            return stream_of_data(given, **of_run)
         return check(given, batch_size=settings.batch_size, seed=settings.seed)
     held = None if test is None else _in_memory(test)
     if hasattr(given, "shape"):

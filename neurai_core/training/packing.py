@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from neurai_core.batched import BatchedData
 from neurai_core.data import Dataset, check
-from neurai_core.errors import OutputError
+from neurai_core.errors import DataError, OutputError
 from neurai_core.registry import REGISTRY
 from neurai_core.stored import StoredArray, parts_of
 from neurai_core.training.settings import Chosen
@@ -58,8 +59,10 @@ def pack(chosen: Chosen, folder: Path) -> Packed:
         raise OutputError(f"{folder} exists already.", "Give the name of a new folder.")
     with _new(folder) as made, tempfile.TemporaryDirectory(prefix="unpacked-", dir=made) as unpacked:
         name, settings = chosen.settings.data, chosen.parts["data"]
-        data = check(REGISTRY.create("dataset", name, {"unpack_into": Path(unpacked)}, settings, recorded={}))
-        return _write(data, made, folder)
+        data = REGISTRY.create("dataset", name, {"unpack_into": Path(unpacked)}, settings, recorded={})
+        if isinstance(data, BatchedData):
+            raise DataError(f"{name} comes in batches, which need no packing.", f"Train on it: --data {name}.")
+        return _write(check(data), made, folder)
 
 
 def _write(data: Dataset, made: Path, folder: Path) -> Packed:

@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurai_core.arrays import Shape
+from neurai_core.batched import BatchedData
 from neurai_core.data import Dataset, check_batch, steps_per_epoch
 from neurai_core.errors import DataError
+from neurai_core.specs import Origin
 from neurai_core.stored import StoredArray
 
 Array = NDArray[Any]
@@ -40,25 +42,29 @@ class Stream:
 
     Attributes:
         name: for tables and errors.
-        of_epoch: ``epoch -> iterable of batches``, where epochs count from 0.
+        of_epoch: ``(epoch, start) -> iterable of batches`` from step ``start`` of the epoch on; epochs count from 0.
         first: the first batch, in the shapes that the model takes.
         shapes: shapes of one input and of one target as they arrive.
         epoch_steps: batches of an epoch.
         n_classes: number of classes; None for a regression, 0 for as many as the model has outputs.
         x_test: test inputs, (M, ...); M is 0 if there are none.
         y_test: test targets.
+        origin: the plugin and settings of a data set by name.
+        sha256: what it says to identify its data.
+        ahead: whether a thread makes the batches, ahead of the step that needs them.
     """
 
     name: str
-    of_epoch: Callable[[int], Iterable[Any]]
+    of_epoch: Callable[[int, int], Iterable[Any]]
     first: Batch
     shapes: tuple[Shape, Shape]
     epoch_steps: int
     n_classes: int | None
     x_test: Array
     y_test: Array
-    origin: None = None
+    origin: Origin | None = None
     sha256: str = ""
+    ahead: bool = False
 
     @property
     def input_shape(self) -> Shape:
@@ -77,7 +83,7 @@ class Stream:
             DataError: a batch has other shapes than the first, holds NaN or labels outside the classes, or is missing.
         """
         found = start
-        for step, given in enumerate(islice(self.of_epoch(epoch), start, self.epoch_steps), start):
+        for step, given in enumerate(islice(self.of_epoch(epoch, start), self.epoch_steps - start), start):
             yield self._fitted(batch_of(given, f"batch {step} of epoch {epoch + 1}"), step, epoch)
             found = step + 1
         if found < self.epoch_steps:
@@ -152,7 +158,7 @@ def stream_of(
     nothing = Batch(first.x[:0], first.y[:0])
     return Stream(
         name="batches",
-        of_epoch=of_epoch,
+        of_epoch=lambda epoch, start: islice(of_epoch(epoch), start, None),
         first=first,
         shapes=(first.x.shape[1:], first.y.shape[1:]),
         epoch_steps=epoch_steps,
@@ -160,6 +166,39 @@ def stream_of(
         x_test=(test or nothing).x,
         y_test=(test or nothing).y,
     )
+
+
+def stream_of_data(data: BatchedData, *, epochs: int, seed: int, batch_size: int) -> Stream:
+    """The batches of a data set, in the order of a run.
+
+    Args:
+        data: the data set.
+        epochs: how often it will be gone through.
+        seed: of the run, for a data set that takes it.
+        batch_size: of the run, for a data set that takes it.
+
+    Raises:
+        DataError: as for `stream_of`, or the test data are invalid.
+
+    >>> data = BatchedData("mine", [(np.zeros((4, 2), np.float32), np.zeros(4, np.int32))] * 3, classes=("a", "b"))
+    >>> stream_of_data(data, epochs=2, seed=0, batch_size=64).epoch_steps
+    3
+    """
+
+    def of_epoch(epoch: int, start: int = 0) -> Iterable[Any]:
+        return data.of_epoch(epoch, seed=seed, batch_size=batch_size, start=start)
+
+    test = None if data.x_test is None else batch_of((data.x_test, data.y_test), f"the test data of {data.name}")
+    given = of_epoch if data.is_function else data.train
+    classes = None if data.classes is None else len(data.classes)
+    found = stream_of(given, epochs=epochs, epoch_steps=data.epoch_steps(batch_size), classes=classes, test=test)
+    if test is not None:
+        like = found.first.x.shape[1:]
+        check_batch(*test, n_classes=classes, input_shape=like, where=f"the test data of {data.name}")
+    named = replace(found, name=data.name, origin=data.origin, sha256=data.sha256, ahead=True)
+    if not data.takes("start"):
+        return named
+    return replace(named, of_epoch=lambda epoch, start: of_epoch(epoch, start) if start else found.of_epoch(epoch, 0))
 
 
 def steps_of(data: Data, batch_size: int) -> int:

@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 import neurai_core as neurai
 from neurai_core.adapting import adapt
 from neurai_core.arrays import PyTree, Shape, shape_text
+from neurai_core.batched import BatchedData
 from neurai_core.data import Dataset, check
 from neurai_core.errors import DataError, ModelError, SettingsError
 from neurai_core.layered import check_forward
@@ -37,7 +38,7 @@ from neurai_core.training.setting_sources import blaming_spec
 from neurai_core.training.setting_texts import log_of, part_of, stopping_of
 from neurai_core.training.settings import Chosen, RunSettings
 from neurai_core.training.starting import key_of
-from neurai_core.training.stream import Data, Stream, example_of, reshaped, steps_of
+from neurai_core.training.stream import Data, Stream, example_of, reshaped, steps_of, stream_of_data
 from neurai_core.transforms import with_alignment
 
 
@@ -165,7 +166,7 @@ def prepare(chosen: Chosen, objects: Objects = BY_NAME) -> Task:
     mesh = mesh_of(settings.devices)
     spec = _spec(settings, objects)
     unsupervised = spec is not None and spec.unsupervised
-    read = named_data(chosen) if objects.data is None else objects.data
+    read = _named(chosen) if objects.data is None else objects.data
     check_divides(mesh, len(example_of(read, settings.batch_size).x), stream=isinstance(read, Stream))
     _check_labels(settings, read, unsupervised=unsupervised)
     with blaming_spec(settings.rule, chosen.sources["loss"]):
@@ -214,9 +215,30 @@ def prepare(chosen: Chosen, objects: Objects = BY_NAME) -> Task:
 
 
 def named_data(chosen: Chosen) -> Dataset:
-    """The data that the settings name, checked."""
-    data = neurai.dataset(chosen.settings.data, **chosen.parts["data"])
-    return check(data, batch_size=chosen.settings.batch_size, seed=chosen.settings.seed)
+    """The data that the settings name, checked; not in batches, for several tasks at a time.
+
+    Raises:
+        DataError: they come in batches.
+    """
+    found = _named(chosen)
+    if isinstance(found, Stream):
+        raise DataError(
+            f"{found.name} comes in batches, expected arrays: several runs are trained on the same data at a time.",
+            "Train one at a time, with neurai train.",
+        )
+    return found
+
+
+def _named(chosen: Chosen) -> Data:
+    """The data that the settings name, checked, or the batches, which are checked as they arrive."""
+    settings = chosen.settings
+    data: Any = neurai.dataset(settings.data, **chosen.parts["data"])
+    if not isinstance(data, BatchedData):
+        return check(data, batch_size=settings.batch_size, seed=settings.seed)
+    at = chosen.sources["batch_size"]
+    if at.startswith("--") and not data.takes("batch_size"):
+        raise SettingsError(f"{at} is given, and {data.name} comes in batches of its own.", "Leave it out.")
+    return stream_of_data(data, epochs=settings.epochs, seed=settings.seed, batch_size=settings.batch_size)
 
 
 def _spec(settings: RunSettings, objects: Objects) -> AlgorithmSpec | None:
