@@ -37,7 +37,9 @@ class RunSettings(Config):
         "output of every module; or auto, every product with a parameter. Without it, layers if the model can be split "
         "into them, else named",
     )
-    data: str = Field(DATA, min_length=1, description="data set by name, idx:FOLDER or npz:FILE")
+    data: str = Field(
+        DATA, min_length=1, description="data set by name, or npz:FILE, npy:FOLDER, idx:FOLDER, tonic:NAME"
+    )
     surrogate: str | None = Field(
         None, min_length=1, description=f"surrogate by name, for spiking networks; the default is {SURROGATE}"
     )

@@ -32,7 +32,10 @@ class StoredArray:
     ordinary array of it, in memory.
 
     Args:
-        stored: the numbers as they are stored, (N, ...), usually a memory map; they must not be changed.
+        stored: the numbers as they are stored, (N, ...), usually a memory map; they must not be changed. Any object
+            will do that has ``shape``, ``dtype``, ``ndim``, ``size``, ``len`` and ``reshape``, and gives arrays of rows
+            when it is indexed by slices, or by arrays of row numbers. It may have a ``digest``: a text that identifies
+            its numbers, for the data hash, so that they need not all be read.
         unit: by what they are divided: 255 for the bytes of pictures, which makes them numbers in [0, 1].
 
     Example:
@@ -42,12 +45,14 @@ class StoredArray:
         (array([[0.4, 1. ]], dtype=float32), (2, 2), dtype('float32'), [[0.0, 0.20000000298023224]])
     """
 
-    stored: Array
+    stored: Any
     unit: float = 1.0
 
     dtype = np.dtype(np.float32)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.stored, np.ndarray):
+            return
         view = self.stored.view()
         view.flags.writeable = False
         object.__setattr__(self, "stored", view)
@@ -55,27 +60,33 @@ class StoredArray:
     @property
     def shape(self) -> tuple[int, ...]:
         """Its shape, (N, ...)."""
-        return self.stored.shape
+        return tuple(self.stored.shape)
 
     @property
     def ndim(self) -> int:
         """Number of its axes."""
-        return self.stored.ndim
+        return int(self.stored.ndim)
 
     @property
     def size(self) -> int:
         """Number of its entries."""
-        return self.stored.size
+        return int(self.stored.size)
 
     @property
     def nbytes(self) -> int:
         """Bytes that it would take in memory, as float32."""
-        return self.stored.size * self.dtype.itemsize
+        return self.size * self.dtype.itemsize
 
     @property
     def flags(self) -> Any:
         """Those of what is stored: it cannot be written to."""
-        return self.stored.flags
+        return getattr(self.stored, "flags", _READ_ONLY.flags)
+
+    @property
+    def digest(self) -> str:
+        """What identifies the numbers without reading them; empty if they must be read."""
+        known = getattr(self.stored, "digest", "")
+        return f"{known} by {self.unit}" if known else ""
 
     @cached_property
     def table(self) -> Array | None:
@@ -89,7 +100,7 @@ class StoredArray:
         return self.converted(self.stored[index])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        return np.asarray(self.converted(self.stored), dtype)
+        return np.asarray(self[:], dtype)
 
     def reshape(self, *shape: int) -> StoredArray:
         """The same numbers in another shape."""
@@ -178,6 +189,8 @@ def parts_of(array: Any, at_once: int = AT_ONCE) -> Iterator[Any]:
         yield array[start : start + rows]
 
 
+_READ_ONLY = np.zeros(0)
+_READ_ONLY.flags.writeable = False
 _RESTORE = "Bring the file back as it was to go on with the run, or start another one."
 
 

@@ -117,10 +117,12 @@ def data_reference(text: str) -> tuple[str, dict[str, str]]:
     ('npz', {'path': '/data/mine.npz'})
     """
     name, colon, path = text.partition(":")
+    fields = _dataset_spec(name).config.model_fields
     if not colon:
-        _dataset_spec(name)
         return name, {}
-    if "path" not in _dataset_spec(name).config.model_fields:
+    if "path" not in fields and "which" in fields:  # one of several data sets
+        return name, {"which": path} if path else {}
+    if "path" not in fields:
         raise DataError(f"The data set {name!r} takes no path, got {text!r}.", f"Write --data {name}.")
     return name, {"path": os.path.abspath(Path(path).expanduser())} if path else {}
 

@@ -114,6 +114,25 @@ class SSCConfig(SHDConfig):
     part: Literal["test", "valid"] = Field("test", description="the file that provides the test examples")
 
 
+class TonicConfig(Config):
+    """Settings of the data sets of tonic."""
+
+    which: str = Field(min_length=1, description="data set as tonic calls it, such as NMNIST, DVSGesture or SHD")
+    folder: str | None = Field(
+        None,
+        min_length=1,
+        description="folder that holds tonic's folders; None is $NEURAI_DATA, or else ~/.cache/neurai",
+    )
+    steps: int = Field(50, ge=1, le=100_000, description="number of time steps into which an example is cut")
+    window: float | None = Field(
+        None,
+        gt=0,
+        description="microseconds that are cut, from 0 on, without later events; None cuts every example from its "
+        "first to its last event",
+    )
+    download: bool = Field(True, description="let tonic download what it does not find")
+
+
 spiking_digits = Plugin(
     DatasetSpec(
         name="spiking-digits",
@@ -214,4 +233,18 @@ ssc = Plugin(
         requires={"h5py": "neurai[hdf5]"},
     ),
     "neurai_datasets.heidelberg:build_ssc",
+)
+
+tonic = Plugin(
+    DatasetSpec(
+        name="tonic",
+        summary="recordings of event cameras and other sensors, by their name in tonic, binned to time steps",
+        config=TonicConfig,
+        split="as tonic has it: train and test",
+        source="files that tonic finds or downloads, whose rows are read when training needs them; an entry of an "
+        "example is the number of events of one sensor element in one step, at most 255; elements are ordered by "
+        "polarity, then y, then x. Examples are sorted by class and path",
+        requires={"tonic": "neurai[tonic]"},
+    ),
+    "neurai_datasets.tonic_events:build",
 )
