@@ -283,7 +283,7 @@ def _refuse_twice(names: list[str], flags: Mapping[str, Any], sets: list[str], r
         for text in sets
         if (key := text.partition("=")[0].strip().replace("-", "_"))
     }
-    for name in ("stop_early", "align", "log"):
+    for name in ("stop_early", "align", "log", "devices", "shard"):
         if name in given:
             raise UsageError(f"{given[name]} got {name}, which a sweep does not use.", _ELSEWHERE[name])
     for name in names:
