@@ -39,6 +39,7 @@ h2 { font-size: 1.2rem; margin: 2.5rem 0 .75rem; padding-top: .75rem; border-top
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
 th, td { padding: .35rem .7rem .35rem 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top;
   white-space: nowrap; }
+tr > :first-child { position: sticky; left: 0; background: var(--back); }
 th { font-weight: 600; color: var(--soft); }
 .number { text-align: right; }
 .long { white-space: normal; min-width: 20rem; overflow-wrap: anywhere; }
@@ -182,13 +183,15 @@ def _pairs(settings: Mapping[str, object]) -> str:
 
 
 def _value(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    """A value as `--set` reads it."""
+    return value if isinstance(value, str) else "none" if value is None else json.dumps(value)
 
 
 def _together(results: Results) -> Iterable[str]:
-    for rule, result in results["rules"].items():
-        n = result["together"]
-        yield f"{rule}: {_count(n, 'seed')} in one program." if n > 1 else f"{rule}: one seed after the other."
+    sizes = {rule: result["together"] for rule, result in results["rules"].items()}
+    for n in dict.fromkeys(sizes.values()):
+        rules = _listed(rule for rule, size in sizes.items() if size == n)
+        yield f"{rules}: {_count(n, 'seed')} in one program." if n > 1 else f"{rules}: one seed after the other."
 
 
 def _versions(results: Results) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator, ScalarFormatter
 
 from neurai_core.naming import canonical
 from neurai_core.report.canvas import COLORS, PANEL, canvas
@@ -80,6 +80,8 @@ def _scored(results: Results, path: Path, section: str, metric: str, key: str, l
         for (rule, result), color, line in _styled(results["rules"]):
             drawn += _curve(axes, rule, _of_seeds(result, metric), _xs(result, key), color, line)
         _finish(axes, label, _words(metric), drawn, logarithmic=metric.endswith("loss"))
+        if key == "flops":
+            axes.xaxis.set_major_formatter(EngFormatter())  # a power of ten would stand in the way of the label
         axes.legend()
     return Picture(section, path, f"{_words(metric).capitalize()} over the {label}s.")
 
