@@ -48,7 +48,7 @@ def new_folder(folder: Path) -> Path:
         )
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        if any(path.name != LOCK for path in folder.iterdir()):
+        if not all(path.name.startswith((LOCK, f".{CONFIG}.")) for path in folder.iterdir()):
             raise OutputError(f"{folder} is not empty, and it holds no run.", "Choose another --out.")
         with tempfile.TemporaryFile(dir=folder):
             return folder

@@ -32,7 +32,9 @@ def write_config(folder: Path, chosen: Chosen, task: Task, name: str = CONFIG) -
     settings = given | {"model": absolute(chosen.settings.model)}
     parts = _parts(chosen, task)
     content = settings | ({"settings": parts} if parts else {}) | {"record": record(chosen, task)}
-    (folder / name).write_text(_HEAD + tomli_w.dumps(content), encoding="utf-8")
+    beside = folder / f".{name}.{os.getpid()}"  # a process that is killed now leaves no half of a configuration
+    beside.write_text(_HEAD + tomli_w.dumps(content), encoding="utf-8")
+    os.replace(beside, folder / name)
 
 
 def record(chosen: Chosen, task: Task) -> dict[str, Any]:
