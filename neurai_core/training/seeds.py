@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import itemgetter
 from typing import Any, cast
 
 import jax
@@ -173,26 +174,35 @@ class _Group:
         return progress
 
     def _record(self, epoch: int, progress: Progress) -> None:
+        counted = jax.device_get((progress.step, progress.bad, progress.totals))
         for at, run in enumerate(self.runs):
             if run.failed is None:
-                own = jax.tree.map(lambda leaf, at=at: leaf[at], (progress, self.arrays))
-                self._record_one(epoch, run, *own)
+                own = _one_of((progress.params, progress.state, self.arrays), at)
+                self._record_one(epoch, run, *jax.tree.map(itemgetter(at), counted), *own)
         self.looks.told(epoch, self.runs)
 
-    def _record_one(self, epoch: int, run: SeedRun, progress: Progress, numbers: Any) -> None:
-        loss, accuracy = self.test(progress.params, progress.state, numbers)
-        step = int(progress.step)
-        if int(progress.bad) >= 0 or (len(self.data.x_test) and not math.isfinite(loss)):
-            run.failed = int(progress.bad) if int(progress.bad) >= 0 else step
+    def _record_one(
+        self, epoch: int, run: SeedRun, steps: Any, bad: Any, totals: Any, params: PyTree, state: PyTree, numbers: Any
+    ) -> None:
+        loss, accuracy = self.test(params, state, numbers)
+        step = int(steps)
+        if bad >= 0 or (len(self.data.x_test) and not math.isfinite(loss)):
+            run.failed = int(bad) if bad >= 0 else step
             return
-        values = epoch_values(self.task, progress.totals, (loss, accuracy))
+        values = epoch_values(self.task, totals, (loss, accuracy))
         if epoch == 0:  # no step was done, so only the test means anything
             values = {name: value for name, value in values.items() if name.startswith("test_")}
         run.rows.append({"epoch": epoch, "step": step, "seconds": self.seconds, **values})
         if self.looks.each_epoch:
-            run.seen.append(self.looks.each_epoch(progress.params, progress.state))
+            run.seen.append(self.looks.each_epoch(params, state))
         if self.looks.at_end and epoch == self.task.epochs:
-            run.at_end = self.looks.at_end(progress.params, progress.state)
+            run.at_end = self.looks.at_end(params, state)
+
+
+@jax.jit
+def _one_of(stacked: PyTree, at: int) -> PyTree:
+    """The leaves of one task; together, because dispatching each of them alone takes longer than a step."""
+    return jax.tree.map(itemgetter(at), stacked)
 
 
 def started_alike(task: Task, numbers: Numbers | None = None) -> bool:
