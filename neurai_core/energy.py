@@ -18,7 +18,16 @@ import jax.numpy as jnp
 
 from neurai_core.arrays import Elementwise, PyTree, Scalar
 from neurai_core.curvature import largest_eigenvalue, spectral_norm
-from neurai_core.layered import Layer, Layered, dense_columns, dense_linear, flatten_linear, fused_groups, identity
+from neurai_core.layered import (
+    Layer,
+    Layered,
+    MaxPool,
+    dense_columns,
+    dense_linear,
+    flatten_linear,
+    fused_groups,
+    identity,
+)
 
 Activities: TypeAlias = tuple[jax.Array, ...]
 EXAMPLES = 4  # examples of a batch for estimating a curvature that the weights do not bound
@@ -39,7 +48,7 @@ class Block:
         rho: elementwise; ``rho(u)`` is the input of the block above.
         affine: whether ``map`` is affine in both arguments, so that its adjoint needs no linearization.
         name: name and number of its last layer.
-        obstacle: the layer that makes it non-affine; empty if it is affine.
+        obstacle: the first layer that is neither affine nor a max pooling behind the weights; empty if there is none.
         columns: ``map`` with the batch axis last, if available: faster with few outputs.
     """
 
@@ -132,17 +141,32 @@ def chain_of(
         ['layer 0 (conv(4, 3))', 'layer 3 (dense(10))']
     """
     states = model.layer_states(model_state)
-    groups = list(map(list, fused_groups(model, params))) if fuse else _groups(params)
+    groups = groups_of(model, params, fuse)
     blocks = []
     for indices in groups:
         last = indices is groups[-1]
         rho = activation if activation is not None and (activation_last or not last) else None
-        blocks.append(_block(model, indices, states, key, train, rho))
+        weights = max((index for index in indices if jax.tree.leaves(params[index])), default=-1)
+        blocks.append(_block(model, indices, weights, states, key, train, rho))
     return Chain(tuple(blocks), x)
 
 
-def _groups(params: PyTree) -> list[list[int]]:
-    """Layer numbers of every block: each ends at a layer with parameters, or at the end."""
+def groups_of(model: Layered, params: PyTree, fuse: bool = False) -> list[list[int]]:
+    """Layer numbers of every block: each ends at a layer with parameters, or at the end.
+
+    Args:
+        model: the network.
+        params: its parameters; only their structure is used.
+        fuse: whether layers without parameters belong to the block of the layer before them.
+
+    >>> from neurai_core.models import cnn
+    >>> model = cnn((4,), 10)
+    >>> params, _ = model.init(jax.random.key(0), (8, 8, 1))
+    >>> groups_of(model, params), groups_of(model, params, fuse=True)
+    ([[0], [1, 2, 3]], [[0, 1, 2], [3]])
+    """
+    if fuse:
+        return list(map(list, fused_groups(model, params)))
     groups: list[list[int]] = [[]]
     for index, layer_params in enumerate(params):
         groups[-1].append(index)
@@ -152,8 +176,15 @@ def _groups(params: PyTree) -> list[list[int]]:
 
 
 def _block(
-    model: Layered, indices: Sequence[int], states: PyTree, key: Any, train: bool, rho: Elementwise | None
+    model: Layered,
+    indices: Sequence[int],
+    weights: int,
+    states: PyTree,
+    key: Any,
+    train: bool,
+    rho: Elementwise | None,
 ) -> Block:
+    """The block of some layers, the last one with parameters being ``weights``."""
     own_layers = list(indices)
     while len(own_layers) > 1 and model.layers[own_layers[-1]].linear is flatten_linear:
         own_layers.pop()  # an elementwise function may come before or after it
@@ -169,7 +200,8 @@ def _block(
 
     own = model.layers[last].activation if split else identity
     opaque = [i for i in inner if not _is_linear(model.layers[i])] + ([] if split else [last])
-    obstacle = f"layer {opaque[0]} ({model.layers[opaque[0]].name})" if opaque else ""
+    others = [i for i in opaque if i <= weights or not _is_max_pool(model.layers[i])]
+    obstacle = f"layer {others[0]} ({model.layers[others[0]].name})" if others else ""
     name = f"layer {last} ({model.layers[last].name})"
     columns = dense_columns if model.layers[last].linear is dense_linear and len(indices) == 1 else None
     return Block(mapped, rho or own or identity, not opaque, name, obstacle, _of_layer(columns, last))
@@ -184,6 +216,10 @@ def _of_layer(
 
 def _is_linear(layer: Layer) -> bool:
     return layer.linear is not None and layer.activation is identity
+
+
+def _is_max_pool(layer: Layer) -> bool:
+    return isinstance(getattr(layer.apply, "function", None), MaxPool)
 
 
 # ---------------------------------------------------------------------------- energies

@@ -10,13 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from neurai_algorithms.equilibrium.chain import bound
+from neurai_algorithms.equilibrium.energies import energy_of
 from neurai_algorithms.equilibrium.estimators import needed
 from neurai_algorithms.equilibrium.phases import BLOWN_UP
 from neurai_algorithms.equilibrium.rule import build
 from neurai_algorithms.equilibrium.spec import PRESETS, EPConfig, EPMode
 from neurai_core.adapting import Adapted
 from neurai_core.arrays import PyTree, Scalar, whole_number
-from neurai_core.energy import Activities, Energy, chain_of
+from neurai_core.energy import Activities, Energy
 from neurai_core.errors import TrainingError, UnknownName, UsageError
 from neurai_core.explain import is_traced, validate_settings
 from neurai_core.grads.base import NOTHING, LocalBase, Settings
@@ -274,11 +276,20 @@ class EP(LocalBase):
         state = model_state if own is None else State(model_state, own)
         found, _ = rule.estimate(model, params, state, batch, key=key)
         phase, step, block = _first_blown(found.aux["trace"])
-        name = _names(model, params, model_state, batch[0], key, self._settings.get("fuse", False))[block]
+        name = self._names(model, params, model_state, batch[0], key)[block]
         raise TrainingError(
             f"EP: the activities of {name} blew up at step {step} of the {phase} phase; no gradients are returned.",
             "Lower dt or beta; with energy 'hopfield', use a bounded activation such as sigmoid or hard_sigmoid.",
         )
+
+    def _names(self, model: Any, params: PyTree, model_state: PyTree, x: PyTree, key: Any) -> tuple[str, ...]:
+        """Names of the activities, in the order of their states."""
+        if isinstance(model, Layered):
+            energy = energy_of(self._objects.get("energy", self._settings.get("energy")))
+            fuse = self._settings.get("fuse", False)
+            return tuple(b.name for b in bound(energy, model, params, x, model_state=model_state, fuse=fuse).blocks)
+        network = learning_network(model, params, x, model_state=model_state, key=key)
+        return (*map(repr, network.names), "the outputs")
 
 
 _OBJECTS = {"dt": "schedule", "activation": "activation", "energy": "energy"}  # as `build` calls them
@@ -327,14 +338,6 @@ def _averaged(rule: Rule, repeat: int) -> Rule:
 def _draws(model: Any, key: Any) -> bool:
     """Whether a model may be random; for a network, only the presence of a key tells."""
     return any(layer.stochastic for layer in model.layers) if isinstance(model, Layered) else key is not None
-
-
-def _names(model: Any, params: PyTree, model_state: PyTree, x: PyTree, key: Any, fuse: bool) -> tuple[str, ...]:
-    """Names of the activities, in the order of their states."""
-    if isinstance(model, Layered):
-        return tuple(b.name for b in chain_of(model, params, x, model_state=model_state, fuse=fuse).blocks)
-    network = learning_network(model, params, x, model_state=model_state, key=key)
-    return (*map(repr, network.names), "the outputs")
 
 
 def _mean_dtype(leaf: jax.Array) -> Any:

@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from neurai_algorithms.equilibrium.costs import Cost
+from neurai_algorithms.equilibrium.energies import Hopfield
 from neurai_algorithms.equilibrium.phases import Descent, Dynamics, Settled, weighted_change
+from neurai_algorithms.equilibrium.skips import chain_with_skips
 from neurai_algorithms.residuals import mean_norm
 from neurai_core.arrays import Elementwise, PyTree, Scalar
 from neurai_core.curvature import SAFE
@@ -48,7 +50,8 @@ def chain_dynamics(
         ModelError: a layer is not supported.
     """
     params, x = _working(model, params, x)
-    chain = chain_of(
+    chain = bound(
+        energy,
         model,
         params,
         x,
@@ -67,6 +70,11 @@ def chain_dynamics(
     return ChainDynamics(
         params=params, cost=cost, descent=descent, energy=energy, chain=chain, drive=drive, limit=limit
     )
+
+
+def bound(energy: Energy, model: Layered, params: PyTree, x: jax.Array, **options: Any) -> Chain:
+    """The blocks of a model bound to its inputs, as an energy takes them; options are those of `chain_of`."""
+    return (chain_with_skips if isinstance(energy, Hopfield) else chain_of)(model, params, x, **options)
 
 
 def _working(model: Layered, params: PyTree, x: jax.Array) -> tuple[PyTree, jax.Array]:

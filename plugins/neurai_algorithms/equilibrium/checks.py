@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +16,7 @@ from neurai_algorithms.equilibrium.energies import Gaussian
 from neurai_algorithms.equilibrium.spec import CLAMPED, ONE_SIDED, EPConfig, EPMode
 from neurai_core.adapting import Undivided
 from neurai_core.arrays import Elementwise, PyTree, Scalar
-from neurai_core.energy import Energy
+from neurai_core.energy import Block, Energy
 from neurai_core.errors import ModelError, SettingsError, UsageError
 from neurai_core.losses import cross_entropy
 from neurai_core.rule import Objective
@@ -145,24 +145,30 @@ def _not_elementwise(activation: Elementwise) -> str:
     return "" if np.allclose(together, alone, rtol=1e-4, atol=1e-5) else "an entry depends on its neighbors"
 
 
-def check_holomorphic(activations: list[Elementwise], cost: Cost, outputs: jax.Array) -> None:
-    """Check by trial that activations and loss have a complex derivative around the real axis.
+def check_holomorphic(blocks: Sequence[Block], cost: Cost, outputs: jax.Array) -> None:
+    """Check that maps have no maxima and, by trial, that activations and loss have a complex derivative.
 
     A holomorphic function is the mean of its values on a circle around a point. Neither a kink nor a
     conjugation has that property.
 
     Args:
-        activations: elementwise functions.
+        blocks: of the chain; only those behind the first see complex numbers.
         cost: the cost of the batch; known losses are not tried.
         outputs: shape and dtype of the outputs.
 
     Raises:
         UsageError: one of them does not.
     """
-    for activation in activations:
-        if not _analytic(activation):
+    for block in blocks[1:]:
+        if not block.affine and not block.obstacle:
             raise UsageError(
-                f"EP: mode holomorphic needs a holomorphic activation, and {_name(activation)} is not.",
+                f"EP: mode holomorphic needs holomorphic maps, and that of {block.name} takes a maximum.",
+                hint="Use avg_pool, or mode symmetric or richardson, which need no complex numbers.",
+            )
+    for block in blocks:
+        if not _analytic(block.rho):
+            raise UsageError(
+                f"EP: mode holomorphic needs a holomorphic activation, and {_name(block.rho)} is not.",
                 hint="Use sigmoid or tanh, or mode symmetric or richardson, which need no complex numbers.",
             )
     if not _analytic_loss(cost.loss, cost.score, outputs, cost.y):

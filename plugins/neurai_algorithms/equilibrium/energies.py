@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from neurai_algorithms.equilibrium.skips import skips_of
 from neurai_core.arrays import Elementwise, PyTree, Scalar
 from neurai_core.curvature import bend, eigenvalue_bound, steepest
 from neurai_core.energy import Activities, Block, Chain, Coupled, Energy, half_squares, nudged
@@ -85,6 +86,10 @@ class Gaussian(Coupled):
 class Hopfield(Coupled):
     """Layered Hopfield: E = sum_l 1/2 |u_l|^2 - sum_l <rho(u_{l+1}), map_l(rho(u_l))>, rho on the output too.
 
+    A map may pool by maxima behind its weights: what a layer sends back then goes to where the maximum is, as in
+    Laborieux et al. 2021. With rho >= 0, every kink of E points upward, so activities do not come to rest in it. A skip
+    of a residual layer, from u_l to u_m, adds -<rho(u_m), skip(rho(u_l))>, and so acts both ways like a weight.
+
     Where rho is the library's ``hard_sigmoid``, the dynamics is projected: rho acts as the identity and every step
     ends with a clip to [0, 1]. (With rho' = 0 outside the interval the activities chatter and never settle.)
     """
@@ -93,13 +98,18 @@ class Hopfield(Coupled):
     any_layout: ClassVar[bool] = True
 
     def check(self, chain: Chain) -> None:
-        """Check that every block is affine: the coupling is symmetric, so its adjoint is part of the dynamics."""
+        """Check that every block is linear, or a maximum of what is.
+
+        Maxima before weights would be multiplied by numbers of either sign. E then has kinks that point downward, in
+        which several activities come to rest as the maximum at once, and is not differentiable there.
+        """
         for block in chain.blocks:
-            if not block.affine:
+            if block.obstacle:
                 raise ModelError(
                     f"The energy 'hopfield' takes layers that are linear, then elementwise; {block.obstacle} is not.",
-                    hint="Use energy='gaussian', which takes any layer, or dense, conv, avg_pool and flatten layers. "
-                    "With fuse=True, activations come after pooling: conv(8, 3), avg_pool(2), elementwise('sigmoid').",
+                    hint="Use energy='gaussian', which takes any layer, or dense, conv, pooling, flatten and residual "
+                    "layers. With fuse=True, activations come after pooling: conv(8, 3), max_pool(2), "
+                    "elementwise('sigmoid').",
                 )
 
     def value(self, chain: Chain, params: PyTree, u: Activities) -> jax.Array:
@@ -108,7 +118,9 @@ class Hopfield(Coupled):
         fired = [_rho(block)(v) for block, v in zip(chain.blocks, u, strict=True)]
         later = zip(chain.blocks[1:], fired, strict=False)
         inputs = [chain.drive(params), *(block.map(params, below) for block, below in later)]
-        return energy - sum(chain.dot(s, i) for s, i in zip(fired, inputs, strict=True))
+        energy -= sum(chain.dot(s, i) for s, i in zip(fired, inputs, strict=True))
+        sent = [chain.x, *fired]
+        return energy - sum(chain.dot(fired[skip.target], skip.map(sent[skip.source + 1])) for skip in skips_of(chain))
 
     def force(
         self, chain: Chain, params: PyTree, drive: jax.Array, u: Activities, nudge: jax.Array | None
@@ -123,11 +135,21 @@ class Hopfield(Coupled):
         # Coupling is symmetric: a layer also feels what it sends, by the transpose of the map above it.
         for l, (_, back) in enumerate(forward):
             inputs[l] = inputs[l] + back(fired[l + 1][0])[0]
+        for skip in skips_of(chain):
+            sent, pull = jax.vjp(skip.map, chain.x if skip.source < 0 else fired[skip.source][0])
+            inputs[skip.target] = inputs[skip.target] + sent
+            if skip.source >= 0:
+                inputs[skip.source] = inputs[skip.source] + pull(fired[skip.target][0])[0]
         forces = (v - slope(i)[0] for v, (_, slope), i in zip(u, fired, inputs, strict=True))
         return nudged(tuple(forces), nudge)
 
     def curvature(self, chain: Chain, params: PyTree, nudge: Any = 0.0, in_turn: bool = False) -> Scalar:
-        """1 + rho' |W| rho' over neighbors + rho'' times the largest input of a layer, in a forward pass."""
+        """1 + rho' |W| rho' over neighbors + rho'' times the largest input of a layer, in a forward pass.
+
+        With maxima or skips, it is estimated.
+        """
+        if skips_of(chain) or not all(block.affine for block in chain.blocks[1:]):
+            return super().curvature(chain, params, nudge, in_turn)
         u = chain.feedforward(params)
         bends = [bend(_rho(block), v) * jnp.max(jnp.abs(v)) for block, v in zip(chain.blocks, u, strict=True)]
         free = [FREE if _projected(block) else 1 for block in chain.blocks[:-1]]

@@ -271,8 +271,7 @@ class EquilibriumRule:
         chosen = points(self.config, key)
         if self.config.mode == EPMode.HOLOMORPHIC:
             assert isinstance(free.dynamics, ChainDynamics) and free.dynamics.cost is not None
-            rhos = [block.rho for block in free.dynamics.chain.blocks]
-            check_holomorphic(rhos, free.dynamics.cost, free.outputs)
+            check_holomorphic(free.dynamics.chain.blocks, free.dynamics.cost, free.outputs)
         dtype = free.settled.u[0].dtype
         kind = jnp.result_type(dtype, jnp.complex64) if jnp.iscomplexobj(chosen.betas) else dtype
         return chosen._replace(betas=chosen.betas.astype(kind), weights=chosen.weights.astype(kind))
