@@ -20,7 +20,7 @@ import inspect
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import reduce
 from pathlib import Path
 from types import ModuleType
@@ -55,12 +55,14 @@ class Untrained(NamedTuple):
         params: its parameters in the model's own structure.
         flat: whether it takes examples as vectors.
         sha256: hash of the file with the user's model; empty for a built-in one.
+        leaves: which of ``surrogate`` and ``steps`` the user's model does not take.
     """
 
     model: Any
     params: PyTree
     flat: bool = False
     sha256: str = ""
+    leaves: frozenset[str] = frozenset()
 
 
 def network(
@@ -71,6 +73,7 @@ def network(
     *,
     surrogate: Any = None,
     steps: int | None = None,
+    asked: Collection[str] = ("surrogate", "steps"),
 ) -> Untrained:
     """Build the network that ``--model`` names, for the given data.
 
@@ -82,9 +85,10 @@ def network(
         key: PRNG key for its parameters.
         surrogate: for a spiking network; also passed to a function that makes a model, if given.
         steps: number of time steps for which a spiking network sees a static example; also passed on.
+        asked: which of these two a user's model must take; the others are defaults, which it may leave.
 
     Raises:
-        ModelError: there is no such model, or it does not fit the data.
+        ModelError: there is no such model, it does not fit the data, or it does not take what was asked for.
 
     Example:
         >>> found = network("mlp:16", (8, 8, 1), 10, jax.random.key(0))
@@ -107,8 +111,8 @@ def network(
     if not rest:
         raise ModelError(f"--model got {text!r}, which is not a model.{did_you_mean(family, FAMILIES)}", _FORMS)
     offered = {"input_shape": input_shape, "n_outputs": n_outputs, "key": key}
-    asked = {name: value for name, value in (("surrogate", surrogate), ("steps", steps)) if value is not None}
-    return _own(text, offered, asked)
+    temporal = {name: value for name, value in (("surrogate", surrogate), ("steps", steps)) if value is not None}
+    return _own(text, offered | temporal, {name for name in temporal if name in asked})
 
 
 def absolute(text: str) -> str:
@@ -262,18 +266,22 @@ def _check_snn(text: str, widths: list[int], codes: list[str], shape: Shape, sur
 # ---------------------------------------------------------------------------- the user's own
 
 
-def _own(text: str, offered: dict[str, Any], asked: dict[str, Any]) -> Untrained:
+def _own(text: str, offered: dict[str, Any], asked: Collection[str]) -> Untrained:
     place, _, attribute = text.rpartition(":")
     module = _module(text, place)
     found = _attribute(text, module, attribute)
-    if _is_maker(found):
-        found = _made(text, found, offered, asked)
-    else:
-        _refuse(text, asked, "is not a function")
+    maker = _is_maker(found)
+    taken = _taken(found, offered) if maker else {}
+    for name in asked:
+        if name not in taken:
+            why = "does not take it" if maker else "is not a function"
+            raise ModelError(f"--{name} was given, and {text} {why}.", f"Give the function an argument {name!r}.")
+    if maker:
+        found = _made(text, found, taken)
     model, params = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
     if params is None:
         params = initial_params(f"--model {text}", model, offered["input_shape"], offered["key"])
-    return Untrained(model, params, sha256=_source_hash(module))
+    return Untrained(model, params, sha256=_source_hash(module), leaves=frozenset({"surrogate", "steps"} - {*taken}))
 
 
 def _is_maker(found: Any) -> bool:
@@ -281,11 +289,14 @@ def _is_maker(found: Any) -> bool:
     return callable(found) and not isinstance(found, Layered) and find_adapter(found) is None
 
 
-def _made(text: str, maker: Callable[..., Any], offered: dict[str, Any], asked: dict[str, Any]) -> Any:
+def _taken(maker: Callable[..., Any], offered: dict[str, Any]) -> dict[str, Any]:
+    """What a function has arguments for."""
     accepted = inspect.signature(maker).parameters
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
-    arguments = {name: value for name, value in (offered | asked).items() if takes_all or name in accepted}
-    _refuse(text, {name: value for name, value in asked.items() if name not in arguments}, "does not take it")
+    return {name: value for name, value in offered.items() if takes_all or name in accepted}
+
+
+def _made(text: str, maker: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     try:
         return maker(**arguments)
     except NeurAIError:
@@ -296,12 +307,6 @@ def _made(text: str, maker: Callable[..., Any], offered: dict[str, Any], asked: 
             "It may take input_shape, n_outputs and key, with --surrogate and --steps these too, and returns a model "
             "or (model, params).",
         ) from error
-
-
-def _refuse(text: str, asked: dict[str, Any], why: str) -> None:
-    """Raise for options of the command line that do not reach the model."""
-    for name in asked:
-        raise ModelError(f"--{name} was given, and {text} {why}.", f"Give the function an argument {name!r}.")
 
 
 def initial_params(what: str, model: Any, input_shape: Shape, key: jax.Array, *, hint: str = _RETURNED) -> PyTree:

@@ -177,7 +177,7 @@ def prepare(chosen: Chosen, objects: Objects = BY_NAME) -> Task:
     spike = settings.surrogate and neurai.surrogate(settings.surrogate, **chosen.parts["surrogate"])
     n_outputs = None if unsupervised or objects.model is not None else _n_outputs(read)
     steps = _network_steps(chosen, read.input_shape)
-    found = _network(settings.model, steps, objects, read.input_shape, n_outputs, key, spike)
+    found = _network(chosen, steps, objects, read.input_shape, n_outputs, key, spike)
     data = reshaped(read, "x", (math.prod(read.input_shape),)) if found.flat else read
     needs = spec.needs if spec else "callable"
     adapted = seen(found.model, settings.activities, needs=needs, input_shape=data.input_shape)
@@ -199,11 +199,11 @@ def prepare(chosen: Chosen, objects: Objects = BY_NAME) -> Task:
         batch_size=settings.batch_size,
         seed=settings.seed,
         model_state=place_params(mesh, model_state),
-        network_steps=steps,
+        network_steps=None if "steps" in found.leaves else steps,
         loss_name=loss if isinstance(loss, str) and not unsupervised else settings.loss,
         data_sha256=read.sha256,
         source_sha256=found.sha256,
-        surrogate=spike,
+        surrogate=None if "surrogate" in found.leaves else spike,
         own_loss=spec.own_loss if spec else "",
         unsupervised=unsupervised,
         observers=(*_observers(chosen), *objects.observers),
@@ -257,7 +257,7 @@ def _network_steps(chosen: Chosen, input_shape: Shape) -> int | None:
 
 
 def _network(
-    text: str,
+    chosen: Chosen,
     steps: int | None,
     objects: Objects,
     input_shape: Shape,
@@ -265,13 +265,16 @@ def _network(
     key: jax.Array,
     spike: Any,
 ) -> Untrained:
-    """The network to train, by name or given."""
+    """The network to train, by name or given. Defaults of a rule are no demand on a network of one's own."""
+    asked = [name for name in ("surrogate", "steps") if chosen.sources[name].startswith("--")]
     if objects.model is not None:
+        for name in asked:
+            raise SettingsError(f"{name} is for networks by name, and the model is an object.", "Leave it out.")
         params = objects.params
         if params is None:
             params = initial_params("The model", objects.model, input_shape, key, hint=_PARAMS)
-        return Untrained(objects.model, params)
-    made = network(text, input_shape, n_outputs, key, surrogate=spike, steps=steps)
+        return Untrained(objects.model, params, leaves=frozenset({"surrogate", "steps"}))
+    made = network(chosen.settings.model, input_shape, n_outputs, key, surrogate=spike, steps=steps, asked=asked)
     return made if objects.params is None else made._replace(params=objects.params)
 
 

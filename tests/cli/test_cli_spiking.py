@@ -144,3 +144,29 @@ def test_a_function_of_ones_own_is_given_surrogate_and_steps(neurai: Run, tmp_pa
     assert ended.json["parameters"] == 64 * 4 + 4 + 40 + 10
     refused = neurai("train", "--model", f"{own}deaf", *SURROGATE, "--dry-run")
     assert refused.code == 2 and "--surrogate was given, and" in refused.err
+
+
+def test_a_network_of_ones_own_need_not_take_the_defaults_of_a_spiking_rule(neurai: Run, tmp_path: Path) -> None:
+    """It has its own steps and surrogate: only what is asked for on the command line is refused."""
+    (tmp_path / "own_snn.py").write_text(
+        "import jax, neurai_core\n"
+        "from neurai_core.models.spiking import snn\n"
+        "model = snn((64, 4, 10), surrogate=neurai_core.surrogate('superspike'), steps=3)\n"
+        "net = model, model.init(jax.random.key(0), (64,))[0]\n"
+        "def made(): return net\n"
+    )
+    flat = ("--data", "npz:" + str(_flat_digits(tmp_path)))
+    for rule in ("eprop", "ottt", "decolle", "reward-stdp"):
+        for name, why in (("net", "is not a function"), ("made", "does not take it")):
+            words = ("train", "--rule", rule, "--model", f"{tmp_path / 'own_snn.py'}:{name}", *flat, "--dry-run", "-q")
+            ended = neurai(*words, "--json")
+            assert ended.code == 0 and ended.json["parameters"] == 64 * 4 + 4 + 40 + 10
+            for flag in (("--steps", "5"), SURROGATE[:2]):
+                refused = neurai(*words, *flag)
+                assert refused.code == 2 and f"{flag[0]} was given, and" in refused.err and why in refused.err
+
+
+def _flat_digits(folder: Path) -> Path:
+    x, y = np.random.default_rng(0).random((128, 64), np.float32), np.arange(128) % 10
+    np.savez(folder / "flat.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    return folder / "flat.npz"
