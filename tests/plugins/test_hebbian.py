@@ -60,6 +60,19 @@ def test_the_subspace_rule_spans_the_first_components_and_leaves_their_order_ope
     assert np.abs(np.abs(w.T @ first) - np.eye(3)).max() > 0.1
 
 
+@pytest.mark.parametrize("mode", ["sanger", "subspace", "oja"])
+def test_the_loss_is_the_error_of_the_reconstruction_of_centered_inputs(points, mode):
+    x, _ = points
+    rule, model = neurai.algorithm("hebbian", mode=mode), mlp((5, 3))
+    params, _ = model.init(jax.random.key(0), (5,))
+    w = np.asarray(params[0]["w"])
+    y = (x - x.mean(0)) @ w
+    made = y[:, :, None] * w.T  # by every unit, (N, K, D)
+    missed = (x - x.mean(0))[:, None] - (made if mode == "oja" else made.sum(1, keepdims=True))
+    found, _ = rule.estimate(model, params, (), (jnp.asarray(x), jnp.zeros((len(x), 0))))
+    np.testing.assert_allclose(found.loss, np.mean(missed**2), rtol=1e-12)
+
+
 def test_units_of_softhebb_reach_length_1(points):
     x, _ = points
     own = trained("softhebb", x, 4, 0.5, temperature=0.7)

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from neurai_algorithms.directions import directions, weighted
+from neurai_algorithms.directions import mean_along
 from neurai_algorithms.forward_gradient.spec import ForwardGradientConfig
 from neurai_core.arrays import PyTree
 from neurai_core.layered import forward
@@ -43,12 +43,9 @@ def build(
             value, aux = score.loss(outputs, y)
             return value, (score.accuracy(outputs, y), updated, aux)
 
-        def along(v: PyTree) -> tuple[jax.Array, jax.Array, Any]:
-            return jax.jvp(loss_of, (params,), (v,), has_aux=True)
-
-        vs = directions(key, params, config.samples)
         # The forward pass is the same for all directions, and is computed once.
-        value, slopes, (accuracy_now, updated, aux) = jax.vmap(along, out_axes=(None, 0, None))(vs)
-        return Estimate(weighted(slopes, vs), value, accuracy_now, loss_aux(aux)), updated
+        value, slope, (accuracy_now, updated, aux) = jax.linearize(loss_of, params, has_aux=True)
+        grads = mean_along(slope, key, params, config.samples)
+        return Estimate(grads, value, accuracy_now, loss_aux(aux)), updated
 
     return Rule(feedforward_init, estimate, feedforward_predict)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from neurai_algorithms.directions import directions, weighted
+from neurai_algorithms.directions import mean_along
 from neurai_algorithms.weight_perturbation.spec import WeightPerturbationConfig
 from neurai_core.arrays import PyTree
 from neurai_core.layered import forward
@@ -59,8 +59,7 @@ def build(
                 return (at(v, sigma) - at(v, -sigma)) / (2 * sigma)
             return (at(v, sigma) - value) / sigma
 
-        vs = directions(key, wide, config.samples)
-        found = weighted(jax.vmap(slope)(vs), vs)
+        found = mean_along(slope, key, wide, config.samples)
         grads = jax.tree.map(lambda leaf, g: g.astype(leaf.dtype), params, found)
         return Estimate(grads, value, accuracy_now, loss_aux(aux)), updated
 
