@@ -53,6 +53,8 @@ class Callbacks:
         reached: ``(steps done, progress)`` whenever training has returned to the host. The next step takes the arrays
             of the progress away.
         stop: called between stretches of steps; True ends training there. A run checks for signals.
+        check_in: ``(steps, reason) -> (steps, reason)`` between stretches of steps and after an epoch: how many steps
+            to take next, 0 to stop, and why an observer ends training, as all processes that train together agree.
         notify: ``(hook, **arguments) -> why to stop``, of observers: a text that ends training unless it is empty. A
             run passes that of its observers.
         watch_steps: whether `notify` is called for every step too, which then returns to the host.
@@ -70,6 +72,7 @@ class Callbacks:
     at_most: Callable[[int], int] = lambda done: 2**31
     reached: Callable[[int, Progress], None] = lambda done, progress: None
     stop: Callable[[], bool] = lambda: False
+    check_in: Callable[[int, str], tuple[int, str]] = lambda steps, reason: (steps, reason)
     notify: Callable[..., str | None] = lambda hook, **arguments: None
     watch_steps: bool = False
     history: Sequence[Mapping[str, float]] = ()

@@ -16,7 +16,8 @@ from neurai_core.training.deciding import differences
 from neurai_core.training.folders import CHECKPOINTS
 from neurai_core.training.record import CONFIG
 from neurai_core.training.saving import Options, Timetable, Writer
-from neurai_core.training.step import Progress, kept, restored, saved
+from neurai_core.training.step import Progress, kept, restored, saved, whole
+from neurai_core.training.team import ALONE, Team
 
 
 class Checkpoints:
@@ -29,6 +30,7 @@ class Checkpoints:
         options: how often one is written, how many are kept, and whether a changed run may go on.
         say: called with a sentence about what was passed over.
         written: called with steps and path after one was written, in the thread of the caller.
+        team: the processes that train together, of which one writes.
     """
 
     def __init__(
@@ -39,10 +41,11 @@ class Checkpoints:
         options: Options,
         say: Callable[[str], None],
         written: Callable[[int, Path], object],
+        team: Team = ALONE,
     ) -> None:
         self.place, self._config = folder / CHECKPOINTS, folder / CONFIG
         self._decides, self._epoch_steps, self._options = decides, epoch_steps, options
-        self._say, self._written = say, written
+        self._say, self._written, self._team = say, written, team
         self.times = Timetable(options.every)
 
     # -------------------------------------------------------------------- going on
@@ -59,7 +62,7 @@ class Checkpoints:
         self._check_unchanged(checkpoint.facts_of(self.place).get("decides"))
         # A rule may report more, or less, than when the run began; of what is new, this epoch has no mean.
         unknown = like._replace(totals={name: jnp.full_like(total, jnp.nan) for name, total in like.totals.items()})
-        found, _, damaged = checkpoint.newest(self.place, saved(unknown), may_differ="totals")
+        found, _, damaged = checkpoint.newest(self.place, whole(saved(unknown)), may_differ="totals")
         for error in damaged:
             self._say(f"{error.message} The checkpoint before it is used.")
         return restored(found)
@@ -79,6 +82,10 @@ class Checkpoints:
     @contextmanager
     def writing(self, done: int) -> Iterator[None]:
         """Write checkpoints beside training, which begins after ``done`` steps; all are written when the block ends."""
+        self.times.saved(done)
+        if not self._team.writes:
+            yield
+            return
         facts = {"decides": self._decides, "config": self._config.read_text(encoding="utf-8")}
 
         def write(item: tuple[int, PyTree]) -> tuple[int, Path]:
@@ -86,7 +93,6 @@ class Checkpoints:
             facts_now = {"step": step, **facts}
             return step, checkpoint.save_step(self.place, step, tree, facts_now, keep=self._options.keep)
 
-        self.times.saved(done)
         self._writer = Writer(write, lambda where: self._written(*where))
         try:
             yield
@@ -98,13 +104,14 @@ class Checkpoints:
 
     def reached(self, done: int, progress: Progress) -> None:
         """Save within an epoch if it is time; the end of an epoch is saved together with its metrics."""
-        self._writer.look()
-        if done % self._epoch_steps and self.times.is_due(done, epoch_ends=False):
+        if self._team.writes:
+            self._writer.look()
+        if done % self._epoch_steps and self._is_due(done, epoch_ends=False):
             self.save(progress)
 
     def after_epoch(self, done: int, progress: Progress) -> None:
         """Save at the end of an epoch, whose metrics are written, if it is time."""
-        if self.times.is_due(done, epoch_ends=True):
+        if self._is_due(done, epoch_ends=True):
             self.save(progress)
 
     def save_within_epoch(self, progress: Progress) -> None:
@@ -121,4 +128,10 @@ class Checkpoints:
         """Save this progress as soon as the checkpoint before is written."""
         step = int(progress.step)
         self.times.saved(step)
-        self._writer.put((step, kept(progress)))
+        copy = kept(progress)  # in all processes, each of which may hold a part
+        if self._team.writes:
+            self._writer.put((step, copy))
+
+    def _is_due(self, done: int, *, epoch_ends: bool) -> bool:
+        """Whether one is due by the clock of the process that writes."""
+        return bool(self._team.numbers(self.times.is_due(done, epoch_ends=epoch_ends))[0, 0])

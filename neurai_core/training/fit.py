@@ -33,6 +33,7 @@ from neurai_core.training.saving import USUALLY, Options, every_of
 from neurai_core.training.settings import Chosen, RunSettings, choose
 from neurai_core.training.stream import Batch, Data, batch_of, stream_of, stream_of_data
 from neurai_core.training.task import Objects, Task, prepare
+from neurai_core.training.team import team
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +225,8 @@ def _trained(
 
 def _fitted(model: Any, task: Task, trained: Trained, folder: Path | None) -> Fitted:
     last = trained.progress
-    rows = [row.as_dict() for row in trained.rows] if folder is None else read_metrics(folder)
+    written = folder if team().writes else None
+    rows = [row.as_dict() for row in trained.rows] if written is None else read_metrics(written)
     return Fitted(
         rule=task.rule,
         model=task.model if isinstance(model, str) else model,

@@ -139,6 +139,7 @@ class _Loop:
     clock: _Clock = field(default_factory=_Clock)
     interrupted: bool = False
     reason: str = ""
+    wish: str = ""  # the reason of an observer of this process, before all have agreed
     warned: bool = False
 
     def __post_init__(self) -> None:
@@ -166,6 +167,7 @@ class _Loop:
             self.notify(
                 "neurai_before_run", history=self.callbacks.history, metrics=self.metrics, folder=self.callbacks.folder
             )
+            self.agreed(1)
             yield
             finished = not self.interrupted
         finally:
@@ -179,15 +181,21 @@ class _Loop:
         clock.stretch = self.clock.stretch
         with fed(self.feed, epoch, self.done % steps) as batches:
             while self.done < (epoch + 1) * steps:
-                self.interrupted = self.callbacks.stop()
+                most = min((epoch + 1) * steps - self.done, self.callbacks.at_most(self.done))
+                stretch = self.agreed(0 if self.callbacks.stop() else min(clock.stretch, most))
+                self.interrupted = not stretch
                 if self.stopped:
                     return
-                most = min((epoch + 1) * steps - self.done, self.callbacks.at_most(self.done))
-                self._stretch(batches, min(clock.stretch, most), clock)
+                self._stretch(batches, stretch, clock)
         self._finish(epoch, clock)
 
+    def agreed(self, steps: int) -> int:
+        """The steps to take next, as all processes agree; none to stop there."""
+        steps = 1 if steps and self.callbacks.watch_steps else steps
+        steps, self.reason = self.callbacks.check_in(steps, self.wish)
+        return steps
+
     def _stretch(self, batches: Iterator[tuple[Any, ...]], steps: int, clock: _Clock) -> None:
-        steps = 1 if self.callbacks.watch_steps else steps
         self._before_step()
         start = time.perf_counter()
         for _ in range(steps):
@@ -231,6 +239,7 @@ class _Loop:
         self.rows.append(row)
         self.callbacks.epoch(row, self.progress)
         self.notify("neurai_after_epoch", epoch=row.epoch, metrics=values)
+        self.agreed(1)
 
     def _warn_if_rising(self, reported: Mapping[str, Any]) -> None:
         """Warn once per run if a relaxation went uphill or ended in NaN: its gradients are meaningless."""
@@ -257,7 +266,7 @@ class _Loop:
     def notify(self, hook: str, **arguments: Any) -> None:
         """Call a hook of the observers; one that says why to stop ends training, one that raises has it saved."""
         try:
-            self.reason = self.callbacks.notify(hook, **arguments) or self.reason
+            self.wish = self.callbacks.notify(hook, **arguments) or self.wish
         except BaseException:
             self.callbacks.interrupted(self.progress)
             raise

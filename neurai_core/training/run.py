@@ -13,9 +13,12 @@ runs/<time>-<rule>-<data>/
 from __future__ import annotations
 
 import math
+import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -30,15 +33,17 @@ from neurai_core.training.callbacks import Callbacks, Row
 from neurai_core.training.checkpoints import Checkpoints
 from neurai_core.training.devices import unused
 from neurai_core.training.folders import new_folder, remove_if_empty, settings_of, timed_folder
+from neurai_core.training.heartbeat import own_heart
 from neurai_core.training.lock import held
 from neurai_core.training.loop import NotFinite, Trained, train_task
 from neurai_core.training.observed import observed
-from neurai_core.training.record import append_metrics, compare, decides, history, read_metrics, write_config
+from neurai_core.training.record import append_metrics, compare, decides, history, read_metrics, versions, write_config
 from neurai_core.training.saving import USUAL, Options
 from neurai_core.training.settings import Chosen
-from neurai_core.training.step import Progress, Snapshot, begin, compiled, placed
-from neurai_core.training.stopping import Stopped, obey, stop_on_signals
+from neurai_core.training.step import Progress, Snapshot, begin, compiled, placed, whole
+from neurai_core.training.stopping import Stopped, StopRequest, obey, stop_on_signals
 from neurai_core.training.task import BY_NAME, Objects, Task, prepare
+from neurai_core.training.team import Team, team
 
 PARAMS, PICTURE = "params.safetensors", "learning_curve.png"
 
@@ -92,16 +97,23 @@ def start(
 ) -> Ended:
     """`train`, also with parts that are given as objects."""
     callbacks = callbacks or Callbacks()
-    settings = chosen.settings
-    folder = timed_folder("runs", settings.rule, settings.data) if out is None else new_folder(out)
+    settings, all_of_us = chosen.settings, team()
+    folder = Path(
+        all_of_us.first(
+            lambda: str(timed_folder("runs", settings.rule, settings.data) if out is None else new_folder(out))
+        )
+    )
     try:
-        with held(folder):
+        with _held_by_one(folder, all_of_us):
             task = _prepared(chosen, callbacks, options, objects)
             progress = begin(task)
-            write_config(folder, chosen, task)
-            return _Run(chosen, task, folder, callbacks, options).go(progress)
+            one = _Run(chosen, task, folder, callbacks, options)
+            one.agree(progress)
+            one.write_config()
+            return one.go(progress)
     finally:
-        remove_if_empty(folder)
+        if all_of_us.writes:
+            remove_if_empty(folder)
 
 
 def resume(
@@ -125,9 +137,8 @@ def resume(
         UsageError: the run names code whose file has changed.
     """
     callbacks = callbacks or Callbacks()
-    return go_on(
-        folder, settings_of(folder, callbacks.note, trust=options.trust, flags=flags), callbacks, options
-    ).result
+    chosen = team().one_after_the_other(lambda: settings_of(folder, callbacks.note, trust=options.trust, flags=flags))
+    return go_on(folder, chosen, callbacks, options).result
 
 
 def go_on(
@@ -139,12 +150,14 @@ def go_on(
 ) -> Ended:
     """`resume`, with objects and with settings that may be the caller's; these become those of the folder."""
     callbacks = callbacks or Callbacks()
-    with held(folder):
+    with _held_by_one(folder, team()):
         task = _prepared(chosen, callbacks, options, objects)
         one = _Run(chosen, task, folder, callbacks, options)
-        progress = one.restored(begin(task))
+        with one.team.together():
+            progress = one.restored(begin(task))
+        one.agree(progress)
         if not chosen.record or any(at.startswith("--") for at in chosen.sources.values()):  # not only the folder's
-            write_config(folder, chosen, task)
+            one.write_config()
         return one.go(progress)
 
 
@@ -196,28 +209,42 @@ def dry_run(chosen: Chosen, callbacks: Callbacks | None = None, options: Options
 
 
 def _prepared(chosen: Chosen, callbacks: Callbacks, options: Options, objects: Objects = BY_NAME) -> Task:
-    task = prepare(chosen, objects)
-    obey()
-    if idle := unused(chosen.settings.devices):
-        callbacks.note(idle)
-    for difference in compare(chosen, task, force=options.force, trust=options.trust):
-        callbacks.note(f"The numbers may differ from those of the configuration: {difference}.")
+    with team().together():
+        task = prepare(chosen, objects)
+        obey()
+        team().check_devices(task.mesh)
+        if idle := unused(chosen.settings.devices):
+            callbacks.note(idle)
+        for difference in compare(chosen, task, force=options.force, trust=options.trust):
+            callbacks.note(f"The numbers may differ from those of the configuration: {difference}.")
     callbacks.compiling()
-    return task
+    return task if team().writes else replace(task, observers=())
+
+
+@contextmanager
+def _held_by_one(folder: Path, all_of_us: Team) -> Iterator[None]:
+    """`held`, by the process that writes."""
+    with ExitStack() as lock:
+        with all_of_us.together():
+            if all_of_us.writes:
+                lock.enter_context(held(folder))
+        yield
 
 
 @dataclass
 class _Run:
-    """One run in its folder."""
+    """One run in its folder. Of several processes, one writes and has observers, and all do the same otherwise."""
 
     chosen: Chosen
     task: Task
     folder: Path
     callbacks: Callbacks
     options: Options = USUAL
-    observers: Observers = field(default_factory=REGISTRY.observers)
+    team: Team = field(default_factory=team)
 
     def __post_init__(self) -> None:
+        self.heart = own_heart(self.team.number)
+        self.observers = REGISTRY.observers() if self.team.writes else Observers(lambda entry, error: None)
         self.checkpoints = Checkpoints(
             self.folder,
             decides(self.chosen, self.task),
@@ -225,7 +252,19 @@ class _Run:
             self.options,
             self.callbacks.note,
             lambda step, path: self.observers.notify("neurai_checkpoint", step=step, path=path),
+            self.team,
         )
+
+    def agree(self, progress: Progress) -> None:
+        """Check that all processes are about to do the same, from the same step on."""
+        if self.team.size > 1:
+            once = {"epochs": self.task.epochs, "align": self.chosen.settings.align, "step": int(progress.step)}
+            self.team.check_same(decides(self.chosen, self.task) | versions(self.task) | once)
+
+    def write_config(self) -> None:
+        """Write what determines the run."""
+        if self.team.writes:
+            write_config(self.folder, self.chosen, self.task)
 
     def restored(self, like: Progress) -> Progress:
         """The progress of the run; the start if it was stopped before the first checkpoint."""
@@ -236,9 +275,11 @@ class _Run:
 
     def go(self, progress: Progress) -> Ended:
         """Train from there to the end, and save in any case."""
-        rows = read_metrics(self.folder, up_to_step=int(progress.step), say=self.callbacks.note)
-        with observed(self.task), stop_on_signals() as asked:
-            with self.checkpoints.writing(int(progress.step)):
+        done = int(progress.step)
+        rows = read_metrics(self.folder, up_to_step=done, say=self.callbacks.note) if self.team.writes else []
+        self.heart.tell_run(self.folder)
+        with observed(self.task), stop_on_signals() as asked, self.team.noticing_losses():
+            with self.checkpoints.writing(done):
                 trained = self._train(progress, history(rows), asked)
                 self.checkpoints.save_last(trained.progress)
             self._keep(Snapshot(trained.progress.params, trained.progress.state))
@@ -250,13 +291,13 @@ class _Run:
         self._draw()
         return Ended(self.task, trained, result)
 
-    def _train(self, progress: Progress, before: list[dict[str, float]], asked: Callable[[], bool]) -> Trained:
+    def _train(self, progress: Progress, before: list[dict[str, float]], asked: StopRequest) -> Trained:
         own = replace(
             self.callbacks,
             epoch=self._after_epoch,
             at_most=self.checkpoints.times.until_due,
             reached=self.checkpoints.reached,
-            stop=asked,
+            check_in=partial(self._check_in, asked),
             notify=self.observers.notify,
             watch_steps=self.observers.watch_steps,
             history=before,
@@ -270,16 +311,34 @@ class _Run:
             self._draw()
             error.message += f" They are in {self.folder / PARAMS}."
             raise
+        finally:
+            self.heart.rest()
+
+    def _check_in(self, asked: StopRequest, steps: int, reason: str) -> tuple[int, str]:
+        """Agree with the other processes: all stop if one is asked to, and else take as many steps as the first."""
+        self.heart.beat()
+        if asked.signum is None and self.heart.orphaned:
+            asked.signum = signal.SIGTERM
+        if self.team.size > 1:
+            told = self.team.numbers(asked.signum or 0, steps, bool(reason))
+            asked.signum, steps = int(told[:, 0].max()) or None, int(told[0, 1])
+            reason = reason or ("an observer of process 0 asked for it" if told[0, 2] else "")
+        return 0 if asked() else steps, reason
 
     def _after_epoch(self, row: Row, progress: Progress) -> None:
-        append_metrics(self.folder, row.as_dict())
+        if self.team.writes:
+            append_metrics(self.folder, row.as_dict())
         self.checkpoints.after_epoch(row.step, progress)
         self.callbacks.epoch(row, progress)
 
     def _keep(self, trained: Snapshot) -> None:
-        checkpoint.save(self.folder / PARAMS, _kept(trained))
+        kept = whole(_kept(trained))
+        if self.team.writes:
+            checkpoint.save(self.folder / PARAMS, kept)
 
     def _draw(self) -> None:
+        if not self.team.writes:
+            return
         from neurai_core.report.pictures import learning_curve  # matplotlib is slow to import
 
         rows = read_metrics(self.folder)
@@ -291,7 +350,7 @@ class _Run:
 
     def _result(self, trained: Trained) -> dict[str, Any]:
         """The result of the run; one that was continued after its end has the time of its last epoch."""
-        rows = read_metrics(self.folder)
+        rows = read_metrics(self.folder) if self.team.writes else [row.as_dict() for row in trained.rows]
         last = rows[-1] if rows else {}  # an observer may stop a run within its first epoch
         step_ms = last.get("step_ms") if math.isnan(trained.step_ms) else round(trained.step_ms, 4)
         names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")

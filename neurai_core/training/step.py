@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from neurai_core import contract
 from neurai_core.arrays import PyTree, Scalar, shape_text
@@ -169,7 +170,20 @@ def saved(progress: Progress) -> PyTree:
 
 def kept(progress: Progress) -> PyTree:
     """`saved`, in memory of its own, for a thread that writes it while training goes on."""
-    return jax.jit(_copied)(saved(progress))
+    copy: PyTree = jax.jit(_copied)(whole(saved(progress)))
+    return copy
+
+
+def whole(tree: PyTree) -> PyTree:
+    """The tree with arrays that are spread over several processes put together in each; all have to ask for it."""
+
+    def put_together(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
+            return leaf
+        where = NamedSharding(leaf.sharding.mesh, PartitionSpec())  # type: ignore[attr-defined]
+        return jax.jit(_copied, out_shardings=where)(leaf)
+
+    return jax.tree.map(put_together, tree)
 
 
 def restored(tree: PyTree) -> Progress:
