@@ -45,12 +45,25 @@ from neurai_core.cli.options import (
 )
 from neurai_core.cli.output import note, print_json, stderr, stdout
 from neurai_core.errors import UsageError
+from neurai_core.training.joining import (
+    COORDINATOR,
+    NUMBER,
+    OPEN_TRAFFIC,
+    PATIENCE,
+    PROCESSES,
+    is_loopback,
+    joined,
+    place_of,
+)
 from neurai_core.training.saving import USUALLY, Options, every_of
 from neurai_core.training.trust import check_trusted
 
 if TYPE_CHECKING:
     from neurai_core.training.callbacks import Callbacks, Row
     from neurai_core.training.task import Task
+
+TOGETHER = "Several processes"
+_PLACING = ("coordinator", "num_processes", "process_id", "join_within")
 
 
 def train(
@@ -102,6 +115,34 @@ def train(
         bool, typer.Option("--force", help="Go on although something that decides the numbers has changed.")
     ] = False,
     trust: TrustFlag = False,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT|auto",
+            envvar=COORDINATOR,
+            help="Train with other processes: where the first one listens. auto asks Slurm, Open MPI, Kubernetes or "
+            "Cloud TPU for this and the two that follow.",
+            rich_help_panel=TOGETHER,
+        ),
+    ] = None,
+    num_processes: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, envvar=PROCESSES, help="How many there are.", rich_help_panel=TOGETHER),
+    ] = None,
+    process_id: Annotated[
+        int | None,
+        typer.Option(
+            metavar="I",
+            min=0,
+            envvar=NUMBER,
+            help="Number of this one, from 0, which writes.",
+            rich_help_panel=TOGETHER,
+        ),
+    ] = None,
+    join_within: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", min=1.0, help="How long to wait for the others.", rich_help_panel=TOGETHER),
+    ] = PATIENCE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compile and check shapes only; write nothing.")] = False,
     as_json: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -111,6 +152,9 @@ def train(
     The run's folder holds everything: settings, metrics, parameters, learning curve. Settings come from flags,
     then --set, then --config, then the environment; `neurai config show` shows where each comes from.
     """
+    place = place_of(coordinator, num_processes, process_id)
+    if place is not None and devices is None:
+        context.params["devices"] = devices = "all"  # of all processes
     if resume is not None:
         _refuse_others(context)
     chosen = None if resume is not None else chosen_from(context)
@@ -119,19 +163,24 @@ def train(
     options = Options(USUALLY if every is None else every_of(every), keep, force, trust)
 
     from neurai_core.training import run  # imports JAX from here on
+    from neurai_core.training.team import team
 
     show = partial(_print_result, as_json=as_json, quiet=quiet)
-    with programs_kept(), _View(show, quiet=quiet) as view:
+    with programs_kept(), joined(place, join_within), _View(show, quiet=quiet, silent=not team().writes) as view:
+        if place is not None and not is_loopback(place.host):
+            view.callbacks.note(OPEN_TRAFFIC)
         if resume is not None:
             run.resume(resume, view.callbacks, options, {"devices": devices, "shard": shard})
         elif dry_run and chosen is not None:
-            show(run.dry_run(chosen, view.callbacks, options))
+            found = run.dry_run(chosen, view.callbacks, options)
+            if not view.silent:
+                show(found)
         elif chosen is not None:
             run.train(chosen, out, view.callbacks, options)
 
 
 def _refuse_others(context: typer.Context) -> None:
-    others = ("as_json", "quiet", "resume", "every", "keep", "force", "trust", "devices", "shard")
+    others = ("as_json", "quiet", "resume", "every", "keep", "force", "trust", "devices", "shard", *_PLACING)
     given = [name for name in context.params if name not in others and _was_given(context, name)]
     if given:
         flag = given[0].replace("_", "-").replace("sets", "set")
@@ -177,9 +226,10 @@ def _print_table(console: Console, result: dict[str, Any]) -> None:
 class _View:
     """The progress display: a bar on a terminal, a line per epoch elsewhere, nothing when quiet."""
 
-    def __init__(self, show: Callable[[dict[str, Any]], None], *, quiet: bool) -> None:
+    def __init__(self, show: Callable[[dict[str, Any]], None], *, quiet: bool, silent: bool = False) -> None:
         self.show = show  # the result, which need not wait for the picture
         self.quiet = quiet
+        self.silent = silent  # notes and the result as well: another process tells them
         self.console = stderr()
         self.bar: Progress | None = None
         self.show_warning = warnings.showwarning
@@ -191,6 +241,8 @@ class _View:
         """The callbacks of a run."""
         from neurai_core.training.callbacks import Callbacks
 
+        if self.silent:
+            return Callbacks()
         always = Callbacks(note=note, result=self._result)
         if self.quiet:
             return always
@@ -200,7 +252,7 @@ class _View:
         return replace(always, compiling=self._compiling, begin=self._begin, steps=self._steps, epoch=self._epoch)
 
     def __enter__(self) -> _View:
-        warnings.showwarning = lambda message, *_, **__: note(str(message))
+        warnings.showwarning = lambda message, *_, **__: None if self.silent else note(str(message))
         return self
 
     def __exit__(self, *_: object) -> None:
