@@ -16,6 +16,7 @@ from neurai_core.cli import (
     describing,
     doctor,
     generating,
+    launching,
     listing,
     plotting,
     sweeping,
@@ -52,6 +53,7 @@ def neurai(
 
 
 app.command(rich_help_panel="Train")(training.train)
+app.command(rich_help_panel="Train")(launching.launch)
 app.command(rich_help_panel="Train")(comparing.compare)
 app.command(rich_help_panel="Train")(sweeping.sweep)
 app.command(rich_help_panel="Train")(generating.generate)
