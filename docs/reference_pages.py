@@ -26,6 +26,11 @@ PLUGIN_VARIABLES = {
 OTHER_VARIABLES = {
     "NEURAI_CACHE": "absolute path of the folder in which commands keep compiled programs; `off` or empty keeps none",
     "NEURAI_DATA": "folder to search for data sets; Fashion-MNIST is looked for in `fashion-mnist/` below it first",
+    "NEURAI_COORDINATOR": "`--coordinator` of `neurai train`; `neurai launch` sets it and the next two",
+    "NEURAI_NUM_PROCESSES": "`--num-processes`",
+    "NEURAI_PROCESS_ID": "`--process-id`",
+    "NEURAI_HEARTBEAT": "folder in which processes show `neurai launch`, which sets it, that they go on",
+    "NEURAI_LAUNCHER": "id of the process of `neurai launch`, without which its processes save and end",
     "NO_COLOR": "any value: no colors in the terminal",
 }
 KIT_TITLES = {"algorithm": "Rules", "surrogate": "Surrogates", "dataset": "Data sets", "adapter": "Adapters"}
