@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import warnings
@@ -220,9 +221,10 @@ def _as_told(found: Outcome, told: dict[str, str]) -> Outcome:
     """A failure for the reason of one before is skipped: its own hint would lead away from the cause."""
     if found.status != "failed" or found.reason.startswith(_UNFINISHED):
         return found
-    if told.setdefault(found.reason, found.check) == found.check:
+    cause = re.sub(r"(float|int)\d+", r"\1", found.reason)  # the same in another precision
+    if told.setdefault(cause, found.check) == found.check:
         return found
-    return found._replace(status="skipped", reason=f"cannot be checked before {told[found.reason]} passes", hint="")
+    return found._replace(status="skipped", reason=f"cannot be checked before {told[cause]} passes", hint="")
 
 
 def select(checks: Sequence[Check], names: Sequence[str]) -> Sequence[Check]:
