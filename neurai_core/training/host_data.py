@@ -54,7 +54,7 @@ def device_bytes() -> float:
     >>> device_bytes() > 0
     True
     """
-    stats = jax.devices()[0].memory_stats() or {}
+    stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return float(stats["bytes_limit"])
     with suppress(OSError, ValueError, AttributeError):  # a system that does not tell

@@ -165,7 +165,7 @@ def _all_leave() -> bool:
 def _initialize(place: Place, patience: float) -> None:
     import jax
 
-    given = {} if place.coordinator == AUTO else _given(place)
+    given: dict[str, Any] = {} if place.coordinator == AUTO else _given(place)
     try:
         jax.distributed.initialize(initialization_timeout=round(max(patience, _AT_LEAST)), **given)
     except ValueError as error:

@@ -34,6 +34,7 @@ from neurai_core.training.checkpoints import Checkpoints
 from neurai_core.training.devices import unused
 from neurai_core.training.folders import new_folder, remove_if_empty, settings_of, timed_folder
 from neurai_core.training.heartbeat import own_heart
+from neurai_core.training.host_data import on_device
 from neurai_core.training.lock import held
 from neurai_core.training.loop import NotFinite, Trained, train_task
 from neurai_core.training.observed import observed
@@ -259,6 +260,7 @@ class _Run:
         """Check that all processes are about to do the same, from the same step on."""
         if self.team.size > 1:
             once = {"epochs": self.task.epochs, "align": self.chosen.settings.align, "step": int(progress.step)}
+            once |= {"data_on_device": on_device(self.task.data)}  # which the memory of a machine decides
             self.team.check_same(decides(self.chosen, self.task) | versions(self.task) | once)
 
     def write_config(self) -> None:
