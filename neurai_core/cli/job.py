@@ -22,6 +22,7 @@ LOST = 3  # the exit code of a job that lost a process
 LOOK_EVERY = 0.1  # seconds
 GRACE = 3.0  # seconds in which the others may end by themselves after one has failed
 STARTING = 10.0  # heartbeats that may pass before the first
+_ALMOST = 0.9  # of the time: who is silent for so long when another is for too long is told of too
 _STOPPED = (INTERRUPTED, TERMINATED)
 # What the runtime below JAX writes for its developers, above all when another process has died.
 _NOISE = re.compile(
@@ -61,14 +62,14 @@ class Member:
         """Its exit code, negative after a signal; None while it runs."""
         return self.process.poll()
 
-    def silent(self, heartbeat: float) -> float:
-        """For how many seconds it has been silent, if that is too long; else 0."""
+    def silence(self, heartbeat: float) -> tuple[float, float]:
+        """For how many seconds it has been silent, and the share of what it may be that this is."""
         age = self.heart.age
         if age is not None:
             self.started = time.monotonic()  # at the end it may take as long as at the beginning
-            return age if age > heartbeat else 0.0
+            return age, age / heartbeat
         waited = time.monotonic() - self.started
-        return waited if waited > STARTING * heartbeat else 0.0
+        return waited, waited / (STARTING * heartbeat)
 
 
 class Job:
@@ -177,13 +178,14 @@ class Job:
 
     def _stuck(self) -> str:
         """What is to be said of processes without signs of life."""
-        silent = {member.number: member.silent(self._heartbeat) for member in self.members if member.code is None}
-        late = [number for number, seconds in silent.items() if seconds]
-        if not late:
+        silent = {one.number: one.silence(self._heartbeat) for one in self.members if one.code is None}
+        if max((share for _, share in silent.values()), default=0.0) <= 1:
             return ""
+        late = [number for number, (_, share) in silent.items() if share > _ALMOST]
+        seconds = max(silent[number][0] for number in late)
         has = "have" if len(late) > 1 else "has"
         waiting = ", one because it is stuck and the rest because they wait for it" if len(late) > 1 else ""
-        return f"{self._named(late)} {has} shown no sign of life for {max(silent.values()):.0f} s{waiting}."
+        return f"{self._named(late)} {has} shown no sign of life for {seconds:.0f} s{waiting}."
 
     def _late(self, leaving: float) -> str:
         """What is to be said of processes that go on although the job is to end."""

@@ -80,13 +80,13 @@ def test_a_killed_process_ends_the_job(launch: Run) -> None:
 
 
 def test_a_process_that_hangs_ends_the_job(launch: Run) -> None:
-    ended = launch("heart.beat(); time.sleep(100) if number == 1 else forever()", "--heartbeat", "1")
+    ended = launch("heart.beat(); time.sleep(100) if number == 1 else forever()", "--heartbeat", "2")
     assert ended.code == 3
     assert "Process 1 of 2 has shown no sign of life for" in ended.err
 
 
 def test_a_process_that_never_begins_ends_the_job(launch: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("neurai_core.cli.job.STARTING", 1.5)
+    monkeypatch.setattr("neurai_core.cli.job.STARTING", 3.0)
     ended = launch("time.sleep(100)", "--heartbeat", "1")
     assert ended.code == 3
     assert "Processes 0 and 1 of 2 have shown no sign of life" in ended.err
