@@ -84,8 +84,8 @@ def child(way: str, folder: Path, model: str, batch_size: int, steps: int) -> No
 
     data = neurai.dataset("npy", path=str(folder))
     if way != "files":
-        rows = slice(None) if way == "memory" else slice(batch_size)
-        arrays = (np.load(folder / f"{name}.npy")[rows].copy() for name in ("x_train", "y_train", "x_test", "y_test"))
+        names, rows = ("x_train", "y_train", "x_test", "y_test"), slice(None if way == "memory" else batch_size)
+        arrays = (np.array(np.load(folder / f"{name}.npy", mmap_mode="r")[rows]) for name in names)
         data = Dataset("npy", *arrays, classes=data.classes)
     flags = {"rule": "bp", "model": model, "batch_size": batch_size, "epochs": 1_000_000 if way == "model" else 100}
     task = prepare(choose(flags, environ={}), Objects(data=data))

@@ -174,6 +174,41 @@ def check_unchanged(files: tuple[FileMark, ...]) -> None:
             raise DataError(f"{was.path} changed while it was read: {_difference(was, now)}.", _RESTORE)
 
 
+def read_rows(array: Array, rows: Array) -> Array:
+    """Rows of an array by their numbers, in that order; those of a file are read in the order of the file.
+
+    Reading is faster than going through the map, which takes a fault of memory for every row that was not used before,
+    and lets other threads run.
+
+    Args:
+        array: the array, (N, ...), in memory or mapped.
+        rows: row numbers, (B,).
+
+    Raises:
+        DataError: the file has become shorter.
+
+    >>> read_rows(np.array([[1], [2], [3]]), np.array([2, 0])).tolist()
+    [[3], [1]]
+    """
+    maps = [one for one in _bases(array) if isinstance(one, np.memmap)]
+    origin = maps[-1] if maps else None  # only of the map itself is the offset that of its first byte
+    if origin is None or origin.filename is None or not array.flags.c_contiguous:
+        return np.take(array, rows, axis=0)
+    start = origin.offset + array.__array_interface__["data"][0] - origin.__array_interface__["data"][0]
+    found = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    size = array.nbytes // max(1, len(array))
+    memory = found.reshape(-1).view(np.uint8).data
+    file = os.open(origin.filename, os.O_RDONLY)
+    try:
+        for place in np.argsort(rows, kind="stable").tolist():
+            at = start + int(rows[place]) * size
+            if os.preadv(file, [memory[place * size : (place + 1) * size]], at) != size:
+                raise DataError(f"{origin.filename} changed while it was read: it has no row {rows[place]}.", _RESTORE)
+    finally:
+        os.close(file)
+    return found
+
+
 def parts_of(array: Any, at_once: int = AT_ONCE) -> Iterator[Any]:
     """The rows of an array, so many that they take about ``at_once`` bytes, one part after another.
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, Queue
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from numpy.typing import NDArray
 
 from neurai_core.data import Dataset, order
-from neurai_core.stored import StoredArray, check_unchanged, is_stored
+from neurai_core.stored import StoredArray, check_unchanged, is_stored, read_rows
 from neurai_core.training.devices import place_batch
 from neurai_core.training.stream import Batch, Data
 
@@ -88,46 +88,46 @@ def stored_form(array: Any) -> Any:
     return array.stored if isinstance(array, StoredArray) else np.asarray(array)
 
 
-def sender(array: Any, mesh: Mesh | None = None) -> Callable[[Array], jax.Array]:
-    """What brings rows of an array, as they are stored, to the devices, as the numbers that a model takes.
+def sender(arrays: Sequence[Any], mesh: Mesh | None = None) -> Callable[[Sequence[Array]], tuple[jax.Array, ...]]:
+    """What brings rows of arrays, as they are stored, to the devices, as the numbers that a model takes.
 
     Bytes are sent as bytes and converted there, by a table of their 256 values: the same bits as on the host.
 
     Args:
-        array: the array.
+        arrays: the arrays.
         mesh: the devices that share the rows; None is the default device.
 
     >>> x = StoredArray(np.array([[0], [51], [255]], np.uint8), unit=255)
-    >>> sender(x)(x.stored[1:]).tolist() == x[1:].tolist()
+    >>> (sent,) = sender([x])([x.stored[1:]])
+    >>> sent.tolist() == x[1:].tolist()
     True
     """
+    tables = [one.table if isinstance(one, StoredArray) else None for one in arrays]
+    converting = [isinstance(one, StoredArray) and one.table is None for one in arrays]
 
-    def place(rows: Array) -> jax.Array:
-        (placed,) = place_batch(mesh, (rows,))
-        return cast(jax.Array, placed)
+    def send(stored: Sequence[Array]) -> tuple[jax.Array, ...]:
+        given = zip(arrays, converting, stored, strict=True)
+        placed = place_batch(mesh, [array.converted(rows) if on_host else rows for array, on_host, rows in given])
+        return tuple(
+            rows if table is None else _looked_up(mesh, table, rows) for table, rows in zip(tables, placed, strict=True)
+        )
 
-    if not isinstance(array, StoredArray):
-        return place
-    if array.table is None:
-        return lambda stored: place(array.converted(stored))
-    table = array.table
+    return send
 
-    def looked_up(stored: Array) -> jax.Array:
-        codes = place(stored)
-        found = _looked_up(table, codes)
-        return found if mesh is None else jax.device_put(found, codes.sharding)
 
-    return looked_up
+def _looked_up(mesh: Mesh | None, table: Array, codes: jax.Array) -> jax.Array:
+    found: jax.Array = _taken(table, codes)
+    return found if mesh is None else jax.device_put(found, codes.sharding)
 
 
 @jax.jit
-def _looked_up(table: jax.Array, codes: jax.Array) -> jax.Array:
+def _taken(table: jax.Array, codes: jax.Array) -> jax.Array:
     return jnp.take(table, codes.astype(jnp.int32), mode="clip")  # no code lies outside, so nothing is clipped
 
 
 def host_feed(
     data: Dataset, seed: int, batch_size: int, mesh: Mesh | None = None
-) -> Callable[[int, int], Iterator[tuple[jax.Array, jax.Array]]]:
+) -> Callable[[int, int], Iterator[tuple[jax.Array, ...]]]:
     """``(epoch, start) -> `` the batches of an epoch from step ``start`` on, on the device.
 
     Args:
@@ -136,13 +136,12 @@ def host_feed(
         batch_size: rows of a batch; those that do not fill one are left out.
         mesh: the devices that share every batch; None is the default device.
     """
-    send = sender(data.x_train, mesh), sender(data.y_train, mesh)
+    send = sender([data.x_train, data.y_train], mesh)
 
-    def batches(epoch: int, start: int) -> Iterator[tuple[jax.Array, jax.Array]]:
+    def batches(epoch: int, start: int) -> Iterator[tuple[jax.Array, ...]]:
         rows = order(seed, epoch, len(data.x_train))
         for step in range(start, len(rows) // batch_size):
-            x, y = gather(data, rows[step * batch_size : (step + 1) * batch_size])
-            yield send[0](x), send[1](y)
+            yield send(gather(data, rows[step * batch_size : (step + 1) * batch_size]))
 
     return lambda epoch, start: prefetched(batches(epoch, start))
 
@@ -167,10 +166,10 @@ class HostParts:
         return prefetched(self._parts())
 
     def _parts(self) -> Iterator[tuple[jax.Array, ...]]:
-        sent = [(stored_form(one), sender(one, self.mesh)) for one in self.arrays]
+        stored, send = [stored_form(one) for one in self.arrays], sender(self.arrays, self.mesh)
         for at in range(0, len(self.arrays[0]), self.at_once):
             check_unchanged(getattr(self.data, "files", ()))
-            yield tuple(send(np.array(stored[at : at + self.at_once])) for stored, send in sent)
+            yield send([np.array(one[at : at + self.at_once]) for one in stored])
 
 
 def prefetched(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
@@ -216,10 +215,10 @@ def prefetched(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
 
 
 def _rows(array: Any, rows: Array) -> Array:
-    """Rows of an array in the order of their numbers, read in the order of the file."""
+    """Rows of an array, or of what is indexed like one."""
+    if isinstance(array, np.ndarray):
+        return read_rows(array, rows)
     by_place = np.argsort(rows, kind="stable")
     found = np.empty((len(rows), *array.shape[1:]), array.dtype)
-    in_order = rows[by_place]
-    # While it waits for a disk, take lets other threads run, and indexing does not.
-    found[by_place] = np.take(array, in_order, axis=0) if isinstance(array, np.ndarray) else array[in_order]
+    found[by_place] = array[rows[by_place]]
     return found

@@ -13,7 +13,7 @@ import pytest
 from neurai_core import stored
 from neurai_core.data import Dataset, check
 from neurai_core.errors import DataError
-from neurai_core.stored import StoredArray, check_unchanged, files_of, is_stored, parts_of
+from neurai_core.stored import StoredArray, check_unchanged, files_of, is_stored, parts_of, read_rows
 
 pytestmark = pytest.mark.contract
 
@@ -58,6 +58,23 @@ def test_a_bad_row_of_a_file_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(DataError, match=r"x_train of mine holds nan in row 13 \(batch 6\) at \(2, 1\)") as caught:
         check(data, batch_size=2)
     assert caught.value.hint == "1 of 20 rows hold NaN or inf; remove or repair them."
+
+
+@pytest.mark.parametrize("dtype", ["u1", ">f4", "f8"])
+def test_rows_that_are_read_are_those_of_the_map(tmp_path: Path, dtype: str) -> None:
+    x = mapped(tmp_path / "x.npy", np.arange(120).reshape(20, 3, 2).astype(dtype))
+    rows = np.array([19, 0, 7, 7])
+    for array in (x, np.asarray(x), x.reshape(20, 6), x[4:][:16], x[::2], x[:, 1:], np.array(x)):
+        chosen = rows % len(array)
+        found = read_rows(array, chosen)
+        assert (found == array[chosen]).all() and found.dtype == array.dtype and not is_stored(found)
+
+
+def test_a_row_beyond_the_end_of_a_shorter_file_is_missed(tmp_path: Path) -> None:
+    x = mapped(tmp_path / "x.npy", np.zeros((20, 100)))
+    os.truncate(tmp_path / "x.npy", 4000)
+    with pytest.raises(DataError, match="it has no row 19"):
+        read_rows(x, np.array([2, 19]))
 
 
 def test_parts_are_all_rows_in_order() -> None:
