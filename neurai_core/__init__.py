@@ -76,6 +76,8 @@ if TYPE_CHECKING:
     from neurai_core.training.fit import fit as fit
     from neurai_core.training.loading import Run as Run
     from neurai_core.training.loading import load_run as load_run
+    from neurai_core.training.sweep import Sweep as Sweep
+    from neurai_core.training.sweep import sweep as sweep
     from neurai_core.transforms import accumulate as accumulate
     from neurai_core.transforms import per_example as per_example
     from neurai_core.transforms import with_alignment as with_alignment
@@ -148,6 +150,7 @@ _HOME = {
     "training.compare": ("Comparison", "compare"),
     "training.fit": ("Fitted", "fit"),
     "training.loading": ("Run", "load_run"),
+    "training.sweep": ("Sweep", "sweep"),
     "transforms": ("accumulate", "per_example", "with_alignment"),
 }
 # Modules that are accessible as attributes, as in `neurai.models.mlp`.

@@ -151,6 +151,8 @@ def commands(page: Path) -> list[str]:
     lines = [line for text in texts for line in text.splitlines()]
     found = [line.removeprefix(".venv/bin/") for line in lines]
     left_out = ("neurai train --data fashion-mnist", "neurai new-", "neurai check my-rule", "neurai check my-shape")
+    if importlib.util.find_spec("optuna") is None:
+        found = [one for one in found if "--search" not in one]
     return [
         one for one in found if one.startswith("neurai ") and one != "neurai train" and not one.startswith(left_out)
     ]

@@ -31,12 +31,15 @@ from neurai_core.cli.options import (
     complete_rule,
 )
 from neurai_core.cli.output import note, print_json, stderr, stdout
+from neurai_core.training.searched import TOGETHER, TRIALS, planned_sweep
 from neurai_core.training.settings import RunSettings
-from neurai_core.training.swept import plan
 
 if TYPE_CHECKING:
     from neurai_core.training.seeds import SeedRun
-    from neurai_core.training.sweep import Sweep, Told
+    from neurai_core.training.sweep import Sweep
+    from neurai_core.training.sweep_programs import Told
+
+SEARCH = "Searching instead of trying every combination"
 
 
 def sweep(
@@ -48,10 +51,48 @@ def sweep(
             "--over",
             metavar="KEY=VALUES",
             help="A setting to vary: KEY=log:FROM:TO:COUNT, KEY=lin:FROM:TO:COUNT or KEY=VALUE,VALUE; may be repeated. "
+            "A search draws from ranges too: KEY=log:FROM:TO or KEY=FROM..TO. "
             "KEY is a setting of the rule or of the run, or one such as optimizer.momentum or surrogate.alpha.",
         ),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", metavar="N", help="Number of seeds of every configuration.")] = 1,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            metavar="random|tpe", help="Draw configurations with Optuna, at random or by TPE.", rich_help_panel=SEARCH
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Number of configurations, those of all processes and of earlier commands included.",
+            show_default=str(TRIALS),
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    together: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Number of configurations drawn at once; those that differ in numbers alone are one program.",
+            show_default=str(TOGETHER),
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the study.", show_default="<rule>-<data>", rich_help_panel=SEARCH),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="journal:FILE|URL",
+            help="Where the study is: a file or a database, which several machines may share.",
+            show_default="a file in the folder",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
     sets: SetFlags = None,
     model: ModelFlag = None,
     activities: ActivitiesFlag = None,
@@ -83,11 +124,24 @@ def sweep(
 
     All values of settings that are numbers run in one compiled program, with all seeds; those that choose code, such as
     a mode or a number of steps, have programs of their own. Prints the configurations by their score, draws it, and
-    writes the best configuration as a file for `neurai train --config`.
+    writes the best configuration as a file for `neurai train --config`. With --search, configurations are drawn from
+    ranges, several at a time, and any number of processes may work on one study.
     """
     flags = {name: context.params.get(name) for name in RunSettings.model_fields}
     flags["optimizer_for"] = tuple(optimizer_for) if optimizer_for else None
-    planned = plan(rule, over or (), flags, sets or (), seeds=seeds, set_surrogate=set_surrogate or ())
+    planned = planned_sweep(
+        rule,
+        over or (),
+        flags,
+        sets or (),
+        seeds=seeds,
+        set_surrogate=set_surrogate or (),
+        search=search,
+        trials=trials,
+        together=together,
+        study=study,
+        storage=storage,
+    )
 
     from neurai_core.training.sweep import run  # imports JAX from here on
 
@@ -97,7 +151,7 @@ def sweep(
 
 
 def _told(quiet: bool) -> Told:
-    from neurai_core.training.sweep import Told
+    from neurai_core.training.sweep_programs import Told
 
     if quiet:
         return Told(note=note)
@@ -105,16 +159,16 @@ def _told(quiet: bool) -> Told:
         note=note,
         begin=lambda folder: stderr().print(f"The same command with --out {folder} continues if it is interrupted."),
         epoch=_epoch,
-        kept=lambda at, n: stderr().print(f"program {at} of {n}: its results are in the folder"),
+        kept=lambda what: stderr().print(f"{what}: its results are in the folder"),
     )
 
 
-def _epoch(program: int, programs: int, epoch: int, epochs: int, runs: Sequence[SeedRun]) -> None:
+def _epoch(what: str, epoch: int, epochs: int, runs: Sequence[SeedRun]) -> None:
     known = [run.rows[-1] for run in runs if run.failed is None]
     name = next((name for name in ("test_accuracy", "test_loss") if known and name in known[0]), None)
     best = max if name == "test_accuracy" else min
     said = f", best {name.replace('_', ' ')} {best(row[name] for row in known):.4f}" if name else ""
-    stderr().print(f"program {program} of {programs}: epoch {epoch} of {epochs}{said}")
+    stderr().print(f"{what}: epoch {epoch} of {epochs}{said}", soft_wrap=True)
 
 
 def _print(found: Sweep, *, as_json: bool, quiet: bool) -> None:

@@ -1,4 +1,4 @@
-"""The picture of a sweep: a curve over one axis, a heat map over two."""
+"""The picture of a sweep: a curve over one axis, a heat map over two, and dots over each axis of a search."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from neurai_core.report.comparison import is_share
 from neurai_core.report.pictures import log_scale
 from neurai_core.report.sweep import short
 
+PANELS = 3  # in a row
 MOST_NUMBERS = 60  # cells up to which each has its number
 
 
 def picture(results: Mapping[str, Any], path: Path) -> Path:
     """Draw the scores of a sweep: a curve for one axis; for more, a heat map of the first two.
 
-    With more than two axes, a cell of the map is the best score over the others.
+    With more than two axes, a cell of the map is the best score over the others. For a search, a dot per configuration
+    over every axis.
 
     Args:
         results: as ``results.json`` holds them.
@@ -30,6 +32,8 @@ def picture(results: Mapping[str, Any], path: Path) -> Path:
     Raises:
         OutputError: the file cannot be written.
     """
+    if "search" in results:
+        return _search(results, path)
     axes = results["axes"]
     columns = len(axes[0]["values"])
     rows = len(axes[1]["values"]) if len(axes) > 1 else 0
@@ -45,6 +49,35 @@ def picture(results: Mapping[str, Any], path: Path) -> Path:
     return path
 
 
+def _search(results: Mapping[str, Any], path: Path) -> Path:
+    axes = results["axes"]
+    rows = -(-len(axes) // PANELS)
+    columns = -(-len(axes) // rows)
+    with canvas(path, (PANEL[0] * columns, PANEL[1] * rows)) as figure:
+        panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
+        for panel, axis in zip(panels, axes, strict=False):
+            _dots(panel, axis, results)
+        for panel in panels[len(axes) :]:
+            panel.set_axis_off()
+        figure.suptitle(f"{results['rule']} on {results['data']}", parse_math=False)
+    return path
+
+
+def _dots(panel: Axes, axis: Mapping[str, Any], results: Mapping[str, Any]) -> None:
+    """The score of every configuration over one axis."""
+    points = [point for point in results["points"] if point["score"] is not None]
+    values, scores = [point["values"][axis["name"]] for point in points], [point["score"] for point in points]
+    numeric = _is_numeric(axis)
+    places = values if numeric else [axis["values"].index(value) for value in values]
+    panel.plot(places, scores, "o", color=BLUE, markersize=4, alpha=0.7)
+    if results["best"] is not None:
+        best = points.index(results["points"][results["best"]])
+        panel.plot(places[best : best + 1], scores[best : best + 1], "o", color=VERMILION, markersize=7, label="best")
+        panel.legend()
+    _name_places(panel, axis)
+    _name_scores(panel, results, scores)
+
+
 def _curve(axes: Axes, results: Mapping[str, Any]) -> None:
     """Mean over the seeds, and every seed as a dot."""
     axis, points = results["axes"][0], results["points"]
@@ -57,15 +90,22 @@ def _curve(axes: Axes, results: Mapping[str, Any]) -> None:
         best = results["best"]
         axes.plot([x[best]], [points[best]["score"]], "o", color=VERMILION, markersize=7, label="best")
         axes.legend()
+    _name_places(axes, axis)
+    _name_scores(axes, results, [value for _, value in dots])
+
+
+def _name_places(axes: Axes, axis: Mapping[str, Any]) -> None:
     axes.set_xlabel(short(axis["name"]), parse_math=False)
-    axes.set_ylabel(results["score"].replace("_", " "))
-    known = [value for _, value in dots]
-    if results["score"].endswith("loss") and known and min(known) > 0:
-        log_scale(axes, min(known), max(known))
     if _is_numeric(axis):
         axes.set_xscale("log" if axis["scale"] == "log" else "linear")
     else:
-        axes.set_xticks(x, list(map(_text, axis["values"])))
+        axes.set_xticks(range(len(axis["values"])), list(map(_text, axis["values"])))
+
+
+def _name_scores(axes: Axes, results: Mapping[str, Any], known: Sequence[float]) -> None:
+    axes.set_ylabel(results["score"].replace("_", " "))
+    if results["score"].endswith("loss") and known and min(known) > 0:
+        log_scale(axes, min(known), max(known))
 
 
 def _map(axes: Axes, results: Mapping[str, Any]) -> None:

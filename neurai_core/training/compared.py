@@ -13,6 +13,7 @@ from neurai_core.registry import REGISTRY
 from neurai_core.specs import AlgorithmSpec
 from neurai_core.training.setting_checks import needs_of
 from neurai_core.training.setting_sources import variable
+from neurai_core.training.setting_texts import text_of
 from neurai_core.training.settings import PARTS, Chosen, RunSettings, choose
 
 # What all rules share, so that they start from the same parameters and see the same batches.
@@ -163,7 +164,7 @@ def _put(asked: _Asked, specs: Mapping[str, AlgorithmSpec], rule: str, setting: 
     """Keep a setting of one rule: one of its own, or one of its run that the rules do not share."""
     of_run = RunSettings.setting_named(setting)
     if specs[rule].config.setting_named(setting) or not of_run:
-        asked.sets.setdefault(rule, []).append(f"rule.{setting}={value if text else _text(value)}")
+        asked.sets.setdefault(rule, []).append(f"rule.{setting}={value if text else text_of(value)}")
         return
     _refuse_decided(of_run)
     if of_run in SHARED:
@@ -177,19 +178,6 @@ def _put(asked: _Asked, specs: Mapping[str, AlgorithmSpec], rule: str, setting: 
 def _refuse_decided(name: str) -> None:
     if name in _DECIDED:
         raise SettingsError(f"{name} is not a setting of a comparison: {_DECIDED[name]}.", "Leave it out.")
-
-
-def _text(value: Any) -> str:
-    """A value of Python as ``--set`` reads it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple | list):
-        return f"[{', '.join(map(_quoted, value))}]"
-    return str(value)
-
-
-def _quoted(value: Any) -> str:
-    return f"'{value}'" if isinstance(value, str) else _text(value)
 
 
 def _named(owner: str, specs: Mapping[str, AlgorithmSpec]) -> str:

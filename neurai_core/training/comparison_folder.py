@@ -89,7 +89,7 @@ def _refuse_difference(folder: Path, before: Mapping[str, Any], now: Mapping[str
 
 def write_json(path: Path, value: Any) -> None:
     """Write a file of JSON, whole or not at all."""
-    beside = path.with_name(f".{path.name}")
+    beside = path.with_name(f".{path.name}.{os.getpid()}")  # others may write the same file
     with writing(path.parent):
         path.parent.mkdir(exist_ok=True)
         beside.write_text(json.dumps(plain(value), allow_nan=False), encoding="utf-8")

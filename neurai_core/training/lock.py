@@ -13,8 +13,12 @@ LOCK = ".lock"
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock of a folder inside the block. Where the system has no such locks, nothing is held.
+
+    Args:
+        folder: the folder.
+        wait: whether to wait for another process that holds it.
 
     Raises:
         OutputError: another process holds it; names that process.
@@ -32,7 +36,7 @@ def held(folder: Path) -> Iterator[None]:
     except ImportError:
         yield
         return
-    handle = _locked(folder / LOCK, fcntl.flock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    handle = _locked(folder / LOCK, fcntl.flock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     try:
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)

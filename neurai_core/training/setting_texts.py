@@ -214,3 +214,16 @@ def _observer_settings(name: str, texts: Iterable[str], flag: str, example: str)
         raise SettingsError(f"{flag} sets {twice[0]!r} twice, expected every setting once.")
     REGISTRY.settings("observer", name, given)
     return given
+
+
+def text_of(value: Any) -> str:
+    """A value of Python as ``--set`` reads it.
+
+    >>> text_of(0.1), text_of(True), text_of(None), text_of([1, "a"])
+    ('0.1', 'true', 'none', "[1, 'a']")
+    """
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(repr(one) if isinstance(one, str) else text_of(one) for one in value)}]"
+    return str(value)

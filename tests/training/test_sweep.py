@@ -11,12 +11,13 @@ from typing import Any
 import optax
 import pytest
 
+import neurai_core as neurai
 from neurai_core.cli import main
 from neurai_core.data import Dataset
 from neurai_core.errors import NeurAIError
 from neurai_core.report.sweep import in_order, notes, ranked
 from neurai_core.training import seeds as seeds_module
-from neurai_core.training import sweep
+from neurai_core.training import sweep, sweep_programs
 from neurai_core.training.loop import train_task
 from neurai_core.training.seeds import train_seeds
 from neurai_core.training.swept import Plan, plan
@@ -101,6 +102,8 @@ def test_numbers_share_a_program_and_what_chooses_code_spans_a_grid() -> None:
         (("eta=0.1,-0.1",), "With rule.eta=-0.1"),
         (("rule=pc,bp",), "cannot vary rule"),
         (("seed=1,2",), "cannot vary seed"),
+        (("eta=log:0.01:1",), "rule.eta=log:0.01:1.0 is a range, from which a search draws"),
+        (("n=5..20",), "Add --search tpe"),
         (("eta=lin:1:2:200", "beta=lin:1:2:200"), "span 40000 configurations"),
     ],
 )
@@ -128,7 +131,7 @@ def test_every_value_gives_the_numbers_of_training_alone(rule: str, over: tuple[
     made = planned(rule, *over, seeds=2, **more)
     data = data_of(made)
     (program,) = made.programs()
-    found = sweep.train_program(made, program, data)
+    found = sweep_programs.train_program(made, program, data)
     assert found.together == 2 * len(made.points)
     for at in (1, len(found.runs) - 1):
         chosen = made.chosen[at // 2]
@@ -143,9 +146,9 @@ def test_every_value_gives_the_numbers_of_training_alone(rule: str, over: tuple[
 def test_values_that_do_not_fit_into_memory_run_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     made = planned("bp", "lr=0.01,0.02,0.03")
     (program,), data = made.programs(), data_of(made)
-    at_once = sweep.train_program(made, program, data)
+    at_once = sweep_programs.train_program(made, program, data)
     monkeypatch.setattr(seeds_module._Programs, "fitting", lambda programs: 2)
-    in_parts = sweep.train_program(made, program, data)
+    in_parts = sweep_programs.train_program(made, program, data)
     assert (at_once.together, in_parts.together) == (3, 2)
     for one, other in zip(at_once.runs, in_parts.runs, strict=True):
         assert one.rows[-1]["test_loss"] == pytest.approx(other.rows[-1]["test_loss"], abs=2e-6)
@@ -161,7 +164,7 @@ def test_one_step_is_compiled_for_all_values(monkeypatch: pytest.MonkeyPatch) ->
         return of(tasks, numbers)
 
     monkeypatch.setattr(seeds_module, "_traced", counted)
-    sweep.train_program(made, *made.programs(), data_of(made))
+    sweep_programs.train_program(made, *made.programs(), data_of(made))
     assert compiled == [2, 12]  # the first only sees whether numbers can be traced, and compiles nothing
 
 
@@ -173,7 +176,7 @@ def test_numbers_that_are_needed_to_build_a_program_go_one_after_the_other(monke
 
     monkeypatch.setattr(optax, "sgd", picky)
     made = planned("bp", "lr=0.01,0.02,0.1", optimizer="sgd", schedule="constant")
-    found = sweep.train_program(made, *made.programs(), data_of(made))
+    found = sweep_programs.train_program(made, *made.programs(), data_of(made))
     assert found.together == 1
     losses = [run.rows[-1]["train_loss"] for run in found.runs]
     assert losses[0] == losses[1] > losses[2]
@@ -227,7 +230,7 @@ def test_an_interrupted_sweep_runs_only_the_programs_that_are_missing(
         trained.append(tasks[0].rule_name)
         return train_seeds(tasks, *others, **more)
 
-    monkeypatch.setattr(sweep, "train_seeds", watched)
+    monkeypatch.setattr(sweep_programs, "train_seeds", watched)
     again = sweep.run(made, tmp_path / "again")
     assert trained == ["bp"]
     assert [point["scores"] for point in again.results["points"]] == [
@@ -251,6 +254,27 @@ def test_a_setting_that_fails_names_its_values(tmp_path: Path) -> None:
     with pytest.raises(NeurAIError, match=r"With optimizer=adam, optimizer\.momentum=0\.5: momentum: not a setting of"):
         sweep.run(planned("bp", "optimizer=sgd,adam", "optimizer.momentum=0.5,0.9"), tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_from_python_nothing_is_written_unless_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given: Any = {"optimizer": "sgd", "settings": {"optimizer.momentum": 0.5}, "data": "digits", **SMALL}
+    found = neurai.sweep("bp", {"lr": (0.01, 0.1)}, **given)
+    assert found.folder is None and not list(tmp_path.iterdir())
+    assert [row["lr"] for row in found.rows] == [0.01, 0.1]
+    assert found.best is not None and found.best["score"] == max(row["test_accuracy"] for row in found.rows)
+    assert "test accuracy" in str(found)
+    written = neurai.sweep("bp", {"lr": "log:0.01:0.1:2"}, out="own", **given)
+    assert written.rows == found.rows and (tmp_path / "own" / "best.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("over", "words"),
+    [({}, "at least one setting"), ({"lr": []}, "over lr has no values"), ({"lr": [0.1, 0.1]}, "the value 0.1 twice")],
+)
+def test_a_wrong_axis_from_python_is_one_clear_error(over: Any, words: str) -> None:
+    with pytest.raises(NeurAIError, match=words):
+        neurai.sweep("bp", over)
 
 
 # ---------------------------------------------------------------------------- words
