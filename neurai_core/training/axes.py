@@ -82,10 +82,12 @@ def asked(text: str, rule: str, data: str) -> Asked:
     name = _full_name(key, rule, data)
     spaced = re.fullmatch(r"(\w+):([^:,;]+):([^:,;]+)(?::([^:,;]+))?", rest)
     between = re.fullmatch(r"([^:,;]+?)\.\.([^:,;]+)", rest)
+    whole = _is_whole(name, rule, data)
     if spaced and (spaced[1] in SCALES or all(map(_is_float, filter(None, spaced.groups()[1:])))):
-        return _numbers(f"--over {text}", name, *spaced.groups(), whole=_is_whole(name, rule, data))
+        scale, start, stop, count = spaced.groups()
+        return _numbers(f"--over {text}", name, scale, start, stop, count, whole=whole)
     if between and all(map(_is_float, between.groups())):
-        return _numbers(f"--over {text}", name, "lin", *between.groups(), None, whole=_is_whole(name, rule, data))
+        return _numbers(f"--over {text}", name, "lin", between[1], between[2], None, whole=whole)
     return _checked(f"--over {text!r}", Asked(name, tuple(_listed(rest))))
 
 
