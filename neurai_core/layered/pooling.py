@@ -15,6 +15,8 @@ from neurai_core.layered.images import check_image, pixels, pixels_text
 from neurai_core.layered.layer import Layer, Stateless, linear_layer, no_params
 from neurai_core.layered.shapes import in_floats
 
+FEW = 16  # the most entries of a window that are compared one by one
+
 
 @dataclass(frozen=True)
 class AvgPoolLinear:
@@ -65,20 +67,28 @@ class MaxPool:
         """``(B, H, W, C) -> (B, H', W', C)``."""
         check_image("max_pool", x.shape[1:])
         x = in_floats(x, params)
-        if self._tiles(x):
+        if self.side_by_side(x):
             return _largest_of_tiles(self.window, x)
         return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, *self.window, 1), (1, *self.stride, 1), "VALID")
 
     def difference(self, params: PyTree, x: jax.Array, d: jax.Array) -> jax.Array:
         """``self(x + d) - self(x)``; for tiles without cancellation, from how far every entry is below the maximum."""
-        if not self._tiles(x):
+        if not self.side_by_side(x):
             return self(params, (x + d).astype(x.dtype)).astype(d.dtype) - self(params, x).astype(d.dtype)
         top = _largest_of_tiles(self.window, x)
         tiles = _tiles(self.window, x)
         below = tiles.astype(d.dtype) - top[:, :, None, :, None].astype(d.dtype)
         return _largest_of_tiles(self.window, _flat(below) + _cropped(self.window, d))
 
-    def _tiles(self, x: jax.Array) -> bool:
+    def places(self, x: jax.Array) -> jax.Array:
+        """Where in its window every maximum is, the first of equal ones; for windows side by side."""
+        return _places(self.window, in_floats(x, ()))
+
+    def picked(self, params: PyTree, x: jax.Array, places: jax.Array) -> jax.Array:
+        """The entries at these places: linear in x, and the maxima if they are its own."""
+        return _picked(self.window, in_floats(x, params), places)
+
+    def side_by_side(self, x: jax.Array) -> bool:
         """Whether the windows lie side by side, and at least one fits."""
         fits = all(side >= extent for side, extent in zip(x.shape[1:3], self.window, strict=True))
         return self.window == self.stride and fits
@@ -123,11 +133,33 @@ def _largest_of_tiles(window: tuple[int, int], x: jax.Array) -> jax.Array:
 @_largest_of_tiles.defjvp
 def _first_of_tiles(window: tuple[int, int], primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (x,), (d,) = primals, tangents
-    tiles, top = _tiles(window, x), _largest_of_tiles(window, x)  # itself, so that its derivative is this one too
+    top = _largest_of_tiles(window, x)  # itself, so that its derivative is this one too
+    return top, _picked(window, d, _places(window, x))
+
+
+def _places(window: tuple[int, int], x: jax.Array) -> jax.Array:
+    """Where the first maximum of every tile is.
+
+    Entries are compared with each other, not with a maximum computed before: XLA may compute x again for each, rounded
+    in another way, so that none would be equal.
+    """
+    tiles, (height, width) = _tiles(window, x), window
+    if height * width > FEW:
+        batch, rows, _, columns, _, channels = tiles.shape
+        return tiles.swapaxes(2, 3).reshape(batch, rows, columns, height * width, channels).argmax(3)
+    entries = [tiles[:, :, i, :, j] for i in range(height) for j in range(width)]
+    top, place = entries[0], jnp.zeros(entries[0].shape, jnp.int8)
+    for index, entry in enumerate(entries[1:], 1):
+        above = entry > top
+        top, place = jnp.where(above, entry, top), jnp.where(above, jnp.int8(index), place)
+    return place
+
+
+def _picked(window: tuple[int, int], x: jax.Array, places: jax.Array) -> jax.Array:
+    """The entries of the tiles at these places."""
     height, width = window
-    order = jnp.arange(height * width).reshape(1, 1, height, 1, width, 1)
-    first = jnp.where(tiles == top[:, :, None, :, None], order, height * width).min((2, 4), keepdims=True)
-    return top, jnp.where(order == first, _tiles(window, d), 0).sum((2, 4))
+    order = jnp.arange(height * width, dtype=places.dtype).reshape(1, 1, height, 1, width, 1)
+    return jnp.where(order == places[:, :, None, :, None], _tiles(window, x), 0).sum((2, 4))
 
 
 def max_pool(window: int | tuple[int, int], stride: int | tuple[int, int] | None = None) -> Layer:
