@@ -18,6 +18,7 @@ from neurai_core.layered.fully_connected import DenseInit, dense, dense_columns,
 from neurai_core.layered.functions import FixedInit, elementwise, flatten, flatten_linear, function, unchanged
 from neurai_core.layered.fusing import Fused, fused, fused_groups
 from neurai_core.layered.layer import Layer, LinearThenElementwise, Stateless, linear_layer, no_params
+from neurai_core.layered.mean_pooled import joins, mean_pooled
 from neurai_core.layered.normalizing import BatchNorm, batch_norm
 from neurai_core.layered.pooling import AvgPoolLinear, MaxPool, avg_pool, max_pool
 from neurai_core.layered.running import check_forward, forward
@@ -53,6 +54,8 @@ __all__ = [  # noqa: RUF022 - in the order of the page
     "PADDINGS",
     "AvgPoolLinear",
     "avg_pool",
+    "joins",
+    "mean_pooled",
     "MaxPool",
     "max_pool",
     "BatchNorm",

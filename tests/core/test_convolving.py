@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurai_core.errors import ModelError
-from neurai_core.layered import ConvForms, Convolution, conv, convolving
+from neurai_core.layered import ConvForms, Convolution, avg_pool, conv, convolving, joins, max_pool, mean_pooled
 
 KEY = jax.random.key(0)
 ALL = ConvForms("shifts", "patches", "chunks")
@@ -112,3 +112,48 @@ def test_forms_that_are_set_are_taken():
 def test_a_form_that_does_not_exist_is_told():
     with pytest.raises(ModelError, match=r"no inputs='shifts'"):
         ConvForms(inputs="shifts")
+
+
+# ---------------------------------------------------------------------------- with mean pooling behind it
+
+
+@given(
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=FEW,
+    window=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.one_of(st.sampled_from(["SAME", "SAME_LOWER", "VALID"]), PADS),
+    more=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+)
+@settings(max_examples=4, deadline=None)
+def test_a_convolution_and_its_means_are_one_with_the_derivatives_of_two(kernel, stride, window, padding, more):
+    side = [k + s * (w - 1) + extra for k, s, w, extra in zip(kernel, stride, window, more, strict=True)]
+    layer, after = conv(2, kernel, stride, padding), avg_pool(window)
+    x, b = jax.random.normal(KEY, (2, *side, 2)), jnp.array([0.5, -1.0])
+    w = jax.random.normal(jax.random.key(1), (*kernel, 2, 2))
+    with jax.enable_x64(True):
+        x, w, b = (one.astype(float) for one in (x, w, b))
+        one = lambda x, w: mean_pooled(layer, after, {"w": w, "b": b}, x)  # noqa: E731
+        two = lambda x, w: after.linear((), layer.linear({"w": w, "b": b}, x))  # noqa: E731
+        same(derivatives(one, x, w), derivatives(two, x, w))
+
+
+def test_which_convolutions_are_joined_with_their_means():
+    def joined(layer, after, shape=(8, 8, 1), dtype=jnp.float32):
+        return joins(layer, after, layer.init(KEY, (8, 8, 1))[0], jnp.ones((2, *shape), dtype))
+
+    assert joined(conv(4, 5), avg_pool(2)) and joined(conv(4, 3, padding="VALID"), avg_pool(3))
+    apart = [
+        (conv(4, 5), max_pool(2)),
+        (conv(4, 5), avg_pool(2, 1)),
+        (conv(4, 5), avg_pool(9)),
+        (conv(4, 1), avg_pool(2)),  # no fewer multiplications
+        (conv(4, 5, activation="relu"), avg_pool(2)),
+        (conv(4, 5, dilation=2), avg_pool(2)),
+        (conv(4, 5, forms=ConvForms(forward="xla")), avg_pool(2)),
+    ]
+    assert not any(joined(*layers) for layers in apart)
+    assert not joined(conv(4, 5), avg_pool(2), shape=(8, 8, 3)) and not joined(
+        conv(4, 5), avg_pool(2), dtype="bfloat16"
+    )
+    with mock.patch.object(jax, "default_backend", return_value="gpu"):
+        assert not joined(conv(4, 5), avg_pool(2))
