@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree, Shape, wide_float
 from neurai_core.errors import ModelError
-from neurai_core.layered import ChainApply, Layer, Layered, Stateless, dense, naming, output_shape
+from neurai_core.layered import ChainApply, Layer, Layered, dense, naming, output_shape
 from neurai_core.models.spiking.cells import LIF, Cell, Leaky, State, exact_decay
 from neurai_core.models.spiking.encoders import Constant, Encoder, check_readout, check_steps, encoder, read
 from neurai_core.models.spiking.stages import Past, Stage
@@ -60,7 +60,8 @@ class SpikingNetwork:
         hoist: whether a stage's synapses are applied to all steps at once: True, False, one per stage, or
             ``"auto"``: the first stage's, if its fan-in is at least the number of neurons or the currents of
             all steps fit into the cache; a later stage's, if both its currents and the spikes below do. The
-            images inside convolutional synapses must fit into the cache of one core.
+            images inside convolutional synapses must fit into the cache of one core. Synapses with batch norm are
+            always applied to all steps at once.
         chunk: store only the state every so many steps, and rerun each chunk in the backward pass; for long
             sequences, about sqrt(T). Synapses then stay in the loop.
         store: ``"membrane"`` stores only the membrane of every step and is differentiable in reverse mode;
@@ -105,7 +106,8 @@ class SpikingNetwork:
                 time if the network has an encoder.
 
         Returns:
-            ``(params, ())``: one dict per stage.
+            ``(params, model_state)``: one dict per stage, and the collections of every stage's synapses, ``()`` when
+            there are none.
 
         Raises:
             ModelError: a stage cannot take the output of the stage before it.
@@ -114,36 +116,40 @@ class SpikingNetwork:
         made = []
         for index, (stage, stage_key) in enumerate(zip(self.stages, self._keys(key), strict=True)):
             with naming(index, stage.synapse, shape):
-                params = stage.init(stage_key, shape)
-                shape = output_shape(stage.synapse, params["input"], (), shape)
-            made.append(params)
-        return tuple(made), ()
+                params, model_state = stage.init(stage_key, shape)
+                shape = output_shape(stage.synapse, params["input"], model_state, shape)
+            made.append((params, model_state))
+        params, model_state = zip(*made, strict=True)
+        return params, model_state if jax.tree.leaves(model_state) else ()
 
     def apply(
         self, params: PyTree, model_state: PyTree, x: jax.Array, *, key: jax.Array | None = None, train: bool = False
     ) -> tuple[Any, PyTree]:
-        """Outputs and the unchanged model state; a rate code draws from ``key``."""
-        befores = self._run(params, self._drive(params, x, key))
-        return self._outputs(params, befores), model_state
+        """Outputs and the model state, updated in training; a rate code draws from ``key``."""
+        befores, states = self._run(params, self._states(model_state), self._drive(params, x, key), train)
+        return self._outputs(params, befores), model_state if model_state == () else states
 
     def __call__(self, params: PyTree, x: jax.Array, model_state: PyTree = ()) -> Any:
         """Outputs of a batch; a rate code draws from its seed."""
         return self.apply(params, model_state, x)[0]
 
-    def start(self, params: PyTree, x: jax.Array) -> tuple[Past, ...]:
+    def start(self, params: PyTree, x: jax.Array, model_state: PyTree = ()) -> tuple[Past, ...]:
         """The state before the first step: every neuron at rest, for a batch like ``x``.
 
         Args:
             params: as ``init`` makes them.
             x: what the first stage sees at one step, ``(B, ...)``; only its shape matters.
+            model_state: likewise.
         """
         below, state = self._numbers(params, x, one_step=True), []
-        for stage, own in zip(self.stages, params, strict=True):
-            below = jax.eval_shape(stage.project, own, below)
+        for stage, own, running in zip(self.stages, params, self._states(model_state), strict=True):
+            below = jax.eval_shape(stage.project, own, below, running)
             state.append(stage.start(below.shape, below.dtype))
         return tuple(state)
 
-    def step(self, params: PyTree, state: tuple[Past, ...], x: jax.Array) -> tuple[Any, tuple[Past, ...]]:
+    def step(
+        self, params: PyTree, state: tuple[Past, ...], x: jax.Array, model_state: PyTree = ()
+    ) -> tuple[Any, tuple[Past, ...]]:
         """Advance by one time step, for inputs that arrive one by one, such as those of a control loop.
 
         A pure function that can be jitted and scanned. Over the steps of a sequence, its outputs are the traces of the
@@ -153,6 +159,7 @@ class SpikingNetwork:
             params: as ``init`` makes them.
             state: from `start`, or from the step before.
             x: what the first stage sees at this step, ``(B, ...)``; the encoder is not used.
+            model_state: as ``init`` or training made it; it does not change.
 
         Returns:
             ``(outputs, state)``: the last stage's spikes or potentials at this step, ``(B, C)``, or `Recorded` with
@@ -181,22 +188,25 @@ class SpikingNetwork:
             )
         below: Any = self._numbers(params, x, one_step=True)
         spikes, now = [], []
-        for stage, own, past in zip(self.stages, params, state, strict=True):
-            before = stage.charge(own, past, stage.project(own, below))
+        for stage, own, past, running in zip(self.stages, params, state, self._states(model_state), strict=True):
+            before = stage.charge(own, past, stage.project(own, below, running))
             below, past = stage.fire(own, self.surrogate, before)
             spikes.append(below)
             now.append(past)
         return (Recorded(below, tuple(spikes)) if self.record else below), tuple(now)
 
-    def membranes(self, params: PyTree, x: jax.Array, *, key: jax.Array | None = None) -> tuple[State, ...]:
+    def membranes(
+        self, params: PyTree, x: jax.Array, *, key: jax.Array | None = None, model_state: PyTree = ()
+    ) -> tuple[State, ...]:
         """For every stage, the entries of its state before the reset that determine its output, ``(T, B, ...)`` each.
 
         Args:
             params: as ``init`` makes them.
             x: a batch.
             key: for a rate code.
+            model_state: as ``init`` or training made it.
         """
-        return replace(self, record=True)._run(params, self._drive(params, x, key))
+        return replace(self, record=True)._run(params, self._states(model_state), self._drive(params, x, key))[0]
 
     def sequence(self, params: PyTree, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
         """The batch as the first stage sees it, ``(B, T, ...)``, in the dtype of the parameters.
@@ -268,60 +278,86 @@ class SpikingNetwork:
         """The sequence, or an input that is the same at every step."""
         return self._numbers(params, x) if self._constant else self.sequence(params, x, key=key)
 
-    def _run(self, params: PyTree, drive: Any) -> tuple[State, ...]:
-        """Run the loops one after another; return every stage's state if recorded, else that of the last."""
+    def _states(self, model_state: PyTree) -> tuple[PyTree, ...]:
+        """One model state per stage."""
+        if model_state != ():
+            return tuple(model_state)
+        for index, stage in enumerate(self.stages):
+            if stage.synapse.stateful:
+                raise ModelError(
+                    f"Stage {index} ({stage.synapse.name}) carries a model state and none was given.",
+                    "Pass the model_state that init returned: model(params, x, model_state).",
+                )
+        return ((),) * len(self.stages)
+
+    def _run(
+        self, params: PyTree, states: tuple[PyTree, ...], drive: Any, train: bool = False
+    ) -> tuple[tuple[State, ...], tuple[PyTree, ...]]:
+        """Run the loops one after another.
+
+        Returns:
+            Every stage's state before the reset if recorded, else that of the last; and the model states.
+        """
         steps = self.encode.steps if isinstance(self.encode, Constant) else check_steps(drive.shape[1])
         axis, go = None if self._constant else 1, run if self.store == "membrane" else run_plainly
         found: list[State] = []
-        for first, last, hoisted in self._groups(params, drive, steps):
+        updated = list(states)
+        for first, last, hoisted in self._groups(params, states, drive, steps):
             stages, own = self.stages[first:last], tuple(params[first:last])
             if hoisted:
-                drive, own = self._projected(params, first, drive, axis), (_without_input(own[0]), *own[1:])
+                drive, updated[first] = self._projected(params, states[first], first, drive, axis, train)
+                own = (_without_input(own[0]), *own[1:])
                 axis = None if axis is None else 0
             kept = tuple(range(last - first)) if self.record else (last - first - 1,)
             chunk = None if self.chunk is None else min(self.chunk, steps)
             loop = Loop(stages, steps, axis, hoisted, kept, chunk, self.unroll)
             found.extend(go(loop, self.surrogate, own, drive))
             drive, axis = found[-1], 0
-        return tuple(found if self.record else found[-1:])
+        return tuple(found if self.record else found[-1:]), tuple(updated)
 
-    def _projected(self, params: PyTree, first: int, drive: Any, axis: int | None) -> jax.Array:
-        """The currents of stage ``first`` for all steps at once, time axis first."""
+    def _projected(
+        self, params: PyTree, running: PyTree, first: int, drive: Any, axis: int | None, train: bool
+    ) -> tuple[jax.Array, PyTree]:
+        """The currents of stage ``first`` for all steps at once, time axis first, and its model state."""
         stage = self.stages[first]
         if axis is None:
-            return stage.project(params[first], drive)
+            return stage.projected(params[first], running, drive, train=train)
         if first == 0:
-            return jnp.moveaxis(_folded(stage, params[0], drive), axis, 0)
+            current, running = _folded(stage, params[0], running, drive, train)
+            return jnp.moveaxis(current, axis, 0), running
         below = self.stages[first - 1]
 
         # Rematerialized: the spikes are recomputed from the membranes, which are stored anyway.
         @jax.checkpoint
-        def project(own: PyTree, under: PyTree, surrogate: Any, before: State) -> jax.Array:
-            return _folded(stage, own, below.output(under, surrogate, before))
+        def project(own: PyTree, under: PyTree, surrogate: Any, before: State) -> tuple[jax.Array, PyTree]:
+            return _folded(stage, own, running, below.output(under, surrogate, before), train)
 
         return project(params[first], params[first - 1], self.surrogate, drive)
 
-    def _groups(self, params: PyTree, drive: jax.Array, steps: int) -> list[tuple[int, int, bool]]:
+    def _groups(
+        self, params: PyTree, states: tuple[PyTree, ...], drive: jax.Array, steps: int
+    ) -> list[tuple[int, int, bool]]:
         """Runs of stages that share a loop: first, past the last, and whether the first one is hoisted."""
-        hoisted = self._hoisted(params, drive, steps)
+        hoisted = self._hoisted(params, states, drive, steps)
         firsts = [0, *(index for index in range(1, len(hoisted)) if hoisted[index])]
         return [(a, b, hoisted[a]) for a, b in zip(firsts, [*firsts[1:], len(hoisted)], strict=True)]
 
-    def _hoisted(self, params: PyTree, drive: jax.Array, steps: int) -> tuple[bool, ...]:
+    def _hoisted(self, params: PyTree, states: tuple[PyTree, ...], drive: jax.Array, steps: int) -> tuple[bool, ...]:
         if self.chunk is not None:
             return (False,) * len(self.stages)
         if isinstance(self.hoist, tuple):
             return self.hoist
         if isinstance(self.hoist, bool):
             return (self.hoist,) * len(self.stages)
-        return self._usual(params, drive, steps)
+        usual = self._usual(params, states, drive, steps)
+        return tuple(one or stage.synapse.stateful for one, stage in zip(usual, self.stages, strict=True))
 
-    def _usual(self, params: PyTree, drive: jax.Array, steps: int) -> tuple[bool, ...]:
+    def _usual(self, params: PyTree, states: tuple[PyTree, ...], drive: jax.Array, steps: int) -> tuple[bool, ...]:
         """Resolve ``hoist="auto"``."""
         shape = drive.shape[1:] if self._constant else drive.shape[2:]
         sizes, images = [math.prod(shape)], [0]
-        for stage, own in zip(self.stages, params, strict=True):
-            inside = _shapes_inside(stage.synapse, own["input"], shape)
+        for stage, own, running in zip(self.stages, params, states, strict=True):
+            inside = _shapes_inside(stage.synapse, own["input"], running, shape)
             shape = inside[-1]
             sizes.append(math.prod(shape))
             images.append(sum(math.prod(one) for one in inside if len(one) > 1))
@@ -343,13 +379,14 @@ class SpikingNetwork:
         return Recorded(outputs, tuple(traces)) if self.record else outputs
 
 
-def _shapes_inside(synapse: Layer, params: PyTree, shape: Shape) -> list[Shape]:
+def _shapes_inside(synapse: Layer, params: PyTree, model_state: PyTree, shape: Shape) -> list[Shape]:
     """The shapes that the layers of a synapse compute, the last of them its output."""
     if not isinstance(synapse.apply, ChainApply):
-        return [output_shape(synapse, params, (), shape)]
+        return [output_shape(synapse, params, model_state, shape)]
     found: list[Shape] = []
-    for layer, own in zip(synapse.apply.model.layers, params, strict=True):
-        found.extend(_shapes_inside(layer, own, found[-1] if found else shape))
+    chain = synapse.apply.model
+    for layer, own, running in zip(chain.layers, params, chain.layer_states(model_state), strict=True):
+        found.extend(_shapes_inside(layer, own, running, found[-1] if found else shape))
     return found
 
 
@@ -424,12 +461,21 @@ def _check_options(model: SpikingNetwork) -> None:
         raise ModelError(
             f"hoist names {len(model.hoist)} stages of {len(model.stages)}.", "Give one bool per stage, or one for all."
         )
+    ahead = model.hoist if isinstance(model.hoist, tuple) else (model.hoist,) * len(model.stages)
+    for index, (stage, one) in enumerate(zip(model.stages, ahead, strict=True)):
+        if stage.synapse.stateful and (model.chunk is not None or not one):
+            what = "hoist keeps" if model.chunk is None else f"chunk={model.chunk} keeps"
+            raise ModelError(
+                f"Stage {index} ({stage.synapse.name}) has batch statistics over all steps, and {what} its synapses in "
+                "the loop.",
+                'Leave out chunk, and leave hoist at "auto".',
+            )
 
 
-def _folded(stage: Stage, own: PyTree, below: jax.Array) -> jax.Array:
-    """Currents of all steps, whichever of the two leading axes is the batch axis."""
-    current = stage.project(own, below.reshape(-1, *below.shape[2:]))
-    return current.reshape(*below.shape[:2], *current.shape[1:])
+def _folded(stage: Stage, own: PyTree, running: PyTree, below: jax.Array, train: bool) -> tuple[jax.Array, PyTree]:
+    """Currents of all steps, whichever of the two leading axes is the batch axis, and the model state."""
+    current, running = stage.projected(own, running, below.reshape(-1, *below.shape[2:]), train=train)
+    return current.reshape(*below.shape[:2], *current.shape[1:]), running
 
 
 def _without_input(own: PyTree) -> PyTree:
@@ -448,18 +494,21 @@ class _StageInit:
 
     def __call__(self, key: jax.Array, input_shape: Shape) -> tuple[PyTree, PyTree]:
         if self.first:
-            alone = SpikingNetwork((self.stage,), None, encode=self.encode)
-            return alone.init(key, input_shape)[0][0], ()
-        return self.stage.init(key, tuple(input_shape)[1:]), ()
+            (params,), states = SpikingNetwork((self.stage,), None, encode=self.encode).init(key, input_shape)
+            return params, states[0] if states else ()
+        return self.stage.init(key, tuple(input_shape)[1:])
 
 
 @dataclass(frozen=True)
 class _StageApply:
     network: SpikingNetwork
 
-    def __call__(self, params: PyTree, x: jax.Array) -> jax.Array:
-        outputs: jax.Array = self.network((params,), x)
-        return outputs
+    def __call__(
+        self, params: PyTree, model_state: PyTree, x: jax.Array, *, key: Any = None, train: bool = False
+    ) -> tuple[jax.Array, PyTree]:
+        states = () if model_state == () else (model_state,)
+        outputs, states = self.network.apply((params,), states, x, train=train)  # a rate code draws from its seed
+        return outputs, model_state if states == () else states[0]
 
 
 def _stage_layer(model: SpikingNetwork, index: int, last: bool) -> Layer:
@@ -475,4 +524,5 @@ def _stage_layer(model: SpikingNetwork, index: int, last: bool) -> Layer:
         hoist=hoist,
     )
     init = _StageInit(stage, alone.encode, index == 0)
-    return Layer(init, Stateless(_StageApply(alone)), name=f"spiking({stage.synapse.name})")
+    name = f"spiking({stage.synapse.name})"
+    return Layer(init, _StageApply(alone), name=name, stateful=stage.synapse.stateful)

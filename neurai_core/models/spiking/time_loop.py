@@ -2,7 +2,8 @@
 
 The backward pass goes through the steps in reverse. It recomputes spikes, resets and surrogate derivatives from the
 stored membranes, elementwise; currents are never stored and matrix products never repeated, because the derivative of a
-step needs neither. With chunks, only the state between chunks is stored, and each chunk is rerun before its backward
+step needs neither. For max pooling, the places of its maxima are stored too, one byte each, since they decide where its
+derivative goes. With chunks, only the state between chunks is stored, and each chunk is rerun before its backward
 pass.
 """
 
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree
 from neurai_core.models.spiking.cells import State
-from neurai_core.models.spiking.stages import Past, Stage
+from neurai_core.models.spiking.stages import Past, Places, Stage
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,18 @@ Carried = tuple[Past, ...]
 Kept = tuple[State, ...]
 
 
+class Stored(NamedTuple):
+    """What the backward pass needs of every step, stage by stage.
+
+    Attributes:
+        membranes: the stored entries of the state before the reset.
+        places: where max pooling found its maxima.
+    """
+
+    membranes: Kept
+    places: tuple[Places, ...]
+
+
 def _at(loop: Loop, drive: jax.Array, t: Any) -> jax.Array:
     if loop.axis is None:
         return drive
@@ -111,25 +124,28 @@ def _current(loop: Loop, index: int, own: PyTree, below: jax.Array) -> jax.Array
     return below if loop.projected and index == 0 else loop.stages[index].project(own, below)
 
 
-def _step(loop: Loop, surrogate: Any, params: PyTree, carried: Carried, below: jax.Array) -> tuple[Carried, Kept]:
-    befores, now = [], []
+def _step(loop: Loop, surrogate: Any, params: PyTree, carried: Carried, below: jax.Array) -> tuple[Carried, Stored]:
+    befores, now, places = [], [], []
     for index, (stage, own, past) in enumerate(zip(loop.stages, params, carried, strict=True)):
-        before = stage.charge(own, past, _current(loop, index, own, below))
+        known = loop.projected and index == 0
+        current, where = (below, ()) if known else stage.project_and_note(own, below)
+        before = stage.charge(own, past, current)
         below, past = stage.fire(own, surrogate, before)
         befores.append(before)
         now.append(past)
-    return tuple(now), tuple(befores)
+        places.append(where)
+    return tuple(now), Stored(tuple(befores), tuple(places))
 
 
-def _seen(loop: Loop, befores: Kept) -> Kept:
+def _seen(loop: Loop, found: Stored) -> Kept:
     """The returned entries of the states."""
-    return tuple({name: befores[i][name] for name in loop.stages[i].cell.seen} for i in loop.kept)
+    return tuple({name: found.membranes[i][name] for name in loop.stages[i].cell.seen} for i in loop.kept)
 
 
-def _stored(loop: Loop, befores: Kept) -> Kept:
+def _stored(loop: Loop, found: Stored) -> Stored:
     """The entries that the backward pass needs."""
-    pairs = zip(loop.stages, befores, strict=True)
-    return tuple({name: before[name] for name in stage.cell.stored} for stage, before in pairs)
+    pairs = zip(loop.stages, found.membranes, strict=True)
+    return Stored(tuple({name: before[name] for name in stage.cell.stored} for stage, before in pairs), found.places)
 
 
 def _span(
@@ -140,13 +156,13 @@ def _span(
     carried: Carried,
     first: Any,
     n: int,
-    keep: Callable[..., Kept],
-) -> tuple[Carried, Kept]:
+    keep: Callable[..., Any],
+) -> tuple[Carried, Any]:
     """Steps ``first`` to ``first + n - 1``."""
 
-    def body(carried: Carried, k: jax.Array) -> tuple[Carried, Kept]:
-        carried, befores = _step(loop, surrogate, params, carried, _at(loop, drive, first + k))
-        return carried, keep(loop, befores)
+    def body(carried: Carried, k: jax.Array) -> tuple[Carried, Any]:
+        carried, found = _step(loop, surrogate, params, carried, _at(loop, drive, first + k))
+        return carried, keep(loop, found)
 
     return jax.lax.scan(body, carried, jnp.arange(n), unroll=loop.unroll)
 
@@ -222,8 +238,8 @@ def _back_chunks(
 
     def body(toward: _Toward, at: Any) -> tuple[_Toward, jax.Array]:
         c, begin, part = at
-        _, membranes = _span(loop, surrogate, params, drive, begin, c * length, length, _stored)
-        return back(toward, begin, membranes, part, c * length, length)
+        _, stored = _span(loop, surrogate, params, drive, begin, c * length, length, _stored)
+        return back(toward, begin, stored, part, c * length, length)
 
     toward, d_drive = jax.lax.scan(body, toward, (jnp.arange(count), begins, parts), reverse=True)
     return toward, d_drive.reshape(-1, *d_drive.shape[2:])[: loop.steps]
@@ -231,13 +247,13 @@ def _back_chunks(
 
 def _back(
     loop: Loop, form: Numbers, arrays: Any, params: PyTree, drive: jax.Array,
-    toward: _Toward, begin: Carried, stored: Kept, d_kept: Kept, first: Any, n: int,
+    toward: _Toward, begin: Carried, stored: Stored, d_kept: Kept, first: Any, n: int,
 ) -> tuple[_Toward, jax.Array]:  # fmt: skip
     """Steps ``first + n - 1`` down to ``first``; returns the cotangent of the drive too, time first."""
     surrogate = form.surrogate(arrays)
 
     def recalled(k: Any) -> Kept:
-        one = jax.tree.map(lambda all_steps: jax.lax.dynamic_index_in_dim(all_steps, k, keepdims=False), stored)
+        one = jax.tree.map(partial(_of_step, k), stored.membranes)
         return tuple(stage.cell.recall(before) for stage, before in zip(loop.stages, one, strict=True))
 
     def past(k: jax.Array) -> Carried:
@@ -248,14 +264,19 @@ def _back(
 
     def body(toward: _Toward, at: Any) -> tuple[_Toward, jax.Array]:
         k, d_seen = at
-        return _back_step(loop, form, arrays, params, _at(loop, drive, first + k), toward, past(k), recalled(k), d_seen)
+        below, places = _at(loop, drive, first + k), jax.tree.map(partial(_of_step, k), stored.places)
+        return _back_step(loop, form, arrays, params, below, toward, past(k), recalled(k), places, d_seen)
 
     return jax.lax.scan(body, toward, (jnp.arange(n), d_kept), reverse=True, unroll=loop.unroll)
 
 
+def _of_step(k: Any, all_steps: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_index_in_dim(all_steps, k, keepdims=False)
+
+
 def _back_step(
     loop: Loop, form: Numbers, arrays: Any, params: PyTree, below: jax.Array,
-    toward: _Toward, past: Carried, befores: Kept, d_seen: Kept,
+    toward: _Toward, past: Carried, befores: Kept, places: tuple[Places, ...], d_seen: Kept,
 ) -> tuple[_Toward, jax.Array]:  # fmt: skip
     """One step backward, stage by stage from the last to the first."""
     inputs, fires = _fires(loop, form, arrays, params, below, befores)
@@ -266,7 +287,7 @@ def _back_step(
         d_fire = (d_out, d_past[i]) if d_out is not None else d_past[i]
         d_own, d_number, d_before = fires[i](d_fire)
         d_before = {name: d + outer[i][name] if name in outer.get(i, {}) else d for name, d in d_before.items()}
-        charge = partial(_charge, loop, i)
+        charge = partial(_charge, loop, i, places[i])
         _, charged = jax.vjp(charge, params[i], past[i], inputs[i])
         d_charge, d_past[i], d_out = charged(d_before)
         d_params[i] = jax.tree.map(lambda total, a, b: total + (a + b), d_params[i], d_own, d_charge)
@@ -274,8 +295,10 @@ def _back_step(
     return _Toward(tuple(d_past), tuple(d_params), tuple(d_arrays)), d_out
 
 
-def _charge(loop: Loop, i: int, own: PyTree, past: Past, below: jax.Array) -> State:
-    return loop.stages[i].charge(own, past, _current(loop, i, own, below))
+def _charge(loop: Loop, i: int, places: Places, own: PyTree, past: Past, below: jax.Array) -> State:
+    stage = loop.stages[i]
+    current = below if loop.projected and i == 0 else stage.project_by(own, below, places)
+    return stage.charge(own, past, current)
 
 
 def _fires(
