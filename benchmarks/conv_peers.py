@@ -1,10 +1,13 @@
 """How fast are convolutional networks? Training steps beside loops in torch, each in its own interpreter.
 
-python benchmarks/conv_peers.py --torch PYTHON [--cores 2] [--nets LeNet,VGG] [--json FILE]
+python benchmarks/conv_peers.py --torch PYTHON [--pcx PYTHON] [--fabricpc PYTHON] [--cores 2] [--nets LeNet,VGG] \
+    [--json FILE]
 
-``--torch`` takes the Python of an environment with torch, for example
+Every option takes the Python of an environment with that library, for example
 
 python -m venv peers/torch && peers/torch/bin/python -m pip install torch==2.13.0 numpy
+
+and those of pc_peers.py. What is not given is left out.
 
 A step: gradients and one SGD update, batch 64, float32, half squared error. Predictive coding takes 20 sweeps; its
 activities are those of every layer, or with ``fuse`` those of layers with parameters. Equilibrium propagation takes 20
@@ -25,6 +28,7 @@ from typing import Any
 
 from pc_peers import Worker
 
+PEERS = ("torch", "pcx", "fabricpc")
 KINDS = ("bp", "pc strict", "ep hopfield")
 
 
@@ -55,7 +59,8 @@ def compare(pythons: dict[str, str], problem: tuple[str, str], rounds: int, core
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--torch", metavar="PYTHON", help="interpreter that has torch")
+    for peer in PEERS:
+        parser.add_argument(f"--{peer}", metavar="PYTHON", help=f"interpreter that has {peer}")
     parser.add_argument("--cores", type=int, default=1)
     parser.add_argument("--nets", default="LeNet,VGG")
     parser.add_argument("--pools", default="average,max")
@@ -63,7 +68,8 @@ def main() -> None:
     parser.add_argument("--json", help="write the figures to this file")
     args = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-args.cores :])  # the workers inherit it
-    pythons = {"neurai_conv": sys.executable} | ({"torch_conv": args.torch} if args.torch else {})
+    given = {f"{peer}_conv": getattr(args, peer) for peer in PEERS}
+    pythons = {"neurai_conv": sys.executable} | {name: python for name, python in given.items() if python}
     results = {}
     for net in args.nets.split(","):
         for pool in args.pools.split(","):
