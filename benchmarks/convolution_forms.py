@@ -19,7 +19,7 @@ import timing
 from neurai_core.layered import ConvForms, Convolution, Layered, avg_pool, conv, dense, flatten, max_pool
 
 XLA = ConvForms("xla", "xla", "xla")
-# batch, side, channels in, out, kernel, stride
+# batch, side, channels in, out, kernel, stride; VALID is without padding
 SHAPES = {
     "VGG 1": (64, 32, 3, 32, 3, 1),
     "VGG 2": (64, 16, 32, 64, 3, 1),
@@ -33,15 +33,17 @@ SHAPES = {
     "stride 2": (64, 32, 16, 32, 3, 2),
     "stride 2, wide": (64, 16, 64, 128, 3, 2),
     "batch 512": (512, 12, 12, 32, 5, 1),
+    "spiking 2, VALID": (64, 12, 12, 32, 5, 1),
+    "batch 512, VALID": (512, 12, 12, 32, 5, 1),
 }
 
 
-def forms(shape: tuple[int, ...]) -> dict[str, dict[str, Callable[[], Any]]]:
+def forms(shape: tuple[int, ...], padding: str) -> dict[str, dict[str, Callable[[], Any]]]:
     """For each derivative, each form as a call; ``auto`` beside the form that it takes."""
     batch, side, channels, outputs, kernel, stride = shape
     x = jax.random.normal(jax.random.key(0), (batch, side, side, channels))
     w = jax.random.normal(jax.random.key(1), (kernel, kernel, channels, outputs))
-    convolution = Convolution((stride, stride), "SAME")
+    convolution = Convolution((stride, stride), padding)
     g = jnp.ones_like(convolution(x, w))
     chosen = convolution.chosen(x, w)
     calls: dict[str, Callable[[Any, Any, Any], Any]] = {
@@ -53,7 +55,7 @@ def forms(shape: tuple[int, ...]) -> dict[str, dict[str, Callable[[], Any]]]:
     rows: dict[str, dict[str, Callable[[], Any]]] = {}
     for what, call in calls.items():
         for form in ("xla", others[what]):
-            f = Convolution((stride, stride), "SAME", forms=ConvForms(**{**vars(XLA), what: form}))
+            f = Convolution((stride, stride), padding, forms=ConvForms(**{**vars(XLA), what: form}))
             compiled = jax.jit(lambda x, w, f=f, call=call: call(f, x, w))
             taken = " (auto)" if getattr(chosen, what) == form else ""
             rows.setdefault(what, {})[form + taken] = lambda compiled=compiled: compiled(x, w)
@@ -116,7 +118,7 @@ def main() -> None:
         f"{name}, {what}": row
         for name, shape in SHAPES.items()
         if args.shapes in name
-        for what, row in forms(shape).items()
+        for what, row in forms(shape, "VALID" if "VALID" in name else "SAME").items()
     }
     pools = {"average": avg_pool, "maximum": max_pool}
     tables |= {

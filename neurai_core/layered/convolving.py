@@ -4,8 +4,9 @@ On a CPU, XLA's own convolution is slow where a kernel sees few channels, and wh
 over more pixels than fit into the cache. ``"auto"``, the default, takes other forms there, in float32 and float64:
 
     forward    shifts    one channel in and fewer than 32 out: a sum of shifted images, times one weight per channel
-    inputs     patches   at most 8 channels in, or a stride above 1: one matrix product of the gradients with the
-                         kernel, added up where the kernel was
+    inputs     patches   channels in, times pixels out per pixel in, at most 8, or a stride above 1: one matrix product
+                         of the gradients with the kernel, added up where the kernel was, for parts of the batch if its
+                         result takes more than 16 MiB
     weights    chunks    a stride of 1, images and gradients of more than 2 MiB, and a single device: a sum over parts
                          of the batch of 1 MiB
 
@@ -31,6 +32,7 @@ FORMS = {"forward": "shifts", "inputs": "patches", "weights": "chunks"}
 ONE_BY_ONE = 49  # the most entries of a kernel that are handled one by one
 FEW_IN, FEW_OUT = 8, 32  # channels
 LARGE, CHUNK, SEVERAL = 2 * 2**20, 2**20, 2**18  # bytes
+MANY, FEWER = 16 * 2**20, 4 * 2**20  # bytes of patches
 
 Pair = tuple[int, int]
 
@@ -103,7 +105,7 @@ class Convolution:
         large = len(x) * self._bytes(x, w) > LARGE and not usual
         pays = {
             "forward": small and channels == 1 and outputs < FEW_OUT,
-            "inputs": small and (channels <= FEW_IN or max(self.stride) > 1),
+            "inputs": small and (self._multiplied(x, w) <= FEW_IN or max(self.stride) > 1),
             "weights": large and max(self.stride) == 1 and jax.device_count() == 1,
         }
         auto = {what: form if pays[what] else "xla" for what, form in FORMS.items()}
@@ -119,7 +121,7 @@ class Convolution:
         if len(x) * self._bytes(x, w) < SEVERAL or jax.device_count() > 1:
             return self._sum_of_shifts(x, w)
         # Without a loop, XLA would compute the sum again for everyone who reads it, such as each part of max pooling.
-        return _in_chunks(partial(self._sum_of_shifts, w=w), x, self._chunk(x, w, len(x) // 2))
+        return _in_chunks(partial(self._sum_of_shifts, w=w), x, _chunk(len(x) // 2, len(x), self._bytes(x, w), CHUNK))
 
     def _sum_of_shifts(self, x: jax.Array, w: jax.Array) -> jax.Array:
         weights = w.reshape(-1, *w.shape[2:])
@@ -129,12 +131,21 @@ class Convolution:
         """The convolution as a function of images whose transpose is fast."""
         if self.forms.inputs == "xla":
             return self._xla(dx, w.swapaxes(2, 3), ("NHWC", "HWOI", "NHWC"))
+        along = partial(self._product_of_patches, w=w)
+        each = dx.dtype.itemsize * math.prod((*self._output(dx, w), *w.shape[:3]))
+        if len(dx) * each <= MANY or jax.device_count() > 1:
+            return along(dx)
+        return _in_chunks(along, dx, _chunk(len(dx), len(dx), each, FEWER))
+
+    def _product_of_patches(self, dx: jax.Array, w: jax.Array) -> jax.Array:
         return jnp.concatenate(self._seen(dx, w), -1) @ w.reshape(-1, w.shape[-1])
 
     def along_weights(self, x: jax.Array, dw: jax.Array) -> jax.Array:
         """The convolution as a function of a kernel whose transpose is fast."""
         along = partial(self._all_along_weights, dw=dw)
-        return along(x) if self.forms.weights == "xla" else _in_chunks(along, x, self._chunk(x, dw))
+        if self.forms.weights == "xla":
+            return along(x)
+        return _in_chunks(along, x, _chunk(len(x), len(x), self._bytes(x, dw), CHUNK))
 
     def _all_along_weights(self, x: jax.Array, dw: jax.Array) -> jax.Array:
         y = self._xla(x.transpose(3, 1, 2, 0), dw.transpose(2, 0, 1, 3), ("CHWN", "IHWO", "HWNC"))
@@ -157,8 +168,13 @@ class Convolution:
         last = (steps - 1) * down + 1, (across - 1) * right + 1
         zero = jnp.zeros((), x.dtype)
         x = jax.lax.pad(x, zero, [(0, 0, 0), *((low, high, 0) for low, high in self._pads(x, w)), (0, 0, 0)])
-        corners = [(i * self.dilation[0], j * self.dilation[1]) for i in range(height) for j in range(width)]
-        return [x[:, i : i + last[0] : down, j : j + last[1] : right] for i, j in corners]
+        tops, lefts = (range(0, n * step, step) for n, step in zip((height, width), self.dilation, strict=True))
+        rows = [x[:, i : i + last[0] : down] for i in tops]  # first, so that the transpose adds up columns within rows
+        return [row[:, :, j : j + last[1] : right] for row in rows for j in lefts]
+
+    def _multiplied(self, x: Any, w: Any) -> float:
+        """Channels in, times pixels out per pixel in: XLA multiplies at every pixel in, patches at every pixel out."""
+        return w.shape[2] * math.prod(self._output(x, w)) / max(1, math.prod(x.shape[1:3]))
 
     def _output(self, x: Any, w: Any) -> Pair:
         """Height and width of the output, at least 0."""
@@ -180,10 +196,11 @@ class Convolution:
         """Size of one image before and after."""
         return int(x.dtype.itemsize * (math.prod(x.shape[1:]) + math.prod(self._output(x, w)) * w.shape[-1]))
 
-    def _chunk(self, x: Any, w: Any, most: int | None = None) -> int:
-        """The most examples that make equal chunks and stay in the cache."""
-        fitting = min(len(x) if most is None else most, CHUNK // max(1, self._bytes(x, w)))
-        return next((size for size in range(fitting, 0, -1) if len(x) % size == 0), 1)
+
+def _chunk(most: int, batch: int, each: int, limit: int) -> int:
+    """The most examples, of so many bytes each, that make equal chunks below a limit."""
+    fitting = min(most, limit // max(1, each))
+    return next((size for size in range(fitting, 0, -1) if batch % size == 0), 1)
 
 
 def _in_chunks(function: Callable[[jax.Array], jax.Array], x: jax.Array, size: int) -> jax.Array:

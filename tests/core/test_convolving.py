@@ -16,6 +16,7 @@ from neurai_core.layered import ConvForms, Convolution, avg_pool, conv, convolvi
 
 KEY = jax.random.key(0)
 ALL = ConvForms("shifts", "patches", "chunks")
+SMALL = {"CHUNK": 600, "SEVERAL": 0, "MANY": 0, "FEWER": 600}
 FEW = st.tuples(st.integers(1, 2), st.integers(1, 2))
 PADS = st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * 2)
 
@@ -59,7 +60,7 @@ def same(ours, expected):
 def test_every_form_has_the_derivatives_of_jax(kernel, channels, stride, dilation, padding, more, batch):
     side = [(size - 1) * step + 1 + extra for size, step, extra in zip(kernel, dilation, more, strict=True)]
     convolution = Convolution(stride, padding, dilation, ALL)
-    with jax.enable_x64(True), mock.patch.multiple(convolving, CHUNK=600, SEVERAL=0):  # a few examples in a chunk
+    with jax.enable_x64(True), mock.patch.multiple(convolving, **SMALL):  # a few examples in a chunk
         x = jax.random.normal(KEY, (batch, *side, channels[0]))
         w = jax.random.normal(KEY, (*kernel, *channels))
         same(derivatives(convolution, x, w), derivatives(plain(convolution), x, w))
@@ -100,6 +101,11 @@ def test_the_automatic_choice_is_the_documented_rule(x, w, stride, expected):
     for dtype, forms in ((jnp.float32, expected), (jnp.bfloat16, ("xla", "xla", "xla"))):
         arrays = jax.ShapeDtypeStruct(x, dtype), jax.ShapeDtypeStruct(w, dtype)
         assert Convolution((stride, stride), "SAME").chosen(*arrays) == ConvForms(*forms)
+
+
+def test_patches_are_taken_where_the_output_is_much_smaller_than_the_input():
+    x, w = jax.ShapeDtypeStruct((64, 12, 12, 12), jnp.float32), jax.ShapeDtypeStruct((5, 5, 12, 32), jnp.float32)
+    assert [Convolution((1, 1), padding).chosen(x, w).inputs for padding in ("VALID", "SAME")] == ["patches", "xla"]
 
 
 def test_forms_that_are_set_are_taken():
