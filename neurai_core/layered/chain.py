@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import jax
 
-from neurai_core.arrays import PyTree, Shape
+from neurai_core.arrays import PyTree, Shape, shape_text
 from neurai_core.errors import ModelError
 from neurai_core.layered.layer import Layer
-from neurai_core.layered.shapes import in_floats, naming, output_shape
+from neurai_core.layered.shapes import check_not_empty, in_floats, naming, output_shape
 
 
 class Variables(NamedTuple):
@@ -108,7 +108,10 @@ class Layered:
         x = self.inputs(params, x)
         for index, (layer, layer_params, layer_state) in enumerate(zip(self.layers, params, states, strict=True)):
             layer_key = self.layer_key(key, index)
-            x, layer_state = layer.apply(layer_params, layer_state, x, key=layer_key, train=train)
+            with naming(index, layer, shape_text(x)):
+                y, layer_state = layer.apply(layer_params, layer_state, x, key=layer_key, train=train)
+                check_not_empty(y, x)
+            x = y
             updated.append(layer_state)
         return x, model_state if model_state == () else tuple(updated)
 

@@ -68,15 +68,17 @@ def one_array(activity: PyTree) -> Any:
 
 
 @contextmanager
-def naming(index: int, layer: Layer, shape: Any) -> Iterator[None]:
+def naming(index: int, layer: Layer, shape: Any, *, what: str = "Layer") -> Iterator[None]:
     """Turn errors inside a layer into one sentence that names the layer."""
     try:
         yield
     except ModelError as error:
-        raise ModelError(f"Layer {index} ({layer.name}): {error.message}", hint=error.hint) from error
+        raise ModelError(f"{what} {index} ({layer.name}): {error.message}", hint=error.hint) from error
+    except jax.errors.JAXTypeError:  # of what is traced, not of its shape
+        raise
     except (TypeError, ValueError, KeyError, IndexError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"Layer {index} ({layer.name}) cannot take an input of shape {shape}: {reason}",
+            f"{what} {index} ({layer.name}) cannot take an input of shape {shape}: {reason}",
             hint="Check the width of the layer before it and the shape of the data.",
         ) from error

@@ -539,7 +539,7 @@ DROPOUT = Layer(lambda key, shape: ((), ()), lambda p, s, x, key=None, train=Fal
         (lambda s: LIF(learn=("tau",)), ModelError, "cannot learn 'tau'"),
         (lambda s: LIF(learn=("synapse",)), ModelError, "cannot learn 'synapse'"),
         (lambda s: LIF(decay=1.0, learn=("decay",)), ModelError, "strictly between"),
-        (lambda s: Stage(DROPOUT, LIF()), ModelError, "draws random numbers"),
+        (lambda s: Stage(DROPOUT, LIF()), ModelError, "draw random numbers"),
         (lambda s: exact_decay(0.0), ModelError, "tau=0.0 is not a duration"),
         (lambda s: with_activity("mse", lower=3.0, upper=1.0), ModelError, "lower=3.0"),
         (
@@ -564,7 +564,7 @@ def test_inputs_and_parameters_that_do_not_fit_are_named():
         model(params[:1], jnp.ones((5, 9, 4)))
     with pytest.raises(ModelError, match="state has 1 entries, expected a tuple of 2"):
         model.step(params, model.start(params, jnp.ones((5, 4)))[:1], jnp.ones((5, 4)))
-    with pytest.raises(ModelError, match="cannot take inputs"):
+    with pytest.raises(ModelError, match=r"Stage 0 \(dense\(6\)\) cannot take an input of shape"):
         BP("cross_entropy").get_grads(model, params, (jnp.ones((5, 9, 7)), jnp.zeros(5, int)))
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from neurai_core.arrays import PyTree, Shape, wide_float
+from neurai_core.arrays import PyTree, Shape, shape_text, wide_float
 from neurai_core.errors import ModelError
 from neurai_core.layered import ChainApply, Layer, Layered, dense, naming, output_shape
 from neurai_core.models.spiking.cells import LIF, Cell, Leaky, State, exact_decay
@@ -115,10 +115,10 @@ class SpikingNetwork:
         shape = tuple(input_shape) if self._constant else self._sequence_shape(input_shape)[1:]
         made = []
         for index, (stage, stage_key) in enumerate(zip(self.stages, self._keys(key), strict=True)):
-            with naming(index, stage.synapse, shape):
-                params, model_state = stage.init(stage_key, shape)
-                shape = output_shape(stage.synapse, params["input"], model_state, shape)
-            made.append((params, model_state))
+            with naming(index, stage.synapse, shape, what="Stage"):
+                own, running = stage.init(stage_key, shape)
+                shape = output_shape(stage.synapse, own["input"], running, shape)
+            made.append((own, running))
         params, model_state = zip(*made, strict=True)
         return params, model_state if jax.tree.leaves(model_state) else ()
 
@@ -142,8 +142,10 @@ class SpikingNetwork:
             model_state: likewise.
         """
         below, state = self._numbers(params, x, one_step=True), []
-        for stage, own, running in zip(self.stages, params, self._states(model_state), strict=True):
-            below = jax.eval_shape(stage.project, own, below, running)
+        for index, running in enumerate(self._states(model_state)):
+            stage = self.stages[index]
+            with naming(index, stage.synapse, shape_text(below), what="Stage"):
+                below = jax.eval_shape(stage.project, params[index], below, running)
             state.append(stage.start(below.shape, below.dtype))
         return tuple(state)
 
@@ -188,8 +190,11 @@ class SpikingNetwork:
             )
         below: Any = self._numbers(params, x, one_step=True)
         spikes, now = [], []
-        for stage, own, past, running in zip(self.stages, params, state, self._states(model_state), strict=True):
-            before = stage.charge(own, past, stage.project(own, below, running))
+        for index, running in enumerate(self._states(model_state)):
+            stage, own = self.stages[index], params[index]
+            with naming(index, stage.synapse, shape_text(below), what="Stage"):
+                current = stage.project(own, below, running)
+            before = stage.charge(own, state[index], current)
             below, past = stage.fire(own, self.surrogate, before)
             spikes.append(below)
             now.append(past)
@@ -338,29 +343,34 @@ class SpikingNetwork:
         self, params: PyTree, states: tuple[PyTree, ...], drive: jax.Array, steps: int
     ) -> list[tuple[int, int, bool]]:
         """Runs of stages that share a loop: first, past the last, and whether the first one is hoisted."""
-        hoisted = self._hoisted(params, states, drive, steps)
+        inside = self._inside(params, states, drive)
+        hoisted = self._hoisted(inside, drive, steps)
         firsts = [0, *(index for index in range(1, len(hoisted)) if hoisted[index])]
         return [(a, b, hoisted[a]) for a, b in zip(firsts, [*firsts[1:], len(hoisted)], strict=True)]
 
-    def _hoisted(self, params: PyTree, states: tuple[PyTree, ...], drive: jax.Array, steps: int) -> tuple[bool, ...]:
+    def _inside(self, params: PyTree, states: tuple[PyTree, ...], drive: jax.Array) -> list[list[Shape]]:
+        """Of every stage the shapes of its input and of what its synapses compute, their output last."""
+        shape, found = drive.shape[1:] if self._constant else drive.shape[2:], []
+        for index, (stage, own, running) in enumerate(zip(self.stages, params, states, strict=True)):
+            with naming(index, stage.synapse, shape, what="Stage"):
+                found.append([shape, *_shapes_inside(stage.synapse, own["input"], running, shape)])
+            shape = found[-1][-1]
+        return found
+
+    def _hoisted(self, inside: list[list[Shape]], drive: jax.Array, steps: int) -> tuple[bool, ...]:
         if self.chunk is not None:
             return (False,) * len(self.stages)
         if isinstance(self.hoist, tuple):
             return self.hoist
         if isinstance(self.hoist, bool):
             return (self.hoist,) * len(self.stages)
-        usual = self._usual(params, states, drive, steps)
+        usual = self._usual(inside, drive, steps)
         return tuple(one or stage.synapse.stateful for one, stage in zip(usual, self.stages, strict=True))
 
-    def _usual(self, params: PyTree, states: tuple[PyTree, ...], drive: jax.Array, steps: int) -> tuple[bool, ...]:
+    def _usual(self, inside: list[list[Shape]], drive: jax.Array, steps: int) -> tuple[bool, ...]:
         """Resolve ``hoist="auto"``."""
-        shape = drive.shape[1:] if self._constant else drive.shape[2:]
-        sizes, images = [math.prod(shape)], [0]
-        for stage, own, running in zip(self.stages, params, states, strict=True):
-            inside = _shapes_inside(stage.synapse, own["input"], running, shape)
-            shape = inside[-1]
-            sizes.append(math.prod(shape))
-            images.append(sum(math.prod(one) for one in inside if len(one) > 1))
+        sizes = [math.prod(inside[0][0]), *(math.prod(shapes[-1]) for shapes in inside)]
+        images = [0, *(sum(math.prod(one) for one in shapes[1:] if len(one) > 1) for shapes in inside)]
         scale = steps * drive.shape[0] * drive.dtype.itemsize
         fits = [
             size * scale <= CACHE_BYTES and image * scale <= IMAGE_BYTES
