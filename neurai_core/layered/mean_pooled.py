@@ -1,9 +1,9 @@
 """A convolution and average pooling behind it as one convolution.
 
 Means over windows of w x w pixels after a kernel of k x k are a kernel of (k + w - 1) x (k + w - 1), the mean of its
-shifts, with a stride of w. With the w x w pixels of a tile as channels, it is a convolution with a stride of 1, fewer
-multiplications and products of a better shape: for k = 5 and w = 2, a kernel of 3 x 3 with 36 instead of 100
-multiplications per pooled pixel and channel.
+shifts, with a stride of w. It needs fewer multiplications: for k = 5 and w = 2, 36 instead of 100 per pooled pixel and
+channel. Except in images of one channel, the w x w pixels of a tile become channels, and the kernel one of 3 x 3 and
+stride 1, for products of a better shape.
 """
 
 from __future__ import annotations
@@ -58,7 +58,10 @@ def mean_pooled(layer: Layer, after: Layer, params: PyTree, x: jax.Array) -> jax
     sides = zip(_pads(conv, w=params["w"], x=x), x.shape[1:3], seen, strict=True)
     pads = [(low, end - side - low, 0) for (low, _), side, end in sides]
     x = jax.lax.pad(x, jnp.zeros((), dtype), [(0, 0, 0), *pads, (0, 0, 0)])
-    y = Convolution((1, 1), "VALID")(_deep(x, tile), _deep(w.transpose(2, 0, 1, 3), tile, kernel=True))
+    if w.shape[2] == 1:
+        y = Convolution(tile, "VALID")(x, w)
+    else:
+        y = Convolution((1, 1), "VALID")(_deep(x, tile), _deep(w.transpose(2, 0, 1, 3), tile, kernel=True))
     return y + params["b"] if "b" in params else y
 
 

@@ -133,15 +133,16 @@ def _largest_of_tiles(window: tuple[int, int], x: jax.Array) -> jax.Array:
 @_largest_of_tiles.defjvp
 def _first_of_tiles(window: tuple[int, int], primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (x,), (d,) = primals, tangents
-    top = _largest_of_tiles(window, x)  # itself, so that its derivative is this one too
-    return top, _picked(window, d, _places(window, x))
+    top, count = _largest_of_tiles(window, x), math.prod(window)  # itself, so that its derivative is this one too
+    order = jnp.arange(count).reshape(1, 1, window[0], 1, window[1], 1)
+    first = jnp.where(_tiles(window, x) == top[:, :, None, :, None], order, count).min((2, 4))
+    return top, _picked(window, d, first)
 
 
 def _places(window: tuple[int, int], x: jax.Array) -> jax.Array:
     """Where the first maximum of every tile is.
 
-    Entries are compared with each other, not with a maximum computed before: XLA may compute x again for each, rounded
-    in another way, so that none would be equal.
+    Entries are compared with each other: no maximum is needed, and none that was rounded in another way.
     """
     tiles, (height, width) = _tiles(window, x), window
     if height * width > FEW:

@@ -129,13 +129,16 @@ def test_a_form_that_does_not_exist_is_told():
     window=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     padding=st.one_of(st.sampled_from(["SAME", "SAME_LOWER", "VALID"]), PADS),
     more=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    channels=st.integers(1, 2),
 )
 @settings(max_examples=4, deadline=None)
-def test_a_convolution_and_its_means_are_one_with_the_derivatives_of_two(kernel, stride, window, padding, more):
+def test_a_convolution_and_its_means_are_one_with_the_derivatives_of_two(
+    kernel, stride, window, padding, more, channels
+):
     side = [k + s * (w - 1) + extra for k, s, w, extra in zip(kernel, stride, window, more, strict=True)]
     layer, after = conv(2, kernel, stride, padding), avg_pool(window)
-    x, b = jax.random.normal(KEY, (2, *side, 2)), jnp.array([0.5, -1.0])
-    w = jax.random.normal(jax.random.key(1), (*kernel, 2, 2))
+    x, b = jax.random.normal(KEY, (2, *side, channels)), jnp.array([0.5, -1.0])
+    w = jax.random.normal(jax.random.key(1), (*kernel, channels, 2))
     with jax.enable_x64(True):
         x, w, b = (one.astype(float) for one in (x, w, b))
         one = lambda x, w: mean_pooled(layer, after, {"w": w, "b": b}, x)  # noqa: E731
