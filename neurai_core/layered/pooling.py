@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from neurai_core.layered.images import check_image, pixels, pixels_text
 from neurai_core.layered.layer import Layer, Stateless, linear_layer, no_params
 from neurai_core.layered.shapes import in_floats
 
-FEW = 16  # the most entries of a window that are compared one by one
+FEW = 16  # the most entries of a window that are handled one by one
 
 
 @dataclass(frozen=True)
@@ -133,34 +133,46 @@ def _largest_of_tiles(window: tuple[int, int], x: jax.Array) -> jax.Array:
 @_largest_of_tiles.defjvp
 def _first_of_tiles(window: tuple[int, int], primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (x,), (d,) = primals, tangents
-    top, count = _largest_of_tiles(window, x), math.prod(window)  # itself, so that its derivative is this one too
-    order = jnp.arange(count).reshape(1, 1, window[0], 1, window[1], 1)
-    first = jnp.where(_tiles(window, x) == top[:, :, None, :, None], order, count).min((2, 4))
-    return top, _picked(window, d, first)
+    top = _largest_of_tiles(window, x)  # itself, so that its derivative is this one too
+    return top, _picked(window, d, _places(window, x))
 
 
 def _places(window: tuple[int, int], x: jax.Array) -> jax.Array:
     """Where the first maximum of every tile is.
 
-    Entries are compared with each other: no maximum is needed, and none that was rounded in another way.
+    Entries are compared with each other, in pairs and pairs of these, not with a maximum: XLA may compute x again for
+    each, rounded in another way, so that none would be equal.
     """
-    tiles, (height, width) = _tiles(window, x), window
-    if height * width > FEW:
-        batch, rows, _, columns, _, channels = tiles.shape
-        return tiles.swapaxes(2, 3).reshape(batch, rows, columns, height * width, channels).argmax(3)
-    entries = [tiles[:, :, i, :, j] for i in range(height) for j in range(width)]
-    top, place = entries[0], jnp.zeros(entries[0].shape, jnp.int8)
-    for index, entry in enumerate(entries[1:], 1):
-        above = entry > top
-        top, place = jnp.where(above, entry, top), jnp.where(above, jnp.int8(index), place)
-    return place
+    if math.prod(window) > FEW:
+        tiles = _tiles(window, x).swapaxes(2, 3)
+        return tiles.reshape(*tiles.shape[:3], math.prod(window), tiles.shape[-1]).argmax(3)
+    left = [(entry, jnp.int8(place)) for place, entry in enumerate(_entries(window, x))]
+    while len(left) > 1:
+        pairs = zip(left[::2], left[1::2], strict=False)
+        left = [_larger(*pair) for pair in pairs] + left[len(left) // 2 * 2 :]
+    ((top, place),) = left
+    return jnp.broadcast_to(place, top.shape)
+
+
+def _larger(a: tuple[jax.Array, jax.Array], b: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """Of two entries and their places the larger one, the first of equal ones."""
+    above = b[0] > a[0]
+    return jnp.where(above, b[0], a[0]), jnp.where(above, b[1], a[1])
 
 
 def _picked(window: tuple[int, int], x: jax.Array, places: jax.Array) -> jax.Array:
     """The entries of the tiles at these places."""
-    height, width = window
-    order = jnp.arange(height * width, dtype=places.dtype).reshape(1, 1, height, 1, width, 1)
-    return jnp.where(order == places[:, :, None, :, None], _tiles(window, x), 0).sum((2, 4))
+    if math.prod(window) > FEW:
+        order = jnp.arange(math.prod(window)).reshape(1, 1, window[0], 1, window[1], 1)
+        return jnp.where(order == places[:, :, None, :, None], _tiles(window, x), 0).sum((2, 4))
+    parts = (jnp.where(places == place, entry, 0) for place, entry in enumerate(_entries(window, x)))
+    return reduce(jnp.add, parts)
+
+
+def _entries(window: tuple[int, int], x: jax.Array) -> list[jax.Array]:
+    """The tiles entry by entry, ``(B, H', W', C)`` each."""
+    x, (height, width) = _cropped(window, x), window
+    return [x[:, i::height, j::width] for i in range(height) for j in range(width)]
 
 
 def max_pool(window: int | tuple[int, int], stride: int | tuple[int, int] | None = None) -> Layer:

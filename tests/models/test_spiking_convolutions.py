@@ -14,7 +14,7 @@ from neurai_core.errors import ModelError
 from neurai_core.layered import Layered, avg_pool, batch_norm, block, conv, dense, flatten, max_pool
 from neurai_core.losses import cross_entropy
 from neurai_core.models.spiking import LIF, Constant, Leaky, SpikingNetwork, Stage
-from neurai_surrogates.shapes.sigmoid import Sigmoid
+from neurai_surrogates.sigmoid.shape import Sigmoid
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 POOLS = {"average": avg_pool, "max": max_pool}
