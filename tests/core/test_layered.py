@@ -9,7 +9,7 @@ import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from neurai_core.errors import ModelError, UnknownName
@@ -97,6 +97,7 @@ def test_pools_equal_numpy(x64):
 
 
 @given(window=st.tuples(*[st.integers(1, 4)] * 2), more=st.tuples(*[st.integers(0, 5)] * 2), seed=st.integers(0, 99))
+@example(window=(5, 4), more=(1, 0), seed=0)  # more entries than are handled one by one
 @settings(max_examples=6, deadline=None)
 def test_max_pooling_has_the_derivatives_of_reduce_window_ties_included(window, more, seed):
     with jax.enable_x64(True):
