@@ -34,15 +34,20 @@ class Epoch(NamedTuple):
 
 
 def run(
-    rule: Any, hidden: tuple[int, ...], optimizer: optax.GradientTransformation, epochs: int, seed: int
+    rule: Any,
+    hidden: tuple[int, ...],
+    optimizer: optax.GradientTransformation,
+    epochs: int,
+    seed: int,
+    activation: str = "tanh",
 ) -> Iterator[Epoch]:
-    """Training in batches of 64 with tanh units; the first epoch that is reported is the start."""
+    """Training in batches of 64; the first epoch that is reported is the start."""
     data = neurai.dataset("digits")
     x, y, *test = (
         np.reshape(one, (len(one), -1)) if one.ndim > 1 else one
         for one in (data.x_train, data.y_train, data.x_test, data.y_test)
     )
-    model = mlp((x.shape[1], *hidden, 10), "tanh")
+    model = mlp((x.shape[1], *hidden, 10), activation)
     params, _ = model.init(jax.random.key(seed), x.shape[1:])
     if extended := getattr(rule, "extended", None):
         model, params = extended(model, params, key=jax.random.key(seed + 1), input_shape=x.shape[1:])
