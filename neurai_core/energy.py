@@ -8,6 +8,7 @@ differentiation, and may be overridden in closed form.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -50,6 +51,7 @@ class Block:
         name: name and number of its last layer.
         obstacle: the first layer that is neither affine nor a max pooling behind the weights; empty if there is none.
         columns: ``map`` with the batch axis last, if available: faster with few outputs.
+        unpooled: for a map with maxima, an affine one that changes at least as much in every direction.
     """
 
     map: Callable[[PyTree, jax.Array], jax.Array]
@@ -58,6 +60,7 @@ class Block:
     name: str
     obstacle: str = ""
     columns: Callable[[PyTree, jax.Array], jax.Array] | None = None
+    unpooled: Callable[[PyTree, jax.Array], jax.Array] | None = None
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,11 @@ class Chain:
         return tuple(u)
 
     def norms(self, params: PyTree) -> list[Scalar]:
-        """Spectral norms of the maps of all blocks but the first, which must be affine."""
+        """Spectral norms of the maps of all blocks but the first, affine ones; bounds of those with maxima."""
         below = jax.eval_shape(replace(self, x=self.x[:1]).feedforward, params)
         later = zip(self.blocks[1:], below, strict=False)
-        return [spectral_norm(partial(block.map, params), jnp.zeros(v.shape, v.dtype)) for block, v in later]
+        maps = ((block.unpooled or block.map, jnp.zeros(v.shape, v.dtype)) for block, v in later)
+        return [spectral_norm(partial(affine, params), zeros) for affine, zeros in maps]
 
 
 def chain_of(
@@ -191,8 +195,11 @@ def _block(
     (*inner, last), flattened = own_layers, len(own_layers) < len(indices)
     split = model.layers[last].linear is not None and model.layers[last].activation is not None
 
-    def mapped(params: PyTree, below: jax.Array) -> jax.Array:
+    def mapped(params: PyTree, below: jax.Array, maxima: bool = True) -> jax.Array:
         for index in inner if split else own_layers:
+            if _is_max_pool(model.layers[index]) and not maxima:
+                below = _repeats(model.layers[index]) ** 0.5 * below
+                continue
             layer_key = model.layer_key(key, index)
             below, _ = model.layers[index].apply(params[index], states[index], below, key=layer_key, train=train)
         above = model.layers[last].linear(params[last], below) if split else below  # type: ignore[misc]
@@ -204,7 +211,8 @@ def _block(
     obstacle = f"layer {others[0]} ({model.layers[others[0]].name})" if others else ""
     name = f"layer {last} ({model.layers[last].name})"
     columns = dense_columns if model.layers[last].linear is dense_linear and len(indices) == 1 else None
-    return Block(mapped, rho or own or identity, not opaque, name, obstacle, _of_layer(columns, last))
+    unpooled = partial(mapped, maxima=False) if opaque and not others else None
+    return Block(mapped, rho or own or identity, not opaque, name, obstacle, _of_layer(columns, last), unpooled)
 
 
 def _of_layer(
@@ -220,6 +228,13 @@ def _is_linear(layer: Layer) -> bool:
 
 def _is_max_pool(layer: Layer) -> bool:
     return isinstance(getattr(layer.apply, "function", None), MaxPool)
+
+
+def _repeats(layer: Layer) -> int:
+    """In how many windows of a max pooling a pixel may be the maximum."""
+    pool: Any = layer.apply
+    pairs = zip(pool.function.window, pool.function.stride, strict=True)
+    return math.prod(math.ceil(extent / step) for extent, step in pairs)
 
 
 # ---------------------------------------------------------------------------- energies

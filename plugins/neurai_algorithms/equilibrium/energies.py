@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from neurai_algorithms.equilibrium.skips import skips_of
 from neurai_core.arrays import Elementwise, PyTree, Scalar
-from neurai_core.curvature import bend, eigenvalue_bound, steepest
+from neurai_core.curvature import bend, eigenvalue_bound, spectral_norm, steepest
 from neurai_core.energy import Activities, Block, Chain, Coupled, Energy, half_squares, nudged
 from neurai_core.errors import ModelError, SettingsError, UnknownName
 from neurai_core.layered import hard_sigmoid, identity
@@ -144,18 +144,14 @@ class Hopfield(Coupled):
         return nudged(tuple(forces), nudge)
 
     def curvature(self, chain: Chain, params: PyTree, nudge: Any = 0.0, in_turn: bool = False) -> Scalar:
-        """1 + rho' |W| rho' over neighbors + rho'' times the largest input of a layer, in a forward pass.
-
-        With maxima or skips, it is estimated.
-        """
-        if skips_of(chain) or not all(block.affine for block in chain.blocks[1:]):
-            return super().curvature(chain, params, nudge, in_turn)
+        """1 + rho' |W| rho' over neighbors, and over skips, + rho'' times the largest input, in a forward pass."""
         u = chain.feedforward(params)
         bends = [bend(_rho(block), v) * jnp.max(jnp.abs(v)) for block, v in zip(chain.blocks, u, strict=True)]
         free = [FREE if _projected(block) else 1 for block in chain.blocks[:-1]]
         slopes = [steepest(_rho(block), v) for block, v in zip(chain.blocks, u, strict=True)]
         beside = [f * gain * s for f, gain, s in zip(free, _gains(chain, params), slopes[1:], strict=True)]
-        return _largest((1 + jnp.stack(bends)).at[-1].add(nudge), jnp.asarray(beside), in_turn)
+        own, over = (1 + jnp.stack(bends)).at[-1].add(nudge), _over(chain, u, slopes)
+        return _largest(own, jnp.asarray(beside), in_turn and over is None, over)
 
     def project(self, chain: Chain, u: Activities) -> Activities:
         """Clip the activities of hard-sigmoid blocks to [0, 1]."""
@@ -176,9 +172,23 @@ def _gains(chain: Chain, params: PyTree) -> list[Scalar]:
     return [steepest(_rho(block), v) * norm for block, v, norm in parts]
 
 
-def _largest(own: jax.Array, beside: jax.Array, in_turn: bool) -> Scalar:
-    """The largest eigenvalue of the norms of a block tridiagonal Hessian, or of its diagonal alone."""
-    return jnp.max(own) if in_turn else eigenvalue_bound(jnp.diag(own) + jnp.diag(beside, 1) + jnp.diag(beside, -1))
+def _over(chain: Chain, u: Activities, slopes: list[Scalar]) -> jax.Array | None:
+    """What skips add to the norms of the blocks of a Hessian; None if there are none between activities."""
+    skips = [skip for skip in skips_of(chain) if skip.source >= 0]
+    over = jnp.zeros((len(u), len(u)), slopes[0].dtype)
+    for skip in skips:
+        norm = spectral_norm(skip.map, jnp.zeros_like(u[skip.source][:1]))
+        size = slopes[skip.source] * norm * slopes[skip.target]
+        over = over.at[skip.source, skip.target].add(size).at[skip.target, skip.source].add(size)
+    return over if skips else None
+
+
+def _largest(own: jax.Array, beside: jax.Array, in_turn: bool, over: jax.Array | None = None) -> Scalar:
+    """The largest eigenvalue of the norms of a block tridiagonal Hessian and skips, or of its diagonal alone."""
+    if in_turn:
+        return jnp.max(own)
+    norms = jnp.diag(own) + jnp.diag(beside, 1) + jnp.diag(beside, -1)
+    return eigenvalue_bound(norms if over is None else norms + over)
 
 
 def _projected(block: Block) -> bool:

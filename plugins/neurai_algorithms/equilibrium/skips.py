@@ -112,10 +112,12 @@ def _on_whole(block: Block, own: Callable[[PyTree], PyTree], places: Sequence[tu
         word, number, rest = text.split(" ", 2) if text else ("", "", "")
         return f"{word} {'.'.join(map(str, places[int(number)]))} {rest}" if text else ""
 
-    def mapped(params: PyTree, below: jax.Array) -> jax.Array:
-        return block.map(own(params), below)
+    def whole(map: Callable[[PyTree, jax.Array], jax.Array]) -> Callable[[PyTree, jax.Array], jax.Array]:
+        return lambda params, below: map(own(params), below)
 
-    return Block(mapped, block.rho, block.affine, named(block.name), named(block.obstacle))
+    unpooled = block.unpooled and whole(block.unpooled)
+    name, obstacle = named(block.name), named(block.obstacle)
+    return Block(whole(block.map), block.rho, block.affine, name, obstacle, unpooled=unpooled)
 
 
 def _inside(layer: Layer) -> Layered | None:
