@@ -156,7 +156,7 @@ def test_a_network_of_ones_own_need_not_take_the_defaults_of_a_spiking_rule(neur
         "def made(): return net\n"
     )
     flat = ("--data", "npz:" + str(_flat_digits(tmp_path)))
-    for rule in ("eprop", "ottt", "decolle", "reward-stdp"):
+    for rule in ("eprop", "ottt", "decolle"):
         for name, why in (("net", "is not a function"), ("made", "does not take it")):
             words = ("train", "--rule", rule, "--model", f"{tmp_path / 'own_snn.py'}:{name}", *flat, "--dry-run", "-q")
             ended = neurai(*words, "--json")
