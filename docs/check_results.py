@@ -3,7 +3,8 @@
 ```
 python docs/check_results.py
 ```
-It takes minutes, so `docs/generate.py` leaves it out. A test compares only which plugins the page lists.
+It takes minutes, so `docs/generate.py` leaves it out. A test compares only which plugins the page lists. Run
+`docs/generate.py` afterwards, which takes the numbers of the rules from the page.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
 python docs/generate.py           write docs/generated/*.md, and the parts of other pages that are between marks
 python docs/generate.py --check   show the differences, and exit with 1 if a page is stale
 ```
-Only what the distribution ``neurai`` offers is listed, whatever else is installed. `registry_pages` and
-`reference_pages` compute the text, line by line.
+Only what the distribution ``neurai`` offers is listed, whatever else is installed. `registry_pages`,
+`reference_pages` and `rule_tables` compute the text, line by line.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ os.environ.update(NEURAI_DISABLE_PLUGIN_AUTOLOAD="1", NEURAI_BLOCK="", JAX_PLATF
 from markdown_lines import Lines
 from reference_pages import checks, commands, environment, errors, front_door, offered, scores
 from registry_pages import adapters, classes_of, datasets, rules, surrogates
+from rule_tables import side_by_side
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -29,6 +30,7 @@ FOLDER = DOCS / "generated"
 
 PAGES: dict[str, tuple[str, Callable[[], Lines]]] = {
     "rules": ("Learning rules", rules),
+    "rules-compared": ("All rules side by side", side_by_side),
     "surrogates": ("Surrogates", surrogates),
     "datasets": ("Data sets", datasets),
     "adapters": ("Adapters", adapters),
