@@ -164,9 +164,9 @@ def _skip(
         )
     if model.layers[last].activation is not identity or any(layer.linear is None for layer in behind):
         raise ModelError(
-            f"The energy 'hopfield' adds a skip before an activation, and {name} adds one elsewhere.",
+            f"The energy 'hopfield' takes skips that end right before an activation; that of {name} does not.",
             hint="Leave out the activation of its last layer: give activation='sigmoid' to the rule, or put "
-            "elementwise('sigmoid') behind it and set fuse=True. Maxima go into the block above.",
+            "elementwise('sigmoid') behind it and set fuse=True. Before a max pooling, put a layer of weights.",
         )
 
     def carried(x: jax.Array) -> jax.Array:
