@@ -182,6 +182,6 @@ def _print(found: Sweep, *, as_json: bool, quiet: bool) -> None:
     console.print(sweep_table(found.results))
     for sentence in notes(found.results):
         console.print(sentence)
-    if found.best is not None:
+    if found.best is not None and found.folder is not None:
         console.print(f"Train the best: neurai train --config {found.folder / 'best.toml'}", soft_wrap=True)
     console.print(f"Everything is in {found.folder}", soft_wrap=True)

@@ -104,8 +104,8 @@ class Surrogate:
         for name in _FORMULAS:
             if name in vars(cls):
                 setattr(cls, name, formula(vars(cls)[name]))
-        if isinstance(facts := vars(cls).get("facts"), property):
-            cls.facts = property(lambda self: self._with_stated(facts.fget(self)), doc=facts.__doc__)
+        for name in {"facts"} & vars(cls).keys():
+            setattr(cls, name, _completed(vars(cls)[name]))
         if "config_class" not in vars(cls) and "spec" in vars(cls):
             cls.config_class = cls.spec.config if cls.spec else None
         jax.tree_util.register_pytree_with_keys(cls, _flatten_with_keys, partial(_unflatten, cls), _flatten)
@@ -305,6 +305,14 @@ class Surrogate:
 
 
 # ---- comparison
+
+
+def _completed(facts: Any) -> Any:
+    """The property ``facts`` of a subclass, with what the spec states filled in."""
+    if not isinstance(facts, property) or facts.fget is None:
+        return facts
+    own = facts.fget
+    return property(lambda self: self._with_stated(own(self)), doc=facts.__doc__)
 
 
 def _is_number(value: Any) -> bool:

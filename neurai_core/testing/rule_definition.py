@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -122,7 +122,7 @@ def _compared(defined: Callable[..., PyTree], built: Rule, problem: SmallProblem
         theirs = defined(problem.params, state, problem.batch, key=problem.key)
     except NotImplementedError as refused:
         raise Skipped(f"the definition does not cover these settings: {refused}") from None
-    ours, form = own_of(after), jax.tree.structure
+    ours, form = own_of(after), cast(Callable[[PyTree], Any], jax.tree.structure)
     tells = isinstance(theirs, tuple) and len(theirs) == 2 and form(theirs) != form(found.grads)
     grads, own = theirs if tells else (theirs, None)
     if not norm(grads):

@@ -54,7 +54,8 @@ def same(one: PyTree, other: PyTree) -> bool:
     >>> same(jnp.zeros(2), jnp.zeros(2)), same(jnp.zeros(2), jnp.ones(2)), same((), (jnp.zeros(2),))
     (True, False, False)
     """
-    if jax.tree.structure(one) != jax.tree.structure(other):
+    forms: list[Any] = [jax.tree.structure(tree) for tree in (one, other)]
+    if forms[0] != forms[1]:
         return False
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
     return all(np.array_equal(_numbers(a), _numbers(b)) for a, b in pairs)

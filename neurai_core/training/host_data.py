@@ -183,7 +183,8 @@ def prefetched(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
     """
     waiting: Queue[tuple[Any, BaseException | None, bool]] = Queue(ahead)
     closed = threading.Event()
-    wide, device = jax.config.jax_enable_x64, jax.config.jax_default_device  # which a thread does not inherit
+    config: Any = jax.config
+    wide, device = config.jax_enable_x64, config.jax_default_device  # which a thread does not inherit
 
     def work() -> None:
         try:

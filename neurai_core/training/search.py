@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from neurai_core.training.lock import held
 from neurai_core.training.record import versions
 from neurai_core.training.searched import JOURNAL as FILE
 from neurai_core.training.searched import Search
-from neurai_core.training.seeds import Looks
+from neurai_core.training.seeds import Looks, SeedRun
 from neurai_core.training.settings import Chosen
 from neurai_core.training.study import Study, Trial, check_optuna
 from neurai_core.training.sweep_folder import JOURNAL, made, record, refuse_difference, refuse_other, write
@@ -112,7 +113,7 @@ def _train_together(
     for program in drawn.programs():
         trials = [asked[at] for at in program.points]
         what = f"trial {', '.join(str(trial.number + 1) for trial in trials)}"
-        looks = Looks(told=lambda epoch, runs, what=what: told.epoch(what, epoch, first.epochs, runs))
+        looks = Looks(told=partial(_tell, told, what, first.epochs))
         trained = train_program(drawn, program, data, looks)
         for at, trial in enumerate(trials):
             seeds = plain(seeds_of(trained, at, len(drawn.seeds)))
@@ -143,3 +144,7 @@ def _results(planned: Search, study: Study, first: Task) -> tuple[dict[str, Any]
     }
     best = results["best"]
     return results, None if best is None else planned.given.with_values(trials[best].texts)
+
+
+def _tell(told: Told, what: str, epochs: int, epoch: int, runs: Sequence[SeedRun]) -> None:
+    told.epoch(what, epoch, epochs, runs)

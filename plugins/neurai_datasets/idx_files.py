@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def unpacked(path: Path, folder: Path) -> Path:
         if not is_gzipped(path):
             return path
         with gzip.open(path) as packed:
-            return unpack(packed, folder / path.name.removesuffix(".gz"))
+            return unpack(cast(IO[bytes], packed), folder / path.name.removesuffix(".gz"))
 
 
 def parse(stream: bytes, path: Path) -> Array:

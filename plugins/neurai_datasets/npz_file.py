@@ -6,7 +6,7 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +91,7 @@ def _member(archive: np.lib.npyio.NpzFile, name: str, path: Path, folder: Path |
 
 
 def _unpacked(archive: np.lib.npyio.NpzFile, name: str, folder: Path) -> Array:
-    with archive.zip.open(f"{name}.npy") as packed:
+    with cast(zipfile.ZipFile, archive.zip).open(f"{name}.npy") as packed:
         path = unpack(packed, folder / f"{name}.npy")
     array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     return array if array.flags.c_contiguous else np.array(array, order="C")
