@@ -37,7 +37,7 @@ class BatchedData:
         >>> def train(epoch, seed, batch_size, start):
         ...     return list(batches(x, y, batch_size, seed, epoch, start))
         >>> data = BatchedData("mine", train, classes=("even", "odd"))
-        >>> len(data.of_epoch(0, seed=0, batch_size=4)), data.takes("batch_size")
+        >>> len(data.of_epoch(0, seed=0, batch_size=4, start=0)), data.takes("batch_size")
         (2, True)
     """
 
