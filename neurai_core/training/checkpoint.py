@@ -86,7 +86,7 @@ def load(path: Path, like: PyTree, *, may_differ: str = "") -> tuple[PyTree, dic
     leaves = _named_leaves(like)
     if may_differ:
         part = f"[{may_differ!r}]"
-        ours = {name: _plain(name, leaf) for name, leaf in leaves if name.startswith(part)}
+        ours = {name: _plain(name, leaf).copy() for name, leaf in leaves if name.startswith(part)}
         arrays = ours | {name: array for name, array in arrays.items() if name in ours or not name.startswith(part)}
     _check_same(path, arrays, {name: _plain(name, leaf) for name, leaf in leaves})
     restored = [_restored(arrays[name], leaf) for name, leaf in leaves]
@@ -155,8 +155,8 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _plain(name: str, leaf: Any) -> NDArray[Any]:
-    """A leaf as stored in the file: keys as their data, bfloat16 and the like as unsigned integers, little-endian."""
-    array = np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf, order="C")
+    """A leaf as a file stores it, not copied: keys as their data, bfloat16 as unsigned integers, little-endian."""
+    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf, order="C")
     if _is_extension(array.dtype):
         return array.view(f"u{array.dtype.itemsize}")
     dtype = array.dtype.newbyteorder("<")
@@ -186,7 +186,7 @@ def _digest(arrays: Mapping[str, NDArray[Any]], facts: str) -> str:
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.tobytes())
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
