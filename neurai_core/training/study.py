@@ -202,11 +202,14 @@ def _anew(optuna: Any, sampler: str, seed: int) -> Any:
 
 
 def _opened(storage: str | None) -> Any:
-    from optuna.storages import JournalStorage
+    from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend
+    from sqlalchemy.pool import NullPool
 
-    if storage is None or not storage.startswith(JOURNAL):
-        return storage
+    if storage is None:
+        return None
+    if not storage.startswith(JOURNAL):  # trials take long, so no connection is kept between them
+        return RDBStorage(storage, engine_kwargs={"poolclass": NullPool})
     path = Path(storage.removeprefix(JOURNAL)).expanduser().absolute()  # its lock is a link, which needs a whole path
     path.parent.mkdir(parents=True, exist_ok=True)
     return JournalStorage(JournalFileBackend(str(path)))
