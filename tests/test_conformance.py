@@ -15,8 +15,9 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 SHIPPED = [one.name for kind in KITS for one in REGISTRY.entries(kind) if one.builtin]
-IN_FULL = ("bp", "ep", "eprop", "pc")
+IN_FULL = ("bp", "ep", "pc")
 ALWAYS = ("structure", "settings", "finite", "bad-input", "definition", "unbiased", "unsupervised", "learns", "claims")
+OF_VARIANTS = ("settings", "definition", "unbiased", "claims")
 SURROGATES = [one.name for one in REGISTRY.entries("surrogate") if one.builtin]
 OTHERS = [one.name for kind in KITS for one in REGISTRY.entries(kind) if not one.builtin]
 
@@ -28,8 +29,9 @@ def in_short(cases: pytest.MarkDecorator) -> pytest.MarkDecorator:
     def is_slow(case: str) -> bool:
         subject, _, check = case.partition(": ")
         kind, name, *variant = subject.split()
-        in_full = name in short and not variant
-        return (kind == "surrogate" and not in_full) or (kind == "algorithm" and not in_full and check not in ALWAYS)
+        if kind == "algorithm":
+            return check not in (OF_VARIANTS if variant else ALWAYS) and (bool(variant) or name not in short)
+        return kind == "surrogate" and name not in short
 
     name, params = cases.args
     marked = [pytest.param(*one.values, id=one.id, marks=[pytest.mark.slow] * is_slow(str(one.id))) for one in params]

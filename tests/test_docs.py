@@ -37,7 +37,14 @@ PACKAGES = (
 )
 NEEDED = {"equinox": "neurai_adapters.equinox", "flax": "neurai_adapters.flax"}
 LONG_PYTHON = ("gallery", "gallery-networks")
-LONG_COMMANDS = ("any-network", "bidirectional", "comparing", "equilibrium-propagation")
+LONG_COMMANDS = (
+    "any-network",
+    "bidirectional",
+    "comparing",
+    "equilibrium-propagation",
+    "sweeping",
+    "target-propagation",
+)
 FENCE = re.compile(r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', re.M | re.S)
 
 

@@ -200,6 +200,7 @@ def test_code_that_was_never_recorded_is_not_run(neurai: Run, named: Path) -> No
 # ---------------------------------------------------------------------------- signals
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_that_code_swallows_while_it_is_imported_still_stops_the_run(
     start: Run, tmp_path: Path, signum: signal.Signals

@@ -44,6 +44,7 @@ class Raiser:
             signal.raise_signal(self.signum)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_run_that_is_asked_to_stop_saves_and_resumes_to_the_same_bits(
     neurai: Run, whole: Path, tmp_path: Path, signum: signal.Signals, code: int

@@ -60,6 +60,7 @@ def test_it_is_continued_to_the_same_bits(neurai: Run, finished: Path, tmp_path:
     assert (copy / "params.safetensors").read_bytes() == (finished / "params.safetensors").read_bytes()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("words", "parameters"),
     [

@@ -40,6 +40,7 @@ def test_every_named_activation_has_an_exact_difference(name, x64):
     assert jnp.max(jnp.where(near_kink, 0, wrong)) < 4e-5
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_a_unit_thrown_from_one_end_to_the_other_moves_all_the_way(name, x64):
     activation = ACTIVATIONS[name]
@@ -69,6 +70,7 @@ def test_no_change_of_the_argument_is_no_change(name):
     assert not np.any(difference(ACTIVATIONS[name], a)(jnp.zeros_like(a)))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_the_derivative_is_the_activations(name, x64):
     a, u = (jnp.asarray(part, jnp.float64) for part in grid())

@@ -105,6 +105,7 @@ def test_without_plugins_of_others_no_process_is_started(registry: Registry, mon
     registry.vet()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("body", "said"),
     [

@@ -111,6 +111,7 @@ def total(tree: Any) -> jax.Array:
 # ---------------------------------------------------------------------------- the function that it was
 
 
+@pytest.mark.few(1)
 @pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize(
     ("model", "params", "x"),

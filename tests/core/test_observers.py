@@ -228,6 +228,7 @@ def test_an_installed_observer_that_fails_is_switched_off_and_the_others_go_on(s
     assert (row.status, row.step) == ("failed", "call")
 
 
+@pytest.mark.slow
 def test_a_broken_observer_is_isolated_too(site: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEURAI_ONLY", "watch-b")
     site.add("watch-b", "import os; os.abort()", entries={"bad": "plugin"}, group="neurai.observers")

@@ -176,6 +176,7 @@ def test_a_rule_by_name_warns_once_however_many_steps_rise(way: Callable[[Rule],
         assert one.filename == __file__ and not one.message.change <= 0
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("way", [eagerly, compiled, in_a_scan, mapped, differentiated, per_example])
 def test_a_rule_by_name_is_silent_where_no_step_rises(way: Callable[[Rule], Any]) -> None:
     assert caught(lambda: way(rule_of(rising=False)), "always") == []
@@ -203,6 +204,7 @@ def class_problem(method: GradeBase) -> tuple[Any, Any, Any]:
     return MODEL, PARAMS, BATCH
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("rising", "times"), [(True, 1), (False, 0)])
 @pytest.mark.parametrize("name", CLASSES)
 def test_the_class_api_warns_once_and_names_the_line_that_asked(name: str, rising: bool, times: int) -> None:

@@ -29,6 +29,7 @@ def weights(params):
     return [np.asarray(w) for w in found]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("parametrization", MULTIPLIERS)
 def test_the_network_is_that_of_the_equations(parametrization, x64):
     model = resmlp(N, 6, 3, "tanh", parametrization)
@@ -42,6 +43,7 @@ def test_the_network_is_that_of_the_equations(parametrization, x64):
     np.testing.assert_allclose(model(params, x), last * np.tanh(z) @ w[-1], rtol=1e-12)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("parametrization", MULTIPLIERS)
 def test_weights_are_drawn_with_their_variance(parametrization):
     params, _ = resmlp(N, 30, 50, "relu", parametrization).init(jax.random.key(0), (D,))

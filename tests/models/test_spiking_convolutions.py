@@ -105,6 +105,7 @@ def close(a, b, rtol=1e-12):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-13), a, b)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_batch_is_all_examples_in_all_steps(pool, train, x64):
@@ -116,6 +117,7 @@ def test_a_batch_is_all_examples_in_all_steps(pool, train, x64):
         close(model(params, x, state), ours[0][0] * 0 + by_hand(pool, params, state, x, False)[0])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("pool", POOLS)
 def test_pooling_in_the_loop_is_pooling_ahead_of_it(pool, x64):
     params, _, x, y = problem(network(pool, norm=False))
@@ -197,6 +199,7 @@ def test_batch_norm_of_16_bits_sums_in_32():
     np.testing.assert_allclose(running["mean"], 0.3, rtol=1e-6)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("rule", ["bp", "pc"])
 def test_rules_train_a_chain_with_batch_norm(rule):
     model = Layered((dense(6), batch_norm(), dense(3)))

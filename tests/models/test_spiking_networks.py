@@ -149,6 +149,7 @@ def test_the_scan_equals_a_python_loop(name, x64):
     assert spikes[0].any(), "a network without spikes proves nothing"
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["attached", "delayed hard", "ALIF learned"])
 @pytest.mark.usefixtures("optimized")
 def test_steps_equal_the_plain_loop_to_the_bit(name, x64):
@@ -244,6 +245,7 @@ def test_convolutions_run_ahead_of_their_loop_only_if_their_images_fit_into_the_
     assert (f"f32[{6 * batch},28,28,3]" in program) == ahead
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("hoist", [True, False])
 def test_a_constant_input_equals_its_repetition(hoist, x64):
     spike = SuperSpike(10.0)
@@ -317,6 +319,7 @@ def test_one_trace_per_shape():
     assert len(traces) == 2 * once
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_the_dtype_of_the_parameters_is_kept(dtype):
     model = snn((4, 6, 3), surrogate=SuperSpike(10.0), recurrent=True)

@@ -311,6 +311,7 @@ def test_a_flatten_that_counts_the_batch_flattens_all_axes_too(x64):
     agrees(found, nodes, values((20, 2, 6, 9), -1, 2))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 1), (0, 0))])
 def test_a_convolutional_network_survives_the_round_trip(padding, x64, tmp_path):
     nir = pytest.importorskip("nir")

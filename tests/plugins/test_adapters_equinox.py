@@ -152,6 +152,7 @@ def test_shared_gives_the_tied_gradient():
     assert_bitwise(grads, native(Tied(), *batch())[1])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("double", PRECISIONS)
 def test_batch_statistics_and_dropout_in_training_are_the_librarys(double):
     with jax.enable_x64(double):

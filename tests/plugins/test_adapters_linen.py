@@ -253,6 +253,7 @@ def assert_trained_alike(model, variables, x, y, expected):
     jax.tree.map(close, moved, expected)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("block", "told"), MODES, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_block_that_is_told_of_training_trains_alike_whole_and_in_layers(x64, block, told):
     model, (x, _) = nn.Sequential([block(), nn.Dense(3)]), batch()

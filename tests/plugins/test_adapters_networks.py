@@ -100,6 +100,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("how", [None, "auto", "modules"])
 def test_a_model_of_a_library_is_a_network(case: Case, how: str | None) -> None:
     from neurai_core.automatic_names import named
@@ -115,6 +116,7 @@ def test_a_model_of_a_library_is_a_network(case: Case, how: str | None) -> None:
         np.testing.assert_array_equal(outputs, 1)
 
 
+@pytest.mark.few(1)
 def test_gradients_have_the_structure_of_the_library(case: Case) -> None:
     from neurai_core.automatic_names import named
 

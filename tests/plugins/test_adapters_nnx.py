@@ -242,6 +242,7 @@ def streamless_by_hand(model, x):
     return model(x, rngs=nnx.Rngs(KEYS[3]))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("make", "by_hand"), [(blocks, blocks_by_hand), (streamless, streamless_by_hand)])
 def test_training_and_draws_are_alike_whole_and_in_layers(x64, make, by_hand):
     def squared(outputs, targets):

@@ -48,11 +48,13 @@ def check_equal_to_the_bit(name):
     assert loss == value and 0 <= accuracy <= 1
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_gradients_equal_value_and_grad_to_the_bit_in_float32(name):
     check_equal_to_the_bit(name)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["tanh mlp", "cnn"])
 def test_gradients_equal_value_and_grad_to_the_bit_in_float64(name, x64):
     check_equal_to_the_bit(name)

@@ -217,6 +217,7 @@ def test_the_general_descent_tends_to_both_as_a_weight_goes_to_zero(x64):
     close(jax.tree.map(lambda g: 2 * g, down(0.5, 0.2)), down(1.0, 0.1))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("trace", ["curvature", EtaTrace(step="cosine_decay_schedule(0.2, 20)")])
 def test_a_corrected_step_is_the_same_in_the_strict_limit(x64, trace):
     model, params, batch = problem(MLP)

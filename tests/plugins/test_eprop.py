@@ -117,6 +117,7 @@ def deep(cell=ATTACHED, below=None, recurrent=True, **options):
     return SpikingNetwork(stages, SuperSpike(2.0), **{"readout": "max", **options})
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("recurrent", [True, False])
 def test_through_stages_it_is_bptt_with_spikes_that_act_at_once_only(recurrent, x64):
     model = deep(recurrent=recurrent)
@@ -135,6 +136,7 @@ def test_below_stages_without_memory_it_is_bptt(x64):
     close(eprop_grads(model, params, batch).grads, bptt_grads(model, params, batch)[1])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("feedback", ["symmetric", "random"])
 def test_through_stages_it_is_its_definition(feedback, x64):
     model, config = deep(), EPropConfig(feedback=feedback)
@@ -147,6 +149,7 @@ def test_through_stages_it_is_its_definition(feedback, x64):
     )
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("bias", [True, False])
 def test_without_recurrence_it_is_bptt(bias, x64):
     model = network(ATTACHED, recurrent=False, bias=bias)
@@ -165,6 +168,7 @@ def test_random_feedback_is_drawn_once_and_kept(x64):
     np.testing.assert_array_equal(after.own[0], state.own[0])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("feedback", ["symmetric", "random"])
 def test_it_learns(feedback):
     cells = {"cell": LIF(0.9), "output": Leaky(0.9), "readout": "max"}

@@ -102,6 +102,7 @@ def test_defaults_are_the_documented_ones():
     }
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["gaussian-symmetric", "hopfield-symmetric"])
 def test_presets_are_settings_of_the_class(name):
     model, params, batch = problem()
@@ -580,6 +581,7 @@ def test_float32_keeps_the_digits_of_a_small_nudge():
         assert distance(grads, exact) < 1e-3
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("library", ["equinox", "flax"])
 def test_models_of_other_libraries(library):
     pytest.importorskip(library)

@@ -77,6 +77,7 @@ def test_energy_and_force_are_those_written_out(model, fuse, x64):
         np.testing.assert_allclose(ours, theirs / len(x), atol=1e-13)
 
 
+@pytest.mark.few(1)
 @CASES
 def test_gradients_are_those_of_the_loss_at_rest(model, fuse, x64):
     """- (d/dtheta dE/du) H^-1 dC/du, by the dense Hessian of the energy written out."""

@@ -90,6 +90,7 @@ def test_bias_falls_with_the_order_of_the_estimator(pair, mode, n_points, order)
     assert np.log2(coarse / fine) == pytest.approx(order, abs=0.1)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("beta", [1.0, -0.5])
 def test_a_finite_nudge_gives_the_exact_gradient_of_its_own_loss(pair, beta):

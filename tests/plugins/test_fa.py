@@ -74,6 +74,7 @@ def assert_close(a: Any, b: Any) -> None:
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-11, atol=1e-13), a, b)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("make", [chain, convolutions, skip])
 def test_feedback_through_the_transposed_weights_is_back_propagation(make: Callable[[], tuple], x64: None) -> None:
     model, params, batch = make()

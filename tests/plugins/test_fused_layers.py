@@ -40,6 +40,7 @@ def estimate(rule, model, params, **settings):
     return jax.jit(lambda params: rule.estimate(model, params, rule.init(model, params), (X, Y))[0])(params)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("settings", [{}, {"mode": "incremental", "optimizer": "sgd(0.1)"}])
 def test_pc_on_fused_layers_is_pc_on_blocks(settings):
     settings = {"n": 4, **settings}

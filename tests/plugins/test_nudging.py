@@ -36,6 +36,7 @@ def far(a, b):
     return float(jnp.sqrt(sum(jnp.sum((u - v) ** 2) for u, v in pairs) / sum(jnp.sum(v**2) for _, v in pairs)))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("mode", "nudge", "beta"), [("strict", "positive", 0.3), ("error", "negative", -0.3)])
 def test_with_squared_errors_the_targets_are_part_of_the_way(mode, nudge, beta):
     params, x, y = problem()
@@ -48,6 +49,7 @@ def test_with_squared_errors_the_targets_are_part_of_the_way(mode, nudge, beta):
     assert ours.aux["energy_change"] < 0
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("nudge", "order"), [("positive", 1), ("negative", 1), ("centered", 2)])
 def test_gradients_converge_with_the_nudge_at_its_order(nudge, order):
     params, x, y = problem()

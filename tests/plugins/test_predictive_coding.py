@@ -220,6 +220,7 @@ def test_a_cone_too_large_to_unroll_runs_in_stages(monkeypatch, x64):
     close(on, off, rtol=1e-12, atol=0)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("mode", ["strict", "fixed_pred"])
 def test_a_layer_that_no_error_has_reached_has_a_gradient_of_exactly_zero(mode):
     model = mlp((4, 5, 5, 5, 3), "tanh")
@@ -274,6 +275,7 @@ def test_a_mean_loss_as_it_is_depends_on_the_batch_size(x64):
 # ---------------------------------------------------------------------------- fixed predictions, exact
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("name", "eta", "n"),
     [
@@ -304,6 +306,7 @@ def test_the_coefficients_are_binomial_tails(x64):
     np.testing.assert_allclose(coefficients(0.5, 7, 5), tails)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", MODELS)
 def test_eta_one_and_as_many_sweeps_as_layers_is_back_propagation(name, x64):
     model, shape = MODELS[name]
@@ -443,6 +446,7 @@ def test_with_a_loss_per_sample_the_steps_used_do_not_depend_on_the_batch_size(x
     assert len(steps) == 1 and 20 < steps.pop() < 500
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("mode", ["strict", "incremental", "error"])
 def test_tol_is_held_against_the_residual_that_the_trace_reports(mode, x64):
     model, shape = MODELS["tanh"]
@@ -564,6 +568,7 @@ def test_a_dropout_mask_is_drawn_once_per_batch(x64):
         estimate(model, params, batch)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("mode", ["strict", "fixed_pred", "exact", "incremental"])
 def test_batch_statistics_are_updated_once_per_batch(mode, x64):
     model = Layered((CENTERING, dense(6, "tanh"), CENTERING, dense(3)))

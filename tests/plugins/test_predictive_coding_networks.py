@@ -170,6 +170,7 @@ def test_a_deep_linear_network_relaxes_to_the_energy_of_its_closed_form():
             np.testing.assert_allclose(trace[-1] / len(x), expected, rtol=1e-8, err_msg=name)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("model", [mlp(SIZES, "tanh"), named_mlp], ids=["layers", "names"])
 def test_error_coordinates_end_where_strict_does(model, params, batch):
     with jax.enable_x64(True):
@@ -198,6 +199,7 @@ class Compact(linen.Module):
         return linen.Dense(3)(h + linen.Dense(8)(linen.tanh(h)))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("mode", ["strict", "error", "incremental"])
 def test_a_module_with_a_forward_pass_of_its_own_trains_after_one_word(mode, batch):
     model = Compact()
@@ -278,6 +280,7 @@ def test_batch_statistics_are_updated_once_per_batch(batch):
     assert_close(after["batch_stats"], once["batch_stats"], 1e-6)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("mode", ["strict", "error"])
 def test_gradients_have_the_types_of_the_parameters(mode, params, batch):
     params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
@@ -286,6 +289,7 @@ def test_gradients_have_the_types_of_the_parameters(mode, params, batch):
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(found.grads))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("mode", ["strict", "error"])
 def test_layers_in_a_loop_relax(mode, batch):
     """The activity has the axis of the loop in front."""

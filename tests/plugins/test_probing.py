@@ -39,6 +39,7 @@ def test_curvatures_are_the_eigenvalues_of_the_second_derivatives():
     assert found.step == 0.1
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("eta", [0.05, 0.3])
 def test_the_sweeps_are_those_that_a_relaxation_takes(eta):
     params, batch = problem()

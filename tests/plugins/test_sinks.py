@@ -79,6 +79,7 @@ def assert_same(found: list[dict[str, float]], expected: list[dict[str, Any]]) -
         np.testing.assert_allclose([*one.values()], [*other.values()], rtol=1e-6)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("text", "place", "read"),
     [("csv", "metrics.csv", table), ("tensorboard", "tensorboard", events)],

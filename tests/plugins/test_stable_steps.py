@@ -135,6 +135,7 @@ def test_schedules_of_normalized_layers_are_limited_in_every_sweep(eta, x64):
     assert 1e-4 < found.aux["step_scale"] <= 1
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["mlp", "attention"])
 def test_a_step_of_zero_is_no_smaller_one(name, x64):
     model, params, batch = problem(name, 0.5)

@@ -93,6 +93,7 @@ def batch():
     return np.random.default_rng(1).normal(size=(BATCH, 4, 5)), np.arange(BATCH) % 3
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("library", MODELS)
 def test_exact_predictive_coding_gives_the_gradients_of_the_model_itself(library):
     make, own_grads = MODELS[library]

@@ -71,6 +71,7 @@ class Stop:
         return "enough" if step == 5 else ""
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seeks", [True, False], ids=["seeks", "passes over"])
 def test_a_run_goes_on_in_the_middle_of_an_epoch_to_the_same_bits(seeks: bool, tmp_path: Path) -> None:
     loader = Loader()

@@ -55,6 +55,7 @@ def threads() -> list[str]:
     return [one.name for one in threading.enumerate() if one.name == "neurai rows"]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("rule", "model"), [("bp", "mlp:8"), ("pc", "mlp:8"), ("hebbian", "mlp:8")])
 def test_a_run_on_mapped_files_gives_the_bits_of_one_in_memory(rule: str, model: str, folder: Path) -> None:
     memory, mapped = in_memory(), neurai.dataset("npy", path=str(folder))
@@ -66,6 +67,7 @@ def test_a_run_on_mapped_files_gives_the_bits_of_one_in_memory(rule: str, model:
     assert threads() == []
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("form", ["float map", "double map", "too large for the device"])
 def test_every_way_to_stay_on_the_host_gives_the_same_bits(
     form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -194,6 +194,7 @@ def test_scalars_that_a_rule_reports_become_means_over_the_epoch(task: Task) -> 
     assert "aux/activity" not in row.values
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("change", "times"), [(-1.0, 0), (0.0, 0), (1.0, 1), (float("nan"), 1)])
 def test_a_relaxation_that_goes_uphill_is_warned_of_once(task: Task, change: float, times: int) -> None:
     def rising(model: Any, params: Any, state: Any, batch: Any, *, key: Any = None) -> Any:

@@ -55,6 +55,7 @@ def own(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("text", "shapes"),
     [

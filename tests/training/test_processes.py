@@ -35,7 +35,7 @@ CLAIMS = [
     "only_the_loopback_address_listens",
 ]
 # A run that takes long enough to be interrupted.
-LONG = ("--rule", "bp", "--model", "mlp:8", "--epochs", "150", "--every", "100", "--keep", "1000")
+LONG = ("--rule", "bp", "--model", "mlp:8", "--epochs", "60", "--every", "100", "--keep", "1000")
 
 
 def free_port() -> int:
@@ -164,9 +164,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with launched(*LONG, "--json", "--out", folder) as process:
         out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
-    assert json.loads(out)["steps"] == 3300
+    assert json.loads(out)["steps"] == 1320
     lines = err.splitlines()
-    assert sum(line.startswith("epoch 150: ") for line in lines) == 1, err  # one process is heard
+    assert sum(line.startswith("epoch 60: ") for line in lines) == 1, err  # one process is heard
     return folder
 
 
@@ -188,10 +188,10 @@ def test_a_killed_process_and_a_signal_leave_the_bits_of_the_run(whole: Path, tm
     with launched("--resume", folder) as process:
         _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
-    for name in ("params.safetensors", "checkpoints/step-000003300.safetensors"):
+    for name in ("params.safetensors", "checkpoints/step-000001320.safetensors"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes()
     assert [json.loads(line)["epoch"] for line in (folder / "metrics.jsonl").read_text().splitlines()] == [
-        *range(1, 151)
+        *range(1, 61)
     ]
 
 
@@ -215,13 +215,13 @@ def test_a_run_of_two_processes_goes_on_in_one(whole: Path, tmp_path: Path, caps
 
     folder = shutil.copytree(whole, tmp_path / "run")
     for path in (folder / "checkpoints").glob("step-*.safetensors"):
-        if int(path.stem.removeprefix("step-")) > 3200:
+        if int(path.stem.removeprefix("step-")) > 1220:
             path.unlink()
     words = ["train", "--resume", str(folder), "--quiet", "--devices", "1"]
     assert main(words) == 2
     assert "devices was 2 and is 1" in capsys.readouterr().err
     assert main([*words, "--force"]) == 0
-    assert steps_saved(folder) == 3300
+    assert steps_saved(folder) == 1320
 
 
 def test_different_plugins_and_settings_are_named(tmp_path: Path) -> None:

@@ -186,6 +186,7 @@ def test_a_study_goes_on_where_it_was_interrupted(scored: list[Any], tmp_path: P
         run(planned("lr=log:0.001:2"), folder)
 
 
+@pytest.mark.few(1)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Optuna leaves databases open
 @pytest.mark.parametrize("storage", ["journal:{}/shared/study.log", "sqlite:///{}/study.db"])
 def test_folders_may_share_a_study(scored: Any, storage: str, tmp_path: Path) -> None:
