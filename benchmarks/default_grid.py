@@ -82,7 +82,7 @@ def applies(cell: Cell) -> bool:
     return spec.needs == "callable" if spiking else "spiking" not in spec.claims
 
 
-def run(cell: Cell, epochs: int, idx: Path) -> dict[str, Any]:
+def run(cell: Cell, epochs: int, idx: Path, lr: float | None = None) -> dict[str, Any]:
     """Train once."""
     rule, sets = RULES[cell.rule]
     data = f"idx:{idx}" if cell.data == "idx" else cell.data
@@ -98,7 +98,8 @@ def run(cell: Cell, epochs: int, idx: Path) -> dict[str, Any]:
     if cell.optimizer == "sgd":
         usual = neurai.spec("algorithm", rule).defaults
         summed = str(usual.get("loss", "")).startswith("sum")
-        flags["lr"] = 1.0 if cell.rule == "pc incremental" else 0.1 / usual["batch_size"] if summed else 0.3
+        usually = 1.0 if cell.rule == "pc incremental" else 0.1 / usual["batch_size"] if summed else 0.3
+        flags["lr"] = usually if lr is None else lr
     began, rows = time.perf_counter(), []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -176,6 +177,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=list(EPOCHS), choices=EPOCHS)
     parser.add_argument("--optimizers", nargs="+", default=list(OPTIMIZERS), choices=OPTIMIZERS)
     parser.add_argument("--epochs", type=int, help="instead of those of each data set")
+    parser.add_argument("--lr", type=float, help="learning rate of SGD instead of those above; use another JSON file")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--idx", type=Path, help="a folder of IDX files instead of the larger digits")
     args = parser.parse_args()
@@ -188,7 +190,7 @@ def main() -> None:
         for cell in filter(applies, (Cell(*choice) for choice in choices)):
             if cell.name not in results:
                 epochs = args.epochs or EPOCHS[cell.data][cell.optimizer]
-                found = results[cell.name] = run(cell, epochs, idx)
+                found = results[cell.name] = run(cell, epochs, idx, args.lr)
                 print(
                     f"{cell.name:60} {found['accuracy']:.4f}  best {found['best']:.4f}  scale {found['step_scale']:.3f}"
                     f"  {found['step_ms']:7.2f} ms a step  {found['seconds']:5.0f} s  {'; '.join(found['warnings'])}",
