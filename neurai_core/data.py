@@ -373,6 +373,7 @@ def _are_probabilities(x: Array, y: Array, n_classes: int) -> bool:
 
 def _check_finite(array: Array, name: str, rows: _Rows) -> None:
     if _always_finite(array):
+        _check_held(array, name, rows)
         return
     finite = np.concatenate([_finite(part, name).reshape(len(part), -1).all(axis=1) for part in parts_of(array)])
     if finite.all():
@@ -389,6 +390,27 @@ def _check_finite(array: Array, name: str, rows: _Rows) -> None:
 def _always_finite(array: Any) -> bool:
     """Whether the type of the numbers, as they are stored, has no NaN or infinity."""
     return (array.stored if isinstance(array, StoredArray) else array).dtype.kind in "iub"
+
+
+def _check_held(array: Any, name: str, rows: _Rows) -> None:
+    """Check that the integers of JAX, which are shorter by default, hold those of an array."""
+    if isinstance(array, StoredArray) or array.dtype.kind == "b":
+        return  # converted to floating-point numbers, or one bit
+    from jax.dtypes import canonicalize_dtype
+
+    own, held = np.iinfo(array.dtype), np.iinfo(canonicalize_dtype(array.dtype))
+    if held.min <= own.min and own.max <= held.max:
+        return
+    wide = [((part < held.min) | (part > held.max)).reshape(len(part), -1).any(axis=1) for part in parts_of(array)]
+    bad = np.concatenate(wide)
+    if not bad.any():
+        return
+    row, where = rows.first(bad)
+    value = next(int(one) for one in np.ravel(array[row]) if not held.min <= one <= held.max)
+    raise DataError(
+        f"{name} holds {value} in {where}, which {held.dtype} cannot hold.",
+        "Use smaller integers or floating-point numbers, or enable jax_enable_x64.",
+    )
 
 
 def _finite(array: Array, name: str) -> NDArray[np.bool_]:

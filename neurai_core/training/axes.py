@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any, cast, get_args
@@ -104,9 +104,10 @@ def all_asked(over: Sequence[str] | Mapping[str, str | Sequence[Any]], rule: str
     """The axes of texts, or of values by setting."""
     if not isinstance(over, Mapping):
         return tuple(asked(text, rule, data) for text in over)
+    single = {key: (values,) for key, values in over.items() if not isinstance(values, str | Iterable)}
     return tuple(
         asked(f"{key}={values}", rule, data) if isinstance(values, str) else asked_values(key, values, rule, data)
-        for key, values in over.items()
+        for key, values in {**over, **single}.items()
     )
 
 

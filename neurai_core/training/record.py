@@ -168,7 +168,7 @@ def _same_hash(said: Mapping[str, Any], now: Mapping[str, Any], name: str, what:
         raise kind(
             f"{what} is not the one that the configuration was written with: its SHA-256 is {after}, "
             f"expected {before}.",
-            f"Bring the original back, or remove the line {name} from the file to train on what is there.",
+            "Bring the original back, or accept what is there with --force (force=True).",
         )
 
 

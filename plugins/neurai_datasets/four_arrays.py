@@ -39,6 +39,17 @@ def check_numbers(array: Array, name: str, path: Path) -> None:
         )
 
 
+def as_labels(array: Array) -> Array:
+    """Integers as int32; as they are if it cannot hold them, so that a check can name a label outside the classes.
+
+    >>> as_labels(np.array([0, 2])).dtype, as_labels(np.array([0, 2**32])).dtype
+    (dtype('int32'), dtype('int64'))
+    """
+    held = np.iinfo(np.int32)
+    fits = not array.size or (held.min <= array.min() and array.max() <= held.max)
+    return array.astype(np.int32) if fits else np.asarray(array)
+
+
 def targets_of(train: Array, test: Array, path: Path, first: int | None) -> tuple[Array, Array, tuple[str, ...] | None]:
     """Targets for training and test, in memory, with the names of their classes.
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from neurai_core.data import Dataset, check
 from neurai_core.errors import DataError, missing_extra
+from neurai_datasets.four_arrays import as_labels
 from neurai_datasets.spike_files import count_spikes, refuse_spikes, refuse_times
 from neurai_datasets.spiking_specs import HEIDELBERG_UNITS, SHD_CLASSES, SHDConfig, SSCConfig
 
@@ -67,7 +68,7 @@ def _part(path: Path, config: SHDConfig) -> tuple[Array, Array, tuple[str, ...]]
         when, which = np.asarray(when, np.float64), np.asarray(which, np.int64)
         _check_example(f"Example {i} of {path}", when, which, config)
         count_spikes(x[i], when, which // config.merge, config.window)
-    return x, labels.astype(np.int32), keys
+    return x, as_labels(labels), keys
 
 
 def _check_example(where: str, times: Array, units: Array, config: SHDConfig) -> None:

@@ -18,7 +18,7 @@ from neurai_core.data import Dataset, warn_of_empty_classes
 from neurai_core.errors import DataError
 from neurai_core.stored import StoredArray
 from neurai_datasets import NpyConfig
-from neurai_datasets.four_arrays import INPUTS, NAMES, check_numbers, targets_of
+from neurai_datasets.four_arrays import INPUTS, NAMES, as_labels, check_numbers, targets_of
 
 FACTS = "dataset.json"
 HOW = "Write the files with np.save, or with neurai data pack."
@@ -124,7 +124,7 @@ def _targets(
     if facts.classes is not None and labels:
         if first is not None:
             raise DataError(f"{folder / FACTS} names the classes, and first={first} is given.", "Leave out first.")
-        return train.astype(np.int32), test.astype(np.int32), facts.classes
+        return as_labels(train), as_labels(test), facts.classes
     if train.dtype == test.dtype == np.float32:
         return train, test, facts.classes
     y_train, y_test, classes = targets_of(train, test, folder, first)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from neurai_core.data import Dataset, check
 from neurai_core.errors import DataError
 from neurai_core.stored import StoredArray
+from neurai_datasets.four_arrays import as_labels
 from neurai_datasets.spiking_specs import TonicConfig
 
 FOLDER_VARIABLE = "NEURAI_DATA"
@@ -235,7 +236,7 @@ def _labels(source: Any, name: str) -> Array:
         raise DataError(
             f"tonic's {name} has no label for every example.", "Choose a data set of one class per example."
         )
-    return labels.astype(np.int32)
+    return as_labels(labels)
 
 
 def _files(source: Any) -> list[str] | None:

@@ -57,6 +57,18 @@ def test_floats_are_mapped_and_whole_numbers_stay_codes(tmp_path: Path) -> None:
         assert (np.asarray(data.x_train) == X[:20]).all()
 
 
+def test_numbers_that_32_bits_cannot_hold_are_named_and_not_cut_off(tmp_path: Path) -> None:
+    wide = X[:20].astype(np.int64)
+    wide[7, 1, 0] = 2**40
+    with pytest.raises(DataError, match=r"x_train of .* holds 1099511627776 in row 7, which int32 cannot hold"):
+        load(saved(tmp_path, x_train=wide))
+    labels = Y[:20].astype(np.int64)
+    labels[4] += 2**32
+    (tmp_path / "dataset.json").write_text(json.dumps({"classes": ["a", "b", "c"]}))
+    with pytest.raises(DataError, match=r"y_train of .* holds label 4294967297 in row 4, outside the classes 0\.\.2"):
+        load(saved(tmp_path, x_train=X[:20], y_train=labels))
+
+
 def test_targets_may_be_numbers_or_missing(tmp_path: Path) -> None:
     targets = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
     data = load(saved(tmp_path, y_train=targets[:20], y_test=targets[20:]))

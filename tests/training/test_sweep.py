@@ -277,6 +277,10 @@ def test_a_wrong_axis_from_python_is_one_clear_error(over: Any, words: str) -> N
         neurai.sweep("bp", over)
 
 
+def test_a_single_value_from_python_is_an_axis_of_one() -> None:
+    assert plan("bp", {"lr": 0.1}, environ={}).points == plan("bp", {"lr": [0.1]}, environ={}).points
+
+
 # ---------------------------------------------------------------------------- words
 
 
