@@ -31,6 +31,7 @@ _KEPT = {
     "-q": 0,
     "--force": 0,
 }
+HEARTBEAT = 60.0
 _EXAMPLE = "For example: neurai launch --processes 2 -- train --epochs 5"
 
 
@@ -71,7 +72,7 @@ def launch(
             help="Time from one sign of life to the next after which a process counts as stuck; more than a step or an "
             "evaluation takes. Ten times as long for the start.",
         ),
-    ] = 60.0,
+    ] = HEARTBEAT,
 ) -> None:
     """Train with several processes of this machine that share every batch, and watch them.
 
@@ -93,9 +94,15 @@ def launch(
                 break
             note(f"{ending.reason} Starting again{f' from {folder}' if folder else ''}; {left - 1} restarts are left.")
     if ending.reason:
-        again = shlex.join(["neurai", "launch", "--processes", str(processes), "--", *words])
+        own = {"--address": (address, LOOPBACK), "--port": (port, None), "--heartbeat": (heartbeat, HEARTBEAT)}
+        options = [text for name, (given, usual) in own.items() if given != usual for text in (name, _plain(given))]
+        again = shlex.join(["neurai", "launch", "--processes", str(processes), *options, "--", *words])
         raise JobFailed(ending, f"Go on with: {again}" if folder and ending.lost else "")
     raise typer.Exit(ending.code)
+
+
+def _plain(given: str | float | None) -> str:
+    return f"{given:g}" if isinstance(given, float) else str(given)
 
 
 def _run(

@@ -36,6 +36,7 @@ class Heart:
         self._file = None if place is None else place / f"process-{number}"
         self._run = None if place is None else place / _RUN
         self._watcher = watcher
+        self._seen = 0, 0.0  # the last beat that was looked at, and when by a clock that stands still during sleep
 
     def beat(self) -> None:
         """Show that the process goes on."""
@@ -55,11 +56,16 @@ class Heart:
 
     @property
     def age(self) -> float | None:
-        """Seconds since the last beat; None without one."""
+        """Seconds since a look first saw the last beat; None without one."""
         try:
-            return None if self._file is None else time.time() - self._file.stat().st_mtime
+            beaten = None if self._file is None else self._file.stat().st_mtime_ns
         except OSError:
             return None
+        if beaten is None:
+            return None
+        if beaten != self._seen[0]:
+            self._seen = beaten, time.monotonic()
+        return time.monotonic() - self._seen[1]
 
     @property
     def orphaned(self) -> bool:
