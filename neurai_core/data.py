@@ -358,9 +358,9 @@ def _check_lengths(x: Array, y: Array, names: tuple[str, str]) -> None:
 
 
 def _check_values(x: Array, y: Array, n_classes: int | None, names: tuple[str, str], rows: _Rows) -> None:
-    _check_finite(x, names[0], rows)
+    _check_numbers(x, names[0], rows)
     if n_classes is None or _are_probabilities(x, y, n_classes):
-        _check_finite(y, names[1], rows)
+        _check_numbers(y, names[1], rows)
     else:
         _check_labels(x, y, n_classes, names[1], rows)
 
@@ -371,7 +371,7 @@ def _are_probabilities(x: Array, y: Array, n_classes: int) -> bool:
     return fit and np.issubdtype(y.dtype, np.floating)
 
 
-def _check_finite(array: Array, name: str, rows: _Rows) -> None:
+def _check_numbers(array: Array, name: str, rows: _Rows) -> None:
     if _always_finite(array):
         _check_held(array, name, rows)
         return

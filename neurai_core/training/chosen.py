@@ -31,6 +31,6 @@ class Chosen:
         inner = {f"{part}.{key}": value for part, given in self.parts.items() for key, value in given.items()}
         return self.settings.model_dump() | inner
 
-    def on_one_device(self) -> Chosen:
-        """The same without several devices, for what needs only one."""
-        return replace(self, settings=self.settings.model_copy(update={"devices": 1, "shard": None}))
+    def on_one_device(self, **others: Any) -> Chosen:
+        """The same without several devices, for what needs only one, and with other settings of the run."""
+        return replace(self, settings=self.settings.model_copy(update={"devices": 1, "shard": None, **others}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from neurai_core.errors import SettingsError, UsageError
@@ -231,5 +231,4 @@ def _flags_of(
 
 def _without_observers(chosen: Chosen) -> Chosen:
     """All rules take all steps, and alignment is measured beside the steps."""
-    alone = chosen.on_one_device()
-    return replace(alone, settings=alone.settings.model_copy(update={"stop_early": None, "align": False}))
+    return chosen.on_one_device(stop_early=None, align=False)

@@ -13,7 +13,7 @@ from neurai_core.training.lock import held
 from neurai_core.training.record import versions
 from neurai_core.training.seeds import Looks
 from neurai_core.training.sweep_folder import DAMAGED, PROGRAMS, made, refuse_other, write
-from neurai_core.training.sweep_programs import Told, first_task, score_of, seeds_of, train_program
+from neurai_core.training.sweep_programs import Told, first_task, heading, score_of, seeds_of, train_program
 from neurai_core.training.swept import Plan, Program
 from neurai_core.training.task import Task, named_data
 
@@ -69,22 +69,16 @@ def _results(
         for program, one in zip(programs, found, strict=True)
         for at, seeds in zip(program.points, one["points"], strict=True)
     }
-    score = score_of(firsts[0])
-    settings = planned.chosen[0].settings
     points = [{"values": values, "seeds": of_point[at]} for at, values in enumerate(planned.points)]
     return {
-        "rule": settings.rule,
-        "data": firsts[0].data.name,
-        "model": settings.model,
-        "score": score,
-        "seeds": list(planned.seeds),
+        **heading(planned, firsts[0]),
         "axes": [{"name": axis.name, "values": list(axis.values), "scale": axis.scale} for axis in planned.axes],
         "programs": [
             {"points": list(one.points), "together": result["together"]}
             for one, result in zip(programs, found, strict=True)
         ],
         "versions": found[0]["versions"],
-        **ranked(points, score),
+        **ranked(points, score_of(firsts[0])),
     }
 
 

@@ -175,7 +175,7 @@ class HostParts:
 def prefetched(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
     """The same items, made by a thread while others are used; at most ``ahead`` of them wait.
 
-    An error of the thread is raised in the place of the item. The thread ends when this iterator does, also if that is
+    An error of the thread is raised in place of the item. The thread ends when this iterator does, also if that is
     closed early.
 
     >>> list(prefetched(range(3)))

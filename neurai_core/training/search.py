@@ -20,7 +20,7 @@ from neurai_core.training.seeds import Looks, SeedRun
 from neurai_core.training.settings import Chosen
 from neurai_core.training.study import Study, Trial, check_optuna
 from neurai_core.training.sweep_folder import JOURNAL, made, record, refuse_difference, refuse_other, write
-from neurai_core.training.sweep_programs import Told, first_task, score_of, seeds_of, train_program
+from neurai_core.training.sweep_programs import Told, first_task, heading, score_of, seeds_of, train_program
 from neurai_core.training.task import Task, named_data
 
 
@@ -126,14 +126,9 @@ def _train_together(
 def _results(planned: Search, study: Study, first: Task) -> tuple[dict[str, Any], Chosen | None]:
     """What ``results.json`` holds, and the best configuration."""
     trials, score = study.finished(), score_of(first)
-    settings = planned.ends.chosen[0].settings
     points = [{"trial": trial.number, "values": trial.values, "seeds": trial.seeds} for trial in trials]
     results = {
-        "rule": settings.rule,
-        "data": first.data.name,
-        "model": settings.model,
-        "score": score,
-        "seeds": list(planned.ends.seeds),
+        **heading(planned.ends, first),
         "search": planned.sampler,
         "axes": [
             {"name": axis.name, "values": list(axis.values), "scale": axis.scale, "drawn": asked.is_range}

@@ -103,6 +103,18 @@ def seeds_of(trained: Trained, at: int, seeds: int) -> list[dict[str, Any]]:
     return [{"seed": run.seed, "failed": run.failed, "rows": run.rows} for run in runs]
 
 
+def heading(planned: Plan, first: Task) -> dict[str, Any]:
+    """What the results of a sweep begin with: what was trained, by which score, with which seeds."""
+    settings = planned.chosen[0].settings
+    return {
+        "rule": settings.rule,
+        "data": first.data.name,
+        "model": settings.model,
+        "score": score_of(first),
+        "seeds": list(planned.seeds),
+    }
+
+
 def score_of(task: Task) -> str:
     """The metric by which configurations are ranked."""
     if not len(cast(Dataset, task.data).x_test):

@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from neurai_core.errors import NeurAIError, SettingsError, UsageError
@@ -166,9 +166,7 @@ class Given:
                 error.message = error.message.replace("--set-surrogate is", "--over surrogate is")
             error.message = f"With {', '.join(f'{name}={value}' for name, value in point.items())}: {error.message}"
             raise
-        alone = chosen.on_one_device()
-        settings = alone.settings.model_copy(update={"stop_early": None, "align": False, "log": ()})
-        return replace(alone, settings=settings)
+        return chosen.on_one_device(stop_early=None, align=False, log=())
 
 
 def plan(
