@@ -32,6 +32,15 @@ def forget_programs() -> Iterator[None]:
         jax.clear_caches()
 
 
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """What a test or a command sets in the environment ends with the test, before a later one starts a process."""
+    before = {**os.environ}
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Run the test in float64; numerics tests do."""
