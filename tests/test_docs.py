@@ -41,6 +41,7 @@ LONG_COMMANDS = (
     "any-network",
     "bidirectional",
     "comparing",
+    "devices",
     "equilibrium-propagation",
     "sweeping",
     "target-propagation",

@@ -89,7 +89,7 @@ def test_a_compact_module_of_flax_trains_by_itself_and_again_from_its_configurat
     assert neurai("train", "--resume", run, "--json", "-q").json["test_loss"] == ended.json["test_loss"]
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("how", ["layers", "named", "modules", "auto"])
 def test_a_built_in_model_trains_with_every_choice(neurai: Run, tmp_path: Path, how: str) -> None:
     ended = neurai("train", "--model", "mlp:8,tanh", "--activities", how, *SMALL, "--out", tmp_path / how)

@@ -54,6 +54,7 @@ def test_every_rule_that_relaxes_is_drawn_and_judged_by_its_force(neurai: Run, t
     assert drawn == f"Drawn in {tmp_path / 'relaxation.png'}"
 
 
+@pytest.mark.slow
 def test_a_mode_without_a_relaxation_has_none_to_draw(neurai: Run, tmp_path: Path) -> None:
     assert neurai("train", "--set", "mode=exact", *SMALL, "--out", tmp_path).code == 0
     ended = neurai("plot", "relaxation", tmp_path)

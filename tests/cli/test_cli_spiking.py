@@ -74,6 +74,7 @@ def test_data_in_time_and_data_without_it_are_taken(neurai: Run, words: list[str
     assert ended.json["parameters"] == parameters
 
 
+@pytest.mark.slow
 def test_steps_that_only_suit_a_rule_give_way_to_sequences(neurai: Run, tmp_path: Path) -> None:
     path, run = tmp_path / "sequences.npz", tmp_path / "run"
     x, y = np.random.default_rng(0).random((64, 5, 6), np.float32), np.arange(64) % 3

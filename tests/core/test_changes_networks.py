@@ -101,7 +101,7 @@ def named_mlp(activation):
     return function
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_20_layers_give_the_gradients_of_the_rule_in_both_precisions(activation, x64):
     width, batch, n = 24, 6, 30

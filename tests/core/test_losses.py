@@ -12,8 +12,6 @@ from neurai_core.errors import DataError, ModelError, UnknownName, UsageError
 from neurai_core.grads import BP
 from neurai_core.losses import ACCURACIES, LOSSES, accuracy_function, loss_function, score_function
 
-pytestmark = pytest.mark.contract
-
 OUTPUTS = np.random.default_rng(0).normal(size=(6, 7))
 LABELS = np.array([0, 3, 6, 1, 1, 5])
 ONE_HOT = np.eye(7)[LABELS]

@@ -43,7 +43,7 @@ def slope(energy: NetworkEnergy, network: Network, params: Any, x: Any, activiti
     return jax.jit(jax.grad(lambda p: energy(network(p, x, activities)[1], activities)))(params)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
 def test_descent_on_the_squared_energy_is_strict_predictive_coding(batch: Any, loss: str) -> None:
     params, x, y = batch
@@ -340,6 +340,7 @@ def test_langevin_without_a_key_is_one_clear_error(batch: Any) -> None:
 # ---------------------------------------------------------------------------- transformations
 
 
+@pytest.mark.slow
 def test_relaxation_maps_over_parameters(batch: Any) -> None:
     params, x, y = batch
     network = network_of(mlp, params, x)
@@ -355,6 +356,7 @@ def test_relaxation_maps_over_parameters(batch: Any) -> None:
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), mine, one)
 
 
+@pytest.mark.slow
 def test_relaxation_differentiates_in_both_modes(batch: Any) -> None:
     params, x, y = batch
     network = network_of(mlp, params, x)

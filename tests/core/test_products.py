@@ -11,8 +11,6 @@ import pytest
 
 from neurai_core.products import Products, products
 
-pytestmark = pytest.mark.contract
-
 A = jnp.ones((2, 2))
 ONE = 16.0  # operations of a product of two such matrices
 

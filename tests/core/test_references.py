@@ -12,8 +12,6 @@ import neurai_core
 from neurai_core.errors import DataError
 from neurai_core.references import bibliography, cited
 
-pytestmark = pytest.mark.contract
-
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 PAPER = r"""@article{doe2020toys,
   title   = {On {Toys}, and

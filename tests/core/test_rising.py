@@ -167,7 +167,7 @@ def caught(act: Callable[[], Any], action: str = "default") -> list[warnings.War
     return [one for one in seen if one.category is RisingEnergy]
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_rule_by_name_warns_once_however_many_steps_rise(way: Callable[[Rule], Any]) -> None:
     seen = {(one.filename, one.lineno): one for one in caught(lambda: way(rule_of(rising=True)))}
@@ -176,7 +176,7 @@ def test_a_rule_by_name_warns_once_however_many_steps_rise(way: Callable[[Rule],
         assert one.filename == __file__ and not one.message.change <= 0
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("way", [eagerly, compiled, in_a_scan, mapped, differentiated, per_example])
 def test_a_rule_by_name_is_silent_where_no_step_rises(way: Callable[[Rule], Any]) -> None:
     assert caught(lambda: way(rule_of(rising=False)), "always") == []
@@ -373,6 +373,7 @@ print([one.category.__name__ for one in seen])
 """
 
 
+@pytest.mark.slow
 def test_programs_over_several_devices_warn_once() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SHARDED],

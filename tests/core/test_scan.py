@@ -15,8 +15,6 @@ from neurai_core.registry.kinds import KINDS, find_kind
 from neurai_core.registry.scan import Index
 from neurai_core.registry.switches import Switches
 
-pytestmark = pytest.mark.contract
-
 
 def test_names_are_listed_without_importing_them(site: Any, registry: Registry) -> None:
     module = site.add("dist-a", "raise RuntimeError('imported')", entries={"aaa": "plugin"})

@@ -15,8 +15,6 @@ from neurai_core.data import Dataset, check
 from neurai_core.errors import DataError
 from neurai_core.stored import StoredArray, check_unchanged, files_of, is_stored, parts_of, read_rows
 
-pytestmark = pytest.mark.contract
-
 
 def mapped(path: Path, array: np.ndarray) -> np.ndarray:
     np.save(path, array)

@@ -12,8 +12,6 @@ from neurai_core.errors import UsageError
 from neurai_core.models import mlp
 from neurai_core.transforms import accumulate, alignment, per_example, with_alignment
 
-pytestmark = pytest.mark.contract
-
 MODEL = mlp((5, 6, 3), activation="tanh")
 
 

@@ -105,7 +105,7 @@ def close(a, b, rtol=1e-12):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-13), a, b)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_batch_is_all_examples_in_all_steps(pool, train, x64):
@@ -149,6 +149,7 @@ def test_the_layers_are_the_network_in_training_too(x64):
     close(ours, gradients(lambda p, x: model.apply(p, state, x, train=True), params, x, y))
 
 
+@pytest.mark.slow
 def test_a_constant_input_has_the_statistics_of_its_repetition(x64):
     held, sequence = network(encode=Constant(STEPS)), network()
     params, state, x, y = problem(held, SHAPE)

@@ -99,7 +99,7 @@ def equal(a, b):
 # ---------------------------------------------------------------------------- one function, many forms
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "name", ["attached", "hard", "delayed", "delayed hard", "learned", "ALIF", "ALIF learned", "ALIF raised"]
 )
@@ -118,11 +118,13 @@ def test_chunks_equal_the_plain_loop_to_the_bit(x64):
         equal(value_and_grads(chunked, *problem(plain)), expected)
 
 
+@pytest.mark.slow
 def test_unrolling_changes_nothing(x64):
     plain, unrolled = (network(CELLS["attached"], unroll=one) for one in (1, 5))
     close(value_and_grads(unrolled, *problem(plain)), value_and_grads(plain, *problem(plain)))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("optimized")
 def test_rematerialization_by_jax_equals_the_plain_run_to_the_bit(x64):
     plain = network(CELLS["ALIF"], hoist=(True, False, True))
@@ -163,7 +165,7 @@ def test_steps_equal_the_plain_loop_to_the_bit(name, x64):
     assert model.read(jnp.moveaxis(steps.outputs, 0, 1)).shape == (5, 12, 3)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["no reset", "delayed hard", "learned", "ALIF"])
 def test_without_spiking_the_whole_gradient_equals_central_differences(name, x64):
     model = network(CELLS[name], spiking=False)
@@ -270,6 +272,7 @@ def test_the_layers_are_the_network(x64):
     close(encoded.layered()(own, x[:, 0]), encoded(own, x[:, 0]))
 
 
+@pytest.mark.slow
 def test_a_width_can_be_traced_mapped_over_and_learned(x64):
     model = network(CELLS["LIF"])
     params, x, y = problem(model)

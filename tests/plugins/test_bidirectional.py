@@ -112,7 +112,7 @@ def test_the_gradients_are_those_of_the_energy_after_descent_on_it(x64, name, mo
     np.testing.assert_allclose(ours.aux["energy_trace"][-1], energy, rtol=1e-12)
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "name"), [(MODES[0], "cnn"), (MODES[1], "cnn")])
 def test_hidden_layers_keep_to_the_way_up_by_the_precision(x64, name, mode):
     model, params, batch = problem(NETWORKS[name], mode)
@@ -136,6 +136,7 @@ def test_by_default_a_small_dense_network_is_not_corrected(x64):
     equal(estimate(model, params, batch).grads, estimate(model, params, batch, alpha_b=0.1).grads)
 
 
+@pytest.mark.slow
 def test_precision_takes_away_the_reward_for_mere_growth_of_the_weights(x64):
     """Of errors that no weights explain, as those of noisy labels: back-propagation leaves these weights alone."""
     model, params, (x, _) = problem((mlp((6, 5, 3), "tanh"), (6,)), batch=40)
@@ -156,7 +157,7 @@ def test_precision_takes_away_the_reward_for_mere_growth_of_the_weights(x64):
     np.testing.assert_allclose(thousand, hundred / 10, rtol=0.2)
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "name", "trace"),
     [(MODES[0], "cnn", None), (MODES[1], "mlp", "momentum(0.5)"), (MODES[0], "mlp", "curvature")],
@@ -189,7 +190,7 @@ def test_without_a_way_down_it_is_strict_predictive_coding_to_the_bit(x64, name,
     assert ours.loss == theirs.loss
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "name"), [(MODES[0], "cnn"), (MODES[1], "mlp")])
 def test_without_a_way_up_it_is_strict_predictive_coding_of_the_reversed_network(x64, name, mode):
     both, params, (x, y) = problem(NETWORKS[name], mode)
@@ -360,6 +361,7 @@ def test_filling_in_keeps_what_is_known_and_lowers_the_energy(x64, mode):
     equal(rule.infer(model, params, x, y).y, y)
 
 
+@pytest.mark.slow
 def test_filling_in_descends_on_the_energy_of_training(x64):
     model, params, (x, y) = problem(MLP)
     found = BiPC("sum_squared_error", "sum_squared_error").infer(model, params, x, y, n=7)
@@ -378,6 +380,7 @@ def test_the_mode_gives_the_weight_of_the_way_down():
     assert BiPC("mse", "mse", mode="BISTRICT").settings["mode"] == "bistrict"
 
 
+@pytest.mark.slow
 def test_texts_and_objects_correct_the_step_alike(x64):
     model, params, batch = problem(MLP)
     pairs = [

@@ -68,6 +68,7 @@ def test_predict_of_hopfield_is_the_free_state(x64):
     assert accuracy == -1
 
 
+@pytest.mark.slow
 def test_normal_fun_makes_zeros_and_may_be_replaced(x64):
     np.testing.assert_array_equal(EP("mse").normal_fun((2, 3), jnp.int32), np.zeros((2, 3), np.int32))
 
@@ -137,6 +138,7 @@ def test_the_config_survives_json():
 # ---------------------------------------------------------------------------- options
 
 
+@pytest.mark.slow
 def test_an_early_stop_costs_fewer_steps_and_changes_little(x64):
     model, params, batch = problem()
     plain = small(n_relax=200).get_grads(model, params, batch)[0]
@@ -147,6 +149,7 @@ def test_an_early_stop_costs_fewer_steps_and_changes_little(x64):
     assert max(estimate.aux["residual"], estimate.aux["residual_free"]) < 1e-5
 
 
+@pytest.mark.slow
 def test_the_early_stop_does_not_depend_on_the_batch_size(x64):
     model, params, (x, y) = problem()
     rule = neurai.algorithm("ep", loss="squared_error", **HOPFIELD, n_relax=200, tol=1e-3)
@@ -238,6 +241,7 @@ def test_normal_activities_and_random_signs_come_from_the_key(x64):
         assert any(np.any(one != drawn[0]) for one in drawn[2:])
 
 
+@pytest.mark.slow
 def test_repeat_averages_independent_estimates(x64):
     model, params, batch = problem()
     method = small(mode="random_sign", beta=0.5)
@@ -273,6 +277,7 @@ def test_continual_ends_where_one_step_of_sgd_with_its_gradients_ends(x64):
     assert distance(grads, estimate.grads) < 1e-12
 
 
+@pytest.mark.slow
 def test_continual_with_resting_weights_is_two_phase(x64):
     model, params, batch = problem()
     optim = optax.sgd(0.0)
@@ -397,6 +402,7 @@ def test_a_third_party_energy_needs_only_its_value(x64):
 # ---------------------------------------------------------------------------- relaxation
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**30),
@@ -500,6 +506,7 @@ def test_without_jit_it_is_the_same(x64):
         assert distance(method.get_grads(model, params, batch)[0], compiled) < 1e-12
 
 
+@pytest.mark.slow
 def test_vmap_over_beta_and_dt_sweeps_one_program(x64):
     model, params, batch = problem()
 
@@ -581,7 +588,7 @@ def test_float32_keeps_the_digits_of_a_small_nudge():
         assert distance(grads, exact) < 1e-3
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("library", ["equinox", "flax"])
 def test_models_of_other_libraries(library):
     pytest.importorskip(library)

@@ -67,6 +67,7 @@ RHO = {"sigmoid": "sigmoid", "relu": "relu", "softplus": "softplus", "tanh": "ta
 ENERGY = {"restr_hopfield": "hopfield", "cond_gaussian": "gaussian"}
 
 
+@pytest.mark.few(33)
 @pytest.mark.filterwarnings("ignore:EP. after n_relax")
 @pytest.mark.parametrize("case", of("smonsays"))
 def test_both_energies_with_costs_activations_steps_and_early_stops(case):
@@ -113,6 +114,7 @@ ALGORITHMS = {
 }
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("case", of("rain"))
 def test_projected_hard_sigmoid_in_both_orders_with_coupled_and_contrastive_learning(case):
     model, params, batch, _ = network(case, hard_sigmoid, 0.5)
@@ -177,6 +179,7 @@ def steep_sigmoid(u):
     return 1 / (1 + jnp.exp(-4 * (u - 0.5)))
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("case", of("laborieux2021"))
 @pytest.mark.parametrize(
     ("prefix", "mode", "sign"),

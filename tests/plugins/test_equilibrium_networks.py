@@ -63,7 +63,7 @@ def assert_close(a, b, tolerance=1e-12):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance * np.abs(other).max())
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("sizes", "settings"), ESTIMATORS, ids=lambda one: one["mode"] if isinstance(one, dict) else ""
 )

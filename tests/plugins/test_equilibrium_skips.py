@@ -117,6 +117,7 @@ def test_a_skip_pools_as_the_blocks_do_at_its_ends(x64):
     assert sorted(skip[:2] for skip in skips_of(chain)) == [(-1, 1), (0, 1)]
 
 
+@pytest.mark.slow
 def test_its_energy_falls_with_large_steps_and_weights(x64):
     params, batch = problem()
     settings = SETTINGS | {"dt": 1.0, "n_relax": 40, "trace": True, "fuse": True}
@@ -155,6 +156,7 @@ def test_maxima_before_weights_are_refused():
         neurai.algorithm("ep", loss="squared_error", **SETTINGS).estimate(MAXIMA, params, (), batch)
 
 
+@pytest.mark.slow
 def test_holomorphic_names_the_maximum():
     params, batch = problem()
     rule = neurai.algorithm("ep", loss="squared_error", fuse=True, **SETTINGS | {"mode": "holomorphic"})

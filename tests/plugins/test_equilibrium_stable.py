@@ -58,7 +58,7 @@ def rises(trace):
 # ---------------------------------------------------------------------------- where nothing has to change
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("settings", [{}, HOPFIELD | {"dt": 0.2}, {"order": "even_odd", "tol": 1e-3}], ids=str)
 def test_the_documented_step_is_taken_to_the_bit_where_the_energy_allows_it(settings):
@@ -71,7 +71,7 @@ def test_the_documented_step_is_taken_to_the_bit_where_the_energy_allows_it(sett
 # ---------------------------------------------------------------------------- where the documented step is too large
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.filterwarnings("ignore::neurai_core.errors.RisingEnergy")
 @pytest.mark.parametrize(
     ("kind", "scale", "settings"),

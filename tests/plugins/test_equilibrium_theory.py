@@ -70,7 +70,7 @@ def test_a_small_nudge_gives_the_gradient_of_the_loss(pair):
 # ---------------------------------------------------------------------------- bias
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("pair", "mode", "n_points", "order"),
     [
@@ -186,6 +186,7 @@ def test_gaussian_tends_to_back_propagation_through_the_models_own_activations()
     assert distance(grads, BP("mse").get_grads(model, params, batch)[0]) < 1e-6
 
 
+@pytest.mark.slow
 def test_a_loss_that_sums_tends_to_back_propagation_of_the_sum():
     given = problem()
     grads = estimate("gaussian", "sum_cross_entropy", 1e-3, EPMode.SYMMETRIC, init=None, given=given)
@@ -195,6 +196,7 @@ def test_a_loss_that_sums_tends_to_back_propagation_of_the_sum():
 # ---------------------------------------------------------------------------- symmetries between estimators
 
 
+@pytest.mark.slow
 def test_the_mean_over_both_signs_is_symmetric():
     pair = ("hopfield", "cross_entropy")
     plus, minus = (estimate(*pair, b, EPMode.TWO_PHASE) for b in (0.3, -0.3))
@@ -202,6 +204,7 @@ def test_the_mean_over_both_signs_is_symmetric():
     assert distance(mean, estimate(*pair, 0.3, EPMode.SYMMETRIC)) < 1e-12
 
 
+@pytest.mark.slow
 def test_random_sign_is_two_phase_with_either_sign():
     pair = ("hopfield", "cross_entropy")
     signed = [estimate(*pair, b, EPMode.TWO_PHASE) for b in (0.3, -0.3)]
@@ -214,6 +217,7 @@ def test_random_sign_is_two_phase_with_either_sign():
     assert seen == {0, 1}
 
 
+@pytest.mark.slow
 def test_two_points_on_the_circle_are_symmetric():
     pair = ("gaussian", "cross_entropy")
     two = estimate(*pair, 0.5, EPMode.HOLOMORPHIC, n_points=2)
@@ -251,7 +255,7 @@ def _complex_gradient(params, x, u):
     return jax.grad(ENERGIES["gaussian"], holomorphic=True)(complex_params, x.astype(complex), u)
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pair", "mode", "order"), [(PAIRS[0], EPMode.TWO_PHASE_MATCHED, 1), (PAIRS[1], EPMode.SYMMETRIC, 2)]
 )
@@ -281,7 +285,7 @@ def coupled_limit(energy_name, cost_name):
     return jax.jvp(lambda u: jax.grad(energy)(params, x, u), (u,), (v,))[1]
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS)
 def test_coupled_learning_tends_to_its_own_limit_and_not_to_the_gradient(pair):
     limit = coupled_limit(*pair)
@@ -300,7 +304,7 @@ def test_one_sided_coupled_learning_tends_to_the_same_limit_from_both_signs(pair
     assert distance(centered, estimate(*pair, 0.01, EPMode.COUPLED)) < 1e-10
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 def test_contrastive_learning_clamps_the_output_at_the_target():
     """With the squared error o - dC/do is the target itself."""
     _, params, (x, y) = problem()

@@ -35,6 +35,7 @@ def examples(shape: tuple[int, ...] = (8,)) -> tuple[jax.Array, jax.Array]:
     return jax.random.normal(jax.random.key(1), (5, *shape)), jnp.arange(5) % 4
 
 
+@pytest.mark.slow
 def test_after_training_every_layer_has_a_higher_goodness_for_true_labels_than_for_false_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,7 +36,7 @@ def far(a, b):
     return float(jnp.sqrt(sum(jnp.sum((u - v) ** 2) for u, v in pairs) / sum(jnp.sum(v**2) for _, v in pairs)))
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "nudge", "beta"), [("strict", "positive", 0.3), ("error", "negative", -0.3)])
 def test_with_squared_errors_the_targets_are_part_of_the_way(mode, nudge, beta):
     params, x, y = problem()

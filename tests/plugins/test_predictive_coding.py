@@ -129,7 +129,7 @@ def test_strict_is_its_definition_on_any_layers(name, n, x64):
     close(ours, defined(model, params, batch, "strict", 0.2, n))
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("mode", ["strict", "fixed_pred"])
 @pytest.mark.usefixtures("optimized")
@@ -185,7 +185,7 @@ def per(stacked):
     return [jax.tree.unflatten(structure, entries) for entries in zip(*leaves, strict=True)]
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("name", "n"), [*((name, 5) for name in sorted({*MODELS} - {"tanh", "relu", "blocks"})), ("tanh", 2)]
 )
@@ -256,6 +256,7 @@ def test_repeating_a_batch_changes_nothing_with_per_sample(mode, x64):
     close(repeated, once)
 
 
+@pytest.mark.slow
 def test_repeating_a_batch_doubles_the_gradients_of_a_summed_loss(x64):
     model, shape = MODELS["tanh"]
     params, batch = problem(model, shape)
@@ -372,6 +373,7 @@ def test_incremental_gradients_are_the_way_the_parameters_went(name, momentum, x
     assert model_state_of(state) == () and int(state.own[0].count) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("optimized")
 def test_no_incremental_step_is_made_of_rounding():
     """Adam divides by the size of the gradient: in float32 the rounding of a layer at rest would move it fully."""
@@ -417,7 +419,7 @@ def test_tol_stops_once_the_activities_hardly_move(x64):
     assert distance(found.grads, settled.grads) < 1e-4
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float64])
 @pytest.mark.parametrize("mode", ["strict", "incremental"])
 def test_tol_works_in_every_precision_and_for_one_layer(mode, dtype, x64):
@@ -429,12 +431,14 @@ def test_tol_works_in_every_precision_and_for_one_layer(mode, dtype, x64):
         assert 1 <= found.aux["steps"] <= 30
 
 
+@pytest.mark.slow
 def test_tol_waits_until_the_first_layer_is_reached(x64):
     model = mlp((4, 5, 5, 5, 5, 3), "tanh")
     params, batch = problem(model, (4,))
     assert estimate(model, params, batch, n=50, tol=1e6).aux["steps"] == 6
 
 
+@pytest.mark.slow
 def test_with_a_loss_per_sample_the_steps_used_do_not_depend_on_the_batch_size(x64):
     model, shape = MODELS["tanh"]
     params, batch = problem(model, shape)
@@ -614,7 +618,7 @@ def test_a_layer_may_bring_its_own_difference(x64):
 # ---------------------------------------------------------------------------- numbers, memory, compiling
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("mode", ["strict", "fixed_pred", "exact", "incremental"])
 @pytest.mark.usefixtures("optimized")
 def test_bfloat16_keeps_activities_and_errors_in_float32(mode):
@@ -727,6 +731,7 @@ def test_any_stack_of_layers_without_jit_is_its_definition(layers, batch, n, eta
             close(rule.estimate(model, params, (), batch)[0].grads, true, rtol=1e-7)
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None)
 @given(
     layers=st.lists(LAYERS, min_size=2, max_size=3).filter(fits),

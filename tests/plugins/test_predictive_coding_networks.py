@@ -68,7 +68,7 @@ def assert_close(a, b, tolerance=1e-12):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance * np.abs(other).max())
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("settings", MODES, ids=str)
 def test_a_chain_of_names_is_a_chain_of_layers(settings, params, batch):
     with jax.enable_x64(True):
@@ -182,6 +182,7 @@ def test_error_coordinates_end_where_strict_does(model, params, batch):
         assert float(error.aux["energy_change"]) == pytest.approx(float(strict.aux["energy_change"]), rel=1e-10)
 
 
+@pytest.mark.slow
 def test_a_few_sweeps_in_error_coordinates_reach_every_layer(batch):
     deep = mlp((6, *[8] * 15, 3), "tanh")
     params = deep.init(jax.random.key(3), (6,))[0]
@@ -309,7 +310,7 @@ def test_layers_in_a_loop_relax(mode, batch):
     assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(found.grads["layers"]))
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("watched", [True, False])
 def test_steps_follow_the_moves_where_activities_bend_the_energy(watched, batch, monkeypatch):
     def normalized(x):
@@ -411,7 +412,7 @@ def test_outputs_alone_are_no_activities(batch):
         estimate(shallow, jnp.ones((6, 3)), batch)
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["strict", "incremental", "error"])
 def test_a_function_differentiated_in_reverse_only_relaxes_as_the_same_one_without(mode, x64):
     @jax.custom_vjp

@@ -18,8 +18,6 @@ from neurai_datasets.spiking_specs import RandmanConfig, SpikeFilesConfig, Spiki
 from neurai_datasets.uci_digits import build as digits
 from neurai_datasets.yin_yang_points import points
 
-pytestmark = pytest.mark.contract
-
 NAMES = ("spiking_digits", "yin_yang", "randman", "spike_files", "shd", "ssc")
 PLUGINS = {name: getattr(spiking_specs, name) for name in NAMES}
 

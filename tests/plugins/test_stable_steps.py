@@ -55,7 +55,7 @@ def estimate(rule, model, params, batch):
     return jax.jit(lambda params: rule.estimate(model, params, state, batch)[0])(params)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.filterwarnings("ignore::neurai_core.errors.RisingEnergy")
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", MODELS)
@@ -121,7 +121,7 @@ def from_nothing(t):
     return jnp.where(t < 1, 0.0, 1.0)
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("eta", [steep_first, from_nothing, lambda t: 1.0 - t % 2], ids=["tiny", "zero", "every other"])
 def test_schedules_of_normalized_layers_are_limited_in_every_sweep(eta, x64):
     model, params, batch = problem("attention", 2.0)

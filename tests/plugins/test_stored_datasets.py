@@ -21,8 +21,6 @@ from neurai_datasets import IdxConfig, NpyConfig, idx_folder
 from neurai_datasets.idx_files import FILES, TEST_IMAGES, TRAIN_IMAGES
 from neurai_datasets.npy_folder import build
 
-pytestmark = pytest.mark.contract
-
 X = np.arange(30 * 6, dtype=np.uint8).reshape(30, 3, 2)
 Y = np.arange(30, dtype=np.uint8) % 3
 

@@ -17,8 +17,6 @@ tonic_datasets = pytest.importorskip("tonic.datasets")
 
 from neurai_datasets.tonic_events import counted  # noqa: E402
 
-pytestmark = pytest.mark.contract
-
 RANDOM = np.random.default_rng(0)
 NAMES = ("t", "x", "y", "p")
 

@@ -17,8 +17,6 @@ from neurai_core.network import PredictedFrom
 from neurai_core.training.activities import listed, seen
 from neurai_core.training.settings import choose
 
-pytestmark = pytest.mark.contract
-
 X = jax.ShapeDtypeStruct((8, 4), "float32")
 
 

@@ -20,8 +20,6 @@ from neurai_core.plugin import Plugin
 from neurai_core.specs import DatasetSpec
 from neurai_core.testing import check_dataset
 
-pytestmark = pytest.mark.contract
-
 DIGITS = neurai.dataset("digits")
 X, Y = DIGITS.x_train.reshape(-1, 64)[:200], DIGITS.y_train[:200]
 X_TEST, Y_TEST = DIGITS.x_test.reshape(-1, 64)[:60], DIGITS.y_test[:60]

@@ -56,6 +56,7 @@ def test_seeds_in_one_program_give_the_numbers_of_training_alone(rule: str) -> N
     assert together.runs[0].rows[-1]["test_loss"] != together.runs[1].rows[-1]["test_loss"]
 
 
+@pytest.mark.slow
 def test_seeds_that_do_not_fit_into_memory_go_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = [task_of("bp", seed, epochs=1) for seed in range(3)]
     at_once = train_seeds(tasks)

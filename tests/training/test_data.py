@@ -21,8 +21,6 @@ from neurai_core.data import (
 from neurai_core.errors import DataError
 from neurai_core.specs import Origin
 
-pytestmark = pytest.mark.contract
-
 
 def make(**changed: Any) -> Dataset:
     """Twelve training and six test examples of shape (2, 3) in three classes."""

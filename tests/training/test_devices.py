@@ -17,8 +17,6 @@ from neurai_core.registry import REGISTRY
 from neurai_core.training.settings import choose
 from neurai_core.training.task import prepare
 
-pytestmark = pytest.mark.contract
-
 OUTSIDER = "drtp"  # of neurai-target-projection, where that is installed
 RULES = ["bp", "pc", "ep", *({OUTSIDER} & set(REGISTRY.names("algorithm")))]
 CLAIMS = [

@@ -21,8 +21,6 @@ from neurai_core.stored import StoredArray
 from neurai_core.training import host_data
 from neurai_core.training.host_data import gather, host_feed, on_device, prefetched
 
-pytestmark = pytest.mark.contract
-
 BYTES = np.round(neurai.dataset("digits").x_train[:260].reshape(-1, 64) * 255).astype(np.uint8)
 LABELS = neurai.dataset("digits").y_train[:260]
 SMALL: dict[str, Any] = {"epochs": 2, "batch_size": 50, "lr": 1e-2}

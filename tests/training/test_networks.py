@@ -12,8 +12,6 @@ from neurai_core.layered import Layered, Variables
 from neurai_core.optimizers import optimizer
 from neurai_core.training.networks import Untrained, network
 
-pytestmark = pytest.mark.contract
-
 OWN = """
 import jax
 from neurai_core.errors import ModelError

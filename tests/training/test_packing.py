@@ -20,8 +20,6 @@ from neurai_core.specs import DatasetSpec
 from neurai_core.stored import is_stored
 from neurai_core.training import packing
 
-pytestmark = pytest.mark.contract
-
 RANDOM = np.random.default_rng(0)
 X, Y = RANDOM.integers(0, 256, (30, 3, 2)), np.arange(30) % 3
 

@@ -32,7 +32,7 @@ def same_bits(one: Any, other: Any) -> bool:
     return jax.tree.structure(one) == jax.tree.structure(other) and raw[0] == raw[1]
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("name", "x64"), [*((name, False) for name in MODELS), ("mlp", True)])
 def test_parameters_have_the_same_bits(name: str, x64: bool) -> None:
     model, shape = MODELS[name]

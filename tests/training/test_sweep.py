@@ -118,7 +118,7 @@ def test_a_wrong_axis_is_one_clear_error(over: tuple[str, ...], words: str) -> N
 # ---------------------------------------------------------------------------- numbers in one program
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("rule", "over", "more"),
     [

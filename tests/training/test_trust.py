@@ -10,8 +10,6 @@ from neurai_core.errors import UsageError
 from neurai_core.training.settings import Chosen, choose
 from neurai_core.training.trust import check_trusted, code_of, sha256_of
 
-pytestmark = pytest.mark.contract
-
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

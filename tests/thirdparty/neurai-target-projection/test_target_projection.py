@@ -118,6 +118,7 @@ def test_loss_accuracy_and_what_the_loss_hands_back_are_those_of_the_forward_pas
     assert_close((found.loss, found.accuracy, found.aux), (exact.loss, exact.accuracy, exact.aux))
 
 
+@pytest.mark.slow
 def test_scale_is_the_spread_of_the_projections_and_may_be_traced() -> None:
     model, params, batch = mlp()
     one, two = jax.vmap(lambda scale: started(model, params, batch, scale=scale)[1].own["layer000"])(
@@ -149,6 +150,7 @@ def test_on_a_network_every_named_value_learns_alone(float64) -> None:
     assert_close(found.grads, by_hand)
 
 
+@pytest.mark.slow
 def test_models_of_other_libraries_are_taken_in_layers(float64) -> None:
     eqx = pytest.importorskip("equinox")
     mlp = eqx.nn.MLP(5, 4, 8, 1, activation=jnp.tanh, key=jax.random.key(0))
@@ -159,6 +161,7 @@ def test_models_of_other_libraries_are_taken_in_layers(float64) -> None:
     assert_close(estimate.grads[-1], back_propagation(model, params, batch)[-1])
 
 
+@pytest.mark.slow
 def test_a_module_with_a_forward_pass_of_its_own_learns() -> None:
     nn = pytest.importorskip("flax.linen")
 
