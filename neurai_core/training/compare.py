@@ -11,8 +11,9 @@ from neurai_core.data import Dataset
 from neurai_core.errors import UsageError
 from neurai_core.report.comparison import analysis, tables
 from neurai_core.training.compared import Plan, plan
-from neurai_core.training.comparison_folder import REPORT, RESULTS, file_of, made, read_result, refuse_other, write_json
+from neurai_core.training.comparison_folder import COMPARISON, REPORT, RESULTS, file_of, made, refuse_other
 from neurai_core.training.inspection import cosines, phases
+from neurai_core.training.json_files import write_json
 from neurai_core.training.lock import held
 from neurai_core.training.rule_results import result_of
 from neurai_core.training.seeds import Looks, SeedRun, train_seeds
@@ -189,7 +190,7 @@ def _of_rule(rule: str, planned: Plan, first: Task, data: Dataset, folder: Path 
     path = None if folder is None else file_of(folder, rule)
     if path is not None and path.exists():
         told.kept(rule)
-        return read_result(path, "seeds", task=first, whole="comparison", done=f"{rule} was trained", note=told.note)
+        return COMPARISON.read_result(path, "seeds", task=first, done=f"{rule} was trained", note=told.note)
     chosen = planned.rules[rule]
     tasks = [first, *(_task(chosen, seed, data) for seed in planned.seeds[1:])]
     looks = Looks(

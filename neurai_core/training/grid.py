@@ -8,11 +8,11 @@ from typing import Any, cast
 
 from neurai_core.data import Dataset
 from neurai_core.report.sweep import ranked
-from neurai_core.training.comparison_folder import plain, read_result, write_json
+from neurai_core.training.json_files import plain, write_json
 from neurai_core.training.lock import held
 from neurai_core.training.record import versions
 from neurai_core.training.seeds import Looks
-from neurai_core.training.sweep_folder import DAMAGED, PROGRAMS, made, refuse_other, write
+from neurai_core.training.sweep_folder import PROGRAMS, SWEEP, made, refuse_other, write
 from neurai_core.training.sweep_programs import Told, first_task, heading, score_of, seeds_of, train_program
 from neurai_core.training.swept import Plan, Program
 from neurai_core.training.task import Task, named_data
@@ -89,9 +89,8 @@ def _of_program(
     path, what = folder and folder / PROGRAMS / f"{at + 1}.json", f"program {at + 1} of {len(planned.programs())}"
     if path and path.exists():
         told.kept(what)
-        return read_result(
-            path, "points", task=first, whole="sweep", done=f"{path} was written", note=told.note, hint=DAMAGED
-        )
+        done = f"{path} was written"
+        return SWEEP.read_result(path, "points", task=first, done=done, note=told.note)
     looks = Looks(told=lambda epoch, runs: told.epoch(what, epoch, first.epochs, runs))
     trained = train_program(planned, program, data, looks)
     result = {

@@ -14,8 +14,8 @@ from neurai_core.products import Products, products
 from neurai_core.report.relaxation import phases_of
 from neurai_core.rising import ENERGY_CHANGE, rises, unwatched
 from neurai_core.specs import AlgorithmSpec
-from neurai_core.training.comparison_folder import plain
 from neurai_core.training.deciding import as_trained
+from neurai_core.training.json_files import plain
 from neurai_core.training.networks import absolute
 from neurai_core.training.record import versions
 from neurai_core.training.seeds import SeedRun, Trained

@@ -11,7 +11,7 @@ from typing import Any
 from neurai_core.data import Dataset
 from neurai_core.report.comparison import is_share
 from neurai_core.report.sweep import ranked
-from neurai_core.training.comparison_folder import plain
+from neurai_core.training.json_files import plain
 from neurai_core.training.lock import held
 from neurai_core.training.record import versions
 from neurai_core.training.searched import JOURNAL as FILE
@@ -19,7 +19,7 @@ from neurai_core.training.searched import Search
 from neurai_core.training.seeds import Looks, SeedRun
 from neurai_core.training.settings import Chosen
 from neurai_core.training.study import Study, Trial, check_optuna
-from neurai_core.training.sweep_folder import JOURNAL, made, record, refuse_difference, refuse_other, write
+from neurai_core.training.sweep_folder import JOURNAL, SWEEP, made, record, refuse_other, write
 from neurai_core.training.sweep_programs import Told, first_task, heading, score_of, seeds_of, train_program
 from neurai_core.training.task import Task, named_data
 
@@ -86,7 +86,7 @@ def _study(planned: Search, first: Task, storage: str | None) -> Study:
     now = record(planned)
     now["settings"] |= {"data_sha256": first.data_sha256, "model_sha256": first.source_sha256}
     hint = "Choose another --study, or give the settings with which it was begun."
-    refuse_difference(f"{study.where} is one", study.agreed(now), now, hint)
+    SWEEP.refuse_difference(f"{study.where} is one", study.agreed(now), now, hint)
     return study
 
 
