@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from neurai_algorithms.bidirectional.inference import Inferred, clamped
-from neurai_algorithms.bidirectional.layers import check_params, extended, two_way
+from neurai_algorithms.bidirectional.inference import Inferred
+from neurai_algorithms.bidirectional.layers import checked, extended, two_way
 from neurai_algorithms.bidirectional.spec import BiPCConfig
+from neurai_algorithms.bidirectional.task import clamped
 from neurai_algorithms.predictive_coding.api import PC
 from neurai_algorithms.predictive_coding.spec import PCMode
 from neurai_core.arrays import PyTree, Shape
@@ -117,8 +118,7 @@ class BiPC(PC):
         Raises:
             DataError: labels outside the classes.
         """
-        both = two_way(model, self.shared)
-        self._check_ends(both, param, y)
+        both = self._two_way(model, param, y)
         return _ask(self, "generate", both, None, param, jnp.asarray(y))
 
     def reconstruct(self, model: Any, param: PyTree, x: Any, layer: int = 1) -> jax.Array:
@@ -159,8 +159,7 @@ class BiPC(PC):
             UsageError: neither x nor y is given.
             DataError: labels outside the classes.
         """
-        both = two_way(model, self.shared)
-        self._check_ends(both, param, y)
+        both = self._two_way(model, param, y)
         return _ask(self, "infer", both, n, param, x, y, mask)
 
     def probe(self, *args: Any, **kwargs: Any) -> Any:
@@ -173,15 +172,15 @@ class BiPC(PC):
             "Bidirectional predictive coding has no probe.", hint="PC(...).probe looks at the upward direction alone."
         )
 
-    def _check_ends(self, both: Layered, param: PyTree, y: Any) -> None:
-        """Check labels here, where their values are concrete."""
-        check_params(both, param)
+    def _two_way(self, model: Any, param: PyTree, y: Any) -> Layered:
+        """The two-way model, after a check of parameters and labels: here the values of labels are concrete."""
+        both = checked(model, param, self.shared)
         if y is not None:
             clamped(both, param, y)
+        return both
 
     def _prepare(self, model: Any, param: PyTree, batch: Any, kwargs: dict[str, Any], *, starts: bool = False) -> Any:
-        both = two_way(model, self.shared)
-        check_params(both, param)
+        both = checked(model, param, self.shared)
         return super()._prepare(both, param, batch, kwargs, starts=starts)
 
 

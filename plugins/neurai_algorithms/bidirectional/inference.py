@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from neurai_algorithms.bidirectional.layers import input_shapes, reverse
-from neurai_algorithms.bidirectional.relaxation import BothWays, curvatures, state_step
+from neurai_algorithms.bidirectional.layers import reverse
+from neurai_algorithms.bidirectional.steps import curvatures, state_step
+from neurai_algorithms.bidirectional.task import BothWays, Known, clamped
 from neurai_algorithms.predictive_coding.task import half_square
 from neurai_algorithms.stable_step import curvature_of
-from neurai_core.arrays import PyTree, Scalar, shape_text
-from neurai_core.errors import ModelError, UsageError
+from neurai_core.arrays import PyTree, Scalar
+from neurai_core.errors import UsageError
 from neurai_core.layered import Layered
-from neurai_core.losses import as_targets, is_labels
 from neurai_core.relaxation import relax
 
 NodeValues = tuple[jax.Array, ...]
@@ -39,32 +39,6 @@ class Inferred(NamedTuple):
     hidden: tuple[jax.Array, ...]
     y: jax.Array
     energy: Scalar
-
-
-def top_like(model: Layered, params: PyTree, batch: int) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of the label end for a batch, without computing."""
-    return jax.eval_shape(model, params, bottom_like(params, batch))
-
-
-def bottom_like(params: PyTree, batch: int) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of the input end for a batch."""
-    return jax.ShapeDtypeStruct((batch, *input_shapes(params)[0]), params[0]["down"]["b"].dtype)
-
-
-def clamped(model: Layered, params: PyTree, y: jax.Array) -> jax.Array:
-    """Activities of the label end for given ones, or for integer labels.
-
-    Raises:
-        ModelError: y has neither the shape of labels nor that of the outputs.
-        DataError: labels known to be outside the classes.
-    """
-    outputs, y = top_like(model, params, jnp.shape(y)[0] if jnp.ndim(y) else 1), jnp.asarray(y)
-    if y.shape != outputs.shape and not is_labels(outputs, y):
-        raise ModelError(
-            f"y is {shape_text(y)}, expected integer labels of shape (B,) or activities {shape_text(outputs)}.",
-            hint="For one image per class: y=jnp.arange(n_classes).",
-        )
-    return as_targets(jax.ShapeDtypeStruct(outputs.shape, outputs.dtype), y)
 
 
 def generated(model: Layered, params: PyTree, y: jax.Array) -> jax.Array:
@@ -91,7 +65,7 @@ def reconstructed(model: Layered, params: PyTree, x: jax.Array, layer: int) -> j
 # ---------------------------------------------------------------------------- filling in
 
 
-def inferred(task: BothWays, known: tuple[jax.Array, jax.Array], n: int) -> Inferred:
+def inferred(task: BothWays, known: Known, n: int) -> Inferred:
     """Relax everything that is not known.
 
     Args:
@@ -121,7 +95,7 @@ def inferred(task: BothWays, known: tuple[jax.Array, jax.Array], n: int) -> Infe
     return Inferred(values[0], values[1:-1], values[-1], energy(task, known, values))
 
 
-def energy(task: BothWays, known: tuple[jax.Array, jax.Array], values: NodeValues) -> Scalar:
+def energy(task: BothWays, known: Known, values: NodeValues) -> Scalar:
     """F over the precision at v_0..v_L, each end compared by its loss where it is known, by squares elsewhere."""
     alpha_f, alpha_b = task.config.weights
     weights = task.hidden_down or (1.0,) * (len(values) - 2)
@@ -146,7 +120,7 @@ def _end(task: BothWays, way: Any, prediction: jax.Array, activity: jax.Array, k
     return jnp.where(known.any(), loss, 0) + missing
 
 
-def _start(task: BothWays, known: tuple[jax.Array, jax.Array]) -> NodeValues:
+def _start(task: BothWays, known: Known) -> NodeValues:
     """A sweep up from the known input, its gaps filled by what the label predicts, or by its own reconstruction."""
     up, down = task.up, task.down
     top = jnp.where(known[1].all(), down.x, up.model(up.params, up.x))

@@ -311,6 +311,17 @@ def extended(model: Any, params: PyTree, *, key: jax.Array, input_shape: Shape, 
     return tuple(entries)
 
 
+def checked(model: Any, params: PyTree, shared: bool) -> Layered:
+    """The two-way model of a model, whose parameters must cover both directions.
+
+    Raises:
+        ModelError: a layer cannot be reversed, or the parameters lack a direction.
+    """
+    both = two_way(model, shared)
+    check_params(both, params)
+    return both
+
+
 def check_params(model: Layered, params: PyTree) -> None:
     """Check that parameters cover both directions.
 
