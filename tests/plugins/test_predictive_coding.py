@@ -19,7 +19,8 @@ from neurai_algorithms.predictive_coding import light_cone
 from neurai_algorithms.predictive_coding.api import PC
 from neurai_algorithms.predictive_coding.equations import climb, definition, energy, predictions
 from neurai_algorithms.predictive_coding.fixed_prediction import coefficients
-from neurai_algorithms.predictive_coding.rule import ShortRelaxation, build
+from neurai_algorithms.predictive_coding.reach import ShortRelaxation
+from neurai_algorithms.predictive_coding.rule import build
 from neurai_algorithms.predictive_coding.spec import PCConfig, PCMode, pc
 from neurai_core.layered import Layer, Layered, avg_pool, block, conv, dense, flatten, function, max_pool, residual
 from neurai_core.models import cnn, mlp

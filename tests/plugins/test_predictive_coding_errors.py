@@ -11,7 +11,8 @@ import pytest
 
 import neurai_core as neurai
 from neurai_algorithms.predictive_coding.api import PC
-from neurai_algorithms.predictive_coding.rule import ShortRelaxation, build, warn_if_short
+from neurai_algorithms.predictive_coding.reach import ShortRelaxation, warn_if_short
+from neurai_algorithms.predictive_coding.rule import build
 from neurai_algorithms.predictive_coding.spec import PCConfig, pc
 from neurai_core.errors import ModelError, SettingsError, UnknownName, UsageError
 from neurai_core.layered import Layered, dense

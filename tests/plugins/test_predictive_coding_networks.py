@@ -15,7 +15,7 @@ import neurai_core as neurai
 from neurai_algorithms.predictive_coding import network_fixed
 from neurai_algorithms.predictive_coding.network_bounds import slopes_are_bounded
 from neurai_algorithms.predictive_coding.network_task import NetworkTask, network_task
-from neurai_algorithms.predictive_coding.rule import ShortRelaxation
+from neurai_algorithms.predictive_coding.reach import ShortRelaxation
 from neurai_algorithms.predictive_coding.spec import PCConfig
 from neurai_core import losses
 from neurai_core.errors import ModelError

@@ -9,15 +9,13 @@ and `incremental`. The loss reported is always that of the feed-forward pass.
 
 from __future__ import annotations
 
-import itertools
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from neurai_algorithms.predictive_coding.fixed_prediction import coefficients, exact, fixed_prediction, updates_needed
+from neurai_algorithms.predictive_coding.fixed_prediction import exact, fixed_prediction
 from neurai_algorithms.predictive_coding.fusing import on_fused_layers
 from neurai_algorithms.predictive_coding.incremental import incremental, optimizer_of
 from neurai_algorithms.predictive_coding.network_error import error_coordinates
@@ -26,34 +24,27 @@ from neurai_algorithms.predictive_coding.network_incremental import incremental_
 from neurai_algorithms.predictive_coding.network_strict import strict_on_network
 from neurai_algorithms.predictive_coding.network_task import NetworkTask, network_task
 from neurai_algorithms.predictive_coding.nudging import nudged
+from neurai_algorithms.predictive_coding.reach import warn_if_short, warn_if_unreached
 from neurai_algorithms.predictive_coding.spec import PCConfig, PCMode
 from neurai_algorithms.predictive_coding.strict import strict
-from neurai_algorithms.predictive_coding.task import Solution, Task
+from neurai_algorithms.predictive_coding.task import Solution, Task, layered_task
 from neurai_core.adapting import adapt
 from neurai_core.arrays import PyTree, tree_norm
 from neurai_core.automatic_names import named
-from neurai_core.errors import ModelError, UsageError
-from neurai_core.layered import Layered, check_forward
+from neurai_core.errors import UsageError
+from neurai_core.layered import Layered
 from neurai_core.optax_texts import made
 from neurai_core.rule import (
     Estimate,
     Objective,
     Rule,
     State,
-    check_objective,
     feedforward_predict,
     loss_aux,
     model_state_of,
     objective,
     split_batch,
 )
-
-SMALL_SHARE = 0.01  # fraction of the back-propagated error at the first layer, below which a warning is given
-FULL_SHARE = 0.99
-
-
-class ShortRelaxation(UserWarning):
-    """The relaxation is too short for the errors to reach the first layers."""
 
 
 def build(
@@ -91,7 +82,7 @@ def build(
         seen = seen_model(model)
         if not isinstance(seen, Layered) or (config.mode == PCMode.ERROR and len(seen) > 1):
             return _on_network(config, score, seen, params, state, batch, key)
-        task = _task(config, score, seen, params, state, batch, key)
+        task = layered_task(config, score, seen, params, model_state_of(state), split_batch(batch), key)
         if config.mode != PCMode.INCREMENTAL:
             found = nudged(task, _SOLVERS[config.mode])
             return _report(task, found, params), _updated(state, found)
@@ -110,63 +101,7 @@ _SOLVERS: dict[str, Callable[[Task], Solution]] = {
 }
 
 
-# ---------------------------------------------------------------------------- before training
-
-
-def warn_if_short(config: PCConfig, depth: int) -> None:
-    """Warn when n sweeps leave the first layers without a gradient, or with hardly any.
-
-    Args:
-        config: settings.
-        depth: number of layers L.
-
-    >>> warn_if_short(PCConfig(), 3)
-    """
-    if config.mode in (PCMode.EXACT, PCMode.ERROR):
-        return
-    stale = config.mode != PCMode.INCREMENTAL and not config.fresh
-    updates = config.n - 1 if stale or config.mode == PCMode.INCREMENTAL else config.n
-    if updates < depth - 1:
-        _warn(
-            f"n={config.n} sweeps leave {depth - 1 - updates} of {depth} layers with gradients of exactly zero",
-            config,
-            depth,
-        )
-    elif isinstance(config.eta, float) and config.corrector is None:
-        share = coefficients(config.eta, updates, depth)[-1]
-        if share < SMALL_SHARE and config.mode != PCMode.INCREMENTAL:
-            _warn(f"n={config.n} sweeps bring {share:.1g} of the error to the first of {depth} layers", config, depth)
-
-
-def warn_if_unreached(task: NetworkTask) -> None:
-    """Warn when n sweeps leave activities of a network without an error."""
-    config = task.config
-    if config.mode in (PCMode.EXACT, PCMode.ERROR):
-        return
-    updates = config.n if config.fresh and config.mode != PCMode.INCREMENTAL else config.n - 1
-    if missed := task.unreached(updates):
-        more = next(more for more in itertools.count(1) if not task.unreached(updates + more))
-        warnings.warn(
-            f"PC: n={config.n} sweeps bring no error to {len(missed)} of {len(task.network.names)} activities, among "
-            f"them {missed[0]!r}, so the parameters that predict these do not learn. It takes n={config.n + more}.",
-            ShortRelaxation,
-            stacklevel=3,
-        )
-
-
-def _warn(what: str, config: PCConfig, depth: int) -> None:
-    warnings.warn(f"PC: {what}. {_advice(config, depth)}", ShortRelaxation, stacklevel=3)
-
-
-def _advice(config: PCConfig, depth: int) -> str:
-    extra = 0 if config.fresh else 1
-    if not isinstance(config.eta, float) or config.corrector is not None:
-        return f"It takes n={depth - 1 + extra} for the error to reach the first layer at all."
-    least, most = (updates_needed(config.eta, depth - 1, share) for share in (SMALL_SHARE, FULL_SHARE))
-    if least is None or most is None:
-        return f"At eta={config.eta:g} no n will do; take 0 < eta < 2."
-    low, high = f"n={least + extra} brings {SMALL_SHARE:.0%} of it", f"n={most + extra} {FULL_SHARE:.0%}"
-    return f"At eta={config.eta:g}, {low} and {high}."
+# ---------------------------------------------------------------------------- the model
 
 
 def with_schedule(config: PCConfig) -> PCConfig:
@@ -204,24 +139,6 @@ _ON_NETWORKS: dict[str, Callable[[NetworkTask], Solution]] = {
     PCMode.FIXED_PRED: fixed_on_network,
     PCMode.EXACT: exact_on_network,
 }
-
-
-def _task(
-    config: PCConfig, score: Objective, layered: Layered, params: PyTree, state: PyTree, batch: PyTree, key: Any
-) -> Task:
-    """Prepare a batch for the solvers; errors in it are found without computing."""
-    (x, y), model_state = split_batch(batch), model_state_of(state)
-    outputs = check_forward(layered, params, x, model_state=model_state)
-    check_objective(score, outputs, y)
-    for index, layer in enumerate(layered.layers):
-        if layer.stochastic and key is None:
-            raise ModelError(
-                f"Layer {index} ({layer.name}) draws from a key and none was given.",
-                hint="Pass one per batch, key=jax.random.key(0); the draw is held during the relaxation.",
-            )
-    x = layered.inputs(params, x)
-    states = layered.layer_states(model_state)
-    return Task(model=layered, params=tuple(params), states=states, x=x, y=y, key=key, score=score, config=config)
 
 
 def _carried(state: PyTree) -> PyTree:

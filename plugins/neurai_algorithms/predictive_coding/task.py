@@ -14,9 +14,10 @@ from neurai_algorithms.differences import Around, around, like, widened
 from neurai_algorithms.predictive_coding.spec import PCConfig
 from neurai_algorithms.residuals import residual_of, settle
 from neurai_core.arrays import PyTree, Scalar, batch_size
-from neurai_core.layered import Layered
+from neurai_core.errors import ModelError
+from neurai_core.layered import Layered, check_forward
 from neurai_core.relaxation import never, relax
-from neurai_core.rule import Objective
+from neurai_core.rule import Objective, check_objective
 
 Sweep = Callable[[Any, PyTree], tuple[PyTree, PyTree]]
 
@@ -174,6 +175,43 @@ class Task(Batch):
         function = self.layer_function(index)
         pull = jax.vjp(lambda params: function(params, v)[0], self.params[index])[1]
         return pull(like(self.unscaled(error), output))[0]
+
+
+def layered_task(
+    config: PCConfig,
+    score: Objective,
+    layered: Layered,
+    params: PyTree,
+    model_state: PyTree,
+    batch: tuple[PyTree, PyTree],
+    key: Any,
+) -> Task:
+    """A batch for a chain of layers, its errors found without computing.
+
+    Args:
+        config: settings.
+        score: loss and accuracy.
+        layered: the model.
+        params: its parameters.
+        model_state: its collections.
+        batch: inputs and targets.
+        key: PRNG key of the batch.
+
+    Raises:
+        ModelError: the model does not fit the inputs or the loss, or draws at random without a key.
+    """
+    x, y = batch
+    outputs = check_forward(layered, params, x, model_state=model_state)
+    check_objective(score, outputs, y)
+    for index, layer in enumerate(layered.layers):
+        if layer.stochastic and key is None:
+            raise ModelError(
+                f"Layer {index} ({layer.name}) draws from a key and none was given.",
+                hint="Pass one per batch, key=jax.random.key(0); the draw is held during the relaxation.",
+            )
+    x = layered.inputs(params, x)
+    states = layered.layer_states(model_state)
+    return Task(model=layered, params=tuple(params), states=states, x=x, y=y, key=key, score=score, config=config)
 
 
 class Solution(NamedTuple):
