@@ -1,7 +1,7 @@
 r"""Deep continuous local learning (DECOLLE), Kaiser et al. 2020, doi:10.3389/fnins.2020.00424, in their letters.
 
     U^l[t] = sum_j W_ij^l P_j^l[t] - rho R_i^l[t] + b_i^l      membranes; P: spikes below through synapse and membrane,
-                                                               R: refractory, what is left of the neuron's own spikes
+                                                               R: refractory, what is left of its own spikes (4)
     S^l[t] = Theta(U^l[t])                                     spikes
     Y^l[t] = G^l S^l[t]                                        local readouts; G is random and fixed
     L = sum_l L^l(Y^l[t])                                      one loss for every layer and step

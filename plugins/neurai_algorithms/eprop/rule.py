@@ -1,6 +1,7 @@
 r"""E-prop: $dE/dW_{ji} \approx \sum_t L_j^t \, e_{ji}^t$, with traces that run forward in time.
 
-Bellec et al. 2020, doi:10.1038/s41467-020-17236-y. With $s_j$ the state of neuron j and $z_j$ its spike,
+Bellec et al. 2020, doi:10.1038/s41467-020-17236-y, equation 1. Their equations 14, 13 and 4 are, with $s_j$ the state
+of neuron j and $z_j$ its spike,
 
 $$\epsilon_{ji}^t = \frac{\partial s_j^t}{\partial s_j^{t-1}} \epsilon_{ji}^{t-1}
   + \frac{\partial s_j^t}{\partial W_{ji}} \qquad e_{ji}^t = \frac{\partial z_j^t}{\partial s_j^t} \epsilon_{ji}^t

@@ -3,9 +3,9 @@
 Activities u_1 .. u_L are pre-activations, u_0 = x is clamped, rho is the identity on it.
 
     gaussian   E = sum_l | u_{l+1} - map_l(rho(u_l)) |^2                             (no factor 1/2)
-    hopfield   E = sum_l 1/2 |u_l|^2 - sum_l < rho(u_{l+1}), map_l(rho(u_l)) >
+    hopfield   E = sum_l 1/2 |u_l|^2 - sum_l < rho(u_{l+1}), map_l(rho(u_l)) >       (1)
 
-Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024, for hopfield. Part of the literature writes the primitive
+(1) is equation 1 of Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024. Part of the literature writes the primitive
 function Phi instead of E: with s = rho(u), Phi(s) = sum_l < s_{l+1}, map_l(s_l) >, so hopfield is
 E = 1/2 |u|^2 - Phi(rho(u)); where rho is the identity inside an interval, a step of dt = 1 of the projected descent
 of E is s <- clip(dPhi/ds).

@@ -1,14 +1,15 @@
 r"""Equilibrium propagation on layers that are linear, then elementwise: energy, phases, contrast.
 
-    hopfield   E = sum_l 1/2 |u_l|^2 - sum_l rho(u_{l+1}) . (rho(u_l) W_l + b_l)      u_0 = x, which rho leaves alone
+    hopfield   E = sum_l 1/2 |u_l|^2 - sum_l rho(u_{l+1}) . (rho(u_l) W_l + b_l)                                  (1)
     gaussian   E = sum_l |u_{l+1} - rho(u_l) W_l - b_l|^2
-    phases     F = E + beta C,  u <- u - dt/tau dF/du:  free with beta = 0, then nudged from where the free one ended
-    contrast   dC/dtheta ~ (dE/dtheta (nudged) - dE/dtheta (free)) / beta
+    phases     F = E + beta C (3),  u <- u - dt/tau dF/du (4):  beta = 0, the free phase, and from there nudged
+    contrast   dC/dtheta ~ (dE/dtheta (nudged) - dE/dtheta (free)) / beta                                        (23)
 
-Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024: section 2 has Hopfield's energy, there of any symmetric weights,
-and the phases; section 3 the contrast, for any energy. Mode symmetric, (dE/dtheta (beta) - dE/dtheta (-beta)) / 2 beta,
-is that of Laborieux et al. 2021, doi:10.3389/fnins.2021.633674, and richardson extrapolates it; the other modes are not
-defined here. C, the loss, is a mean over examples, and so is E; an example moves by its own gradient.
+u_0 = x, which rho leaves alone. Equation numbers are those of Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024,
+whose (1) has any symmetric weights, and whose (4) is in continuous time. Mode symmetric is
+(dE/dtheta (beta) - dE/dtheta (-beta)) / 2 beta, Laborieux et al. 2021, doi:10.3389/fnins.2021.633674, and richardson
+extrapolates it; the other modes are not defined here. C, the loss, is a mean over examples, and so is E; an example
+moves by its own gradient.
 """
 
 from __future__ import annotations
@@ -38,16 +39,16 @@ def definition(config: Any, loss: Any, model: Any, params: Any, state: Any, batc
     def E(theta, u):
         if hopfield:
             pairs = zip(rho, u, inputs(theta, u), strict=True)
-            return sum(jnp.sum(v**2) / 2 - jnp.sum(r(v) * i) for r, v, i in pairs) / len(x)
+            return sum(jnp.sum(v**2) / 2 - jnp.sum(r(v) * i) for r, v, i in pairs) / len(x)  # (1)
         return sum(jnp.sum((v - i) ** 2) for v, i in zip(u, inputs(theta, u), strict=True)) / len(x)
 
     def F(u, beta):
-        return E(params, u) + beta * loss(u[-1] if hopfield else rho[-1](u[-1]), y)
+        return E(params, u) + beta * loss(u[-1] if hopfield else rho[-1](u[-1]), y)  # (3)
 
     def phase(u, beta, steps):
         def step(_, u):
             slope = jax.grad(F)(u, beta)
-            return [v - config.dt / config.tau * len(x) * g for v, g in zip(u, slope, strict=True)]
+            return [v - config.dt / config.tau * len(x) * g for v, g in zip(u, slope, strict=True)]  # (4)
 
         return jax.lax.fori_loop(0, steps, step, u)
 
@@ -57,7 +58,7 @@ def definition(config: Any, loss: Any, model: Any, params: Any, state: Any, batc
     free = phase([0 * v for v in u] if init == "zeros" else u, 0.0, config.n_relax)
     n, b = config.n_nudged or config.n_relax, config.beta
     ends = [(w / b, phase(free, share * b, n if moves else 0)) for share, w, moves in CONTRASTS[config.mode]]
-    return jax.grad(lambda theta: sum(w * E(theta, u) for w, u in ends))(params)
+    return jax.grad(lambda theta: sum(w * E(theta, u) for w, u in ends))(params)  # (23)
 
 
 def activations(config, model):

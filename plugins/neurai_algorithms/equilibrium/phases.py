@@ -1,5 +1,7 @@
 """The dynamics of equilibrium propagation: du/dt = -dF/du in steps of dt / tau, the same for all phases.
 
+Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024, equation 4.
+
 The dynamics of layers is in `chain`, that of networks of named values in `network`. Memory does not grow with the
 number of steps, and no phase is differentiated through.
 """

@@ -4,7 +4,8 @@ A free phase settles where dE/du = 0; a nudged one where dF/du = 0, F = E + beta
 
     (1/beta) [dE/dtheta (nudged) - dE/dtheta (free)]  =  d/dtheta [F(beta) - F(0)] / beta  ->  dL/dtheta,  beta -> 0
 
-where the equality is exact and the limit holds to order beta. Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024.
+where the equality is exact and the limit holds to order beta: equations 3, 4 and 23 of Scellier and Bengio 2017,
+doi:10.3389/fncom.2017.00024.
 
 A batch passes through `EquilibriumRule` from top to bottom. The model becomes `Dynamics`, of layers in `chain` or of
 named values in `network`, which runs the phases; nudges and weights of an estimator are in `estimators`.

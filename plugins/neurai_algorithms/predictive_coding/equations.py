@@ -1,14 +1,14 @@
 r"""Predictive coding on a chain of layers, as in the papers: energy, sweep, gradient.
 
-    eps_l = f_l(v_{l-1}) - v_l,  l < L               prediction errors, v_0 = x; some papers have the other sign
-    F = loss(f_L(v_{L-1}), y) + 1/2 sum_l |eps_l|^2  the energy; eps_L = dloss/df_L
-    v_l <- v_l - eta dF/dv_l                         a sweep: all l at once, beginning at the feed-forward pass
-    dtheta_l = (df_l/dtheta_l)^T eps_l               the gradient
+    eps_l = f_l(v_{l-1}) - v_l,  l < L               (54) prediction errors, v_0 = x; the papers have the other sign
+    F = loss(f_L(v_{L-1}), y) + 1/2 sum_l |eps_l|^2       the energy, eps_L = dloss/df_L
+    v_l <- v_l - eta dF/dv_l                         (53) a sweep: all l at once, beginning at the feed-forward pass
+    dtheta_l = (df_l/dtheta_l)^T eps_l               (56) the gradient
 
-strict: Whittington and Bogacz 2017, doi:10.1162/NECO_a_00949, section 2; dtheta_l from v_{l-1} after the last sweep and
-eps_l before it, Rosenbaum 2022, doi:10.1371/journal.pone.0266102. fixed_pred: f and its Jacobians stay at the forward
-pass, Millidge et al. 2022, arXiv:2006.04182; exact: eta = 1, converged. error: v_l = f_l(v_{l-1}) + e_l, descent in e,
-Goemaere et al. 2025, arXiv:2505.20137. incremental: v and theta move together, Salvatori et al. 2024, arXiv:2212.00720.
+Numbers: Bogacz 2017, doi:10.1016/j.jmp.2015.11.003, variances 1; its layers predict inputs from causes. strict: targets
+from inputs, Whittington and Bogacz 2017; dtheta_l from v_{l-1} after the last sweep, eps_l before it, Rosenbaum 2022.
+fixed_pred: f and its Jacobians stay at the forward pass, Millidge et al. 2022; exact: eta = 1, converged. error: v_l =
+f_l(v_{l-1}) + e_l, descent in e, Goemaere et al. 2025. incremental: v and theta together, Salvatori et al. 2024.
 """
 
 import jax

@@ -220,6 +220,7 @@ pc = Plugin(
         references=cited(
             __name__,
             "whittington2017approximation",
+            "bogacz2017tutorial",
             "millidge2022predictive",
             "rosenbaum2022relationship",
             "salvatori2024stable",

@@ -3,8 +3,9 @@ r"""Strict predictive coding: synchronous descent on the energy, accurate to rou
     F = loss(f_L(v_{L-1}), y) + 1/2 sum_{l<L} |f_l(v_{l-1}) - v_l|^2 ,   v_0 = x, v starts at the feed-forward pass
     eps_l = f_l(v_{l-1}) - v_l ,   eps_L = dloss ,   v_l <- v_l + eta (eps_l - J_{l+1}^T eps_{l+1})   for all l at once
 
-Whittington and Bogacz 2017, doi:10.1162/NECO_a_00949, with the order of Rosenbaum 2022: gradients take their inputs
-after the last move and their errors before it.
+The errors are the fixed point of equation 54, and the moves equation 53, of Bogacz 2017, doi:10.1016/j.jmp.2015.11.003,
+turned upward by Whittington and Bogacz 2017, doi:10.1162/NECO_a_00949. As in Rosenbaum 2022, gradients take their
+inputs after the last move and their errors before it.
 
 The state is not v but its distance from the feed-forward pass, ``delta``: errors come from changes instead of
 from differences of nearly equal numbers. In sweep t nothing below layer L - t can have moved (the light cone):
