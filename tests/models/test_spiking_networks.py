@@ -34,7 +34,7 @@ from neurai_core.models.spiking import (
     snn,
     with_activity,
 )
-from neurai_core.models.spiking.network import IMAGE_BYTES
+from neurai_core.models.spiking.hoisting import IMAGE_BYTES
 from neurai_surrogates.sigmoid.shape import Sigmoid
 from neurai_surrogates.stochastic_escape.shape import StochasticEscape
 from neurai_surrogates.superspike.shape import SuperSpike

@@ -6,10 +6,8 @@ inside the loop of the stages before it (only membranes are stored).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -17,17 +15,14 @@ import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree, Shape, shape_text, wide_float
 from neurai_core.errors import ModelError
-from neurai_core.layered import ChainApply, Layer, Layered, dense, naming, output_shape
+from neurai_core.layered import Layered, dense, naming, output_shape
+from neurai_core.models.spiking.as_layers import stages_as_layers
 from neurai_core.models.spiking.cells import LIF, Cell, Leaky, State, exact_decay
 from neurai_core.models.spiking.encoders import Constant, Encoder, check_readout, check_steps, encoder, read
+from neurai_core.models.spiking.hoisting import Hoist, loops
 from neurai_core.models.spiking.stages import Past, Stage
 from neurai_core.models.spiking.time_loop import Loop, run, run_plainly
 
-# Computing all currents at once pays off if they fit into a cache of this size; measured with 32 MiB of L3.
-CACHE_BYTES = 16 * 2**20
-# Convolutions gain nothing from more examples at once, and lose as soon as their images leave the cache of one core.
-IMAGE_BYTES = 2 * 2**20
-Hoist = bool | Literal["auto"]
 # Defaults of `snn`. A spike over a weight of 1 raises the membrane by about 1 at its peak.
 HIDDEN = LIF(exact_decay(10.0), input_gain=0.4, synapse=exact_decay(5.0))
 OUTPUT = Leaky(exact_decay(20.0))
@@ -243,8 +238,7 @@ class SpikingNetwork:
             >>> model.layered()(params, jnp.ones((4, 8))).shape
             (4, 3)
         """
-        last = len(self.stages) - 1
-        return Layered(tuple(_stage_layer(self, index, index == last) for index in range(last + 1)))
+        return stages_as_layers(self)
 
     # ---- plumbing
 
@@ -307,7 +301,8 @@ class SpikingNetwork:
         axis, go = None if self._constant else 1, run if self.store == "membrane" else run_plainly
         found: list[State] = []
         updated = list(states)
-        for first, last, hoisted in self._groups(params, states, drive, steps):
+        hoist = self.hoist if self.chunk is None else False
+        for first, last, hoisted in loops(self.stages, hoist, params, states, drive, steps, constant=self._constant):
             stages, own = self.stages[first:last], tuple(params[first:last])
             if hoisted:
                 drive, updated[first] = self._projected(params, states[first], first, drive, axis, train)
@@ -339,47 +334,6 @@ class SpikingNetwork:
 
         return project(params[first], params[first - 1], self.surrogate, drive)
 
-    def _groups(
-        self, params: PyTree, states: tuple[PyTree, ...], drive: jax.Array, steps: int
-    ) -> list[tuple[int, int, bool]]:
-        """Runs of stages that share a loop: first, past the last, and whether the first one is hoisted."""
-        inside = self._inside(params, states, drive)
-        hoisted = self._hoisted(inside, drive, steps)
-        firsts = [0, *(index for index in range(1, len(hoisted)) if hoisted[index])]
-        return [(a, b, hoisted[a]) for a, b in zip(firsts, [*firsts[1:], len(hoisted)], strict=True)]
-
-    def _inside(self, params: PyTree, states: tuple[PyTree, ...], drive: jax.Array) -> list[list[Shape]]:
-        """Of every stage the shapes of its input and of what its synapses compute, their output last."""
-        shape, found = drive.shape[1:] if self._constant else drive.shape[2:], []
-        for index, (stage, own, running) in enumerate(zip(self.stages, params, states, strict=True)):
-            with naming(index, stage.synapse, shape, what="Stage"):
-                found.append([shape, *_shapes_inside(stage.synapse, own["input"], running, shape)])
-            shape = found[-1][-1]
-        return found
-
-    def _hoisted(self, inside: list[list[Shape]], drive: jax.Array, steps: int) -> tuple[bool, ...]:
-        if self.chunk is not None:
-            return (False,) * len(self.stages)
-        if isinstance(self.hoist, tuple):
-            return self.hoist
-        if isinstance(self.hoist, bool):
-            return (self.hoist,) * len(self.stages)
-        usual = self._usual(inside, drive, steps)
-        return tuple(one or stage.synapse.stateful for one, stage in zip(usual, self.stages, strict=True))
-
-    def _usual(self, inside: list[list[Shape]], drive: jax.Array, steps: int) -> tuple[bool, ...]:
-        """Resolve ``hoist="auto"``."""
-        sizes = [math.prod(inside[0][0]), *(math.prod(shapes[-1]) for shapes in inside)]
-        images = [0, *(sum(math.prod(one) for one in shapes[1:] if len(one) > 1) for shapes in inside)]
-        scale = steps * drive.shape[0] * drive.dtype.itemsize
-        fits = [
-            size * scale <= CACHE_BYTES and image * scale <= IMAGE_BYTES
-            for size, image in zip(sizes, images, strict=True)
-        ]
-        # The input exists anyway, but spikes of a stage below would have to be written out too.
-        first = self._constant or (sizes[0] >= sizes[1] and not images[1]) or fits[1]
-        return first, *(below and here for below, here in pairwise(fits[1:]))
-
     def _outputs(self, params: PyTree, befores: tuple[State, ...]) -> Any:
         stages = self.stages if self.record else self.stages[-1:]
         own = params if self.record else params[-1:]
@@ -387,17 +341,6 @@ class SpikingNetwork:
         traces = [jnp.moveaxis(stage.output(p, self.surrogate, before), 0, 1) for stage, p, before in triples]
         outputs = self.read(traces[-1])
         return Recorded(outputs, tuple(traces)) if self.record else outputs
-
-
-def _shapes_inside(synapse: Layer, params: PyTree, model_state: PyTree, shape: Shape) -> list[Shape]:
-    """The shapes that the layers of a synapse compute, the last of them its output."""
-    if not isinstance(synapse.apply, ChainApply):
-        return [output_shape(synapse, params, model_state, shape)]
-    found: list[Shape] = []
-    chain = synapse.apply.model
-    for layer, own, running in zip(chain.layers, params, chain.layer_states(model_state), strict=True):
-        found.extend(_shapes_inside(layer, own, running, found[-1] if found else shape))
-    return found
 
 
 def snn(
@@ -491,48 +434,3 @@ def _folded(stage: Stage, own: PyTree, running: PyTree, below: jax.Array, train:
 def _without_input(own: PyTree) -> PyTree:
     """The parameters that a projected stage still uses, so that its loop carries no gradient for the others."""
     return {name: value for name, value in own.items() if name != "input"}
-
-
-# ---------------------------------------------------------------------------- as layers
-
-
-@dataclass(frozen=True)
-class _StageInit:
-    stage: Stage
-    encode: Encoder | None
-    first: bool
-
-    def __call__(self, key: jax.Array, input_shape: Shape) -> tuple[PyTree, PyTree]:
-        if self.first:
-            (params,), states = SpikingNetwork((self.stage,), None, encode=self.encode).init(key, input_shape)
-            return params, states[0] if states else ()
-        return self.stage.init(key, tuple(input_shape)[1:])
-
-
-@dataclass(frozen=True)
-class _StageApply:
-    network: SpikingNetwork
-
-    def __call__(
-        self, params: PyTree, model_state: PyTree, x: jax.Array, *, key: Any = None, train: bool = False
-    ) -> tuple[jax.Array, PyTree]:
-        states = () if model_state == () else (model_state,)
-        outputs, states = self.network.apply((params,), states, x, train=train)  # a rate code draws from its seed
-        return outputs, model_state if states == () else states[0]
-
-
-def _stage_layer(model: SpikingNetwork, index: int, last: bool) -> Layer:
-    """One stage as a layer of sequences; the first one encodes, the last one reads out."""
-    stage = model.stages[index]
-    hoist = (model.hoist[index],) if isinstance(model.hoist, tuple) else model.hoist
-    alone = replace(
-        model,
-        stages=(stage,),
-        readout=model.readout if last else "all",
-        encode=model.encode if index == 0 else None,
-        record=False,
-        hoist=hoist,
-    )
-    init = _StageInit(stage, alone.encode, index == 0)
-    name = f"spiking({stage.synapse.name})"
-    return Layer(init, _StageApply(alone), name=name, stateful=stage.synapse.stateful)
