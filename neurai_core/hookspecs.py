@@ -40,14 +40,14 @@ class PluginHooks:
 class ObserverHooks:
     """Hooks of an observer (group ``neurai.observers``), which implements at least one of them.
 
-    Those that return a text may end the training: a text says why, in a few words; None goes on.
+    Those that return a string may end the training: it says why, in a few words. None continues.
     """
 
     @hookspec
     def neurai_before_run(
         self, history: Sequence[Mapping[str, float]], metrics: Sequence[str], folder: Path | None
     ) -> str | None:
-        """Called before training begins or goes on, with the metrics of the epochs that were done before, in order.
+        """Called before training starts or resumes, with the metrics of earlier epochs, in order.
 
         ``metrics`` are the names of the metrics that every epoch will have.
 

@@ -139,7 +139,7 @@ def _rate(lr: float | str, schedule: str, steps: int) -> Any:
     found = made(lr)
     if not (callable(found) and not isinstance(found, Transformation)):
         raise SettingsError(
-            f"The learning rate {lr!r} is no schedule of optax.",
+            f"The learning rate {lr!r} is not a schedule of optax.",
             "Write for example 'cosine_decay_schedule(0.1, 1000)'.",
         )
     return found

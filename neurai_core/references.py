@@ -55,7 +55,7 @@ def cited(module: str, *keys: str) -> tuple[Reference, ...]:
     known = {key: reference for package in reversed(packages) for key, reference in _read(package).items()}
     for key in keys:
         if key not in known:
-            where = " or ".join(f"{package}/{FILE}" for package in packages) or f"{FILE}, for want of a package"
+            where = " or ".join(f"{package}/{FILE}" for package in packages) or f"{FILE}, if it were in a package"
             raise DataError(
                 f"{module} cites {key!r}, which is not an entry of {where}.{did_you_mean(key, known)}",
                 f"Entries: {', '.join(known)}." if known else f"Write it into {FILE} beside the module.",

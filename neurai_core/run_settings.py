@@ -47,14 +47,14 @@ class RunSettings(Config):
         None,
         ge=1,
         le=1_000_000,
-        description="time steps: of the data if they are coded in time, else for which a spiking network sees an "
-        "example",
+        description="number of time steps: of the data if they are coded in time, otherwise those for which a spiking "
+        "network sees an example",
     )
     optimizer: str = Field(
         "adam",
         min_length=1,
         description="name of an optax optimizer, or calls such as "
-        "chain(clip_by_global_norm(1.0), adamw(weight_decay=1e-2)); one that is called without a learning rate has lr",
+        "chain(clip_by_global_norm(1.0), adamw(weight_decay=1e-2)); one called without a learning rate gets lr",
     )
     optimizer_for: tuple[str, ...] = Field(
         (),
@@ -74,22 +74,22 @@ class RunSettings(Config):
     batch_size: int = Field(64, ge=1, description="examples per step")
     dtype: Literal["bfloat16"] | None = Field(
         None,
-        description="bfloat16: compute in it, with parameters and optimizer in their own type (float32); without it, "
-        "compute as the parameters are",
+        description="compute in this type, with parameters and optimizer in their own (float32); by default, "
+        "in the type of the parameters",
     )
     devices: int | Literal["all"] | None = Field(
-        None, description="number of devices that share every batch, or all; without it, one is used"
+        None, description="number of devices that share every batch, or all; one by default"
     )
     shard: Literal["params"] | None = Field(
         None,
-        description="params splits large parameters, and what the optimizer keeps for them, over the devices; without "
-        "it, every device has all of them",
+        description="params: split large parameters, and what the optimizer keeps for them, over the devices; by "
+        "default, every device has all of them",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="seed of parameters, data order and stochastic layers")
     stop_early: str | None = Field(
         None,
         min_length=1,
-        description="end training when it brings nothing more: settings of the observer "
+        description="end training when it no longer improves: settings of the observer "
         f"{STOPPER}, such as patience=5 or patience=5,metric=test_accuracy",
     )
     log: tuple[str, ...] = Field(

@@ -226,7 +226,7 @@ def parts_of(array: Any, at_once: int = AT_ONCE) -> Iterator[Any]:
 
 _READ_ONLY = np.zeros(0)
 _READ_ONLY.flags.writeable = False
-_RESTORE = "Bring the file back as it was to go on from the newest checkpoint (--resume FOLDER), or start another run."
+_RESTORE = "Restore the file to continue from the newest checkpoint (--resume FOLDER), or start another run."
 
 
 def _difference(was: FileMark, now: FileMark) -> str:

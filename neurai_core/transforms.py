@@ -72,7 +72,7 @@ def _refuse_alignment(origin: Any) -> None:
         why = origin and getattr(REGISTRY.spec(origin.kind, origin.name), "no_alignment", "")
         if why:
             raise UsageError(
-                f"with_alignment compares with the gradient of the feed-forward loss, which is no reference for "
+                f"with_alignment compares with the gradient of the feed-forward loss, which is not a reference for "
                 f"{origin.name!r}: {why}."
             )
 

@@ -32,8 +32,8 @@ from neurai_core.training.compared import plan
 from neurai_core.training.settings import RunSettings
 
 if TYPE_CHECKING:
-    from neurai_core.training.compare import Comparison, Told
-    from neurai_core.training.seeds import SeedRun
+    from neurai_core.training.compare import Comparison
+    from neurai_core.training.seeds import SeedRun, Told
 
 
 def compare(
@@ -65,7 +65,7 @@ def compare(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Folder for the report. One that holds a part of the same comparison is continued.",
+            help="Folder for the report. If it holds part of the same comparison, that is continued.",
             show_default="comparisons/<time>-<data>",
         ),
     ] = None,
@@ -91,7 +91,7 @@ def compare(
 
 
 def _told(quiet: bool) -> Told:
-    from neurai_core.training.compare import Told
+    from neurai_core.training.seeds import Told
 
     if quiet:
         return Told(note=note)

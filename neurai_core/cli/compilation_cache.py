@@ -19,7 +19,7 @@ from neurai_core.errors import NeurAIError, OutputError, UsageError
 
 VARIABLE = "NEURAI_CACHE"
 MOST = 512 * 2**20  # bytes of the programs that are kept
-_HINT = f"The command goes on without it. Name another with {VARIABLE}, or turn it off with {VARIABLE}=off."
+_HINT = f"The command continues without it. Choose another one with {VARIABLE}, or turn it off with {VARIABLE}=off."
 
 
 @contextmanager

@@ -36,8 +36,8 @@ def pack(
 ) -> None:
     """Write a data set as numpy files, once, for training with `--data npy:FOLDER`.
 
-    Compressed files are unpacked part by part, so that the data need not fit into memory. Pictures of bytes stay bytes.
-    Nothing is left of what is interrupted.
+    Compressed files are unpacked part by part, so that the data need not fit into memory. Images stored as bytes stay
+    bytes. If it is interrupted, it leaves nothing behind.
     """
     from neurai_core.training.settings import choose
 

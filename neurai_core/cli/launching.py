@@ -62,15 +62,15 @@ def launch(
         int | None, typer.Option(metavar="PORT", min=1, max=65535, help="Its port.", show_default="a free one")
     ] = None,
     restarts: Annotated[
-        int, typer.Option(metavar="K", min=0, help="How often to start again after a process was lost.")
+        int, typer.Option(metavar="K", min=0, help="How many times to restart after a process is lost.")
     ] = 0,
     heartbeat: Annotated[
         float,
         typer.Option(
             metavar="SECONDS",
             min=1.0,
-            help="Time from one sign of life to the next after which a process counts as stuck; more than a step or an "
-            "evaluation takes. Ten times as long for the start.",
+            help="Time without a sign of life after which a process counts as stuck; has to be longer than a step and "
+            "than an evaluation. Ten times as long until training begins.",
         ),
     ] = HEARTBEAT,
 ) -> None:
@@ -97,7 +97,7 @@ def launch(
         own = {"--address": (address, LOOPBACK), "--port": (port, None), "--heartbeat": (heartbeat, HEARTBEAT)}
         options = [text for name, (given, usual) in own.items() if given != usual for text in (name, _plain(given))]
         again = shlex.join(["neurai", "launch", "--processes", str(processes), *options, "--", *words])
-        raise JobFailed(ending, f"Go on with: {again}" if folder and ending.lost else "")
+        raise JobFailed(ending, f"Continue with: {again}" if folder and ending.lost else "")
     raise typer.Exit(ending.code)
 
 

@@ -35,9 +35,8 @@ from neurai_core.training.searched import TOGETHER, TRIALS, planned_sweep
 from neurai_core.training.settings import RunSettings
 
 if TYPE_CHECKING:
-    from neurai_core.training.seeds import SeedRun
+    from neurai_core.training.seeds import SeedRun, Told
     from neurai_core.training.sweep import Sweep
-    from neurai_core.training.sweep_programs import Told
 
 SEARCH = "Searching instead of trying every combination"
 
@@ -66,7 +65,7 @@ def sweep(
         int | None,
         typer.Option(
             metavar="N",
-            help="Number of configurations, those of all processes and of earlier commands included.",
+            help="Number of configurations, including those of other processes and earlier commands.",
             show_default=str(TRIALS),
             rich_help_panel=SEARCH,
         ),
@@ -75,7 +74,7 @@ def sweep(
         int | None,
         typer.Option(
             metavar="N",
-            help="Number of configurations drawn at once; those that differ in numbers alone are one program.",
+            help="Number of configurations drawn at once; those that differ only in numbers share a program.",
             show_default=str(TOGETHER),
             rich_help_panel=SEARCH,
         ),
@@ -113,7 +112,7 @@ def sweep(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Folder for the results. One that holds a part of the same sweep is continued.",
+            help="Folder for the results. If it holds part of the same sweep, that is continued.",
             show_default="sweeps/<time>-<rule>-<data>",
         ),
     ] = None,
@@ -123,7 +122,7 @@ def sweep(
     """Sweep settings of a rule: train it with every combination of their values.
 
     All values of settings that are numbers run in one compiled program, with all seeds; those that choose code, such as
-    a mode or a number of steps, have programs of their own. Prints the configurations by their score, draws it, and
+    a mode or a number of steps, get programs of their own. Prints the configurations by their score, draws it, and
     writes the best configuration as a file for `neurai train --config`. With --search, configurations are drawn from
     ranges, several at a time, and any number of processes may work on one study.
     """
@@ -151,7 +150,7 @@ def sweep(
 
 
 def _told(quiet: bool) -> Told:
-    from neurai_core.training.sweep_programs import Told
+    from neurai_core.training.seeds import Told
 
     if quiet:
         return Told(note=note)

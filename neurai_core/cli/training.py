@@ -112,7 +112,7 @@ def train(
     ] = None,
     keep: Annotated[int, typer.Option(metavar="K", min=1, help="How many checkpoints to keep.")] = 2,
     force: Annotated[
-        bool, typer.Option("--force", help="Go on although something that decides the numbers has changed.")
+        bool, typer.Option("--force", help="Continue even if something that determines the numbers has changed.")
     ] = False,
     trust: TrustFlag = False,
     coordinator: Annotated[
@@ -120,14 +120,14 @@ def train(
         typer.Option(
             metavar="HOST:PORT|auto",
             envvar=COORDINATOR,
-            help="Train with other processes: where the first one listens. auto asks Slurm, Open MPI, Kubernetes or "
-            "Cloud TPU for this and the two that follow.",
+            help="Train together with other processes: the address at which the first one listens. auto asks Slurm, "
+            "Open MPI, Kubernetes or Cloud TPU for this and the next two.",
             rich_help_panel=TOGETHER,
         ),
     ] = None,
     num_processes: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, envvar=PROCESSES, help="How many there are.", rich_help_panel=TOGETHER),
+        typer.Option(metavar="N", min=1, envvar=PROCESSES, help="Number of processes.", rich_help_panel=TOGETHER),
     ] = None,
     process_id: Annotated[
         int | None,
@@ -135,7 +135,7 @@ def train(
             metavar="I",
             min=0,
             envvar=NUMBER,
-            help="Number of this one, from 0, which writes.",
+            help="Index of this process, from 0; process 0 writes the results.",
             rich_help_panel=TOGETHER,
         ),
     ] = None,

@@ -261,7 +261,7 @@ class Registry:
                     try:
                         self._add_if_always(shared, entry)
                     except PluginError as error:
-                        warnings.warn(f"{error.message} Runs go on without it.", RuntimeWarning, stacklevel=2)
+                        warnings.warn(f"{error.message} Runs continue without it.", RuntimeWarning, stacklevel=2)
             return shared
 
     @contextmanager

@@ -73,7 +73,7 @@ def accepts(subject: AdapterSubject) -> None:
     subject.require_real_failures()
     for name in subject.spec.models:
         if name not in subject.examples:
-            raise Broken(f"the spec lists {name}, of which there is no example")
+            raise Broken(f"the spec lists {name}, but there is no example of it")
     for name, example in subject.examples.items():
         subject.adapted(example)
         if find_adapter(example.model) != subject.adapter:

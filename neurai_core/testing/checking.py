@@ -145,7 +145,8 @@ class Subject:
         for name in self.known_failures if known else ():
             if canonical(name) not in known:
                 raise Broken(
-                    f"known_failures of the spec names {name!r}, which is no check.{did_you_mean(name, self.checks)}",
+                    f"known_failures of the spec names {name!r}, which is not a check."
+                    f"{did_you_mean(name, self.checks)}",
                     f"The checks are {', '.join(self.checks)}.",
                 )
 

@@ -65,7 +65,7 @@ def settings(subject: SurrogateSubject) -> None:
     subject.require_real_failures()
     if subject.spec.width and subject.spec.width not in subject.spec.config.model_fields:
         known = ", ".join(subject.spec.config.model_fields)
-        raise Broken(f"the spec says width={subject.spec.width!r}, which is no setting; the settings are {known}")
+        raise Broken(f"the spec says width={subject.spec.width!r}, which is not a setting; the settings are {known}")
     if not math.prod(map(math.isfinite, subject.numbers.values())):
         raise Broken("a number is not finite by default")
 

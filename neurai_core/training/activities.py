@@ -47,7 +47,9 @@ def _in_layers(model: Any, input_shape: Shape | None) -> Adapted:
     try:
         return adapt(model, needs="layered", input_shape=input_shape)
     except ModelError as error:
-        raise ModelError(error.message, f"{error.hint} Or take --activities auto, for which any model does.") from error
+        raise ModelError(
+            error.message, f"{error.hint} Or use --activities auto, which works with any model."
+        ) from error
 
 
 def _naming_layers(model: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Work that is begun once and gone on with: folders and studies hold its settings, which must stay the same."""
+"""Comparisons and sweeps that can be interrupted and continued, as long as their recorded settings stay the same."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Kind:
+class Work:
     """A kind of work: comparisons, or sweeps.
 
     Attributes:
@@ -65,7 +65,7 @@ class Kind:
         Args:
             what: the beginning of a sentence about it, such as ``runs/a holds a sweep``.
             before: its record.
-            now: the record that is asked for.
+            now: the record of what is to be done now.
             hint: what to do if they differ.
 
         Raises:
@@ -74,12 +74,12 @@ class Kind:
         for part in self.listed:
             first, second = (", ".join(map(str, one[part])) for one in (before, now))
             if first != second:
-                raise OutputError(f"{what} with the {part} {first}, and asked for are {second}.", hint)
+                raise OutputError(f"{what} with the {part} {first}, and now they are {second}.", hint)
         for (whose, was), (_, asked) in zip(self.settings(before), self.settings(now), strict=True):
             for name in {**was, **asked}:
                 if was.get(name) != asked.get(name):
                     raise OutputError(
-                        f"{what} in which {name}{whose} is {was.get(name)}, and asked for is {asked.get(name)}.", hint
+                        f"{what} in which {name}{whose} is {was.get(name)}, and now it is {asked.get(name)}.", hint
                     )
 
     def made(self, folder: Path | None, record: Record, *names: str) -> Path:
@@ -119,7 +119,7 @@ class Kind:
             if result[f"{what}_sha256"] != now:
                 raise DataError(
                     f"The {what} of this {self.word} changed since {done}.",
-                    f"Bring the original back, or choose another --out than {path.parent.parent}.",
+                    f"Restore the original, or choose another --out than {path.parent.parent}.",
                 )
         installed = versions(task)
         changed = [

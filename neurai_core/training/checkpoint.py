@@ -139,7 +139,7 @@ def newest(folder: Path, like: PyTree, *, may_differ: str = "") -> tuple[PyTree,
         except DataError as error:
             damaged.append(error)
     found = damaged[0].message if damaged else "It holds none."
-    raise DataError(f"{folder} has no checkpoint to continue from. {found}", "Start the run anew.")
+    raise DataError(f"{folder} has no checkpoint to continue from. {found}", "Start the run again from the beginning.")
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:

@@ -72,7 +72,7 @@ class Checkpoints:
         if changed and not self._options.force:
             raise SettingsError(
                 f"The checkpoints in {self.place} were written with other settings: {'; '.join(changed)}.",
-                "Set them back, or go on with --force (force=True): the result is then not that of one run.",
+                "Set them back, or continue with --force (force=True): the result is then not that of one run.",
             )
         for one in changed:
             self._say(f"Going on although {one}.")

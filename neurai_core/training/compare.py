@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,27 +16,10 @@ from neurai_core.training.inspection import cosines, phases
 from neurai_core.training.json_files import write_json
 from neurai_core.training.lock import held
 from neurai_core.training.rule_results import result_of
-from neurai_core.training.seeds import Looks, SeedRun, train_seeds
+from neurai_core.training.seeds import Looks, Told, train_seeds
 from neurai_core.training.settings import Chosen
 from neurai_core.training.step import begin
 from neurai_core.training.task import Objects, Task, named_data, prepare
-
-
-@dataclass(frozen=True)
-class Told:
-    """Functions called during a comparison; each one is optional.
-
-    Attributes:
-        note: ``(sentence)``.
-        begin: ``(folder)``: the settings are checked, training follows.
-        epoch: ``(rule, epoch, epochs, runs)`` after every epoch, and before the first.
-        kept: ``(rule)``: its results are already in the folder.
-    """
-
-    note: Callable[[str], None] = lambda sentence: None
-    begin: Callable[[Path | None], None] = lambda folder: None
-    epoch: Callable[[str, int, int, Sequence[SeedRun]], None] = lambda rule, epoch, epochs, runs: None
-    kept: Callable[[str], None] = lambda rule: None
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from neurai_core.naming import canonical
-from neurai_core.training.agreement import Kind, Record
+from neurai_core.training.agreement import Record, Work
 from neurai_core.training.compared import Plan
 
 RESULTS, RULES, REPORT = "results.json", "rules", "report.html"
@@ -28,12 +28,12 @@ def _settings(record: Record) -> Iterator[tuple[str, Record]]:
     yield "", record["numerics"]
 
 
-COMPARISON = Kind(
+COMPARISON = Work(
     "comparison",
     "comparison.json",
     listed=("rules", "seeds"),
     settings=_settings,
-    damaged="Remove the file to train that rule again; without comparison.json, begin anew in another folder.",
+    damaged="Remove the file to train that rule again; without comparison.json, start over in another folder.",
 )
 
 

@@ -53,7 +53,7 @@ def mesh_of(devices: int | str | None) -> Mesh | None:
             f"Python starts, splits a CPU into {wanted}."
         )
         raise SettingsError(
-            f"{wanted} devices are asked for, and JAX has {few} ({kind}).",
+            f"{wanted} devices were requested, but JAX has {few} ({kind}).",
             "--devices all (devices='all') takes those that there are." + (split if kind == "cpu" else ""),
         )
     if wanted == 1:

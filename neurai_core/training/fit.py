@@ -213,7 +213,7 @@ def _trained(
 ) -> tuple[Task, Trained, Path | None]:
     """Train, in a folder or without one."""
     if out is not None and holds_run(out) and not resume:
-        raise OutputError(f"{out} already holds a run.", "Choose another folder, or go on with resume=True.")
+        raise OutputError(f"{out} already holds a run.", "Choose another folder, or continue it with resume=True.")
     if out is None:
         task = prepare(chosen, objects)
         with observed(task) as active:

@@ -44,7 +44,7 @@ def new_folder(folder: Path) -> Path:
     if holds_run(folder):
         raise OutputError(
             f"{folder} already holds a run.",
-            f"Choose another --out, or go on with: neurai train --resume {folder}",
+            f"Choose another --out, or continue it with: neurai train --resume {folder}",
         )
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

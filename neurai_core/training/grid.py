@@ -11,19 +11,19 @@ from neurai_core.report.sweep import ranked
 from neurai_core.training.json_files import plain, write_json
 from neurai_core.training.lock import held
 from neurai_core.training.record import versions
-from neurai_core.training.seeds import Looks
+from neurai_core.training.seeds import Looks, Told
 from neurai_core.training.sweep_folder import PROGRAMS, SWEEP, made, refuse_other, write
-from neurai_core.training.sweep_programs import Told, first_task, heading, score_of, seeds_of, train_program
-from neurai_core.training.swept import Plan, Program
+from neurai_core.training.sweep_programs import first_task, heading, score_of, seeds_of, train_program
+from neurai_core.training.swept import Configurations, Program
 from neurai_core.training.task import Task, named_data
 
 
-def run_grid(planned: Plan, told: Told) -> dict[str, Any]:
+def run_grid(planned: Configurations, told: Told) -> dict[str, Any]:
     """The results of a grid, without a folder."""
     return _results(planned, *_checked(planned), None, told)
 
 
-def run_grid_in(out: Path | None, planned: Plan, told: Told) -> tuple[dict[str, Any], Path]:
+def run_grid_in(out: Path | None, planned: Configurations, told: Told) -> tuple[dict[str, Any], Path]:
     """Run a grid in a folder, or continue it there.
 
     Args:
@@ -50,14 +50,19 @@ def run_grid_in(out: Path | None, planned: Plan, told: Told) -> tuple[dict[str, 
     return results, folder
 
 
-def _checked(planned: Plan) -> tuple[Dataset, list[Program], list[Task]]:
+def _checked(planned: Configurations) -> tuple[Dataset, list[Program], list[Task]]:
     """The data, the programs, and the first task of each: everything checked that can be without training."""
     data, programs = named_data(planned.chosen[0]), planned.programs()
     return data, programs, [first_task(planned, program, data) for program in programs]
 
 
 def _results(
-    planned: Plan, data: Dataset, programs: Sequence[Program], firsts: Sequence[Task], folder: Path | None, told: Told
+    planned: Configurations,
+    data: Dataset,
+    programs: Sequence[Program],
+    firsts: Sequence[Task],
+    folder: Path | None,
+    told: Told,
 ) -> dict[str, Any]:
     """Run every program that is not in the folder yet, and bring all results together."""
     found = [
@@ -83,7 +88,7 @@ def _results(
 
 
 def _of_program(
-    planned: Plan, at: int, program: Program, first: Task, data: Dataset, folder: Path | None, told: Told
+    planned: Configurations, at: int, program: Program, first: Task, data: Dataset, folder: Path | None, told: Told
 ) -> Mapping[str, Any]:
     """The results of a program: from the folder, or from running it now."""
     path, what = folder and folder / PROGRAMS / f"{at + 1}.json", f"program {at + 1} of {len(planned.programs())}"

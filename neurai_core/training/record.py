@@ -168,7 +168,7 @@ def _same_hash(said: Mapping[str, Any], now: Mapping[str, Any], name: str, what:
         raise kind(
             f"{what} is not the one that the configuration was written with: its SHA-256 is {after}, "
             f"expected {before}.",
-            "Bring the original back, or accept what is there with --force (force=True).",
+            "Restore the original, or accept what is there with --force (force=True).",
         )
 
 

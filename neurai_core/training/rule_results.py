@@ -18,7 +18,7 @@ from neurai_core.training.deciding import as_trained
 from neurai_core.training.json_files import plain
 from neurai_core.training.networks import absolute
 from neurai_core.training.record import versions
-from neurai_core.training.seeds import SeedRun, Trained
+from neurai_core.training.seeds import SeedRun, TrainedSeeds
 from neurai_core.training.settings import Chosen, RunSettings
 from neurai_core.training.step import begin
 from neurai_core.training.task import Task
@@ -26,7 +26,7 @@ from neurai_core.training.task import Task
 _OF_RUN = {*RunSettings.model_fields} - {"rule", "data", "seed", "loss", "stop_early", "align", "log"}
 
 
-def result_of(chosen: Chosen, task: Task, trained: Trained) -> dict[str, Any]:
+def result_of(chosen: Chosen, task: Task, trained: TrainedSeeds) -> dict[str, Any]:
     """What is kept of a rule, as JSON holds it.
 
     Args:

@@ -16,11 +16,11 @@ from neurai_core.training.lock import held
 from neurai_core.training.record import versions
 from neurai_core.training.searched import JOURNAL as FILE
 from neurai_core.training.searched import Search
-from neurai_core.training.seeds import Looks, SeedRun
+from neurai_core.training.seeds import Looks, SeedRun, Told
 from neurai_core.training.settings import Chosen
 from neurai_core.training.study import Study, Trial, check_optuna
 from neurai_core.training.sweep_folder import JOURNAL, SWEEP, made, record, refuse_other, write
-from neurai_core.training.sweep_programs import Told, first_task, heading, score_of, seeds_of, train_program
+from neurai_core.training.sweep_programs import first_task, heading, score_of, seeds_of, train_program
 from neurai_core.training.task import Task, named_data
 
 

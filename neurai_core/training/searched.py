@@ -12,7 +12,7 @@ from typing import Any
 from neurai_core.errors import SettingsError, UsageError
 from neurai_core.naming import did_you_mean
 from neurai_core.training.axes import MOST, Asked
-from neurai_core.training.swept import Given, Plan, plan, spanned
+from neurai_core.training.swept import Configurations, Given, plan, spanned
 
 SAMPLERS = ("random", "tpe")
 TRIALS, TOGETHER = 30, 8
@@ -36,7 +36,7 @@ class Search:
     """
 
     axes: tuple[Asked, ...]
-    ends: Plan
+    ends: Configurations
     given: Given
     sampler: str
     trials: int = TRIALS
@@ -44,7 +44,7 @@ class Search:
     study: str | None = None
     storage: str | None = None
 
-    def drawn(self, texts: Iterable[Mapping[str, str]]) -> Plan:
+    def drawn(self, texts: Iterable[Mapping[str, str]]) -> Configurations:
         """The plan of configurations that were drawn: values by name, as texts."""
         values = ([one[axis.name] for axis in self.axes] for one in texts)
         return spanned(self.given, self.axes, values, len(self.ends.seeds))
@@ -115,7 +115,7 @@ def plan_search(
 
 def planned_sweep(
     rule: str, over: Any, flags: Mapping[str, Any], sets: Sequence[str], *, search: str | None, **more: Any
-) -> Plan | Search:
+) -> Configurations | Search:
     """The plan of a grid, or with ``search`` that of a search; see `plan_search` for the arguments.
 
     Raises:
@@ -125,7 +125,7 @@ def planned_sweep(
     if search is not None:
         return plan_search(rule, over, flags, sets, sampler=search, **drawn, **more)
     if given := next((name for name, value in drawn.items() if value is not None), None):
-        raise UsageError(f"--{given} is for a search, and none is asked for.", "Add --search tpe, or leave it out.")
+        raise UsageError(f"--{given} is only for searches.", "Add --search tpe, or leave it out.")
     return plan(rule, over, flags, sets, **more)
 
 

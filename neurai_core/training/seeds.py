@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, cast
 
 import jax
@@ -62,6 +63,23 @@ class Looks:
 
 
 @dataclass(frozen=True)
+class Told:
+    """Functions called during a comparison or a sweep; each one is optional.
+
+    Attributes:
+        note: ``(sentence)``.
+        begin: ``(folder)``: the settings are checked, training follows.
+        epoch: ``(what, epoch, epochs, runs)`` after every epoch of a rule or of a program, and before the first.
+        kept: ``(what)``: the results of a rule or of a program are already in the folder.
+    """
+
+    note: Callable[[str], None] = lambda sentence: None
+    begin: Callable[[Path | None], None] = lambda folder: None
+    epoch: Callable[[str, int, int, Sequence[SeedRun]], None] = lambda what, epoch, epochs, runs: None
+    kept: Callable[[str], None] = lambda what: None
+
+
+@dataclass(frozen=True)
 class Numbers:
     """Numbers by which tasks differ besides their seeds. They are traced, so that one program serves all values.
 
@@ -83,7 +101,7 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedSeeds:
     """What training several seeds gave.
 
     Attributes:
@@ -103,7 +121,7 @@ def train_seeds(
     *,
     together: int | None = None,
     numbers: Numbers | None = None,
-) -> Trained:
+) -> TrainedSeeds:
     """Train tasks that differ only in their seed and in what follows from it, or in numbers of their settings.
 
     The results of every task are those of `neurai_core.training.loop.train_task`, to rounding.
@@ -130,7 +148,7 @@ def train_seeds(
     places = [range(at, min(at + size, len(tasks))) for at in range(0, len(tasks), size)]
     groups = [(tasks[here.start : here.stop], numbers.at(here)) for here in places]
     runs = [run for group, own in groups for run in _Group(group, own, programs.of(len(group)), looks).run()]
-    return Trained(runs, size, _bytes(programs.of(size)) // size)
+    return TrainedSeeds(runs, size, _bytes(programs.of(size)) // size)
 
 
 # ---------------------------------------------------------------------------- one program for several seeds

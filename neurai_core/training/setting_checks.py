@@ -125,7 +125,7 @@ def _refuse_alignment(chosen: Chosen) -> None:
     if chosen.settings.align and why:
         at = chosen.sources["align"]
         raise SettingsError(
-            f"{at} compares with the gradient of the feed-forward loss, which is no reference for {rule!r}: {why}.",
+            f"{at} compares with the gradient of the feed-forward loss, which is not a reference for {rule!r}: {why}.",
             "Leave it out.",
         )
 
@@ -187,7 +187,8 @@ def _refused(chosen: Chosen, name: str) -> bool:
     if asked:
         flag = f"{asked} {name}" if asked == "--set" else asked
         raise SettingsError(
-            f"{flag} is for spiking networks, and --model {model} is none.", "Write --model snn:128, or leave it out."
+            f"{flag} is for spiking networks, and --model {model} is not one.",
+            "Write --model snn:128, or leave it out.",
         )
     chosen.sources.update(dict.fromkeys(at, "default"))
     return True

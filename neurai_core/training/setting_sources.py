@@ -151,7 +151,7 @@ def _refuse_object(name: str, value: str, path: Path) -> NoReturn:
     raise UsageError(
         f"{path} is of a run whose {name} was an object of Python, {value.removeprefix(PYTHON)}, which a file cannot "
         "hold.",
-        f"Go on with neurai.fit(..., out={str(path.parent)!r}, resume=True); neurai.load_run takes the {name} too.",
+        f"Continue with neurai.fit(..., out={str(path.parent)!r}, resume=True); neurai.load_run takes the {name} too.",
     )
 
 

@@ -41,7 +41,7 @@ class Stopped(TrainingError):
     def __init__(self, signum: int, step: int, folder: Path) -> None:
         super().__init__(
             f"Training was stopped by {signal.Signals(signum).name} after {step} steps; they are saved.",
-            f"Go on with: neurai train --resume {folder}",
+            f"Continue with: neurai train --resume {folder}",
             step=step,
         )
         self.exit_code = 128 + signum

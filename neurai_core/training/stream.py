@@ -231,9 +231,9 @@ def _by_epoch(given: Any, epochs: int, steps: int | None) -> tuple[Callable[[int
     once = hasattr(given, "__next__")
     if once and epochs > 1:
         raise DataError(
-            f"The training data are a {type(given).__name__}, which can be gone through once, and {epochs} epochs are "
-            "asked for.",
-            "Give a function that makes it anew, lambda epoch: ..., or a list.",
+            f"The training data are a {type(given).__name__}, which can be iterated over only once, but {epochs} "
+            "epochs were requested.",
+            "Give a function that makes a new one, lambda epoch: ..., or a list.",
         )
     if once and steps is None:
         given = list(given)  # a schedule needs to know how many there are

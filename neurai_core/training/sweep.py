@@ -11,9 +11,9 @@ from neurai_core.report.sweep import sweep_table
 from neurai_core.training.grid import run_grid, run_grid_in
 from neurai_core.training.search import run_search, run_search_in
 from neurai_core.training.searched import Search, planned_sweep
+from neurai_core.training.seeds import Told
 from neurai_core.training.setting_texts import text_of
-from neurai_core.training.sweep_programs import Told
-from neurai_core.training.swept import Plan
+from neurai_core.training.swept import Configurations
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ def sweep(
     return Sweep(run_search(planned, Told()) if isinstance(planned, Search) else run_grid(planned, Told()), None)
 
 
-def run(planned: Plan | Search, out: Path | None = None, told: Told | None = None) -> Sweep:
+def run(planned: Configurations | Search, out: Path | None = None, told: Told | None = None) -> Sweep:
     """Run a planned sweep in a folder, or continue it there.
 
     Args:

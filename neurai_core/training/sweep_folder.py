@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from neurai_core.data import Dataset
-from neurai_core.training.agreement import Kind, Record
+from neurai_core.training.agreement import Record, Work
 from neurai_core.training.json_files import write_json
 from neurai_core.training.record import write_config
 from neurai_core.training.searched import Search
 from neurai_core.training.settings import Chosen
 from neurai_core.training.sweep_programs import task_of
-from neurai_core.training.swept import Plan
+from neurai_core.training.swept import Configurations
 
 PROGRAMS, JOURNAL, RESULTS, BEST, PICTURE = "programs", "study.journal", "results.json", "best.toml", "sweep.png"
 
@@ -34,21 +34,21 @@ def _settings(record: Record) -> Iterator[tuple[str, Record]]:
         yield "", record[part]
 
 
-SWEEP = Kind(
+SWEEP = Work(
     "sweep",
     "sweep.json",
     listed=("axes", "seeds"),
     settings=_settings,
-    damaged="Remove the file to run its program again; without sweep.json, begin anew in another folder.",
+    damaged="Remove the file to run its program again; without sweep.json, start over in another folder.",
 )
 
 
-def record(planned: Plan | Search) -> Record:
+def record(planned: Configurations | Search) -> dict[str, Any]:
     """Everything that a folder or a study must agree with."""
     return SWEEP.record(planned.record())
 
 
-def refuse_other(folder: Path, planned: Plan | Search) -> None:
+def refuse_other(folder: Path, planned: Configurations | Search) -> None:
     """Check that a folder is new, or empty, or holds a part of the same sweep.
 
     Raises:
@@ -57,7 +57,7 @@ def refuse_other(folder: Path, planned: Plan | Search) -> None:
     SWEEP.refuse_other(folder, record(planned))
 
 
-def made(folder: Path | None, planned: Plan | Search) -> Path:
+def made(folder: Path | None, planned: Configurations | Search) -> Path:
     """Make the folder, if there is none yet, with the settings; None for one named by the time."""
     settings = (planned.ends if isinstance(planned, Search) else planned).chosen[0].settings
     return SWEEP.made(folder, record(planned), settings.rule, settings.data)

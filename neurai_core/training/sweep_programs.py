@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import jax
 
 from neurai_core.data import Dataset, check
 from neurai_core.errors import NeurAIError
-from neurai_core.training.seeds import Looks, Numbers, SeedRun, Trained, started_alike, train_seeds
+from neurai_core.training.seeds import Looks, Numbers, TrainedSeeds, started_alike, train_seeds
 from neurai_core.training.settings import Chosen
-from neurai_core.training.swept import Plan, Program
+from neurai_core.training.swept import Configurations, Program
 from neurai_core.training.task import Objects, Task, prepare
 
 
-@dataclass(frozen=True)
-class Told:
-    """Functions called during a sweep; each one is optional.
-
-    Attributes:
-        note: ``(sentence)``.
-        begin: ``(folder)``: the settings are checked, training follows.
-        epoch: ``(what, epoch, epochs, runs)`` after every epoch of a program, and before the first.
-        kept: ``(what)``: the results of a program are already in the folder.
-    """
-
-    note: Callable[[str], None] = lambda sentence: None
-    begin: Callable[[Path | None], None] = lambda folder: None
-    epoch: Callable[[str, int, int, Sequence[SeedRun]], None] = lambda *arguments: None
-    kept: Callable[[str], None] = lambda what: None
-
-
-def first_task(planned: Plan, program: Program, data: Dataset) -> Task:
+def first_task(planned: Configurations, program: Program, data: Dataset) -> Task:
     """The first task of a program, checked as far as possible without training.
 
     Raises:
@@ -58,7 +40,7 @@ def task_of(chosen: Chosen, seed: int, data: Dataset) -> Task:
     return prepare(with_seed, Objects(data=data))
 
 
-def train_program(planned: Plan, program: Program, data: Dataset, looks: Looks | None = None) -> Trained:
+def train_program(planned: Configurations, program: Program, data: Dataset, looks: Looks | None = None) -> TrainedSeeds:
     """Train all configurations of a program with all seeds: in one compiled program if the rule allows it.
 
     A rule or an optimizer that needs a number to build its program gets one program for every configuration.
@@ -79,7 +61,7 @@ def train_program(planned: Plan, program: Program, data: Dataset, looks: Looks |
     if started_alike(tasks[0], numbers):
         return train_seeds(tasks * len(chosen), looks, numbers=numbers)
     each = [train_seeds([task_of(one, seed, data) for seed in planned.seeds], looks) for one in chosen]
-    return Trained([run for one in each for run in one.runs], each[0].together, each[0].bytes)
+    return TrainedSeeds([run for one in each for run in one.runs], each[0].together, each[0].bytes)
 
 
 def _with(chosen: Chosen, task: Task, numbers: Mapping[str, Any], data: Dataset) -> Task:
@@ -97,13 +79,13 @@ def _with(chosen: Chosen, task: Task, numbers: Mapping[str, Any], data: Dataset)
         return prepare(replace(chosen, settings=settings, parts=parts, sources=sources), Objects(data=data))
 
 
-def seeds_of(trained: Trained, at: int, seeds: int) -> list[dict[str, Any]]:
+def seeds_of(trained: TrainedSeeds, at: int, seeds: int) -> list[dict[str, Any]]:
     """The results of the seeds of one configuration of a program, as JSON has them."""
     runs = trained.runs[seeds * at : seeds * (at + 1)]
     return [{"seed": run.seed, "failed": run.failed, "rows": run.rows} for run in runs]
 
 
-def heading(planned: Plan, first: Task) -> dict[str, Any]:
+def heading(planned: Configurations, first: Task) -> dict[str, Any]:
     """What the results of a sweep begin with: what was trained, by which score, with which seeds."""
     settings = planned.chosen[0].settings
     return {

@@ -48,7 +48,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Configurations:
     """Configurations to train.
 
     Attributes:
@@ -178,7 +178,7 @@ def plan(
     seeds: int = 1,
     set_surrogate: Iterable[str] = (),
     environ: Mapping[str, str] = os.environ,
-) -> Plan:
+) -> Configurations:
     """Plan a sweep over a grid, and check what can be checked without computing.
 
     Args:
@@ -214,7 +214,7 @@ def plan(
     return spanned(given, axes, itertools.product(*(axis.texts for axis in axes)), seeds)
 
 
-def spanned(given: Given, asked: Sequence[Asked], texts: Iterable[Sequence[str]], seeds: int) -> Plan:
+def spanned(given: Given, asked: Sequence[Asked], texts: Iterable[Sequence[str]], seeds: int) -> Configurations:
     """The plan of configurations.
 
     Args:
@@ -242,7 +242,7 @@ def spanned(given: Given, asked: Sequence[Asked], texts: Iterable[Sequence[str]]
     if first + seeds > 2**32:
         raise SettingsError(f"The seeds {first} to {first + seeds - 1} exceed the largest seed, {2**32 - 1}.")
     points = [_floats(point, axes) for point in points]
-    return Plan(axes, tuple(points), tuple(chosen), tuple(range(first, first + seeds)))
+    return Configurations(axes, tuple(points), tuple(chosen), tuple(range(first, first + seeds)))
 
 
 def _values(names: Iterable[str], chosen: Chosen) -> dict[str, Any]:

@@ -144,7 +144,7 @@ class Team(NamedTuple):
         used, count = 1 if mesh is None else mesh.size, jax.device_count()
         if self.size > 1 and used != count:
             raise SettingsError(
-                f"{used} of the {count} devices of {self.size} processes are asked for.",
+                f"{used} of the {count} devices of {self.size} processes were requested.",
                 "Processes train together on all of them: --devices all (devices='all').",
             )
 

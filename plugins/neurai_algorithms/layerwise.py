@@ -75,7 +75,7 @@ def dense_inputs(
     """
     layers = [*zip(model.layers, params, strict=True)]
     if not any(is_dense(own) for _, own in layers):
-        raise ModelError(f"{name} teaches dense layers, and the model has none.", "Use --model mlp:64.")
+        raise ModelError(f"{name} trains dense layers, and the model has none.", "Use --model mlp:64.")
     last = max(index for index, (_, own) in enumerate(layers) if is_dense(own))
     for index, (layer, own) in enumerate(layers[: last + 1]):
         if layer.stateful:
@@ -89,7 +89,7 @@ def dense_inputs(
             yield index, x
         elif jax.tree.leaves(own):
             raise ModelError(
-                f"{name} teaches dense layers, and layer {index} ({layer.name}) is of another kind.",
+                f"{name} trains dense layers, and layer {index} ({layer.name}) is of another kind.",
                 "Use --model mlp:64, or bp, which trains every network.",
             )
         if index < last:

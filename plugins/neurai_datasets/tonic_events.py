@@ -215,7 +215,7 @@ def _kind(name: str) -> type:
     known = {one: getattr(tonic.datasets, one) for one in tonic.datasets.__all__}
     usable = {one.lower(): kind for one, kind in known.items() if {"train", "split"} & _arguments(kind).keys()}
     if name.lower() not in usable:
-        what = "has no training and test part" if name in known else "is none of tonic's data sets"
+        what = "has no training and test part" if name in known else "is not one of tonic's data sets"
         names = ", ".join(sorted(kind.__name__ for kind in usable.values()))
         raise DataError(f"{name} {what}.", f"Those with a training and a test part: {names}.")
     return usable[name.lower()]

@@ -71,7 +71,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
     with programs_kept():
         assert compile_anew(6.0)
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("note: ") and "goes on without it" in lines[0]
+    assert len(lines) == 1 and lines[0].startswith("note: ") and "continues without it" in lines[0]
     return lines[0]
 
 

@@ -125,7 +125,7 @@ def test_restarts_are_bounded(launch: Run, tmp_path: Path) -> None:
     dies = "heart.tell_run(here / 'run'); os.kill(os.getpid(), signal.SIGKILL)"
     ended = launch(dies, "--restarts", "1", "--processes", "1")
     assert ended.code == 3
-    assert f"Go on with: neurai launch --processes 1 -- train --resume {tmp_path / 'run'}" in ended.err
+    assert f"Continue with: neurai launch --processes 1 -- train --resume {tmp_path / 'run'}" in ended.err
     assert len(starts(tmp_path)) == 2
 
 

@@ -311,7 +311,7 @@ def test_a_definition_that_cannot_be_imported_is_the_mistake_of_the_spec(target:
 
 def test_a_failure_of_no_check_cannot_be_expected() -> None:
     reason, hint = caught(planted(known_failures={"lerns": "it does not"}), ["settings"])["settings"]
-    assert "names 'lerns', which is no check. Did you mean 'learns'?" in reason and "learns" in hint
+    assert "names 'lerns', which is not a check. Did you mean 'learns'?" in reason and "learns" in hint
     for expect in (partial(check_algorithm, "bp"), partial(parametrize_with_checks, ["bp"])):
         with pytest.raises(UsageError, match=r"There is no check 'lerns'. Did you mean 'learns'\?"):
             expect(expected={"lerns": "it does not"})

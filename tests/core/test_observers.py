@@ -209,7 +209,7 @@ def test_a_blocked_observer_is_not_loaded(site: Any, registry: Registry, monkeyp
 def test_an_installed_observer_that_cannot_be_loaded_is_contained(site: Any, registry: Registry) -> None:
     install(site, "watch-a", "seen.append(step)")
     site.add("watch-b", "raise SystemExit", entries={"bad": "plugin"}, group="neurai.observers")
-    with pytest.warns(RuntimeWarning, match="bad@watch-b 1.0 failed at step 'import'.* Runs go on without it"):
+    with pytest.warns(RuntimeWarning, match="bad@watch-b 1.0 failed at step 'import'.* Runs continue without it"):
         assert len(registry.observers()) == 1
     rows = {row.name: (row.status, row.step) for row in registry.plugins() if "watch" in row.distribution}
     assert rows == {"watch": ("ok", ""), "bad": ("failed", "import")}

@@ -80,7 +80,7 @@ def test_layers_without_parameters_pass_on_what_they_get_and_have_no_goodness() 
 
 
 def test_alignment_with_a_gradient_that_is_no_reference_is_refused() -> None:
-    said = "no reference for 'forward-forward': it trains the goodness of layers that see the label"
+    said = "not a reference for 'forward-forward': it trains the goodness of layers that see the label"
     with pytest.raises(UsageError, match=said):
         neurai.with_alignment(neurai.algorithm("forward-forward"), "cross_entropy")
     with pytest.raises(SettingsError, match=f"--align compares .* {said}"):

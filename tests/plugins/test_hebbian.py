@@ -84,7 +84,7 @@ def test_units_of_softhebb_reach_length_1(points):
 def test_another_kind_of_layer_is_named(name):
     rule, model = neurai.algorithm(name, loss="mse"), Layered((conv(2, 3), flatten(), dense(3)))
     params, _ = model.init(jax.random.key(0), (4, 4, 1))
-    with pytest.raises(ModelError, match=rf"{name} teaches dense layers, and layer 0 .* is of another kind"):
+    with pytest.raises(ModelError, match=rf"{name} trains dense layers, and layer 0 .* is of another kind"):
         rule.estimate(model, params, (), (jnp.zeros((2, 4, 4, 1)), jnp.zeros(2, int)))
 
 

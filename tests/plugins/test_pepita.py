@@ -44,7 +44,10 @@ class TestWhatItCannotTrainOn:
     def test_images_and_layers_that_are_not_dense_are_named(self) -> None:
         images = Layered((conv(2, 3), flatten(), dense(4)))
         vectors = Layered((dense(4), residual(dense(4)), dense(4)))
-        for model, shape, said in ((images, (6, 6, 1), "vectors"), (vectors, (8,), r"layer 1 \(residual.*\) is none")):
+        for model, shape, said in (
+            (images, (6, 6, 1), "vectors"),
+            (vectors, (8,), r"layer 1 \(residual.*\) is not dense"),
+        ):
             params, _ = model.init(jax.random.key(0), shape)
             told = problem_of((jnp.ones((5, *shape)), jnp.zeros(5, int)), classes=4)
             with pytest.raises(ModelError, match=said):

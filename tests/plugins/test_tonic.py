@@ -153,7 +153,7 @@ def test_damaged_missing_and_unsuitable_data_are_refused(tmp_path: Path) -> None
 
     with pytest.raises(DataError, match=f"tonic finds no NMNIST in {tmp_path}/NMNIST, and download=False"):
         load("NMNIST")
-    with pytest.raises(DataError, match="NMIST is none of tonic's data sets") as caught:
+    with pytest.raises(DataError, match="NMIST is not one of tonic's data sets") as caught:
         load("NMIST")
     assert "DVSGesture, DVSLip, EBSSA, NMNIST" in caught.value.hint
     with pytest.raises(DataError, match="MVSEC has no training and test part"):

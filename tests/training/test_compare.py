@@ -202,16 +202,16 @@ def test_an_interrupted_comparison_trains_only_what_is_missing(
 
 
 def test_a_folder_of_another_comparison_is_rejected(folder: Path) -> None:
-    with pytest.raises(NeurAIError, match=r"in which rule\.n of pc is 3, and asked for is 4"):
+    with pytest.raises(NeurAIError, match=r"in which rule\.n of pc is 3, and now it is 4"):
         run(plan(["bp", "pc"], SMALL, ["pc.n=4"], seeds=2, environ={}), folder)
     before = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     jax.config.update("jax_default_matmul_precision", "highest")
-    with pytest.raises(NeurAIError, match="in which matmul_precision is default, and asked for is highest"):
+    with pytest.raises(NeurAIError, match="in which matmul_precision is default, and now it is highest"):
         run(plan(["bp", "pc"], SMALL, ["pc.n=3"], seeds=2, environ={}), folder)
     jax.config.update("jax_default_matmul_precision", before)
-    with pytest.raises(NeurAIError, match="with the seeds 0, 1, and asked for are 0, 1, 2"):
+    with pytest.raises(NeurAIError, match="with the seeds 0, 1, and now they are 0, 1, 2"):
         run(plan(["bp", "pc"], SMALL, ["pc.n=3"], seeds=3, environ={}), folder)
-    with pytest.raises(NeurAIError, match="with the rules bp, pc, and asked for are pc, bp"):
+    with pytest.raises(NeurAIError, match="with the rules bp, pc, and now they are pc, bp"):
         run(plan(["pc", "bp"], SMALL, ["pc.n=3"], seeds=2, environ={}), folder)
 
 

@@ -73,7 +73,7 @@ def test_a_run_on_four_devices_is_loaded_with_one(folder: Path) -> None:
 
 
 def test_fewer_devices_than_asked_for_are_counted() -> None:
-    with pytest.raises(SettingsError, match=r"5 devices are asked for, and JAX has 1 device \(cpu\)") as raised:
+    with pytest.raises(SettingsError, match=r"5 devices were requested, but JAX has 1 device \(cpu\)") as raised:
         prepare(choose({"devices": 5}, environ={}))
     assert "JAX_NUM_CPU_DEVICES=5" in raised.value.hint
     assert "XLA_FLAGS=--xla_force_host_platform_device_count=5" in raised.value.hint

@@ -105,7 +105,7 @@ def test_a_last_batch_may_be_shorter() -> None:
 
 def test_a_generator_serves_one_epoch_and_no_more() -> None:
     assert neurai.fit("bp", MODEL, PARAMS, by_epoch(0), epochs=1).steps == 4
-    with pytest.raises(DataError, match=r"generator, which can be gone through once, and 2 epochs"):
+    with pytest.raises(DataError, match=r"generator, which can be iterated over only once, but 2 epochs"):
         neurai.fit("bp", MODEL, PARAMS, ((X, Y) for _ in range(3)), epochs=2)
 
 
@@ -219,7 +219,9 @@ def test_a_run_of_objects_is_loaded_with_them_and_says_so_without(tmp_path: Path
 def test_a_run_that_is_there_is_not_begun_again_and_more_epochs_of_it_need_a_constant_rate(tmp_path: Path) -> None:
     arguments: dict[str, Any] = SMALL | {"out": tmp_path / "run"}
     neurai.fit("bp", "mlp:4", None, (X, Y), **arguments)
-    with pytest.raises(OutputError, match=r"already holds a run.\nChoose another folder, or go on with resume=True"):
+    with pytest.raises(
+        OutputError, match=r"already holds a run.\nChoose another folder, or continue it with resume=True"
+    ):
         neurai.fit("bp", "mlp:4", None, (X, Y), **arguments)
     arguments |= {"resume": True, "epochs": 3}
     with pytest.raises(SettingsError, match="epochs was 2 and is 3"):

@@ -122,7 +122,7 @@ def test_a_rule_made_by_hand_takes_texts_too() -> None:
         ({"lr": "fast"}, "lr: expected a number, or a call of optax"),
         ({"lr": -1.0}, "lr: input should be greater than 0 (got -1.0)"),
         ({"lr": float("inf")}, "lr: input should be a finite number (got inf)"),
-        ({"lr": "adam(0.1)"}, "The learning rate 'adam(0.1)' is no schedule of optax"),
+        ({"lr": "adam(0.1)"}, "The learning rate 'adam(0.1)' is not a schedule of optax"),
         ({"lr": WARMUP, "schedule": "cosine"}, "--schedule is given, and the learning rate is a schedule itself"),
         ({"optimizer_for": {"2": "sgd(0.1)"}}, "The parameters have no part '2'."),
         ({"optimizer_for": {"0/v": "sgd(0.1)"}}, "Did you mean"),

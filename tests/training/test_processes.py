@@ -207,7 +207,7 @@ def test_a_process_that_is_stuck_ends_the_job_in_time(tmp_path: Path) -> None:
     assert time.monotonic() - begun < 10 + 15
     assert process.returncode == 3, err
     assert "Processes 0 and 1 of 2 have shown no sign of life" in err
-    assert f"Go on with: neurai launch --processes 2 --heartbeat 10 -- train --resume {folder}" in err
+    assert f"Continue with: neurai launch --processes 2 --heartbeat 10 -- train --resume {folder}" in err
 
 
 def test_a_run_of_two_processes_goes_on_in_one(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

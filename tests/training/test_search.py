@@ -20,9 +20,8 @@ from neurai_core.errors import MissingExtra, NeurAIError
 from neurai_core.training import sweep_programs
 from neurai_core.training.search import run_search
 from neurai_core.training.searched import Search, planned_sweep
-from neurai_core.training.seeds import SeedRun, Trained
+from neurai_core.training.seeds import SeedRun, Told, TrainedSeeds
 from neurai_core.training.sweep import run
-from neurai_core.training.sweep_programs import Told
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -43,12 +42,12 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[list[dict[str, Any]]]:
     """Training is replaced by a formula: the score is highest at lr = 0.1. Collects the values of every program."""
     groups: list[list[dict[str, Any]]] = []
 
-    def trained(plan: Any, program: Any, data: Any, looks: Any = None) -> Trained:
+    def trained(plan: Any, program: Any, data: Any, looks: Any = None) -> TrainedSeeds:
         points = [plan.points[at] for at in program.points]
         groups.append(points)
         scores = [1 - min(abs(point.get("lr", 0.3) - 0.1), 1.0) for point in points]
         rows = [[{"epoch": 1, "step": 1, "test_accuracy": score}] for score in scores for _ in plan.seeds]
-        return Trained([SeedRun(0, row) for row in rows], len(points), 0)
+        return TrainedSeeds([SeedRun(0, row) for row in rows], len(points), 0)
 
     monkeypatch.setattr("neurai_core.training.search.train_program", trained)
     return groups
@@ -85,7 +84,7 @@ def test_a_search_that_is_not_possible_is_one_clear_error(over: tuple[str, ...],
 
 def test_a_setting_of_a_search_is_not_for_a_grid(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", "bp", "--over", "lr=0.1,0.2", "--trials", "3"]) == 2
-    assert "--trials is for a search, and none is asked for" in capsys.readouterr().err
+    assert "--trials is only for searches" in capsys.readouterr().err
 
 
 def test_without_optuna_one_sentence_says_how_to_get_it(
@@ -139,10 +138,10 @@ def test_random_draws_depend_on_the_seed_and_on_their_number_alone(scored: Any) 
 def test_a_trial_whose_loss_was_not_finite_counts_and_is_not_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("optuna")
 
-    def trained(plan: Any, program: Any, data: Any, looks: Any = None) -> Trained:
+    def trained(plan: Any, program: Any, data: Any, looks: Any = None) -> TrainedSeeds:
         lrs = [plan.points[at]["lr"] for at in program.points]
         rows = [{"epoch": 1, "step": 1, "test_accuracy": lr} for lr in lrs]
-        return Trained([SeedRun(0, [row], failed=3 if lr > 0.5 else None) for lr, row in zip(lrs, rows)], 1, 0)  # noqa: B905
+        return TrainedSeeds([SeedRun(0, [row], failed=3 if lr > 0.5 else None) for lr, row in zip(lrs, rows)], 1, 0)  # noqa: B905
 
     monkeypatch.setattr("neurai_core.training.search.train_program", trained)
     results = run_search(planned("lr=0.1..1", trials=12), Told())
@@ -182,7 +181,7 @@ def test_a_study_goes_on_where_it_was_interrupted(scored: list[Any], tmp_path: P
     assert [len(group) for group in scored] == [3, 3]
     run(made, folder)
     assert len(scored) == 2
-    with pytest.raises(NeurAIError, match=r"in which lr is log:0\.001:1\.0, and asked for is log:0\.001:2\.0"):
+    with pytest.raises(NeurAIError, match=r"in which lr is log:0\.001:1\.0, and now it is log:0\.001:2\.0"):
         run(planned("lr=log:0.001:2"), folder)
 
 
@@ -195,7 +194,7 @@ def test_folders_may_share_a_study(scored: Any, storage: str, tmp_path: Path) ->
     run(planned("lr=log:0.001:1", trials=4, **given), tmp_path / "first")
     run(planned("lr=log:0.001:1", trials=6, **given), tmp_path / "second")
     assert (numbers_in(tmp_path / "first"), numbers_in(tmp_path / "second")) == ([0, 1, 2, 3], [0, 1, 2, 3, 4, 5])
-    with pytest.raises(NeurAIError, match=r"The study 'ours' in .* is one in which epochs is 1, and asked for is 2"):
+    with pytest.raises(NeurAIError, match=r"The study 'ours' in .* is one in which epochs is 1, and now it is 2"):
         run(planned("lr=log:0.001:1", epochs=2, **given), tmp_path / "third")
     assert not (tmp_path / "third").exists()
     gc.collect()  # what is left open is complained about here
@@ -234,9 +233,9 @@ def test_trials_in_one_program_give_the_numbers_of_training_alone(
 ) -> None:
     pytest.importorskip("optuna")
     sizes: list[int] = []
-    train: Callable[..., Trained] = sweep_programs.train_seeds
+    train: Callable[..., TrainedSeeds] = sweep_programs.train_seeds
 
-    def watched(tasks: Any, *others: Any, **more: Any) -> Trained:
+    def watched(tasks: Any, *others: Any, **more: Any) -> TrainedSeeds:
         sizes.append(len(tasks))
         return train(tasks, *others, **more)
 

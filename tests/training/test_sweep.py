@@ -20,7 +20,7 @@ from neurai_core.training import seeds as seeds_module
 from neurai_core.training import sweep, sweep_programs
 from neurai_core.training.loop import train_task
 from neurai_core.training.seeds import train_seeds
-from neurai_core.training.swept import Plan, plan
+from neurai_core.training.swept import Configurations, plan
 from neurai_core.training.task import Objects, named_data, prepare
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -28,11 +28,11 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 SMALL: dict[str, Any] = {"model": "mlp:8", "epochs": 1, "batch_size": 200}
 
 
-def planned(rule: str, *over: str, sets: tuple[str, ...] = (), seeds: int = 1, **flags: Any) -> Plan:
+def planned(rule: str, *over: str, sets: tuple[str, ...] = (), seeds: int = 1, **flags: Any) -> Configurations:
     return plan(rule, over, {**SMALL, **flags}, sets, seeds=seeds, environ={})
 
 
-def data_of(made: Plan) -> Dataset:
+def data_of(made: Configurations) -> Dataset:
     return named_data(made.chosen[0])
 
 
@@ -98,7 +98,7 @@ def test_numbers_share_a_program_and_what_chooses_code_spans_a_grid() -> None:
         ),
         (("optimizer=sgd,adam",), "could be the setting of the rule 'pc' or that of the run"),
         (("run.optimzer=sgd,adam",), "a run has no such setting. Did you mean 'optimizer'"),
-        (("surrogate.alpha=1,2",), "--over surrogate is for spiking networks, and --model mlp:8 is none"),
+        (("surrogate.alpha=1,2",), "--over surrogate is for spiking networks, and --model mlp:8 is not one"),
         (("eta=0.1,-0.1",), "With rule.eta=-0.1"),
         (("rule=pc,bp",), "cannot vary rule"),
         (("seed=1,2",), "cannot vary seed"),
@@ -186,12 +186,12 @@ def test_numbers_that_are_needed_to_build_a_program_go_one_after_the_other(monke
 
 
 @pytest.fixture(scope="module")
-def made() -> Plan:
+def made() -> Configurations:
     return planned("bp", "optimizer=adam,sgd", "lr=0.001,0.05", seeds=2)
 
 
 @pytest.fixture(scope="module")
-def folder(made: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(made: Configurations, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("sweep") / "own"
     sweep.run(made, out)
     return out
@@ -217,7 +217,7 @@ def test_the_best_file_trains_to_the_same_score(folder: Path, capsys: pytest.Cap
 
 
 def test_an_interrupted_sweep_runs_only_the_programs_that_are_missing(
-    made: Plan, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Configurations, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(folder, tmp_path / "again")
     (tmp_path / "again" / "programs" / "2.json").write_text("{")
@@ -238,13 +238,13 @@ def test_an_interrupted_sweep_runs_only_the_programs_that_are_missing(
     ]
 
 
-def test_a_folder_of_something_else_is_rejected(made: Plan, folder: Path, tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_rejected(made: Configurations, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(NeurAIError, match="not empty, and it holds no sweep"):
         sweep.run(made, tmp_path)
     for over, words in (
-        (("optimizer=adam,sgd", "lr=0.001,0.1"), r"lr is \[0\.001, 0\.05\], and asked for is \[0\.001, 0\.1\]"),
-        (("lr=0.001,0.05",), "with the axes optimizer, lr, and asked for are lr"),
+        (("optimizer=adam,sgd", "lr=0.001,0.1"), r"lr is \[0\.001, 0\.05\], and now it is \[0\.001, 0\.1\]"),
+        (("lr=0.001,0.05",), "with the axes optimizer, lr, and now they are lr"),
     ):
         with pytest.raises(NeurAIError, match=words):
             sweep.run(planned("bp", *over, seeds=2), folder)

@@ -90,7 +90,7 @@ def check_network(config: EPConfig, energy: Energy, activation: Elementwise | No
         named = config.energy if config.energy != "gaussian" else type(energy).__name__
         raise ModelError(
             f"{reason}EP: the energy {named!r} needs a model in layers, and this one is a network of named values.",
-            hint="Build the model from layers, or take energy='gaussian', which takes any network of named values.",
+            hint="Build the model from layers, or use energy='gaussian', which takes any network of named values.",
         )
     if config.mode == EPMode.HOLOMORPHIC:
         works = ", ".join(mode for mode in EPMode if mode != EPMode.HOLOMORPHIC)
@@ -101,7 +101,7 @@ def check_network(config: EPConfig, energy: Energy, activation: Elementwise | No
     if config.order != "synchronous":
         raise SettingsError(
             f"EP: order {config.order} moves every other layer in turn, and a network of named values has no layers.",
-            hint="Take order='synchronous'.",
+            hint="Use order='synchronous'.",
         )
     if activation is not None:
         raise SettingsError(

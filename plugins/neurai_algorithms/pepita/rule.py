@@ -90,4 +90,6 @@ def _check(model: Layered, x: Any) -> None:
         raise ModelError(f"PEPITA takes networks of vectors, and a batch of inputs is {x.shape}.", hint)
     for index, layer in enumerate(model.layers):
         if layer.linear is None:
-            raise ModelError(f"PEPITA takes chains of dense layers, and layer {index} ({layer.name}) is none.", hint)
+            raise ModelError(
+                f"PEPITA takes chains of dense layers, and layer {index} ({layer.name}) is not dense.", hint
+            )

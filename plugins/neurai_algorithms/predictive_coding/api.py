@@ -96,7 +96,9 @@ class PC(LocalBase):
         config = with_schedule(PCConfig.model_validate(self._settings))
         score = objective(self.loss_f, self.acc_f, self.fun_has_aux)
         if config.fuse:
-            raise UsageError("PC: probe does not know fuse=True.", "Probe PC without it, or join layers by block(...).")
+            raise UsageError(
+                "PC: probe does not support fuse=True.", "Probe PC without it, or join layers by block(...)."
+            )
         network = as_network(adapted.model)
         return probed(network_task(config, score, network, params, model_state, split_batch(batch), key), steps)
 

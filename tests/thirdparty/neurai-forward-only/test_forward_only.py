@@ -87,7 +87,7 @@ def test_a_layer_learns_from_its_own_goodness_alone(float64: None) -> None:
 
 
 def test_alignment_with_a_gradient_that_is_no_reference_is_refused() -> None:
-    said = "no reference for 'symba': it trains the goodness of layers that see the class"
+    said = "not a reference for 'symba': it trains the goodness of layers that see the class"
     with pytest.raises(UsageError, match=said):
         neurai.with_alignment(neurai.algorithm("symba"), "cross_entropy")
     with pytest.raises(SettingsError, match=f"--align compares .* {said}"):
