@@ -12,6 +12,7 @@ import argparse
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,14 +23,21 @@ from timing import write
 import neurai_core as neurai
 from neurai_core.models.spiking import snn
 
-STEPS, RULES = (10, 30, 100, 300, 1000), ("bp", "eprop", "ottt", "decolle")
+STEPS = (10, 30, 100, 300, 1000)
+RULES = {
+    "`bp`": ("bp", {}),
+    "`eprop`": ("eprop", {}),
+    "`eprop`, `forward`": ("eprop", {"direction": "forward"}),
+    "`ottt`": ("ottt", {}),
+    "`decolle`": ("decolle", {}),
+}
 
 
-def scratch(name: str, steps: int) -> float:
+def scratch(name: str, settings: dict[str, Any], steps: int) -> float:
     """Megabytes of temporary memory of one estimate."""
     model = snn((64, 128, 128, 10), surrogate=neurai.surrogate("superspike"))
     params, _ = model.init(jax.random.key(0), (steps, 64))
-    rule = neurai.algorithm(name, loss="cross_entropy")
+    rule = neurai.algorithm(name, loss="cross_entropy", **settings)
     state = rule.init(model, params, key=jax.random.key(1))
     batch = jax.ShapeDtypeStruct((64, steps, 64), jnp.float32), jax.ShapeDtypeStruct((64,), jnp.int32)
     compiled = jax.jit(partial(rule.estimate, model)).lower(params, state, batch).compile()
@@ -41,11 +49,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", help="write the figures to this file")
     args = parser.parse_args()
-    found = {name: [scratch(name, steps) for steps in STEPS] for name in RULES}
+    found = {label: [scratch(*rule, steps) for steps in STEPS] for label, rule in RULES.items()}
     print("| steps |", " | ".join(map(str, STEPS)), "|")
     print("| --- |", " | ".join("---" for _ in STEPS), "|")
-    for name, sizes in found.items():
-        print(f"| `{name}` |", " | ".join(f"{size:.2f} MB" for size in sizes), "|")
+    for label, sizes in found.items():
+        print(f"| {label} |", " | ".join(f"{size:.2f} MB" for size in sizes), "|")
     write(args.json, {"steps": list(STEPS), "megabytes": found})
 
 

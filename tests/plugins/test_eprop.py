@@ -18,7 +18,7 @@ from neurai_core.errors import ModelError
 from neurai_core.layered import dense
 from neurai_core.losses import accuracy, cross_entropy
 from neurai_core.models import mlp
-from neurai_core.models.spiking import ALIF, LIF, Leaky, SpikingNetwork, Stage, snn
+from neurai_core.models.spiking import ALIF, LIF, Constant, Leaky, SpikingNetwork, Stage, snn
 from neurai_core.rule import State
 from neurai_core.specs import AlgorithmSpec
 from neurai_surrogates.superspike.shape import SuperSpike
@@ -147,6 +147,31 @@ def test_through_stages_it_is_its_definition(feedback, x64):
         jax.jit(partial(rule.estimate, model))(params, state, batch)[0].grads,
         jax.jit(partial(definition, config, cross_entropy, model))(params, state, batch),
     )
+
+
+@pytest.mark.few(3)
+@pytest.mark.parametrize(
+    ("model", "feedback"),
+    [
+        (lambda: network(CELLS["LIF with synapse"], bias=False), "random"),
+        (lambda: deep(encode=Constant(5)), "symmetric"),
+        (lambda: deep(CELLS["ALIF"], below=CELLS["LIF attached"]), "symmetric"),
+        (lambda: deep(LIF(0.9, reset="hard", delay_reset=True, detach_reset=False)), "symmetric"),
+        (lambda: network(CELLS["LIF"], encode=Constant(1)), "symmetric"),
+    ],
+)
+def test_both_directions_of_time_give_the_same_gradients(model, feedback, x64):
+    model = model()
+    params, (x, y) = problem(replace(model, encode=None), 5)
+    batch = (x[:, 0] if model.encode else x), y
+    found = []
+    for direction in ("backward", "forward"):
+        rule = build(EPropConfig(feedback=feedback, direction=direction), loss=cross_entropy)
+        state = rule.init(model, params, key=jax.random.key(5))
+        found.append(jax.jit(partial(rule.estimate, model))(params, state, batch)[0])
+    close(found[0].grads, found[1].grads)
+    np.testing.assert_allclose(found[0].loss, found[1].loss, rtol=1e-12)
+    assert all(np.any(own["input"]["w"]) for own in found[0].grads)
 
 
 @pytest.mark.few(1)

@@ -8,7 +8,7 @@ from neurai_core.grads.base import GradeBase
 
 
 class EProp(GradeBase):
-    """E-prop: gradients of a spiking network by eligibility traces that run forward in time.
+    """E-prop: gradients of a spiking network by eligibility traces of single neurons.
 
     Args:
         loss_f: loss, a name or a callable ``(outputs, targets) -> scalar``.
