@@ -28,12 +28,13 @@ def build(config: HebbianConfig, **context: Any) -> Rule:
 
 
 def _learn(mode: str, own: PyTree, x: jax.Array) -> tuple[PyTree, jax.Array]:
-    w, centered = own["w"], x - x.mean(axis=0)
-    y = centered @ w
-    seen = _made_room_for(mode, y.T @ y / len(x))
-    forgotten = w @ seen
-    grads = {"w": forgotten - centered.T @ y / len(x), "b": (x.mean(axis=0) @ w + own["b"])}
-    return grads, _missed(mode, centered, y, w, forgotten)
+    w, mean = own["w"], x.mean(axis=0)
+    middle = mean @ w
+    centered, y = x - mean, x @ w - middle  # the compiler finds x @ w again in the layer itself, and takes it once
+    correlations = y.T @ y / len(x)
+    forgotten = w @ _made_room_for(mode, correlations)
+    grads = {"w": forgotten - centered.T @ y / len(x), "b": middle + own["b"]}
+    return grads, _missed(mode, centered, w, correlations, forgotten)
 
 
 def _made_room_for(mode: str, correlations: jax.Array) -> jax.Array:
@@ -43,18 +44,18 @@ def _made_room_for(mode: str, correlations: jax.Array) -> jax.Array:
     return jnp.triu(correlations) if mode == "sanger" else correlations
 
 
-def _missed(mode: str, x: jax.Array, y: jax.Array, w: jax.Array, forgotten: jax.Array) -> jax.Array:
+def _missed(mode: str, x: jax.Array, w: jax.Array, correlations: jax.Array, forgotten: jax.Array) -> jax.Array:
     """Mean squared error of the reconstruction of x by all units together; by each alone if each learns alone.
 
     |x - sum_k y_k w_k|^2 = |x|^2 - 2 |y|^2 + sum_jk y_j y_k w_j w_k, whose last part is in what is forgotten already,
     once for every pair of units with sanger: so it takes no further product.
     """
-    lengths = jnp.sum(w**2, axis=0)
+    squares = jnp.diag(correlations)  # mean y_k^2
     if mode == "oja":  # |x - y_k w_k|^2, without an array for every unit
-        alone = jnp.sum(x**2, axis=1, keepdims=True) - 2 * y**2 + y**2 * lengths
-        return jnp.mean(alone) / x.shape[1]
-    pairs = jnp.sum(w * forgotten)
+        alone = jnp.vdot(x, x) / len(x) + jnp.mean(squares * (jnp.sum(w**2, axis=0) - 2))
+        return alone / x.shape[1]
+    pairs = jnp.vdot(w, forgotten)
     if mode == "sanger":
-        pairs = 2 * pairs - jnp.sum(jnp.mean(y**2, axis=0) * lengths)
-    square = jnp.mean(jnp.sum(x**2, axis=1)) - 2 * jnp.mean(jnp.sum(y**2, axis=1)) + pairs
+        pairs = 2 * pairs - jnp.vdot(squares, jnp.sum(w**2, axis=0))
+    square = jnp.vdot(x, x) / len(x) - 2 * jnp.sum(squares) + pairs
     return jnp.maximum(square, 0) / x.shape[1]
