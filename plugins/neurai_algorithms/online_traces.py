@@ -7,17 +7,21 @@ $$\frac{\partial u_j^t}{\partial W_{ij}} = \hat a_i^t = \sum_{\tau \le t} \kappa
 
 where $\kappa$ is the response of the membrane to one spike over a weight of 1, and $L^t$ a loss of step t alone, whose
 derivative goes through the stages within the step. A bias has the trace of an input that is always 1.
+
+A few steps make a chunk, whose matrix products are taken at once, see `time_chunks`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from neurai_algorithms.spiking_stages import check_stages, is_linear
+from neurai_algorithms.time_chunks import chunk_length, chunk_of, flat, folded, over_chunks
 from neurai_core.arrays import PyTree
 from neurai_core.errors import ModelError
 from neurai_core.models.spiking import Constant, Leaky, SpikingNetwork, Stage
@@ -85,20 +89,21 @@ def learn_online(
     first = drive if constant else drive[:, 0]
     begin = _begin(model, params, first, constant)
     current = model.stages[0].project(params[0], first) if constant else None
+    length = chunk_length(steps)
+    loss = step_loss(y)
 
-    def step(at: tuple[_Carried, jax.Array], _: None) -> tuple[tuple[_Carried, jax.Array], None]:
-        carried, t = at  # counted, because a list of all steps would grow with time
-        below = drive if constant else jax.lax.dynamic_index_in_dim(drive, t, 1, keepdims=False)
-        return (_step(model, params, carried, below, current, step_loss(y), through_stages), t + 1), None
+    def chunk(carried: _Carried, index: jax.Array) -> _Carried:
+        below = jnp.broadcast_to(drive, (length, *drive.shape)) if constant else chunk_of(drive, index, length)
+        return _chunk(model, params, carried, below, current, loss, through_stages)
 
-    (ended, _), _ = jax.lax.scan(step, (begin, jnp.zeros((), int)), length=steps, unroll=model.unroll)
+    ended: _Carried = over_chunks(chunk, begin, steps // length, model.unroll)
     outputs = ended.outputs / steps if model.readout == "mean" else ended.outputs
-    loss, aux = score.loss(outputs, y)
+    value, aux = score.loss(outputs, y)
     grads = tuple(
         _as_params(stage, own, one, drive if constant and index == 0 else None, steps)
         for index, (stage, own, one) in enumerate(zip(model.stages, params, ended.stages, strict=True))
     )
-    return Estimate(grads, loss, score.accuracy(outputs, y), {"step_loss": ended.loss / steps, **loss_aux(aux)})
+    return Estimate(grads, value, score.accuracy(outputs, y), {"step_loss": ended.loss / steps, **loss_aux(aux)})
 
 
 def check_online(rule: str, model: Any) -> None:
@@ -126,53 +131,88 @@ def check_online(rule: str, model: Any) -> None:
         )
 
 
-# ---------------------------------------------------------------------------- one step
+# ---------------------------------------------------------------------------- a chunk of steps
 
 
-def _step(
+class _Ran(NamedTuple):
+    """A stage in the steps of a chunk; all arrays have the axis of steps first.
+
+    Attributes:
+        below: what reached its synapses.
+        spikes: its output.
+        slope: derivative of the output by the membrane.
+        back: from errors of the currents to those of what reached the synapses.
+        past: its own state after the last step.
+    """
+
+    below: jax.Array
+    spikes: jax.Array
+    slope: jax.Array
+    back: Callable[[jax.Array], tuple[jax.Array]]
+    past: Any
+
+
+def _chunk(
     model: SpikingNetwork, params: PyTree, carried: _Carried, x: jax.Array, current: Any, loss: StepLoss, through: bool
 ) -> _Carried:
-    def loss_of(pushes: tuple[jax.Array, ...]) -> Any:
-        """The loss of this step, if its membranes were pushed."""
-        below, inputs, spikes, after = x, [], [], []
-        for index, (stage, own, one, push) in enumerate(zip(model.stages, params, carried.stages, pushes, strict=True)):
-            inputs.append(below)
-            if current is not None and index == 0:
-                charged = stage.charge(own, one.past, current)
-            else:
-                below = below if through else jax.lax.stop_gradient(below)
-                charged = stage.charge(own, one.past, stage.project(own, below))
-            below, past = stage.fire(own, model.surrogate, charged | {"v": charged["v"] + push})
-            spikes.append(below)
-            after.append(past)
-        return loss(below, tuple(spikes[:-1])), (below, inputs, after)
-
-    pushes = tuple(jnp.zeros_like(one.past.rest["v"]) for one in carried.stages)
-    (value, (outputs, inputs, after)), signals = jax.value_and_grad(loss_of, has_aux=True)(pushes)
+    """Steps whose synapses are multiplied at once: of every stage forward, for errors, and for weights."""
+    below, ran = x, []
+    for index, (stage, own, one) in enumerate(zip(model.stages, params, carried.stages, strict=True)):
+        ran.append(_run(stage, model.surrogate, own, one.past, below, current if index == 0 else None))
+        below = ran[-1].spikes
+    value, errors = jax.value_and_grad(lambda all_spikes: _losses(loss, all_spikes))([one.spikes for one in ran])
+    signals = [errors[-1] * ran[-1].slope]
+    for index in reversed(range(len(ran) - 1)):
+        error = errors[index]
+        if through:
+            above = _gain(model.stages[index + 1], signals[0].dtype) * signals[0]
+            error = error + ran[index + 1].back(above)[0]
+        signals.insert(0, error * ran[index].slope)
     stages = tuple(
-        _learned(stage, own, one, *now)
-        for stage, own, one, now in zip(
-            model.stages, params, carried.stages, zip(inputs, signals, after, strict=True), strict=True
-        )
+        _learned(stage, own, one, found, signal)
+        for stage, own, one, found, signal in zip(model.stages, params, carried.stages, ran, signals, strict=True)
     )
-    return _Carried(stages, _read(model.readout, carried.outputs, outputs), carried.loss + value)
+    return _Carried(stages, _read(model.readout, carried.outputs, below), carried.loss + value)
 
 
-def _learned(stage: Stage, own: PyTree, before: _Followed, below: jax.Array, signal: jax.Array, past: Any) -> _Followed:
-    """A stage after a step: its traces with what has just arrived, and its sums with signal times trace."""
-    leak = _leak(stage)
-    one, unit = _follow(leak, before.one, jnp.ones((), signal.dtype))
+def _losses(loss: StepLoss, spikes: list[jax.Array]) -> jax.Array:
+    """The sum of the losses of all steps."""
+    return jnp.sum(jax.vmap(lambda each: loss(each[-1], tuple(each[:-1])))(spikes))
+
+
+def _run(stage: Stage, surrogate: Any, own: PyTree, past: Any, below: jax.Array, current: Any) -> _Ran:
+    """The neurons of a stage, from its input or from a current that is the same at every step."""
+    if current is None:
+        currents, back = jax.vjp(lambda below: folded(partial(stage.project, own), below), below)
+    else:
+        currents, back = jnp.broadcast_to(current, (len(below), *current.shape)), lambda errors: (errors,)
+
+    def step(past: Any, current: jax.Array) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+        before = stage.charge(own, past, current)
+        v, ones = before["v"], jnp.ones_like(before["v"])
+        spikes, slope = jax.jvp(lambda v: stage.output(own, surrogate, before | {"v": v}), (v,), (ones,))
+        return stage.fire(own, surrogate, before)[1], (spikes, slope)
+
+    past, (spikes, slope) = jax.lax.scan(step, past, currents)
+    return _Ran(below, spikes, slope, back, past)
+
+
+def _learned(stage: Stage, own: PyTree, before: _Followed, ran: _Ran, signal: jax.Array) -> _Followed:
+    """A stage after a chunk: its traces with what has arrived, and its sums with signal times trace."""
+    leak, ones = _leak(stage), jnp.ones(len(signal), signal.dtype)
+    one, unit = _follow(leak, before.one, ones, ones)
+    signal = unit.reshape(-1, *[1] * (signal.ndim - 1)) * signal  # traces are relative to that of a 1
     grads, recurrent, trace, of_own = before.grads, before.recurrent, before.below, before.own
     if trace == ():
-        grads = grads + unit * signal
+        grads = grads + signal.sum(axis=0)
     else:
-        trace, a = _follow(leak, trace, below)
-        found = _of_weights(stage, own, a / unit, unit * signal)
-        grads = jax.tree.map(jnp.add, grads, found)
+        trace, a = _follow(leak, trace, ran.below, unit)
+        grads = jax.tree.map(jnp.add, grads, _of_weights(stage, own, flat(a), flat(signal)))
     if stage.recurrent:
-        of_own, a = _follow(leak, of_own, before.past.spikes)
-        recurrent = recurrent + a.T @ signal
-    return _Followed(past, trace, of_own, one, grads, recurrent)
+        arrived = jnp.concatenate([before.past.spikes[None], ran.spikes[:-1]])
+        of_own, a = _follow(leak, of_own, arrived, unit)
+        recurrent = recurrent + flat(a).T @ flat(signal)
+    return _Followed(ran.past, trace, of_own, one, grads, recurrent)
 
 
 def _leak(stage: Stage) -> Leaky:
@@ -181,10 +221,21 @@ def _leak(stage: Stage) -> Leaky:
     return Leaky(cell.decay, cell.input_gain, cell.synapse)
 
 
-def _follow(leak: Leaky, trace: Any, arriving: jax.Array) -> tuple[Any, jax.Array]:
-    """The next trace, and its value."""
-    charged = leak.charge({}, trace, arriving)
-    return leak.settle({}, charged, arriving), charged["v"]
+def _gain(stage: Stage, dtype: Any) -> jax.Array:
+    """What a current of 1 does to the membrane in the same step."""
+    leak = _leak(stage)
+    return leak.charge({}, leak.rest((), dtype), jnp.ones((), dtype))["v"]
+
+
+def _follow(leak: Leaky, trace: Any, arriving: jax.Array, unit: jax.Array) -> tuple[Any, jax.Array]:
+    """The trace after the last step, and its value at every step relative to a unit."""
+
+    def step(trace: Any, now: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
+        arriving, unit = now
+        charged = leak.charge({}, trace, arriving)
+        return leak.settle({}, charged, arriving), charged["v"] / unit
+
+    return jax.lax.scan(step, trace, (arriving, unit))
 
 
 def _of_weights(stage: Stage, own: PyTree, a: jax.Array, signal: jax.Array) -> PyTree:
@@ -194,8 +245,8 @@ def _of_weights(stage: Stage, own: PyTree, a: jax.Array, signal: jax.Array) -> P
 
 def _read(readout: str, so_far: jax.Array, outputs: jax.Array) -> jax.Array:
     if readout == "last":
-        return outputs
-    return jnp.maximum(so_far, outputs) if readout == "max" else so_far + outputs
+        return outputs[-1]
+    return jnp.maximum(so_far, outputs.max(axis=0)) if readout == "max" else so_far + outputs.sum(axis=0)
 
 
 # ---------------------------------------------------------------------------- before and after all steps

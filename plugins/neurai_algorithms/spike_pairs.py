@@ -8,12 +8,14 @@ the input came first or at once; in D, it came last.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from neurai_algorithms.spiking_stages import is_dense
+from neurai_algorithms.time_chunks import chunk_length, chunk_of, flat, folded, over_chunks
 from neurai_core.arrays import PyTree
 from neurai_core.errors import ModelError
 from neurai_core.models.spiking import LIF, Constant, SpikingNetwork, Stage
@@ -49,7 +51,6 @@ class _Followed(NamedTuple):
         below: trace of the spikes that arrive from below (B, D).
         own: trace of those that arrive from the own stage (B, N).
         fired: trace of those that it fires (B, N).
-        pairs: sums so far, or None for a stage that does not fire.
     """
 
     past: Any
@@ -57,7 +58,6 @@ class _Followed(NamedTuple):
     below: jax.Array
     own: jax.Array
     fired: jax.Array
-    pairs: Pairs | None
 
 
 def count_pairs(
@@ -72,48 +72,58 @@ def count_pairs(
         sequence: what its first stage sees, (B, T, D).
         factors: of every step and example, (T, B), for the pairs that the step completes; without them, 1.
     """
-    begin, below = [], sequence[:, 0]
+    begin, below, steps = [], sequence[:, 0], sequence.shape[1]
+    length = chunk_length(steps)
     for stage, past in zip(model.stages, model.start(params, below), strict=True):
         neurons = jnp.zeros_like(past.rest["v"])
         zeros = jnp.zeros((below.shape[1], neurons.shape[1]), neurons.dtype)
         square = jnp.zeros((neurons.shape[1],) * 2, neurons.dtype)
         pairs = Pairs(Sums(zeros, zeros), Sums(square, square) if stage.recurrent else ())
-        fires = pairs if stage.cell.spikes else None
-        begin.append(_Followed(past, neurons, jnp.zeros_like(below), neurons, neurons, fires))
+        followed = _Followed(past, neurons, jnp.zeros_like(below), neurons, neurons)
+        begin.append((followed, pairs if stage.cell.spikes else None))
         below = neurons
 
-    def step(at: tuple[tuple[_Followed, ...], jax.Array], _: None) -> tuple[Any, None]:
-        stages, t = at
-        below, after = jax.lax.dynamic_index_in_dim(sequence, t, 1, keepdims=False), []
-        for stage, own, one in zip(model.stages, params, stages, strict=True):
-            charged = stage.charge(own, one.past, stage.project(own, below))
-            spikes, past = stage.fire(own, model.surrogate, charged)
-            factor = None if factors is None else factors[t, :, None]
-            after.append(_paired(window, stage, one._replace(past=past), below, spikes, factor))
+    def chunk(stages: Any, index: jax.Array) -> Any:
+        below, after = chunk_of(sequence, index, length), []
+        factor = None if factors is None else chunk_of(factors.T, index, length)[..., None]
+        for stage, own, (one, pairs) in zip(model.stages, params, stages, strict=True):
+            one, (spikes, *met) = _followed(window, stage, model.surrogate, own, one, below)
+            after.append((one, None if pairs is None else _met(pairs, factor, below, spikes, *met)))
             below = spikes
-        return (tuple(after), t + 1), None
+        return tuple(after)
 
-    (ended, _), _ = jax.lax.scan(step, (tuple(begin), jnp.zeros((), int)), length=sequence.shape[1])
-    return [jax.tree.map(lambda total: total / len(sequence), one.pairs) for one in ended]
+    ended = over_chunks(chunk, tuple(begin), steps // length)
+    return [jax.tree.map(lambda total: total / len(sequence), pairs) for _, pairs in ended]
 
 
-def _paired(
-    window: Window, stage: Stage, one: _Followed, below: jax.Array, spikes: jax.Array, factor: Any
-) -> _Followed:
-    """A stage after a step: spikes that have just arrived or been fired meet the traces of the others."""
-    if one.pairs is None:
-        return one
+def _followed(
+    window: Window, stage: Stage, surrogate: Any, own: PyTree, one: _Followed, below: jax.Array
+) -> tuple[_Followed, tuple[jax.Array, ...]]:
+    """A stage after a chunk of steps; at each of them, its spikes, those before, and the traces that they meet."""
     keep = jnp.exp(-1 / jnp.asarray(window.tau_plus, below.dtype))
-    faded = jnp.exp(-1 / jnp.asarray(window.tau_minus, below.dtype)) * one.fired
-    arrived, of_own = keep * one.below + below, keep * one.own + one.spikes
+    fade = jnp.exp(-1 / jnp.asarray(window.tau_minus, below.dtype))
+
+    def step(one: _Followed, now: tuple[jax.Array, jax.Array]) -> tuple[_Followed, tuple[jax.Array, ...]]:
+        current, arriving = now
+        spikes, past = stage.fire(own, surrogate, stage.charge(own, one.past, current))
+        arrived, of_own, faded = keep * one.below + arriving, keep * one.own + one.spikes, fade * one.fired
+        recurrent = (one.spikes, of_own) if stage.recurrent else ()
+        return _Followed(past, spikes, arrived, of_own, faded + spikes), (spikes, arrived, faded, *recurrent)
+
+    return jax.lax.scan(step, one, (folded(partial(stage.project, own), below), below))
+
+
+def _met(
+    pairs: Pairs, factor: Any, below: jax.Array, spikes: jax.Array, arrived: jax.Array, faded: jax.Array, *own: Any
+) -> Pairs:
+    """The sums with the pairs of a chunk: spikes that arrived or were fired meet the traces of the others."""
     behind = (spikes, faded) if factor is None else (factor * spikes, factor * faded)
-    own = _met(one.pairs.own, of_own, one.spikes, *behind) if stage.recurrent else ()
-    pairs = Pairs(_met(one.pairs.input, arrived, below, *behind), own)
-    return _Followed(one.past, spikes, arrived, of_own, faded + spikes, pairs)
 
+    def added(sums: Sums, arriving: jax.Array, trace: jax.Array) -> Sums:
+        grow, shrink = (flat(a).T @ flat(b) for a, b in zip((trace, arriving), behind, strict=True))
+        return Sums(sums.grow + grow, sums.shrink + shrink)
 
-def _met(sums: Sums, arrived: jax.Array, arriving: jax.Array, fired: jax.Array, faded: jax.Array) -> Sums:
-    return Sums(sums.grow + arrived.T @ fired, sums.shrink + arriving.T @ faded)
+    return Pairs(added(pairs.input, below, arrived), added(pairs.own, *own) if own else ())
 
 
 def check_pairs(rule: str, model: Any) -> None:
