@@ -3,6 +3,9 @@
 A file appears whole or not at all (written beside its place, flushed, renamed). Neither safetensors nor the
 file system detects a flipped bit, so the hash covers names, dtypes, shapes, bytes and facts, and is checked
 when reading. No pickle, and nothing in a file names code to import.
+
+A tree with arrays that no process holds whole is a folder, which appears whole as well: such a file with all else,
+whose facts tell the SHA-256 of every other file, and the arrays, see `neurai_core.training.split`.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +26,12 @@ from safetensors.numpy import save as to_bytes
 
 from neurai_core.arrays import PyTree
 from neurai_core.errors import DataError, ModelError, OutputError
+from neurai_core.training import split
+from neurai_core.training.team import ALONE, Team
 
 Arrays = dict[str, NDArray[Any]]
-SUFFIX = ".safetensors"
+SUFFIX, IN_PARTS = ".safetensors", ".parts"
+REST = f"rest{SUFFIX}"  # of a folder: all that is not split
 HELD = frozenset(f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)) | {
     "bool",
     "complex64",
@@ -51,8 +58,11 @@ def save(path: Path, tree: PyTree, facts: Mapping[str, Any] | None = None) -> Pa
         >>> load(path, {"w": np.zeros(2, np.float32)})
         ({'w': Array([1., 1.], dtype=float32)}, {'step': 3})
     """
-    arrays = {name: _plain(name, leaf) for name, leaf in _named_leaves(tree)}
-    text = json.dumps(dict(facts or {}), sort_keys=True)
+    return _save(path, {name: _plain(name, leaf) for name, leaf in _named_leaves(tree)}, facts or {})
+
+
+def _save(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> Path:
+    text = json.dumps(dict(facts), sort_keys=True)
     # One entry, because safetensors writes several in arbitrary order and equal runs must give equal files.
     manifest = json.dumps({"facts": text, "sha256": _digest(arrays, text)}, sort_keys=True)
     content = to_bytes(arrays, metadata={"neurai": manifest})
@@ -66,14 +76,16 @@ def save(path: Path, tree: PyTree, facts: Mapping[str, Any] | None = None) -> Pa
     return path
 
 
-def load(path: Path, like: PyTree, *, may_differ: str = "") -> tuple[PyTree, dict[str, Any]]:
+def load(path: Path, like: PyTree, *, may_differ: str = "", team: Team = ALONE) -> tuple[PyTree, dict[str, Any]]:
     """Read a tree of arrays, verified.
 
     Args:
-        path: the file.
-        like: a tree of the same structure, shapes and dtypes; its values do not matter.
+        path: the file, or the folder.
+        like: a tree of the same structure, shapes and dtypes; its values do not matter. Arrays that were written in
+            parts come to the devices where it has them.
         may_differ: key of a part of the tree in which the file may lack leaves, which keep the values of ``like``, and
             may hold others, which are ignored.
+        team: the processes that read it together.
 
     Returns:
         ``(tree, facts)``; arrays of JAX, or of NumPy where JAX would round them to a narrower type.
@@ -82,14 +94,20 @@ def load(path: Path, like: PyTree, *, may_differ: str = "") -> tuple[PyTree, dic
         DataError: the file cannot be read, or is damaged.
         ModelError: it holds a tree of a different structure.
     """
-    arrays, facts = _verified(path)
+    arrays, facts = _verified(_file(path))
+    parts = facts.pop("parts", {"files": {}, "arrays": {}})
+    if parts["files"]:
+        split.check(path, parts["files"], team)
     leaves = _named_leaves(like)
     if may_differ:
         part = f"[{may_differ!r}]"
         ours = {name: _plain(name, leaf).copy() for name, leaf in leaves if name.startswith(part)}
         arrays = ours | {name: array for name, array in arrays.items() if name in ours or not name.startswith(part)}
-    _check_same(path, arrays, {name: _plain(name, leaf) for name, leaf in leaves})
-    restored = [_restored(arrays[name], leaf) for name, leaf in leaves]
+    found = {name: _form(array) for name, array in arrays.items()} | parts["arrays"]
+    _check_same(path, found, {name: _form(leaf) for name, leaf in leaves})
+    apart = {name: leaf for name, leaf in leaves if name in parts["arrays"]}
+    whole = split.read(path / split.FOLDER, apart) if apart else {}
+    restored = [whole[name] if name in whole else _restored(arrays[name], leaf) for name, leaf in leaves]
     return jax.tree.unflatten(jax.tree.structure(like), restored), facts
 
 
@@ -97,14 +115,50 @@ def save_step(
     folder: Path, step: int, tree: PyTree, facts: Mapping[str, Any] | None = None, *, keep: int = KEPT
 ) -> Path:
     """Write the checkpoint of a step into a folder; remove all but the newest ones, and incomplete files."""
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made: {error.strerror or error}.", "Is the disk full?") from error
+    _make(folder)
     path = save(folder / f"step-{step:09d}{SUFFIX}", tree, facts)
-    for old in [*list(_newest_first(folder))[keep:], *folder.glob(f".*{SUFFIX}.*")]:
-        old.unlink()
+    _tidy(folder, keep)
     return path
+
+
+def save_parts(
+    folder: Path,
+    step: int,
+    tree: PyTree,
+    facts: Mapping[str, Any],
+    parts: split.Parts,
+    *,
+    keep: int = KEPT,
+    team: Team = ALONE,
+) -> Callable[[], Path]:
+    """`save_step` of a tree with arrays that no process holds whole. All processes call it, and what it returns.
+
+    Returns:
+        A function that waits until it is written, for any thread; training may go on before.
+    """
+    path = folder / f"step-{step:09d}{IN_PARTS}"
+    beside = path.with_name(f".{path.name}")
+    with team.together():
+        if team.writes:
+            _make(folder)
+            shutil.rmtree(beside, ignore_errors=True)  # of a process that was killed
+            _make(beside)
+    leaves = _named_leaves(tree)
+    apart = {name: leaf for name, leaf in leaves if split.is_split(leaf)}
+    arrays = {name: _form(leaf) for name, leaf in apart.items()}
+    rest = {name: _plain(name, leaf).copy() for name, leaf in leaves if team.writes and name not in apart}
+    wait = parts.begin(beside / split.FOLDER, apart)
+
+    def finish() -> Path:
+        wait()
+        if team.writes:
+            told = {"files": split.digests(beside), "arrays": arrays}
+            _save(beside / REST, rest, {**facts, "parts": told})
+            _take_place(beside, path)
+            _tidy(folder, keep)
+        return path
+
+    return finish
 
 
 def any_in(folder: Path) -> bool:
@@ -116,13 +170,15 @@ def facts_of(folder: Path) -> dict[str, Any]:
     """The facts of the newest undamaged checkpoint of a folder; none if there is none."""
     for path in _newest_first(folder):
         try:
-            return _verified(path)[1]
+            return _verified(_file(path))[1]
         except DataError:
             continue
     return {}
 
 
-def newest(folder: Path, like: PyTree, *, may_differ: str = "") -> tuple[PyTree, dict[str, Any], list[DataError]]:
+def newest(
+    folder: Path, like: PyTree, *, may_differ: str = "", team: Team = ALONE
+) -> tuple[PyTree, dict[str, Any], list[DataError]]:
     """Load the newest undamaged checkpoint of a folder; arguments as for `load`.
 
     Returns:
@@ -135,7 +191,7 @@ def newest(folder: Path, like: PyTree, *, may_differ: str = "") -> tuple[PyTree,
     damaged: list[DataError] = []
     for path in _newest_first(folder):
         try:
-            return *load(path, like, may_differ=may_differ), damaged
+            return *load(path, like, may_differ=may_differ, team=team), damaged
         except DataError as error:
             damaged.append(error)
     found = damaged[0].message if damaged else "It holds none."
@@ -143,7 +199,40 @@ def newest(folder: Path, like: PyTree, *, may_differ: str = "") -> tuple[PyTree,
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:
-    return iter(sorted(folder.glob(f"step-*{SUFFIX}"), reverse=True))
+    found = [*folder.glob(f"step-*{SUFFIX}"), *folder.glob(f"step-*{IN_PARTS}")]
+    return iter(sorted(found, reverse=True))
+
+
+def _file(path: Path) -> Path:
+    """The file that verifies itself, of a checkpoint that is one, or a folder."""
+    return path / REST if path.suffix == IN_PARTS else path
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error.strerror or error}.", "Is the disk full?") from error
+
+
+def _tidy(folder: Path, keep: int) -> None:
+    """Remove all but the newest checkpoints, and incomplete ones."""
+    for old in [*list(_newest_first(folder))[keep:], *folder.glob(f".*{SUFFIX}.*"), *folder.glob(f".*{IN_PARTS}")]:
+        if old.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.unlink()
+
+
+def _take_place(beside: Path, path: Path) -> None:
+    """Give a complete folder its name; one that is there, of another number of processes, gives way."""
+    _flush_folder(beside)
+    try:
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(beside, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.", "Is the disk full?") from error
+    _flush_folder(path.parent)
 
 
 def _named_leaves(tree: PyTree) -> list[tuple[str, Any]]:
@@ -173,10 +262,18 @@ def _is_extension(dtype: np.dtype[Any]) -> bool:
     return dtype.isbuiltin == 2
 
 
+def _form(leaf: Any) -> str:
+    """Dtype and shape of a leaf as a file stores it."""
+    known = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    dtype = np.dtype(known.dtype) if hasattr(known, "dtype") else np.asarray(known).dtype
+    name = np.dtype(f"u{dtype.itemsize}") if _is_extension(dtype) else dtype.newbyteorder("=")
+    return f"{name}{list(np.shape(known))}"
+
+
 def _restored(array: NDArray[Any], like: Any) -> Any:
     if _is_key(like):
         return jax.random.wrap_key_data(jax.numpy.asarray(array), impl=jax.random.key_impl(like))
-    dtype = np.asarray(like).dtype
+    dtype = like.dtype if hasattr(like, "dtype") else np.asarray(like).dtype
     array = array.view(dtype) if _is_extension(dtype) else array
     return jax.numpy.asarray(array) if jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype else array
 
@@ -204,14 +301,12 @@ def _verified(path: Path) -> tuple[Arrays, dict[str, Any]]:
     return arrays, json.loads(facts)
 
 
-def _check_same(path: Path, found: Arrays, expected: Arrays) -> None:
+def _check_same(path: Path, found: Mapping[str, str], expected: Mapping[str, str]) -> None:
     for name in [*expected, *found]:
-        pair = [
-            f"{tree[name].dtype}{list(tree[name].shape)}" if name in tree else "nothing" for tree in (found, expected)
-        ]
-        if pair[0] != pair[1]:
+        held, wanted = found.get(name, "nothing"), expected.get(name, "nothing")
+        if held != wanted:
             raise ModelError(
-                f"{path} holds {pair[0]} at {name}, expected {pair[1]}.",
+                f"{path} holds {held} at {name}, expected {wanted}.",
                 "It was written with another model, rule or optimizer.",
             )
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree
@@ -16,7 +17,8 @@ from neurai_core.training.deciding import differences
 from neurai_core.training.folders import CHECKPOINTS
 from neurai_core.training.record import CONFIG
 from neurai_core.training.saving import Options, Timetable, Writer
-from neurai_core.training.step import Progress, kept, restored, saved, whole
+from neurai_core.training.split import Parts, installed, is_split
+from neurai_core.training.step import Progress, kept, saved
 from neurai_core.training.team import ALONE, Team
 
 
@@ -30,7 +32,8 @@ class Checkpoints:
         options: how often one is written, how many are kept, and whether a changed run may go on.
         say: called with a sentence about what was passed over.
         written: called with steps and path after one was written, in the thread of the caller.
-        team: the processes that train together, of which one writes.
+        team: the processes that train together, of which one writes, and all the parts of arrays that are split over
+            them.
     """
 
     def __init__(
@@ -50,8 +53,8 @@ class Checkpoints:
 
     # -------------------------------------------------------------------- going on
 
-    def newest(self, like: Progress) -> Progress | None:
-        """The progress in the newest undamaged checkpoint; None if there is none at all.
+    def newest(self, like: Progress) -> PyTree | None:
+        """What the newest undamaged checkpoint holds; None if there is none at all.
 
         Raises:
             DataError: all are damaged.
@@ -62,10 +65,10 @@ class Checkpoints:
         self._check_unchanged(checkpoint.facts_of(self.place).get("decides"))
         # A rule may report more, or less, than when the run began; of what is new, this epoch has no mean.
         unknown = like._replace(totals={name: jnp.full_like(total, jnp.nan) for name, total in like.totals.items()})
-        found, _, damaged = checkpoint.newest(self.place, whole(saved(unknown)), may_differ="totals")
+        found, _, damaged = checkpoint.newest(self.place, saved(unknown), may_differ="totals", team=self._team)
         for error in damaged:
             self._say(f"{error.message} The checkpoint before it is used.")
-        return restored(found)
+        return found
 
     def _check_unchanged(self, before: Mapping[str, Any] | None) -> None:
         changed = [] if before is None else differences(before, self._decides)
@@ -79,21 +82,18 @@ class Checkpoints:
 
     # -------------------------------------------------------------------- writing
 
+    def in_parts(self, progress: Progress) -> bool:
+        """Whether every process writes what it holds: there are arrays that none holds whole."""
+        return _split(progress) and installed()
+
     @contextmanager
-    def writing(self, done: int) -> Iterator[None]:
-        """Write checkpoints beside training, which begins after ``done`` steps; all are written when the block ends."""
-        self.times.saved(done)
-        if not self._team.writes:
-            yield
-            return
-        facts = {"decides": self._decides, "config": self._config.read_text(encoding="utf-8")}
-
-        def write(item: tuple[int, PyTree]) -> tuple[int, Path]:
-            step, tree = item
-            facts_now = {"step": step, **facts}
-            return step, checkpoint.save_step(self.place, step, tree, facts_now, keep=self._options.keep)
-
-        self._writer = Writer(write, lambda where: self._written(*where))
+    def writing(self, progress: Progress) -> Iterator[None]:
+        """Write checkpoints beside training, which begins with this progress; all are written when the block ends."""
+        self.times.saved(int(progress.step))
+        self._parts = Parts() if self.in_parts(progress) else None
+        config = self._config.read_text(encoding="utf-8") if self._team.writes else ""
+        self._facts = {"decides": self._decides, "config": config}
+        self._writer = Writer(lambda write: write(), lambda where: self._written(*where))
         try:
             yield
         finally:
@@ -101,11 +101,12 @@ class Checkpoints:
                 self._writer.finish()
             finally:
                 self._writer.close()
+                if self._parts is not None:
+                    self._parts.close()
 
     def reached(self, done: int, progress: Progress) -> None:
         """Save within an epoch if it is time; the end of an epoch is saved together with its metrics."""
-        if self._team.writes:
-            self._writer.look()
+        self._writer.look()
         if done % self._epoch_steps and self._is_due(done, epoch_ends=False):
             self.save(progress)
 
@@ -115,8 +116,8 @@ class Checkpoints:
             self.save(progress)
 
     def save_within_epoch(self, progress: Progress) -> None:
-        """Save where training was interrupted, unless its metrics may be missing."""
-        if int(progress.step) % self._epoch_steps:
+        """Save where training was interrupted, unless its metrics may be missing, or all would have to take part."""
+        if int(progress.step) % self._epoch_steps and not _split(progress):
             self.save(progress)
 
     def save_last(self, progress: Progress) -> None:
@@ -128,10 +129,24 @@ class Checkpoints:
         """Save this progress as soon as the checkpoint before is written."""
         step = int(progress.step)
         self.times.saved(step)
+        facts = {"step": step, **self._facts}
+        if self._parts is not None:
+            self._writer.finish()  # none is passed over, so that all processes write the same ones
+            finish = checkpoint.save_parts(
+                self.place, step, saved(progress), facts, self._parts, keep=self._options.keep, team=self._team
+            )
+            self._writer.put(lambda: (step, finish()))
+            return
         copy = kept(progress)  # in all processes, each of which may hold a part
         if self._team.writes:
-            self._writer.put((step, copy))
+            self._writer.put(
+                lambda: (step, checkpoint.save_step(self.place, step, copy, facts, keep=self._options.keep))
+            )
 
     def _is_due(self, done: int, *, epoch_ends: bool) -> bool:
         """Whether one is due by the clock of the process that writes."""
         return bool(self._team.numbers(self.times.is_due(done, epoch_ends=epoch_ends))[0, 0])
+
+
+def _split(progress: Progress) -> bool:
+    return any(map(is_split, jax.tree.leaves(saved(progress))))

@@ -41,7 +41,7 @@ from neurai_core.training.observed import observed
 from neurai_core.training.record import append_metrics, compare, decides, history, read_metrics, versions, write_config
 from neurai_core.training.saving import USUAL, Options
 from neurai_core.training.settings import Chosen
-from neurai_core.training.step import Progress, Snapshot, begin, compiled, placed, whole
+from neurai_core.training.step import Progress, Snapshot, begin, compiled, restored, whole
 from neurai_core.training.stopping import Stopped, StopRequest, obey, stop_on_signals
 from neurai_core.training.task import BY_NAME, Objects, Task, prepare
 from neurai_core.training.team import Team, team
@@ -261,6 +261,7 @@ class _Run:
         if self.team.size > 1:
             once = {"epochs": self.task.epochs, "align": self.chosen.settings.align, "step": int(progress.step)}
             once |= {"data_on_device": on_device(self.task.data)}  # which the memory of a machine decides
+            once |= {"checkpoints_in_parts": self.checkpoints.in_parts(progress)}  # which orbax decides
             self.team.check_same(decides(self.chosen, self.task) | versions(self.task) | once)
 
     def write_config(self) -> None:
@@ -273,7 +274,7 @@ class _Run:
         found = self.checkpoints.newest(like)
         if found is None and (read_metrics(self.folder) or (self.folder / PARAMS).exists()):
             self.callbacks.note(f"{self.folder} has no checkpoint left to continue from: the run starts over.")
-        return like if found is None else placed(self.task, found)
+        return like if found is None else restored(self.task, found)
 
     def go(self, progress: Progress) -> Ended:
         """Train from there to the end, and save in any case."""
@@ -281,7 +282,7 @@ class _Run:
         rows = read_metrics(self.folder, up_to_step=done, say=self.callbacks.note) if self.team.writes else []
         self.heart.tell_run(self.folder)
         with observed(self.task), stop_on_signals() as asked, self.team.noticing_losses():
-            with self.checkpoints.writing(done):
+            with self.checkpoints.writing(progress):
                 trained = self._train(progress, history(rows), asked)
                 self.checkpoints.save_last(trained.progress)
             self._keep(Snapshot(trained.progress.params, trained.progress.state))

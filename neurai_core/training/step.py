@@ -22,6 +22,7 @@ from neurai_core.rising import unwatched
 from neurai_core.rule import Estimate, initial_state
 from neurai_core.training.devices import on_every_device, place_params, shardings, split_over_devices, split_rows
 from neurai_core.training.host_data import on_device
+from neurai_core.training.split import is_split
 from neurai_core.training.starting import at_once, folded
 from neurai_core.training.stream import Stream
 from neurai_core.training.task import Task
@@ -178,18 +179,18 @@ def whole(tree: PyTree) -> PyTree:
     """The tree with arrays that are spread over several processes put together in each; all have to ask for it."""
 
     def put_together(leaf: Any) -> Any:
-        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
+        if not is_split(leaf):
             return leaf
-        where = NamedSharding(leaf.sharding.mesh, PartitionSpec())  # type: ignore[attr-defined]
+        where = NamedSharding(leaf.sharding.mesh, PartitionSpec())
         return jax.jit(_copied, out_shardings=where)(leaf)
 
     return jax.tree.map(put_together, tree)
 
 
-def restored(tree: PyTree) -> Progress:
-    """The progress stored in a checkpoint."""
+def restored(task: Task, tree: PyTree) -> Progress:
+    """The progress stored in a checkpoint, on the devices of the task and in memory of its own."""
     progress = Progress(**tree | {"last_finite": Snapshot(tree["params"], tree["state"])})
-    return cast(Progress, jax.jit(_copied)(progress))
+    return cast(Progress, jax.jit(_copied)(progress)) if task.mesh is None else placed(task, progress)
 
 
 def rows_used(task: Task) -> int:

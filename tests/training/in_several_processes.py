@@ -51,14 +51,20 @@ def as_one_process(rule: str) -> None:
         assert kept.metrics[-1]["test_loss"] == together.metrics[-1]["test_loss"]
 
 
-def split_parameters_are_saved_whole() -> None:
-    flags = {"model": "mlp:1024", "devices": "all", "epochs": 1, "batch_size": 200}
-    split = trained("bp", shard="params", out=FOLDER / "split", **flags)
+def split_parameters_are_saved_in_parts() -> None:
+    plain = {"model": "mlp:1024", "batch_size": 200, "schedule": "constant"}
+    flags = plain | {"devices": "all", "shard": "params"}
+    split = trained("bp", out=FOLDER / "split", **flags)
     weights = split.params[0]["w"]
     assert weights.addressable_shards[0].data.size == weights.size / team().size
+    saved = sorted(path.name for path in (FOLDER / "split" / "checkpoints").iterdir())
+    assert saved == ["step-000000007.parts", "step-000000014.parts"], saved
+    trained("bp", out=FOLDER / "goes-on", **flags | {"epochs": 1})
+    again = trained("bp", out=FOLDER / "goes-on", resume=True, **flags)
+    for one, other in zip(*map(jax.tree.leaves, (split.params, again.params)), strict=True):
+        assert (one.addressable_shards[0].data == other.addressable_shards[0].data).all()
     if team().writes:
-        assert_close(neurai.load_run(FOLDER / "split").params, trained("bp", **flags | {"devices": None}).params)
-        assert len(list((FOLDER / "split" / "checkpoints").iterdir())) == 1
+        assert_close(neurai.load_run(FOLDER / "split").params, trained("bp", **plain).params)
 
 
 def errors_of_one_end_all() -> None:

@@ -81,7 +81,7 @@ def test_stopping_anywhere_and_going_on_gives_the_same_bits(task: Task, whole: T
     half = train_task(task, callbacks=Callbacks(stop=lambda: next(asked)))
     assert half.stopped
     assert 0 < int(half.progress.step) < task.steps
-    rest = train_task(task, restored(saved(half.progress)))
+    rest = train_task(task, restored(task, saved(half.progress)))
     assert_same_bits(rest.progress._replace(last_finite=()), whole.progress._replace(last_finite=()))
     assert rest.rows[-1].values == whole.rows[-1].values
 
@@ -116,7 +116,7 @@ def test_an_observer_stops_training_and_what_follows_has_the_same_bits(
     half = train_task(task, callbacks=Callbacks(notify=enough, watch_steps=hook == "neurai_after_step"))
     assert (half.stopped, half.reason, int(half.progress.step)) == (True, "enough", done)
     assert [row.epoch for row in half.rows] == [1] * (done // task.epoch_steps)
-    rest = train_task(task, restored(saved(half.progress)))
+    rest = train_task(task, restored(task, saved(half.progress)))
     assert_same_bits(rest.progress._replace(last_finite=()), whole.progress._replace(last_finite=()))
     assert rest.rows[-1].values == whole.rows[-1].values
 

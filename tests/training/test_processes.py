@@ -16,8 +16,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
+import neurai_core as neurai
 from neurai_core.errors import NeurAIError
 from neurai_core.registry import REGISTRY
 from neurai_core.training.joining import COORDINATOR, NUMBER, PROCESSES
@@ -27,7 +30,7 @@ OUTSIDER = Path(__file__).parent.parent / "thirdparty" / "neurai-target-projecti
 RULES = ("bp", "pc", "ep", "drtp")  # the last is the outsider's
 CLAIMS = [
     *(f"as_one_process:{rule}" for rule in RULES),
-    "split_parameters_are_saved_whole",
+    "split_parameters_are_saved_in_parts",
     "errors_of_one_end_all",
     "all_devices_are_needed",
     "an_observer_of_one_stops_all",
@@ -106,15 +109,44 @@ def claims_in(folder: Path, claims: Sequence[str], size: int) -> dict[str, list[
 
 
 @pytest.fixture(scope="module")
-def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two processes leave what they write."""
+    return tmp_path_factory.mktemp("together")
+
+
+@pytest.fixture(scope="module")
+def failures(together: Path) -> dict[str, list[str]]:
     """What went wrong with the claims in each of two processes, which share what starting and compiling cost."""
-    return claims_in(tmp_path_factory.mktemp("together"), CLAIMS, 2)
+    return claims_in(together, CLAIMS, 2)
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_in_two_processes(claim: str, failures: dict[str, list[str]]) -> None:
     for number, failed in enumerate(failures[claim]):
         assert not failed, f"process {number}: {failed}"
+
+
+def test_parts_of_two_processes_go_on_in_one_from_the_newest_that_is_not_damaged(
+    together: Path, failures: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from neurai_core.cli import main
+
+    folder = together / "split"
+    whole = neurai.load_run(folder).params
+    parts = (folder / "checkpoints" / "step-000000014.parts").rglob("*")
+    largest = max((path for path in parts if path.is_file()), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    assert main(["train", "--resume", str(folder), "--quiet", "--devices", "1", "--force"]) == 0
+    said = capsys.readouterr().err
+    assert f"{largest.name} is damaged: it does not have its SHA-256. The checkpoint before it is used." in said
+    for one, other in zip(*map(jax.tree.leaves, (whole, neurai.load_run(folder).params)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+    assert [path.name for path in sorted((folder / "checkpoints").iterdir())] == [
+        "step-000000014.parts",
+        "step-000000014.safetensors",
+    ]
 
 
 @pytest.mark.slow
