@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -83,6 +84,9 @@ def _explain(error: Exception) -> int:
         return MISUSED
     if isinstance(error, OSError) and error.filename:
         say_error(f"{str(error.filename)!r} cannot be used: {error.strerror}.", "Check the path and its permissions.")
+        return FAILED
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        say_error(f"What was to be written has no room: {error.strerror}.", "Make room on the disk.")
         return FAILED
     if isinstance(error, MemoryError) or str(error).startswith("RESOURCE_EXHAUSTED"):
         reason = (str(error) or "nothing is left").splitlines()[0].removeprefix("RESOURCE_EXHAUSTED: ").rstrip(".")

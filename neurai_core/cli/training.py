@@ -99,7 +99,8 @@ def train(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Continue the run in this folder, bit for bit. Code that it names runs only if its file is unchanged.",
+            help="Continue the run in this folder, bit for bit, perhaps to more --epochs. Code that it names runs only "
+            "if its file is unchanged.",
         ),
     ] = None,
     every: Annotated[
@@ -170,7 +171,7 @@ def train(
         if place is not None and not is_loopback(place.host):
             view.callbacks.note(OPEN_TRAFFIC)
         if resume is not None:
-            run.resume(resume, view.callbacks, options, {"devices": devices, "shard": shard})
+            run.resume(resume, view.callbacks, options, {"devices": devices, "shard": shard, "epochs": epochs})
         elif dry_run and chosen is not None:
             found = run.dry_run(chosen, view.callbacks, options)
             if not view.silent:
@@ -180,7 +181,7 @@ def train(
 
 
 def _refuse_others(context: typer.Context) -> None:
-    others = ("as_json", "quiet", "resume", "every", "keep", "force", "trust", "devices", "shard", *_PLACING)
+    others = ("as_json", "quiet", "resume", "every", "keep", "force", "trust", "devices", "shard", "epochs", *_PLACING)
     given = [name for name in context.params if name not in others and _was_given(context, name)]
     if given:
         flag = given[0].replace("_", "-").replace("sets", "set")

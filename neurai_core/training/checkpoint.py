@@ -28,6 +28,7 @@ from neurai_core.arrays import PyTree
 from neurai_core.errors import DataError, ModelError, OutputError
 from neurai_core.training import split
 from neurai_core.training.team import ALONE, Team
+from neurai_core.training.writing import writing_to
 
 Arrays = dict[str, NDArray[Any]]
 SUFFIX, IN_PARTS = ".safetensors", ".parts"
@@ -66,13 +67,8 @@ def _save(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> Path:
     # One entry, because safetensors writes several in arbitrary order and equal runs must give equal files.
     manifest = json.dumps({"facts": text, "sha256": _digest(arrays, text)}, sort_keys=True)
     content = to_bytes(arrays, metadata={"neurai": manifest})
-    try:
+    with writing_to(path):
         _write_whole(path, content)
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}.",
-            "Is the disk full, or the folder read-only?",
-        ) from error
     return path
 
 
@@ -227,12 +223,10 @@ def _tidy(folder: Path, keep: int) -> None:
 def _take_place(beside: Path, path: Path) -> None:
     """Give a complete folder its name; one that is there, of another number of processes, gives way."""
     _flush_folder(beside)
-    try:
+    with writing_to(path):
         shutil.rmtree(path, ignore_errors=True)
         os.replace(beside, path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}.", "Is the disk full?") from error
-    _flush_folder(path.parent)
+        _flush_folder(path.parent)
 
 
 def _named_leaves(tree: PyTree) -> list[tuple[str, Any]]:

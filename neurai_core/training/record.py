@@ -20,6 +20,7 @@ from neurai_core.training.settings import Chosen
 from neurai_core.training.stream import example_of
 from neurai_core.training.task import Task
 from neurai_core.training.trust import code_of, sha256_of
+from neurai_core.training.writing import writing_to
 
 CONFIG, METRICS = "config.toml", "metrics.jsonl"
 _LIBRARIES = ("neurai", "jax", "jaxlib", "optax", "numpy")
@@ -33,8 +34,9 @@ def write_config(folder: Path, chosen: Chosen, task: Task, name: str = CONFIG) -
     parts = _parts(chosen, task)
     content = settings | ({"settings": parts} if parts else {}) | {"record": record(chosen, task)}
     beside = folder / f".{name}.{os.getpid()}"  # a process that is killed now leaves no half of a configuration
-    beside.write_text(_HEAD + tomli_w.dumps(content), encoding="utf-8")
-    os.replace(beside, folder / name)
+    with writing_to(folder / name):
+        beside.write_text(_HEAD + tomli_w.dumps(content), encoding="utf-8")
+        os.replace(beside, folder / name)
 
 
 def record(chosen: Chosen, task: Task) -> dict[str, Any]:
@@ -97,7 +99,7 @@ def compare(chosen: Chosen, task: Task, *, force: bool = False, trust: bool = Fa
 
 def append_metrics(folder: Path, row: Mapping[str, Any]) -> None:
     """Add one line of JSON; numbers that are not finite become null."""
-    with open(folder / METRICS, "a", encoding="utf-8") as file:
+    with writing_to(folder / METRICS), open(folder / METRICS, "a", encoding="utf-8") as file:
         file.write(json.dumps(_finite(row), allow_nan=False) + "\n")
 
 
@@ -124,8 +126,9 @@ def read_metrics(
         return rows
     kept = [row for row in rows if row["step"] <= up_to_step]
     beside = path.with_name(f".{METRICS}")
-    beside.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-    os.replace(beside, path)
+    with writing_to(path):
+        beside.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        os.replace(beside, path)
     return kept
 
 

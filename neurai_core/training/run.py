@@ -24,7 +24,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from neurai_core.arrays import PyTree
-from neurai_core.errors import OutputError
+from neurai_core.errors import OutputError, SettingsError
 from neurai_core.registry import REGISTRY
 from neurai_core.registry.observing import Observers
 from neurai_core.rule import State, model_state_of
@@ -40,7 +40,7 @@ from neurai_core.training.loop import NotFinite, Trained, train_task
 from neurai_core.training.observed import observed
 from neurai_core.training.record import append_metrics, compare, decides, history, read_metrics, versions, write_config
 from neurai_core.training.saving import USUAL, Options
-from neurai_core.training.settings import Chosen
+from neurai_core.training.settings import Chosen, RunSettings
 from neurai_core.training.step import Progress, Snapshot, begin, compiled, restored, whole
 from neurai_core.training.stopping import Stopped, StopRequest, obey, stop_on_signals
 from neurai_core.training.task import BY_NAME, Objects, Task, prepare
@@ -129,17 +129,24 @@ def resume(
         folder: the folder of the run.
         callbacks: functions to call during training.
         options: how the run is saved.
-        flags: settings that replace those of the folder; None for one that was not given.
+        flags: settings that replace those of the folder; None for one that was not given. Epochs may be raised.
 
     Raises:
         OutputError: the folder holds no run, or another process trains in it.
-        SettingsError: something that decides the bits of the run has changed since its checkpoints were written.
+        SettingsError: something that decides the bits of the run has changed since its checkpoints were written, or
+            more epochs would.
         TrainingError: as for `train`.
         UsageError: the run names code whose file has changed.
     """
     callbacks = callbacks or Callbacks()
-    chosen = team().one_after_the_other(lambda: settings_of(folder, callbacks.note, trust=options.trust, flags=flags))
-    return go_on(folder, chosen, callbacks, options).result
+
+    def read() -> Chosen:
+        chosen = settings_of(folder, callbacks.note, trust=options.trust, flags=flags)
+        if flags.get("epochs") is not None:
+            _check_more(chosen.settings, settings_of(folder, trust=options.trust).settings, force=options.force)
+        return chosen
+
+    return go_on(folder, team().one_after_the_other(read), callbacks, options).result
 
 
 def go_on(
@@ -207,6 +214,26 @@ def dry_run(chosen: Chosen, callbacks: Callbacks | None = None, options: Options
 
 
 # ---------------------------------------------------------------------------- one run
+
+
+def _check_more(asked: RunSettings, had: RunSettings, *, force: bool) -> None:
+    """Check that a run may go on to the epochs that are asked for, to the numbers that these would have given at once.
+
+    Raises:
+        SettingsError: they are fewer, or the learning rate depends on how many there are.
+    """
+    if asked.epochs < had.epochs:
+        raise SettingsError(
+            f"--epochs is {asked.epochs}, and the run has {had.epochs}.",
+            "A run that goes on may get more epochs, no fewer.",
+        )
+    if asked.epochs > had.epochs and had.schedule != "constant" and not force:
+        raise SettingsError(
+            f"--epochs cannot be raised from {had.epochs} to {asked.epochs}: the learning rate falls to 0 over all of "
+            f"them (schedule={had.schedule}), so that the steps that were done would have been others.",
+            "Start another run with --config FOLDER/config.toml --epochs N, or go on with --force (force=True): the "
+            "result is then not that of one run.",
+        )
 
 
 def _prepared(chosen: Chosen, callbacks: Callbacks, options: Options, objects: Objects = BY_NAME) -> Task:

@@ -96,12 +96,26 @@ def test_force_goes_on_and_says_so(neurai: Run, half: Path) -> None:
     assert "Going on although seed was 0 and is 7" in ended.err
 
 
-def test_more_epochs_at_a_constant_rate_only_go_on(neurai: Run, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
+def test_more_epochs_at_a_constant_rate_give_the_bits_of_a_run_that_had_them_from_the_start(
+    neurai: Run, tmp_path: Path
+) -> None:
+    folder, whole = tmp_path / "run", tmp_path / "whole"
     assert neurai("train", *SMALL, "--schedule", "constant", "--out", folder).code == 0
-    edited(folder, "epochs = 2", "epochs = 3")
-    ended = neurai("train", "--resume", folder, "--quiet", "--json")
+    ended = neurai("train", "--resume", folder, "--epochs", "3", "--quiet", "--json")
     assert (ended.code, ended.json["steps"]) == (0, 42)
+    assert neurai("train", *SMALL, "--schedule", "constant", "--epochs", "3", "--out", whole).code == 0
+    for name in ("params.safetensors", "config.toml"):
+        assert (folder / name).read_bytes() == (whole / name).read_bytes()
+    ended = neurai("train", "--resume", folder, "--epochs", "2")
+    assert (ended.code, "--epochs is 2, and the run has 3." in ended.err) == (2, True)
+
+
+def test_more_epochs_are_refused_if_the_learning_rate_depends_on_them(neurai: Run, half: Path) -> None:
+    before = (half / "config.toml").read_bytes()
+    ended = neurai("train", "--resume", half, "--epochs", "3")
+    assert ended.code == 2
+    assert "--epochs cannot be raised from 2 to 3: the learning rate falls to 0 over all of them" in ended.err
+    assert (half / "config.toml").read_bytes() == before
 
 
 def test_damaged_lines_are_said_and_block_nothing(neurai: Run, finished: Path, half: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from neurai_core.errors import DataError, ModelError, OutputError
 from neurai_core.training.checkpoint import load, newest, save, save_step
+from neurai_core.training.record import append_metrics
 
 pytestmark = pytest.mark.contract
 
@@ -163,3 +164,10 @@ def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> No
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be made"):
         save_step(tmp_path / "file", 1, {"w": jnp.ones(2)})
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
+def test_metrics_on_a_full_disk_are_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match=r"metrics\.jsonl cannot be written: No space left on device"):
+        append_metrics(tmp_path, {"epoch": 1, "step": 22})
