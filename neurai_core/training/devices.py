@@ -121,20 +121,37 @@ def place_params(mesh: Mesh | None, tree: PyTree, shard: Shard = None) -> PyTree
     return jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=where)(on_mesh)
 
 
-def place_batch(mesh: Mesh | None, batch: Any) -> tuple[Any, ...]:
+def own_rows(mesh: Mesh | None, count: int) -> slice:
+    """The rows of a batch that this process needs: those of its devices, and any between them.
+
+    Args:
+        mesh: the mesh.
+        count: rows of the batch; every device gets all of them if they do not divide.
+
+    >>> own_rows(None, 64)
+    slice(0, 64, None)
+    """
+    if mesh is None or count % mesh.size:
+        return slice(0, count)
+    found = NamedSharding(mesh, PartitionSpec(AXIS)).addressable_devices_indices_map((count,))
+    ranges = [index[0].indices(count)[:2] for index in found.values() if index is not None]
+    return slice(min(start for start, _ in ranges), max(stop for _, stop in ranges))
+
+
+def place_batch(mesh: Mesh | None, batch: Any, count: int | None = None) -> tuple[Any, ...]:
     """The arrays of a batch, split by their rows; on every device if these do not divide, which gives the same numbers.
 
     Args:
         mesh: the mesh; None is the default device.
-        batch: arrays with the batch axis first. They hold the rows of all devices; only those are read that belong to
-            devices of this process.
+        batch: arrays with the batch axis first.
+        count: rows of the batch, if the arrays hold only `own_rows` of it; None if they hold all.
 
     >>> [part.shape for part in place_batch(None, (np.ones((4, 2)), np.ones(4)))]
     [(4, 2), (4,)]
     """
     if mesh is None:
         return cast(tuple[Any, ...], jax.device_put(tuple(batch)))
-    return tuple(_spread(part, NamedSharding(mesh, _rows(mesh, part))) for part in batch)
+    return tuple(_spread_rows(mesh, np.asarray(part), len(part) if count is None else count) for part in batch)
 
 
 def place_everywhere(mesh: Mesh | None, array: Any) -> jax.Array:
@@ -203,8 +220,17 @@ def _split(mesh: Mesh, shape: Shape) -> PartitionSpec:
     return PartitionSpec(*[None] * longest, AXIS)
 
 
-def _rows(mesh: Mesh, array: Any) -> PartitionSpec:
-    return PartitionSpec(AXIS) if len(array) % mesh.size == 0 else PartitionSpec()
+def _spread_rows(mesh: Mesh, array: Any, count: int) -> jax.Array:
+    """A batch of so many rows on the mesh, of which the array holds all, or those of this process."""
+    first = 0 if len(array) == count else own_rows(mesh, count).start
+    where = NamedSharding(mesh, PartitionSpec() if count % mesh.size else PartitionSpec(AXIS))
+    held = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+
+    def rows(index: Any) -> Any:
+        start, stop, _ = index[0].indices(count)
+        return held[start - first : stop - first]
+
+    return jax.make_array_from_callback((count, *array.shape[1:]), where, rows)
 
 
 def _on_mesh(leaf: Any, where: NamedSharding) -> Any:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from neurai_core.data import Dataset, order
 from neurai_core.stored import StoredArray, check_unchanged, is_stored, read_rows
-from neurai_core.training.devices import place_batch
+from neurai_core.training.devices import own_rows, place_batch
 from neurai_core.training.stream import Batch, Data
 
 SHARE = 0.25  # of the memory of a device, up to which the arrays of a part of the data are kept there
@@ -88,10 +88,11 @@ def stored_form(array: Any) -> Any:
     return array.stored if isinstance(array, StoredArray) else np.asarray(array)
 
 
-def sender(arrays: Sequence[Any], mesh: Mesh | None = None) -> Callable[[Sequence[Array]], tuple[jax.Array, ...]]:
+def sender(arrays: Sequence[Any], mesh: Mesh | None = None) -> Callable[..., tuple[jax.Array, ...]]:
     """What brings rows of arrays, as they are stored, to the devices, as the numbers that a model takes.
 
-    Bytes are sent as bytes and converted there, by a table of their 256 values: the same bits as on the host.
+    Bytes are sent as bytes and converted there, by a table of their 256 values: the same bits as on the host. Rows of
+    which a process needs only some, `own_rows`, are sent with their number as the second argument.
 
     Args:
         arrays: the arrays.
@@ -105,9 +106,10 @@ def sender(arrays: Sequence[Any], mesh: Mesh | None = None) -> Callable[[Sequenc
     tables = [one.table if isinstance(one, StoredArray) else None for one in arrays]
     converting = [isinstance(one, StoredArray) and one.table is None for one in arrays]
 
-    def send(stored: Sequence[Array]) -> tuple[jax.Array, ...]:
+    def send(stored: Sequence[Array], count: int | None = None) -> tuple[jax.Array, ...]:
         given = zip(arrays, converting, stored, strict=True)
-        placed = place_batch(mesh, [array.converted(rows) if on_host else rows for array, on_host, rows in given])
+        converted = [array.converted(rows) if on_host else rows for array, on_host, rows in given]
+        placed = place_batch(mesh, converted, count)
         return tuple(
             rows if table is None else _looked_up(mesh, table, rows) for table, rows in zip(tables, placed, strict=True)
         )
@@ -130,18 +132,20 @@ def host_feed(
 ) -> Callable[[int, int], Iterator[tuple[jax.Array, ...]]]:
     """``(epoch, start) -> `` the batches of an epoch from step ``start`` on, on the device.
 
+    A process reads those rows of a batch that belong to its devices.
+
     Args:
         data: the data set.
         seed: of the order of its rows.
         batch_size: rows of a batch; those that do not fill one are left out.
         mesh: the devices that share every batch; None is the default device.
     """
-    send = sender([data.x_train, data.y_train], mesh)
+    send, own = sender([data.x_train, data.y_train], mesh), own_rows(mesh, batch_size)
 
     def batches(epoch: int, start: int) -> Iterator[tuple[jax.Array, ...]]:
         rows = order(seed, epoch, len(data.x_train))
         for step in range(start, len(rows) // batch_size):
-            yield send(gather(data, rows[step * batch_size : (step + 1) * batch_size]))
+            yield send(gather(data, rows[step * batch_size : (step + 1) * batch_size][own]), batch_size)
 
     return lambda epoch, start: prefetched(batches(epoch, start))
 
@@ -169,7 +173,9 @@ class HostParts:
         stored, send = [stored_form(one) for one in self.arrays], sender(self.arrays, self.mesh)
         for at in range(0, len(self.arrays[0]), self.at_once):
             check_unchanged(getattr(self.data, "files", ()))
-            yield send([np.array(one[at : at + self.at_once]) for one in stored])
+            count = min(self.at_once, len(self.arrays[0]) - at)
+            own = own_rows(self.mesh, count)
+            yield send([np.array(one[at + own.start : at + own.stop]) for one in stored], count)
 
 
 def prefetched(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import repeat
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +26,7 @@ from neurai_core.arrays import PyTree
 from neurai_core.data import Dataset, order
 from neurai_core.errors import NeurAIError
 from neurai_core.training.evaluation import Applied, evaluator
+from neurai_core.training.host_data import gather, on_device, prefetched, sender
 from neurai_core.training.loop import epoch_values
 from neurai_core.training.step import Progress, begin, check_closed, rows_used, start_function, step_function
 from neurai_core.training.task import Task
@@ -127,7 +129,8 @@ def train_seeds(
     The results of every task are those of `neurai_core.training.loop.train_task`, to rounding.
 
     Args:
-        tasks: one per seed, with the same data in memory; with numbers, the same object for all values of a seed.
+        tasks: one per seed, with the same data, which are no stream; with numbers, the same object for all values of
+            a seed.
         looks: functions to call after every epoch.
         together: number of tasks in one program; None takes as many as fit.
         numbers: what else the tasks differ in.
@@ -163,7 +166,7 @@ class _Group:
         self.data = cast(Dataset, self.task.data)
         self.test = evaluator(self.task, numbers.applied)
         self.seeds = np.array([task.seed for task in tasks], np.uint32)
-        self.x, self.y = (jax.device_put(np.asarray(one)) for one in (self.data.x_train, self.data.y_train))
+        self.feed = _placed(tasks) if on_device(self.data) else _gathered(tasks)
         self.runs = [SeedRun(task.seed) for task in tasks]
         self.seconds = 0.0
 
@@ -180,14 +183,14 @@ class _Group:
     def _epoch(self, epoch: int, progress: Progress) -> Progress:
         n = len(self.data.x_train)
         rows = np.stack([order(task.seed, epoch, n)[: rows_used(self.task)] for task in self.tasks])
-        given = (self.seeds, self.arrays, self.x, self.y, jax.device_put(rows.astype(np.int32)))
-        jax.block_until_ready(progress)
-        start = time.perf_counter()
-        for step in range(self.task.epoch_steps):
-            progress = self.step(progress, *given)
-            if step % WAIT == 0:
-                progress.step.block_until_ready()
-        jax.block_until_ready(progress)
+        with closing(self.feed(rows)) as batches:
+            jax.block_until_ready(progress)
+            start = time.perf_counter()
+            for step, batch in zip(range(self.task.epoch_steps), batches, strict=False):
+                progress = self.step(progress, self.seeds, self.arrays, *batch)
+                if step % WAIT == 0:
+                    progress.step.block_until_ready()
+            jax.block_until_ready(progress)
         self.seconds += (time.perf_counter() - start) / len(self.tasks)
         return progress
 
@@ -215,6 +218,37 @@ class _Group:
             run.seen.append(self.looks.each_epoch(params, state))
         if self.looks.at_end and epoch == self.task.epochs:
             run.at_end = self.looks.at_end(params, state)
+
+
+Feed = Callable[[np.ndarray], Generator[tuple[jax.Array, ...]]]  # what a step takes, by the rows of all tasks in order
+
+
+def _placed(tasks: Sequence[Task]) -> Feed:
+    """All rows are on the device, where a step finds those of its batches."""
+    data = cast(Dataset, tasks[0].data)
+    x, y = (jax.device_put(np.asarray(one)) for one in (data.x_train, data.y_train))
+
+    def feed(rows: np.ndarray) -> Generator[tuple[jax.Array, ...]]:
+        given = (x, y, jax.device_put(rows.astype(np.int32)))
+        return (given for _ in repeat(None))
+
+    return feed
+
+
+def _gathered(tasks: Sequence[Task]) -> Feed:
+    """The batches of all tasks are read while the step before is computed."""
+    task, data = tasks[0], cast(Dataset, tasks[0].data)
+    send = sender([data.x_train, data.y_train])
+
+    def read(rows: np.ndarray) -> Iterator[tuple[jax.Array, ...]]:
+        for at in range(0, rows.shape[1], task.batch_size):
+            found = [gather(data, own) for own in rows[:, at : at + task.batch_size]]
+            yield send([np.stack(parts) for parts in zip(*found, strict=True)])
+
+    def feed(rows: np.ndarray) -> Generator[tuple[jax.Array, ...]]:
+        yield from prefetched(read(rows))
+
+    return feed
 
 
 @jax.jit
@@ -264,12 +298,15 @@ def _start(task: Task, numbers: Numbers, given: Any) -> Progress:
 
 
 def _traced(tasks: Sequence[Task], numbers: Numbers) -> Any:
-    """The step of all tasks: ``(progress, seeds, numbers, x, y, rows) -> progress``; the progress is donated."""
+    """The step of all tasks: ``(progress, seeds, numbers, x, y, rows) -> progress``; the progress is donated.
+
+    Without rows if the data are not on the device; x and y are then the batches of all tasks.
+    """
     task, n = tasks[0], len(tasks)
 
-    def one(progress: Progress, seed: jax.Array, given: Any, x: jax.Array, y: jax.Array, rows: jax.Array) -> Progress:
+    def one(progress: Progress, seed: jax.Array, given: Any, *batch: jax.Array) -> Progress:
         made = replace(numbers.applied(task, given), seed=cast(int, seed))
-        return step_function(made)(progress, x, y, rows)
+        return step_function(made)(progress, *batch)
 
     def several(leaf: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((n, *leaf.shape), leaf.dtype)
@@ -277,10 +314,15 @@ def _traced(tasks: Sequence[Task], numbers: Numbers) -> Any:
     data, first = cast(Dataset, task.data), numbers.at([0]).arrays()
     given = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), first)
     start = jax.eval_shape(partial(_start, task, numbers), given) if first else begin(task)
-    x, y = (jax.ShapeDtypeStruct(part.shape, canonicalize_dtype(part.dtype)) for part in (data.x_train, data.y_train))
-    seeds, rows = jax.ShapeDtypeStruct((n,), "uint32"), jax.ShapeDtypeStruct((n, rows_used(task)), "int32")
-    step = jax.jit(jax.vmap(one, in_axes=(0, 0, 0, None, None, 0)), donate_argnums=0)
-    traced = step.trace(jax.tree.map(several, start), seeds, jax.tree.map(several, given), x, y, rows)
+    axes: tuple[int | None, ...] = (0, 0)
+    batch = tuple(map(several, task.problem.batch))
+    if on_device(data):
+        parts = (data.x_train, data.y_train)
+        x, y = (jax.ShapeDtypeStruct(part.shape, canonicalize_dtype(part.dtype)) for part in parts)
+        batch, axes = (x, y, jax.ShapeDtypeStruct((n, rows_used(task)), "int32")), (None, None, 0)
+    step = jax.jit(jax.vmap(one, in_axes=(0, 0, 0, *axes)), donate_argnums=0)
+    seeds = jax.ShapeDtypeStruct((n,), "uint32")
+    traced = step.trace(jax.tree.map(several, start), seeds, jax.tree.map(several, given), *batch)
     check_closed(jax.tree.map(several, start), traced.out_info)
     return traced
 

@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 
 import neurai_core as neurai
 from neurai_core.errors import NeurAIError, OutputError
+from neurai_core.stored import StoredArray
 from neurai_core.training.joining import COORDINATOR, NUMBER, PROCESSES, joined, place_of
 from neurai_core.training.team import team
 
@@ -27,8 +29,8 @@ SETTINGS: dict[str, dict[str, Any]] = {"pc": {"n": 5}, "ep": {"n_relax": 8}}
 
 
 def trained(rule: str, **more: Any) -> neurai.Fitted:
-    given = {"model": "mlp:8", "settings": SETTINGS.get(rule, {}), "epochs": 2, "seed": 3} | more
-    return neurai.fit(rule, given.pop("model"), None, "digits", **given)
+    given = {"model": "mlp:8", "data": "digits", "settings": SETTINGS.get(rule, {}), "epochs": 2, "seed": 3} | more
+    return neurai.fit(rule, given.pop("model"), None, given.pop("data"), **given)
 
 
 def assert_close(one: Any, other: Any) -> None:
@@ -49,6 +51,45 @@ def as_one_process(rule: str) -> None:
         assert all(jax.tree.leaves(same))
         assert [row["epoch"] for row in kept.metrics] == [1, 2]
         assert kept.metrics[-1]["test_loss"] == together.metrics[-1]["test_loss"]
+
+
+class Counted:
+    """Rows that are read when they are used, and counted."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows, self.read = rows, 0
+        self.shape, self.dtype, self.ndim, self.size = rows.shape, rows.dtype, rows.ndim, rows.size
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        found = self.rows[index]
+        self.read += len(found)
+        return found
+
+    def reshape(self, *shape: int) -> Counted:
+        self.rows, self.shape, self.ndim = self.rows.reshape(*shape), shape, len(shape)
+        return self
+
+
+def each_reads_its_rows_of_a_batch() -> None:
+    digits = neurai.dataset("digits")
+    rows = Counted(np.asarray(digits.x_train))
+    stored = replace(digits, x_train=StoredArray(rows), origin=None)
+    before: list[int] = []
+
+    class Watch:
+        @neurai.hookimpl
+        def neurai_before_epoch(self, epoch: int) -> None:
+            before.append(rows.read)
+
+    found = trained("bp", data=stored, devices="all", epochs=2, observers=(Watch(),))
+    assert_close(found.params, trained("bp", devices="all", epochs=2).params)
+    if team().writes:  # which has observers
+        assert rows.read - before[-1] == 22 * 64 // team().size, (rows.read, before)
+    digest = hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(found.params)))
+    team().check_same({"parameters": digest.hexdigest()})
 
 
 def split_parameters_are_saved_in_parts() -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,18 @@ from neurai_core.errors import NeurAIError
 from neurai_core.report.comparison import LEVEL, analysis
 from neurai_core.report.comparison_page import page, summary
 from neurai_core.report.statistics import holm, paired_t, t_interval
+from neurai_core.stored import StoredArray
 from neurai_core.training import seeds as seeds_module
 from neurai_core.training.compare import run
 from neurai_core.training.compared import Plan, plan
 from neurai_core.training.comparison_folder import RULES
+from neurai_core.training.host_data import on_device
 from neurai_core.training.inspection import cosines
 from neurai_core.training.loop import train_task
 from neurai_core.training.seeds import train_seeds
 from neurai_core.training.settings import choose
 from neurai_core.training.step import begin
-from neurai_core.training.task import Task, prepare
+from neurai_core.training.task import Objects, Task, prepare
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -54,6 +57,21 @@ def test_seeds_in_one_program_give_the_numbers_of_training_alone(rule: str) -> N
         wanted = {name: value for name, value in theirs.values.items() if not name.startswith("aux/")}
         assert {name: ours[name] for name in wanted} == pytest.approx(wanted, rel=1e-5, abs=1e-6)
     assert together.runs[0].rows[-1]["test_loss"] != together.runs[1].rows[-1]["test_loss"]
+
+
+def test_data_that_stay_in_files_give_the_numbers_of_data_in_memory() -> None:
+    digits = neurai.dataset("digits")
+    stored = replace(digits, x_train=StoredArray(np.asarray(digits.x_train)))
+    assert not on_device(stored)
+    in_memory, in_files = (
+        train_seeds(
+            [prepare(choose({**SMALL, "rule": "bp", "seed": seed}, environ={}), Objects(data=data)) for seed in (0, 7)]
+        )
+        for data in (digits, stored)
+    )
+    for one, other in zip(in_memory.runs, in_files.runs, strict=True):
+        for ours, theirs in zip(one.rows, other.rows, strict=True):
+            assert ours | {"seconds": 0.0} == pytest.approx(theirs | {"seconds": 0.0}, rel=1e-6)
 
 
 @pytest.mark.slow

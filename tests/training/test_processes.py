@@ -30,6 +30,7 @@ OUTSIDER = Path(__file__).parent.parent / "thirdparty" / "neurai-target-projecti
 RULES = ("bp", "pc", "ep", "drtp")  # the last is the outsider's
 CLAIMS = [
     *(f"as_one_process:{rule}" for rule in RULES),
+    "each_reads_its_rows_of_a_batch",
     "split_parameters_are_saved_in_parts",
     "errors_of_one_end_all",
     "all_devices_are_needed",
