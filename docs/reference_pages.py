@@ -83,8 +83,16 @@ def option(one: Any) -> tuple[str, str, str]:
     """One argument or option: its spellings, its default, what it means."""
     argument = one.param_type_name == "argument"
     spellings = one.name.upper() if argument else " ".join([*one.opts, *one.secondary_opts, one.metavar or ""])
-    default = one.show_default if isinstance(getattr(one, "show_default", None), str) else ""
-    return code(spellings.strip()), code(default), unmarked(one.help)
+    return code(spellings.strip()), code(default_of(one)), unmarked(one.help)
+
+
+def default_of(one: Any) -> str:
+    """The default of an option, as its help shows it; empty for a flag and for what has none."""
+    shown, value = getattr(one, "show_default", None), getattr(one, "default", None)
+    if isinstance(shown, str):
+        return shown
+    simple = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return f"{value:g}" if simple and isinstance(value, float) else str(value) if simple else ""
 
 
 def unmarked(text: str) -> str:

@@ -74,16 +74,16 @@ class RunSettings(Config):
     batch_size: int = Field(64, ge=1, description="examples per step")
     dtype: Literal["bfloat16"] | None = Field(
         None,
-        description="compute in this type, with parameters and optimizer in their own (float32); by default, "
-        "in the type of the parameters",
+        description="type of number to compute in: bfloat16, with parameters and optimizer in their own type "
+        "(float32); by default, that of the parameters",
     )
     devices: int | Literal["all"] | None = Field(
         None, description="number of devices that share every batch, or all; one by default"
     )
     shard: Literal["params"] | None = Field(
         None,
-        description="params: split large parameters, and what the optimizer keeps for them, over the devices; by "
-        "default, every device has all of them",
+        description="what is split over the devices besides batches: params, large parameters and what the optimizer "
+        "keeps for them; by default, every device has all of them",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="seed of parameters, data order and stochastic layers")
     stop_early: str | None = Field(

@@ -152,8 +152,10 @@ def _check_labels(x: Array, y: Array, n_classes: int, name: str, rows: Rows) -> 
     if y.shape != x.shape[: y.ndim]:
         raise DataError(
             f"{name} has shape {y.shape}, expected labels of shape ({len(y)},).",
-            f"Use one label per example, or per position of the inputs {x.shape}, or class probabilities as floats of "
-            f"shape ({len(y)}, {n_classes}).",
+            "Whole numbers are labels; of one-hot rows, use y.argmax(axis=-1), or y.astype('float32')."
+            if y.ndim > 1 and _one_hot(y)
+            else f"Use one label per example, or per position of the inputs {x.shape}, or class probabilities as "
+            f"floats of shape ({len(y)}, {n_classes}).",
         )
     if not np.issubdtype(y.dtype, np.integer):
         raise DataError(
@@ -169,6 +171,10 @@ def _check_labels(x: Array, y: Array, n_classes: int, name: str, rows: Rows) -> 
             f"{name} holds label {y[row][at]} in {place}, outside the classes 0..{n_classes - 1}.",
             _label_hint(y, n_classes),
         )
+
+
+def _one_hot(y: Array) -> bool:
+    return y.shape[-1] > 1 and bool(((y == 0) | (y == 1)).all() and (y.sum(axis=-1) == 1).all())
 
 
 def _label_hint(y: Array, n_classes: int) -> str:

@@ -133,7 +133,11 @@ def _full_name(key: str, rule: str, data: str) -> str:
             f"--over got {key!r}, and a run has no part {owner!r}.{did_you_mean(owner, PARTS)}",
             f"Parts: {', '.join(PARTS)}. Settings of the run itself: {RUN}.",
         )
-    name = _of_run(key) if owner == RUN else setting_name(key.replace("-", "_"), config, rule, data, flag="--over")
+    name = (
+        _of_run(key)
+        if owner == RUN
+        else setting_name(key.replace("-", "_"), config, rule, data, flag="--over", without=ELSEWHERE)
+    )
     part, _, setting = name.partition(".")
     if part in ELSEWHERE and (part != "rule" or not setting):
         raise SettingsError(f"--over cannot vary {name}.", ELSEWHERE[part])
@@ -150,11 +154,9 @@ def _of_run(key: str) -> str:
     """The setting of the run in a name such as ``run.optimizer``, which tells it from one of the rule."""
     name = RunSettings.setting_named(key.removeprefix(f"{RUN}."))
     if not name:
-        near = did_you_mean(key.removeprefix(f"{RUN}."), RunSettings.model_fields)
-        raise SettingsError(
-            f"--over got {key!r}, and a run has no such setting.{near}",
-            f"It has: {', '.join(RunSettings.model_fields)}.",
-        )
+        known = [one for one in RunSettings.model_fields if one not in ELSEWHERE]
+        near = did_you_mean(key.removeprefix(f"{RUN}."), known)
+        raise SettingsError(f"--over got {key!r}, and a run has no such setting.{near}", f"It has: {', '.join(known)}.")
     return name
 
 

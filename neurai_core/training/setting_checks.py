@@ -40,6 +40,7 @@ def checked(settings: RunSettings, merged: Layer) -> Chosen:
     sources |= {f"data.{key}": sources["data"] for key in path}
     sources |= {key: at for key, at in merged.sources.items() if "." in key}
     chosen = Chosen(settings.model_copy(update={"data": name}), parts, sources, dict(merged.record))
+    _require_path(chosen)
     settings = chosen.settings.model_copy(update=_fitting(chosen))
     _refuse_alignment(chosen)
     _refuse_parts_of_one_device(chosen)
@@ -48,6 +49,18 @@ def checked(settings: RunSettings, merged: Layer) -> Chosen:
     for part, owner in used.items():
         _refuse_unused(part, REGISTRY.settings(PARTS[part], owner, parts[part]), sources)
     return replace(chosen, settings=settings)
+
+
+def _require_path(chosen: Chosen) -> None:
+    """Raise if data are to be read from a path, or are one of several, and nothing says which."""
+    name, given = chosen.settings.data, chosen.parts["data"]
+    fields = REGISTRY.spec("dataset", name).config.model_fields
+    for field, word in (("path", "path"), ("which", "name")):
+        if field in fields and fields[field].is_required() and field not in given:
+            raise SettingsError(
+                f"--data {name} is given without a {word}: {fields[field].description}.",
+                f"Write --data {name}:{word.upper()} ('{name}:{word.upper()}' in Python).",
+            )
 
 
 def _check_texts(settings: RunSettings) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import NoneType
@@ -68,7 +68,9 @@ def settings_of_texts(texts: Iterable[str], config: type[Config]) -> dict[str, A
     return {key: value_of(value, annotations.get(key)) for key, value in pairs}
 
 
-def setting_name(key: str, config: type[Config], rule: str, data: str, *, flag: str = "--set") -> str:
+def setting_name(
+    key: str, config: type[Config], rule: str, data: str, *, flag: str = "--set", without: Container[str] = ()
+) -> str:
     """The full name of a key of ``--set``: ``rule.eta`` for a setting of the rule, unchanged for one of the run.
 
     Args:
@@ -77,6 +79,7 @@ def setting_name(key: str, config: type[Config], rule: str, data: str, *, flag: 
         rule: the rule.
         data: the data set.
         flag: the option that has the key, for errors.
+        without: settings of a run, and parts of it, that this option does not take, for errors.
 
     Raises:
         SettingsError: neither has such a setting, or both.
@@ -97,14 +100,20 @@ def setting_name(key: str, config: type[Config], rule: str, data: str, *, flag: 
     if own or of_run:
         return f"rule.{own}" if own else of_run
     data_name = data.partition(":")[0]
-    of_data = {name: f"data.{name}" for name in REGISTRY.spec("dataset", data_name).config.model_fields}
-    known = of_data | {name: name for name in (*config.model_fields, *RunSettings.model_fields)}
+    fields = {} if "data" in without else REGISTRY.spec("dataset", data_name).config.model_fields
+    of_data = {name: f"data.{name}" for name in fields}
+    run = [name for name in RunSettings.model_fields if name not in without]
+    known = of_data | {name: name for name in (*config.model_fields, *run)}
     near, has = suggest(key, known), ", ".join(sorted(config.model_fields)) or "no settings"
     nearest = f" Did you mean {known[near]!r}?" if near else ""
     raise SettingsError(
         f"{flag} got {key!r}, which is neither a setting of the rule {rule!r} nor of a run.{nearest}",
-        f"The rule has: {has}. A run has: {', '.join(RunSettings.model_fields)}. "
-        f"The data set {data_name!r} has: {', '.join(of_data.values()) or 'no settings'}.",
+        f"The rule has: {has}. A run has: {', '.join(run)}."
+        + (
+            ""
+            if "data" in without
+            else f" The data set {data_name!r} has: {', '.join(of_data.values()) or 'no settings'}."
+        ),
     )
 
 

@@ -409,7 +409,10 @@ def _check_classes(data: Data, target: Any, outputs: Any, shape: Shape) -> None:
     if len(shape) < 2 or shape[1:-1] != positions or shape[-1] < (data.n_classes or 0):
         where = f" at each of {math.prod(positions)} positions" if positions else ""
         wanted = ", ".join(map(str, ("B", *positions, data.n_classes)))
+        one_hot = labels and positions[-1:] == (data.n_classes,)
         raise ModelError(
             f"The model gives {shape_text(outputs)}, and {data.name} has {data.n_classes} classes{where}.",
-            f"Give its last layer {data.n_classes} outputs" + (f", of shape ({wanted})." if positions else "."),
+            "Whole numbers are labels; of one-hot rows, give y.argmax(axis=-1)."
+            if one_hot
+            else f"Give its last layer {data.n_classes} outputs" + (f", of shape ({wanted})." if positions else "."),
         )

@@ -97,6 +97,8 @@ def _facts(folder: Path) -> Facts:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         classes = found.get("classes")
+        if classes is not None and not isinstance(classes, list):
+            raise TypeError(f"classes is {classes!r}, expected a list of names")
         unit = float(found.get("unit") or UNIT)
         return Facts(None if classes is None else tuple(map(str, classes)), str(found.get("license", "")), unit)
     except (OSError, ValueError, TypeError, AttributeError) as error:

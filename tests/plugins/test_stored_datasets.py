@@ -82,9 +82,10 @@ def test_facts_beside_the_files_name_classes_license_and_unit(tmp_path: Path) ->
     assert (data.classes, data.license, float(data.x_train[1, 0, 0])) == (("a", "b", "c"), "CC0-1.0", 6.0)
     with pytest.raises(DataError, match=r"dataset\.json names the classes, and first=1 is given"):
         load(tmp_path, first=1)
-    (tmp_path / "dataset.json").write_text("[]")
-    with pytest.raises(DataError, match=r"dataset\.json cannot be read"):
-        load(tmp_path)
+    for wrong, said in (("[]", ""), ('{"classes": "abc"}', r": classes is 'abc', expected a list of names")):
+        (tmp_path / "dataset.json").write_text(wrong)
+        with pytest.raises(DataError, match=rf"dataset\.json cannot be read{said}"):
+            load(tmp_path)
 
 
 def test_labels_that_count_from_one_need_first(tmp_path: Path) -> None:

@@ -146,6 +146,10 @@ BAD = {
         {"y_train": make().y_train[:, None]},
         r"y_train of toy has shape \(12, 1\), expected labels of shape \(12,\)",
     ),
+    "labels as rows of zeros and a one": (
+        {"y_train": np.eye(3, dtype=int)[make().y_train]},
+        r"of one-hot rows, use y\.argmax\(axis=-1\)",
+    ),
     "a label outside the classes at a position": (
         {"y_train": with_entry(np.zeros((12, 2), int), (4, 1), 3), "y_test": np.zeros((6, 2), int)},
         r"y_train of toy holds label 3 in row 4 at \(1,\), outside the classes 0\.\.2",

@@ -87,6 +87,7 @@ def test_numbers_share_a_program_and_what_chooses_code_spans_a_grid() -> None:
         (("n=5,5",), "has the value 5 twice"),
         (("eat=0.1",), "'eat', which is neither a setting of the rule 'pc' nor of a run. Did you mean 'eta'"),
         (("rule.eat=0.1",), "has no such setting. Did you mean 'eta'"),
+        (("eto=0.1",), "optimizer_for, lr, schedule, loss, epochs, batch_size, dtype."),  # no devices, seed, log
         (("optimzer.b1=0.1",), "no part 'optimzer'. Did you mean 'optimizer'"),
         (("eta=0.1", "rule.eta=0.2"), "rule.eta has two axes"),
         (("n=5,6",), "rule.n is set by --set and swept"),
