@@ -84,9 +84,9 @@ def each_reads_its_rows_of_a_batch() -> None:
         def neurai_before_epoch(self, epoch: int) -> None:
             before.append(rows.read)
 
-    found = trained("bp", data=stored, devices="all", epochs=2, observers=(Watch(),))
-    assert_close(found.params, trained("bp", devices="all", epochs=2).params)
+    found = trained("bp", data=stored, devices="all", observers=(Watch(),))
     if team().writes:  # which has observers
+        assert_close(found.params, neurai.load_run(FOLDER / "bp").params)
         assert rows.read - before[-1] == 22 * 64 // team().size, (rows.read, before)
     digest = hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(found.params)))
     team().check_same({"parameters": digest.hexdigest()})
