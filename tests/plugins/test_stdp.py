@@ -36,12 +36,19 @@ def spike_at(t):
     return jnp.arange(STEPS) == t
 
 
-@pytest.mark.parametrize(("bounds", "w"), [("none", 0.1), ("soft", 0.1), ("soft", 0.4)])
-def test_one_pair_of_spikes_measures_the_exponential_window(bounds, w, x64):
-    config = STDPConfig(**WINDOW, **(SOFT if bounds == "soft" else {"bounds": "none"}))
+@pytest.mark.parametrize(
+    ("settings", "largest", "smallest", "w"),
+    [
+        ({"bounds": "none"}, 0.3, 0.2, 0.1),
+        (SOFT, 0.3 * (0.5 - 0.1), 0.2 * 0.1, 0.1),
+        (SOFT, 0.3 * (0.5 - 0.4), 0.2 * 0.4, 0.4),
+        ({}, 0.3 * (3.2 / 2 - 0.1), 0.2 * 0.1, 0.1),  # of two inputs
+    ],
+)
+def test_one_pair_of_spikes_measures_the_exponential_window(settings, largest, smallest, w, x64):
+    config = STDPConfig(**WINDOW, **settings)
     delays = jnp.arange(-15, 16)
     measured = jax.vmap(lambda delay: changes(config, w, spike_at(MIDDLE), spike_at(MIDDLE + delay)))(delays)
-    largest, smallest = (0.3, 0.2) if bounds == "none" else (0.3 * (0.5 - w), 0.2 * w)
     window = np.where(delays >= 0, largest * np.exp(-delays / 3.0), -smallest * np.exp(delays / 7.0))
     np.testing.assert_allclose(measured, window, rtol=1e-10, atol=1e-15)
 

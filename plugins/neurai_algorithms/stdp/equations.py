@@ -5,8 +5,9 @@ r"""Pair-based STDP with an exponential window, in the letters of Morrison et al
        -F_-(w_ij) exp( Delta t / tau_-)     Delta t < 0: j has fired before
 
 F_+ = A_+ and F_- = A_- without bounds (Song et al. 2000); with soft bounds, F_+ = A_+ (w_max - w) and F_- = A_- w
-(van Rossum et al. 2000). A spike of the stage below arrives in the step in which it is fired, one of the own stage in
-the next one. Biases and readouts that do not fire stay as they are.
+(van Rossum et al. 2000), with 3.2 divided by the number of inputs if w_max is not given. A spike of the stage below
+arrives in the step in which it is fired, one of the own stage in the next one. Biases and readouts that do not fire
+stay as they are.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def change(config, w, pre, post):
     grows = jnp.where(after >= 0, jnp.exp(-jnp.maximum(after, 0) / config.tau_plus), 0)
     shrinks = jnp.where(after < 0, jnp.exp(jnp.minimum(after, 0) / config.tau_minus), 0)
     soft = config.bounds == "soft"
-    F_plus = config.a_plus * (config.w_max - w if soft else jnp.ones_like(w))
+    w_max = 3.2 / len(w) if config.w_max is None else config.w_max
+    F_plus = config.a_plus * (w_max - w if soft else jnp.ones_like(w))
     F_minus = config.a_minus * (w if soft else jnp.ones_like(w))
     pairs = lambda F, window: jnp.einsum("ij,bki,kt,btj->ij", F, pre, window, post) / len(pre)
     return pairs(F_plus, grows) - pairs(F_minus, shrinks)

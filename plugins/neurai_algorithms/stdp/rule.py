@@ -59,7 +59,8 @@ def _slope(config: STDPConfig, w: jax.Array, pairs: Sums) -> tuple[jax.Array, ja
     grow, shrink = config.a_plus * pairs.grow, config.a_minus * pairs.shrink
     if config.bounds == "none":
         return (shrink - grow).astype(w.dtype), jnp.sum(w * (shrink - grow))
-    slope = shrink * w - grow * (config.w_max - w)
+    w_max = 3.2 / len(w) if config.w_max is None else config.w_max
+    slope = shrink * w - grow * (w_max - w)
     total = grow + shrink
     # (w - w*)^2 / 2 times the total, which is 0 where no spikes have met.
     return slope.astype(w.dtype), jnp.sum(slope**2 / jnp.where(total == 0, 1, total)) / 2

@@ -23,7 +23,9 @@ class STDPConfig(Config):
         description="soft: growth in proportion to the distance from w_max, loss in proportion to the weight; none: "
         "both independent of the weight",
     )
-    w_max: float = Field(0.05, gt=0, description="largest weight, with soft bounds")
+    w_max: float | None = Field(
+        None, gt=0, description="largest weight, with soft bounds; by default, 3.2 divided by the inputs of the stage"
+    )
 
     def unused(self) -> dict[str, str]:
         """The bound, if there is none."""
