@@ -3,7 +3,7 @@
     python benchmarks/kill_resume.py [--processes 2] [--kills 30] [--every 5] [--seed 0] [--json kills.json]
         [-- OPTIONS OF TRAIN]
 
-`neurai train` is killed, goes on with --resume, and is killed again, until it ends; then the next run begins. Every
+`neurai train` is killed, continues with --resume, and is killed again, until it ends; then the next run begins. Every
 third kill waits until a checkpoint is being written; the others come at a random moment from the start of the process
 on. Every run that ends is compared with one that was left alone: parameters, last checkpoint, metrics. With several
 processes, those of `neurai launch`, the first, the last, or both are killed, as chance has it.

@@ -1,7 +1,7 @@
 """Rules inside ``jax.shard_map``: on every device, an estimate covers the rows that are there.
 
 With the checks of ``shard_map`` on, JAX's types say over which axes of the mesh an array varies. A loop that begins
-with constants and goes on with data is then an error, and so is nearly every relaxation. A rule is therefore traced
+with constants and continues with data is then an error, and so is nearly every relaxation. A rule is therefore traced
 without these types, as on one device; afterwards all of its results vary wherever one of its arguments does. Gradients
 are local, also those of replicated parameters: average them with ``jax.lax.pmean``.
 """

@@ -147,7 +147,7 @@ def _port(address: str, given: int | None) -> int:
 
 
 def _continued(command: Sequence[str], folder: str) -> list[str]:
-    """The command that goes on with the run in a folder; the same command if there is none yet."""
+    """The command that continues the run in a folder; the same command if there is none yet."""
     if not folder or any(word.partition("=")[0] == "--resume" for word in command):
         return list(command)
     return ["train", "--resume", folder, *_kept(command[1:])]

@@ -225,14 +225,14 @@ def _check_more(asked: RunSettings, had: RunSettings, *, force: bool) -> None:
     if asked.epochs < had.epochs:
         raise SettingsError(
             f"--epochs is {asked.epochs}, and the run has {had.epochs}.",
-            "A run that goes on may get more epochs, no fewer.",
+            "A run can be continued to more epochs, not to fewer.",
         )
     if asked.epochs > had.epochs and had.schedule != "constant" and not force:
         raise SettingsError(
             f"--epochs cannot be raised from {had.epochs} to {asked.epochs}: the learning rate falls to 0 over all of "
-            f"them (schedule={had.schedule}), so that the steps that were done would have been others.",
-            "Start another run with --config FOLDER/config.toml --epochs N, or go on with --force (force=True): the "
-            "result is then not that of one run.",
+            f"them (schedule={had.schedule}), so the steps already taken would have been different.",
+            "Start another run with --config FOLDER/config.toml --epochs N, or continue with --force (force=True): the "
+            "result is then not that of a single run.",
         )
 
 

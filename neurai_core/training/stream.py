@@ -253,6 +253,6 @@ def _length(given: Any) -> int | None:
 
 
 def _continued(of_epoch: Callable[[int], Iterable[Any]], head: Any, opened: Iterator[Any]) -> Callable[..., Any]:
-    """The same batches; the first call for epoch 0 goes on with the iterator that is open already."""
+    """The same batches; the first call for epoch 0 continues the iterator that is already open."""
     left = [chain([head], opened)]
     return lambda epoch: left.pop() if epoch == 0 and left else of_epoch(epoch)

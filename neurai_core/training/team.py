@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from neurai_core.errors import NeurAIError, SettingsError, TrainingError
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 LOST = 3  # the exit code of a process whose others are gone
 _OF_RUNTIME = ("Gloo", "NCCL", "coordination service")  # in its errors when a process cannot be reached
 _LEAST = 256  # bytes of a message; longer ones have a power of two
@@ -110,9 +110,9 @@ class Team(NamedTuple):
                 found = function()
         return self.gather(found)[0]
 
-    def one_after_the_other(self, function: Callable[[], Found]) -> Found:
+    def one_after_the_other(self, function: Callable[[], Result]) -> Result:
         """What the function gives each process; process 0 calls it first."""
-        found: list[Found] = []
+        found: list[Result] = []
         for now in (True, False):
             with self.together():
                 if self.writes == now:

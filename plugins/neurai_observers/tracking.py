@@ -31,7 +31,7 @@ class WandbRun:
 
     @hookimpl
     def neurai_before_run(self, folder: Path | None) -> None:
-        """Begin the run, or go on with it; epochs before are there."""
+        """Begin the run, or continue it; earlier epochs are there."""
         import wandb
 
         self.run = wandb.init(
@@ -72,7 +72,7 @@ class MlflowRun:
 
     @hookimpl
     def neurai_before_run(self, history: Sequence[Mapping[str, float]], folder: Path | None) -> None:
-        """Begin the run, or go on with it and log the epochs that are missing there."""
+        """Begin the run, or continue it and log the epochs that are missing there."""
         from mlflow import MlflowClient
 
         self.client = MlflowClient(tracking_uri=self.config.uri or None)

@@ -8,8 +8,8 @@ $$\epsilon_{ji}^t = \frac{\partial s_j^t}{\partial s_j^{t-1}} \epsilon_{ji}^{t-1
   \qquad L_j^t = \sum_k B_{jk}^t \delta_k^t$$
 
 The derivatives are those of one neuron alone: what its spike does later to others, and through them to itself, is left
-out. $\delta^t$ is the error of the current into the readout at step t. The readout is linear, so its filter turned
-around on the few errors gives the same sum as the paper's filter on every trace.
+out. $\delta^t$ is the error of the current into the readout at step t. The readout is linear, so
+filtering its few errors backward in time gives the same sum as the paper's filter on every trace.
 
 B holds the readout's weights, or random ones. In a stage below others, it is what a spike does to the readout's input
 in the same step, through the stages between. So with the readout's weights, this is the gradient of back-propagation
