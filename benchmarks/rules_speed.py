@@ -6,7 +6,8 @@ A step is one compiled estimate. Its floor is a program of nothing but the produ
 on the pages of the rules, in the same shapes and layouts, of operands of their own. Floor, step and a step of
 back-propagation on the same network run in turn, so that a busy machine slows all of them. Dense networks are
 512-512-512-10, with tanh and a batch of 256 or, spiking, over 10 steps with a batch of 128; rules without labels leave
-out the last layer, and e-prop trains 128-128-128-10 with a batch of 32. Rules with samples take 4. Printed are
+out the last layer. Products of spiking rules are those of one step after another, of e-prop those of all steps at once.
+Rules with samples take 4. Printed are
 
 - the products that are needed, and those in the program of the rule: floating-point operations, in forward passes,
 - the time of a step relative to the floor: the median over the rounds,
@@ -40,7 +41,6 @@ from neurai_core.rule import initial_state, objective, problem_of, true_gradient
 
 WIDTH, CLASSES, BATCH = 512, 10, 256
 SPIKING_BATCH, STEPS = 128, 10
-TRACED_WIDTH, TRACED_BATCH = 128, 32  # e-prop keeps a trace for every synapse and example
 SAMPLES = 4
 SWEEPS = 20
 
@@ -128,7 +128,7 @@ class Net:
 DENSE = Net((WIDTH, WIDTH, WIDTH, CLASSES), BATCH)
 FEATURES = Net((WIDTH, WIDTH, WIDTH), BATCH)
 SPIKING = Net(DENSE.sizes, SPIKING_BATCH, STEPS)
-TRACED = Net((TRACED_WIDTH, TRACED_WIDTH, TRACED_WIDTH, CLASSES), TRACED_BATCH, STEPS)
+AT_ONCE = Net(SPIKING.sizes, SPIKING_BATCH * STEPS)  # the same, if the products of all steps are one
 SPIKING_FEATURES = Net(SPIKING.sizes[:-1], SPIKING_BATCH, STEPS)
 
 
@@ -156,7 +156,7 @@ def small(rows: int, k: int, n: int, times: int = 1) -> Product:
 
 def needs() -> dict[str, Need]:
     """By rule, the products on its page."""
-    d, f, s, sf = DENSE, FEATURES, SPIKING, SPIKING_FEATURES
+    d, f, s, sf, a = DENSE, FEATURES, SPIKING, SPIKING_FEATURES, AT_ONCE
     back = [*d.forward(), *d.error(), *d.update()]
     through_time = [*s.forward(), *s.error(), *s.update()]
     weights = [(SAMPLES, *shape) for n, m in zip(d.sizes, d.sizes[1:], strict=False) for shape in ((n, m), (m,))]
@@ -210,7 +210,7 @@ def needs() -> dict[str, Need]:
             ],
         ),
         "ep": Need(d, [*d.forward(), *d.update(), *d.forward(**above, times=SWEEPS), *d.error(times=SWEEPS)]),
-        "eprop": Need(TRACED, [*TRACED.forward() * 2, *TRACED.error()]),
+        "eprop": Need(s, [*a.forward(), *a.error(), *a.update()]),
         "ottt": Need(s, through_time),
         "decolle": Need(s, [*s.forward(), *s.update(), *local]),
         "stdp": Need(sf, [*sf.forward(), *sf.update() * 2]),

@@ -53,10 +53,11 @@ every epoch, the mean over epochs and seeds, from the first layer to the last. R
     yield from _costs(steps)
     yield """
 Networks are 512-512-512-10, with tanh and a batch of 256 or, spiking, over 10 steps with a batch of 128; rules without
-labels leave out the last layer, `eprop` trains 128-128-128-10 with a batch of 32, and rules with samples take 4.
+labels leave out the last layer, and rules with samples take 4.
 Products are the operations of the matrix products that a rule needs, as its page counts them, in forward passes.
-The floor is a program of these products alone. It and back-propagation run in turn with the step. Where a rule draws
-random numbers, the second ratio is to a floor that draws as many. Memory is what XLA plans for the step.
+The floor is a program of these products alone; those of spiking rules follow step by step, and those of `eprop` are
+of all steps at once. It and back-propagation run in turn with the step. Where a rule draws random numbers, the second
+ratio is to a floor that draws as many. Memory is what XLA plans for the step.
 
 `python benchmarks/rules_speed.py --json benchmarks/measured/rules_speed.json` measures it; see
 [Benchmarks](../benchmarks.md#rules-and-their-products) for the reasons where a step takes longer than its products.
