@@ -75,6 +75,44 @@ def largest_curvature(
     return jax.lax.stop_gradient(jnp.max(_norm_per_example(direction) / _norm_per_example(before)))
 
 
+def curvature_of_each(slope: Callable[[PyTree], PyTree], at: PyTree, iterations: int, *, reverse: bool) -> PyTree:
+    """Curvatures ``c``, one for every activity, such that steps of ``1 / c_l`` are as stable as the largest can be.
+
+    With ``|H_lk|`` for the blocks of second derivatives and any positive x, ``c_l = sum_k |H_lk| x_k / x_l`` makes
+    ``H / c`` a matrix whose largest eigenvalue is at most 1 (Perron and Frobenius). The x that ends here has
+    ``x_l^2 c_l = 1``, so that an activity is slowed down by its own curvature and hardly by that of its neighbors: all
+    have the same part in the energy. The blocks are seen along one direction for each, by power iteration.
+
+    Args:
+        slope: as in `largest_curvature`.
+        at: activities, batch axis first, one leaf for each.
+        iterations: products with the second derivatives.
+        reverse: as in `largest_curvature`.
+
+    Returns:
+        A scalar for every leaf, the largest of all examples.
+
+    >>> steep = jnp.array([[[100.0, 10.0], [10.0, 2.0]]])  # of one example and two activities
+    >>> slope = lambda u: list((steep @ jnp.stack(u, 1))[..., 0].T[..., None])
+    >>> [round(float(c)) for c in curvature_of_each(slope, [jnp.ones((1, 1))] * 2, 8, reverse=False)]
+    [170, 3]
+    """
+    product = _reverse_product(slope, at) if reverse else (lambda v: jax.jvp(slope, (at,), (v,))[1])
+
+    def norms(tree: PyTree) -> PyTree:
+        return jax.tree.map(_norm_per_example, tree)
+
+    def again(_: Any, pair: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+        before, after = pair
+        sizes = jax.tree.map(lambda b, a: jnp.sqrt(b / a), norms(before), norms(after))
+        v = jax.tree.map(lambda leaf, n, x: leaf * beside_batch(x / n, leaf), after, norms(after), sizes)
+        return v, product(v)
+
+    start = _directions(at)
+    before, after = jax.lax.fori_loop(0, iterations, again, (jax.tree.map(jnp.ones_like, start), start))
+    return jax.lax.stop_gradient(jax.tree.map(lambda b, a: jnp.max(a / b), norms(before), norms(after)))
+
+
 def _products_in_a_loop(
     slope: Callable[[PyTree], PyTree], at: PyTree, direction: PyTree, iterations: int, reverse: bool
 ) -> tuple[PyTree, PyTree]:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree, Scalar
-from neurai_core.curvature import largest_curvature, squares_per_example
+from neurai_core.curvature import curvature_of_each, largest_curvature, squares_per_example
 
 ITERATIONS = 4
 MOST = 8  # examples of a batch that are examined, one in eight of a small batch; others are up to twice as curved
@@ -36,13 +36,64 @@ def curvature_of(
             examples are treated as one.
         reverse: whether only reverse mode is available.
     """
+    uphill, at = _by_example(uphill, at, rows)
+    return largest_curvature(uphill, at, ITERATIONS, reverse=reverse)
+
+
+def _by_example(
+    uphill: Callable[[PyTree], PyTree], at: PyTree, rows: int | None
+) -> tuple[Callable[[PyTree], PyTree], PyTree]:
+    """Derivatives and activities with an axis in front along which examples do not act on each other."""
     if rows is None or all(leaf.shape[0] == rows for leaf in jax.tree.leaves(at)):
-        return largest_curvature(uphill, at, ITERATIONS, reverse=reverse)
+        return uphill, at
 
     def together(one: PyTree) -> PyTree:
         return jax.tree.map(lambda leaf: leaf[None], uphill(jax.tree.map(lambda leaf: leaf[0], one)))
 
-    return largest_curvature(together, jax.tree.map(lambda leaf: leaf[None], at), ITERATIONS, reverse=reverse)
+    return together, jax.tree.map(lambda leaf: leaf[None], at)
+
+
+class Curvature(NamedTuple):
+    """Curvature of the energy of a network.
+
+    Attributes:
+        largest: the largest, which decides whether documented steps are taken.
+        each: one for every activity, 1 over the step that it takes otherwise; not computed while all of them stay at
+            the documented step.
+    """
+
+    largest: Scalar
+    each: PyTree
+
+    def steps(self, eta: Any) -> PyTree:
+        """The documented step, bit for bit, or a smaller one for every activity that is too curved for it."""
+        return jax.tree.map(
+            lambda c: jnp.where(eta * self.largest > ALLOWED, jnp.minimum(eta, SAFE / c), eta), self.each
+        )
+
+
+def curvature_of_activities(
+    uphill: Callable[[PyTree], PyTree], at: PyTree, eta: Any, n: int, rows: int, *, reverse: bool
+) -> Curvature:
+    """The curvature that limits the steps of activities which need not move alike.
+
+    Args:
+        uphill: activities -> derivatives of the energy with respect to them.
+        at: activities, one leaf for each, with the batch axis first or elsewhere, as in `curvature_of`.
+        eta: the documented step, a number or a schedule over n sweeps.
+        n: number of sweeps.
+        rows: number of examples.
+        reverse: whether only reverse mode is available.
+    """
+    uphill, at = _by_example(uphill, at, rows)
+    largest = largest_curvature(uphill, at, ITERATIONS, reverse=reverse)
+    longest = jnp.max(jax.vmap(eta)(jnp.arange(n))) if callable(eta) else eta
+    each = jax.lax.cond(
+        longest * largest > ALLOWED,
+        lambda: curvature_of_each(uphill, at, ITERATIONS, reverse=reverse),
+        lambda: jax.tree.map(lambda leaf: largest, at),
+    )
+    return Curvature(largest, each)
 
 
 def looked_at(batch: int) -> int:
@@ -71,12 +122,13 @@ def limited_steps(eta: Any, curvature: Scalar | None) -> Callable[[Any], Any]:
     return lambda t: step
 
 
-def step_scale(eta: Any, n: int, curvature: Scalar | None) -> Scalar:
+def step_scale(eta: Any, n: int, curvature: Curvature | Scalar | None) -> Scalar:
     """The smallest factor on the documented step, a number or a schedule over n sweeps."""
     if curvature is None:
         return jnp.ones(())
     steps = jax.vmap(eta)(jnp.arange(n)) if callable(eta) else jnp.asarray(eta)
-    return jnp.min(_share(limited(steps, curvature), steps))
+    taken = curvature.steps(steps) if isinstance(curvature, Curvature) else limited(steps, curvature)
+    return jnp.min(jnp.stack([_share(each, steps) for each in jax.tree.leaves(taken)]))
 
 
 def _share(step: Any, eta: Any) -> Any:
@@ -102,16 +154,17 @@ class Moves(NamedTuple):
     scale: Scalar
 
 
-def first_moves(curvature: Scalar, at: tuple[PyTree, ...]) -> Moves:
-    """State before the first move: zeros, and limits from the initial curvature.
+def first_moves(limits: tuple[Scalar, ...], at: tuple[PyTree, ...]) -> Moves:
+    """State before the first move: zeros, and the limits of the initial curvature.
 
     Args:
-        curvature: at the start.
+        limits: the largest safe step of every layer.
         at: activities, one tree per layer, batch axis first.
     """
     rows = jax.tree.leaves(at[0])[0].shape[0]
-    none, limit = (jnp.zeros(rows, curvature.dtype),) * len(at), (jnp.full(rows, SAFE / curvature),) * len(at)
-    return Moves(jax.tree.map(jnp.zeros_like, at), none, limit, jnp.zeros(rows, bool), jnp.ones(()))
+    none = (jnp.zeros(rows, limits[0].dtype),) * len(at)
+    each = tuple(jnp.full(rows, limit) for limit in limits)
+    return Moves(jax.tree.map(jnp.zeros_like, at), none, each, jnp.zeros(rows, bool), jnp.ones(()))
 
 
 def secant_steps(

@@ -157,7 +157,7 @@ def test_layers_in_a_loop_count_one_by_one(x64):
         body = lambda h, w: (neurai.activity(jnp.tanh(h) @ w, "h"), None)  # noqa: E731
         return jnp.cos(jax.lax.scan(body, x, params)[0])
 
-    descent = Descent(rate=lambda t: 0.1, nudge=1.0)
+    descent = Descent(rate=lambda t: 0.1, steps=1, nudge=1.0)
     force = np.random.default_rng(0).normal(size=(3, 5, 4))
 
     @jax.jit

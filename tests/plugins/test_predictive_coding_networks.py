@@ -30,7 +30,6 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 SIZES = (6, 8, 7, 5, 3)
 MODES = (
     {"mode": "strict", "light_cone": False, "loss_scale": "per_sample", "fresh": True},
-    {"mode": "strict", "eta": 1.5},  # shrunk
     {"mode": "strict", "corrector": "sgd(0.1, momentum=0.5)", "remat": True},
     {"mode": "fixed_pred", "fresh": True, "n": 7},
     {"mode": "exact"},
@@ -323,7 +322,7 @@ def test_steps_follow_the_moves_where_activities_bend_the_energy(watched, batch,
         return normalized(x) @ params[-1]
 
     keys = jax.random.split(jax.random.key(0), 4)
-    sizes = ((6, 8), 0.1), ((8, 8), 0.1), ((8, 8), 1.0), ((8, 3), 1.0)
+    sizes = ((6, 8), 0.01), ((8, 8), 0.01), ((8, 8), 1.0), ((8, 3), 1.0)
     params = [scale * jax.random.normal(key, size) for key, (size, scale) in zip(keys, sizes, strict=True)]
     if not watched:
         monkeypatch.setattr(NetworkTask, "steps_are_watched", False)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import neurai_core as neurai
+from neurai_core.curvature import curvature_of_each
 from neurai_core.layered import Layered, conv, dense, flatten, function, residual
 from neurai_core.models import mlp
 
@@ -95,6 +96,43 @@ def test_one_compiled_program_limits_every_traced_step(x64):
     assert (found["energy_change"] < 0).all()
     scale = found["step_scale"]
     assert scale[0] == 1 and np.isclose(scale[1], 10 * scale[2])
+
+
+def test_own_steps_are_as_large_as_the_curvature_allows(x64):
+    """Errors of three predictions, each of the activity before it; the first is steep."""
+    numbers, edges = np.random.default_rng(0), [(0, 5), (5, 9), (9, 12)]
+    errors = np.eye(12)
+    errors[5:9, :5], errors[9:, 5:9] = 30 * numbers.normal(size=(4, 5)), numbers.normal(size=(3, 4)) / 2
+    second = errors.T @ errors
+
+    def slope(activities):
+        flat = jnp.concatenate(activities, axis=1) @ second
+        return [flat[:, first:last] for first, last in edges]
+
+    each = curvature_of_each(slope, [jnp.ones((1, last - first)) for first, last in edges], 40, reverse=False)
+    steps = np.concatenate([np.full(last - first, 1 / c) for c, (first, last) in zip(each, edges, strict=True)])
+    assert 0.99 < np.linalg.eigvals(steps[:, None] * second).real.max() < 1 + 1e-9
+    assert each[0] > 1000 * each[1] and max(each[1:]) < 10
+
+
+@pytest.mark.parametrize("name", ["pc", "ep"])
+def test_a_steep_prediction_slows_down_its_own_activity_only(name, x64):
+    numbers = np.random.default_rng(0)
+    params = [numbers.normal(size=shape) / 4 for shape in ((5, 8), (8, 6), (6, 3))]
+    params[1] += 30 * np.outer(*(v / np.linalg.norm(v) for v in (np.ones(8), numbers.normal(size=6))))
+
+    def model(params, x):
+        for index, w in enumerate(params[:-1]):
+            x = neurai.activity(x @ w, f"h{index}")
+        return x @ params[-1]
+
+    batch = numbers.normal(size=(12, 5)) / 100, jnp.arange(12) % 3
+    rule = neurai.algorithm(name, loss="cross_entropy")
+    found = estimate(rule, model, params, batch)
+    exact = estimate(neurai.algorithm("bp", loss="cross_entropy"), model, params, batch)
+    shares = [float(jnp.linalg.norm(a) / jnp.linalg.norm(b)) for a, b in zip(found.grads, exact.grads, strict=True)]
+    assert found.aux["step_scale"] < 1e-2 and found.aux["energy_change"] < 0
+    assert shares[0] > 1e-3 and shares[1] > 0.5  # with one step for both activities: below 1e-4 and 0.02
 
 
 @pytest.mark.few(1)

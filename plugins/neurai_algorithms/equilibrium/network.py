@@ -13,7 +13,7 @@ changes are carried through the program of the model, so that float32 keeps its 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -31,7 +31,7 @@ from neurai_algorithms.predictive_coding.network_task import (
 )
 from neurai_algorithms.predictive_coding.task import half_square
 from neurai_algorithms.residuals import mean_norm
-from neurai_algorithms.stable_step import curvature_of, limited_steps, looked_at, step_scale
+from neurai_algorithms.stable_step import Curvature, curvature_of_activities, looked_at, step_scale
 from neurai_core.arrays import PyTree, Scalar, batch_size, shape_text
 from neurai_core.changes import Around
 from neurai_core.energy import Activities
@@ -78,9 +78,9 @@ def network_dynamics(
         clamps=direct.activities,
     )
     moves = learns or not dynamics.settled_by_feedforward
-    curvature = dynamics.curvature(descent.nudge) if descent.stable and moves else None
-    limited = descent._replace(rate=limited_steps(descent.rate, curvature))
-    return replace(dynamics, descent=limited, scaled=lambda n: step_scale(descent.rate, n, curvature))
+    if not (descent.stable and moves):
+        return dynamics
+    return replace(dynamics, limits=dynamics.curvature(descent.nudge))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class NetworkDynamics(Dynamics):
         predicts_outputs: whether the outputs are an activity with a prediction, the last one; else they are a
             function of named values.
         clamps: the named values that enter the outputs directly.
-        scaled: number of steps -> the factor that makes the documented step stable.
+        limits: curvature of F, which limits the steps of every activity; None for no limit.
     """
 
     network: Network
@@ -104,7 +104,7 @@ class NetworkDynamics(Dynamics):
     here: Around
     predicts_outputs: bool
     clamps: tuple[str, ...]
-    scaled: Callable[[int], Scalar] = field(default=lambda n: jnp.ones(()))
+    limits: Curvature | None = None
 
     # ---- activities and states
 
@@ -193,7 +193,8 @@ class NetworkDynamics(Dynamics):
         if clamped:
             force = tuple(0 * f if stays else f for f, stays in zip(force, self._clamps(), strict=True))
         rate = self.descent.rate(t)
-        return tuple(v - jnp.asarray(rate, v.dtype) * f for v, f in zip(u, force, strict=True)), force
+        steps = (rate,) * len(u) if self.limits is None else self.limits.steps(rate)
+        return tuple(v - jnp.asarray(r, v.dtype) * f for v, f, r in zip(u, force, steps, strict=True)), force
 
     def residual(self, forces: Activities) -> Scalar:
         """Norm of the force of every example, mean over the batch, summed over activities and turns of loops."""
@@ -202,10 +203,10 @@ class NetworkDynamics(Dynamics):
 
     def scale(self, n: int) -> Scalar:
         """The smallest factor on the documented step over n steps."""
-        return self.scaled(n)
+        return step_scale(self.descent.rate, n, self.limits)
 
-    def curvature(self, nudge: Any) -> Scalar:
-        """The largest curvature of F at the feed-forward pass, for a few examples.
+    def curvature(self, nudge: Any) -> Curvature:
+        """The curvature of F at the feed-forward pass, for a few examples.
 
         Args:
             nudge: curvature of the nudge, at the outputs.
@@ -214,7 +215,14 @@ class NetworkDynamics(Dynamics):
         few = replace(self, x=jax.tree.map(lambda leaf: leaf[:rows], self.x)).learned(self.params)
         reverse = in_reverse_only(few.network, few.params, few.model_state, few.x)
         start = few.state(few.feedforward())
-        return curvature_of(lambda u: few._force(u, lambda change: nudge * change), start, rows, reverse=reverse)
+        return curvature_of_activities(
+            lambda u: few._force(u, lambda change: nudge * change),
+            start,
+            self.descent.rate,
+            self.descent.steps,
+            rows,
+            reverse=reverse,
+        )
 
     # ---- gradients
 

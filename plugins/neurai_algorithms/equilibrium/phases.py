@@ -54,6 +54,7 @@ class Descent(NamedTuple):
 
     Attributes:
         rate: number of the step -> dt / tau.
+        steps: number of steps of the longest phase.
         stable: whether to take a smaller step where the energy is too curved.
         nudge: curvature that nudging adds at the outputs.
         tol: a phase ends once the residual is below this; the Python number 0 disables the check.
@@ -62,6 +63,7 @@ class Descent(NamedTuple):
     """
 
     rate: Callable[[Scalar], Any]
+    steps: int
     stable: bool = False
     nudge: Any = 0.0
     tol: Any = 0.0

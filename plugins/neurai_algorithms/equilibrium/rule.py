@@ -196,6 +196,7 @@ class EquilibriumRule:
         config = self.config
         return Descent(
             rate=lambda t: (config.dt if self.schedule is None else self.schedule(t)) / config.tau,
+            steps=max(config.n_relax, config.n_nudged or 0),
             stable=config.stable and moves,
             nudge=0.0 if config.mode in CLAMPED else jnp.abs(jnp.asarray(config.beta)),
             tol=config.tol,
@@ -327,7 +328,7 @@ class EquilibriumRule:
 
     def _report(self, free: Free, nudged: Settled) -> dict[str, Any]:
         return {
-            "step_scale": free.dynamics.scale(max(self.config.n_relax, self.config.n_nudged or 0)),
+            "step_scale": free.dynamics.scale(free.dynamics.descent.steps),
             "residual": jnp.max(nudged.residual),
             "residual_free": free.settled.residual,
             "steps_free": free.settled.steps,

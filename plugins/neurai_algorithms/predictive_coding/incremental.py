@@ -29,7 +29,7 @@ from neurai_algorithms.predictive_coding.network_moves import mover
 from neurai_algorithms.predictive_coding.network_task import NetworkTask
 from neurai_algorithms.predictive_coding.strict import feedforward_curvature
 from neurai_algorithms.predictive_coding.task import Solution, Task, half_square
-from neurai_algorithms.stable_step import step_scale
+from neurai_algorithms.stable_step import Curvature, step_scale
 from neurai_core.arrays import PyTree, Scalar
 from neurai_core.optax_texts import made
 
@@ -73,7 +73,7 @@ def together(
     task: Task | NetworkTask,
     errors: Callable[[PyTree, PyTree], tuple[list[PyTree], PyTree]],
     start: Moving,
-    curvature: Scalar | None,
+    curvature: Curvature | Scalar | None,
     outputs: PyTree,
     states: PyTree,
 ) -> tuple[Solution, PyTree]:
@@ -83,7 +83,7 @@ def together(
         task: the batch.
         errors: ``(activities, params) -> (hidden errors, prediction of the outputs)``.
         start: where to begin.
-        curvature: limits the step of the activities; None for no limit.
+        curvature: limits the step of the activities, or of each; None for no limit.
         outputs: of the feed-forward pass.
         states: the collections after it.
 

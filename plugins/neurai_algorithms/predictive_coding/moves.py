@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from neurai_algorithms.differences import Around, add, hidden_zero, widened, zeros
 from neurai_algorithms.predictive_coding.light_cone import Deltas, filled
 from neurai_algorithms.predictive_coding.spec import PCConfig
-from neurai_algorithms.stable_step import first_moves, limited_steps, secant_steps, step_scale
+from neurai_algorithms.stable_step import SAFE, first_moves, limited_steps, secant_steps, step_scale
 from neurai_core.arrays import PyTree, Scalar, beside_batch, tree_scale
 from neurai_core.optax_texts import made
 
@@ -65,7 +65,8 @@ def _correcting_mover(sites: tuple[Around, ...], corrector: Any) -> Mover:
 def _watching_mover(sites: tuple[Around, ...], config: PCConfig, curvature: Scalar) -> Mover:
     """Adapt steps after each move, for layers whose curvature may grow away from the feed-forward pass."""
     eta = limited_steps(config.eta, None)
-    start = first_moves(curvature, tuple(zeros(site.output) for site in sites[:-1]))
+    around = sites[:-1]
+    start = first_moves((SAFE / curvature,) * len(around), tuple(zeros(site.output) for site in around))
 
     def move(t: Any, deltas: Deltas, descent: Deltas, carry: PyTree) -> tuple[Deltas, PyTree]:
         steps, carry = secant_steps(eta(t), curvature, descent, carry)

@@ -10,7 +10,7 @@ import jax
 from neurai_algorithms.differences import add, zeros
 from neurai_algorithms.predictive_coding.network_task import NetworkTask
 from neurai_algorithms.predictive_coding.spec import PCConfig
-from neurai_algorithms.stable_step import Moves, first_moves, limited_steps, secant_steps, step_scale
+from neurai_algorithms.stable_step import SAFE, Curvature, Moves, first_moves, limited_steps, secant_steps, step_scale
 from neurai_core.arrays import PyTree, Scalar, beside_batch, tree_scale
 from neurai_core.optax_texts import made
 
@@ -31,12 +31,12 @@ class NetworkMover(NamedTuple):
     scale: Callable[[PyTree], Scalar]
 
 
-def mover_for(task: NetworkTask, curvature: Scalar | None) -> NetworkMover:
+def mover_for(task: NetworkTask, curvature: Curvature | None) -> NetworkMover:
     """How activities move away from the feed-forward pass.
 
     Args:
         task: the batch.
-        curvature: of the energy there, which limits the step; None for no limit.
+        curvature: of the energy there, which limits the steps; None for no limit.
     """
     config = task.config
     if curvature is not None and task.steps_are_watched:
@@ -44,12 +44,12 @@ def mover_for(task: NetworkTask, curvature: Scalar | None) -> NetworkMover:
     return NetworkMover(*mover(config, curvature), lambda carry: step_scale(config.eta, config.n, curvature))
 
 
-def mover(config: PCConfig, curvature: Scalar | None) -> tuple[Callable[..., PyTree], Callable[..., Any]]:
+def mover(config: PCConfig, curvature: Curvature | Scalar | None) -> tuple[Callable[..., PyTree], Callable[..., Any]]:
     """How coordinates move against the gradient of the energy.
 
     Args:
         config: settings.
-        curvature: limits the step; None for no limit.
+        curvature: limits the step, or that of every coordinate; None for no limit.
 
     Returns:
         ``(begin, move)``: ``begin(coordinates) -> carry`` and ``move(t, coordinates, uphill, carry, origin=None) ->
@@ -57,10 +57,13 @@ def mover(config: PCConfig, curvature: Scalar | None) -> tuple[Callable[..., PyT
     """
     corrector = config.corrector
     if corrector is None:
-        step = limited_steps(config.eta, curvature)
+        step = limited_steps(config.eta, None if isinstance(curvature, Curvature) else curvature)
 
         def plain(t: Any, at: PyTree, uphill: PyTree, carry: PyTree, origin: PyTree = None) -> tuple[PyTree, PyTree]:
-            return add(at, tree_scale(uphill, -step(t))), carry
+            if not isinstance(curvature, Curvature):
+                return add(at, tree_scale(uphill, -step(t))), carry
+            steps = curvature.steps(step(t))
+            return {name: v + tree_scale(uphill[name], -steps[name]) for name, v in at.items()}, carry
 
         return lambda at: (), plain
     transformation = made(corrector) if isinstance(corrector, str) else corrector
@@ -72,16 +75,17 @@ def mover(config: PCConfig, curvature: Scalar | None) -> tuple[Callable[..., PyT
     return transformation.init, move
 
 
-def _watching_mover(config: PCConfig, curvature: Scalar, names: tuple[str, ...]) -> NetworkMover:
+def _watching_mover(config: PCConfig, curvature: Curvature, names: tuple[str, ...]) -> NetworkMover:
     """Like `mover`, with a step for every example and activity, adapted after each move."""
     eta = limited_steps(config.eta, None)
 
     def begin(at: Deltas) -> Moves:
-        return first_moves(curvature, tuple(zeros(at[name]) for name in names))
+        limits = tuple(SAFE / curvature.each[name] for name in names)
+        return first_moves(limits, tuple(zeros(at[name]) for name in names))
 
     def move(t: Any, at: Deltas, uphill: Deltas, moves: Moves, origin: Any = None) -> tuple[Deltas, Moves]:
         downhill = tuple(-uphill[name] if name in uphill else None for name in names)
-        steps, moves = secant_steps(eta(t), curvature, downhill, moves)
+        steps, moves = secant_steps(eta(t), curvature.largest, downhill, moves)
         beside = dict(zip(names, steps, strict=True))
         return {name: v - beside_batch(beside[name], v) * uphill[name] for name, v in at.items()}, moves
 

@@ -22,6 +22,7 @@ from neurai_algorithms.predictive_coding.network_moves import NetworkMover, move
 from neurai_algorithms.predictive_coding.network_task import Errors, NetworkTask, errors_around, errors_of
 from neurai_algorithms.predictive_coding.task import Solution, activities_of
 from neurai_algorithms.residuals import appended
+from neurai_algorithms.stable_step import Curvature
 from neurai_core.arrays import PyTree, Scalar
 from neurai_core.changes import Around
 from neurai_core.network import Activities
@@ -164,7 +165,7 @@ def _from(first: int, sweep: Callable[..., Any]) -> Callable[..., Any]:
     return lambda t, state: sweep(t + first, state, ())
 
 
-def feedforward_curvature(task: NetworkTask, outputs: PyTree) -> Scalar | None:
+def feedforward_curvature(task: NetworkTask, outputs: PyTree) -> Curvature | None:
     """Curvature of the energy at the feed-forward pass of a few examples; None if it is not needed."""
     return task.curvature(outputs, energy_of_activities)
 

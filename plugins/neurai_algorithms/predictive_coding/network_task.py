@@ -14,7 +14,7 @@ from neurai_algorithms.predictive_coding.network_bounds import slopes_are_bounde
 from neurai_algorithms.predictive_coding.spec import PCConfig
 from neurai_algorithms.predictive_coding.task import Batch, half_square
 from neurai_algorithms.residuals import mean_norm
-from neurai_algorithms.stable_step import curvature_of, looked_at
+from neurai_algorithms.stable_step import Curvature, curvature_of_activities, looked_at
 from neurai_core.arrays import PyTree, Scalar, batch_size
 from neurai_core.changes import Around
 from neurai_core.network import Activities, Network, PredictedFrom, learning_network
@@ -69,7 +69,7 @@ class NetworkTask(Batch):
 
     def curvature(
         self, outputs: PyTree, energy_of: Callable[[NetworkTask], tuple[Callable[[PyTree], Scalar], PyTree]]
-    ) -> Scalar | None:
+    ) -> Curvature | None:
         """Curvature of an energy at the feed-forward pass, for a few examples; None if it is not needed.
 
         Args:
@@ -82,7 +82,8 @@ class NetworkTask(Batch):
         few = self.first(rows, widened(outputs))
         reverse = in_reverse_only(few.network, few.params, few.model_state, few.x)
         energy, at = energy_of(few)
-        return curvature_of(jax.grad(energy), at, rows, reverse=reverse)
+        config = self.config
+        return curvature_of_activities(jax.grad(energy), at, config.eta, config.n, rows, reverse=reverse)
 
     def listed(self, errors: Errors, top_error: PyTree) -> tuple[PyTree, ...]:
         """The errors of all predictions in order of computation, that of the outputs last.
