@@ -63,18 +63,33 @@ def test_a_step_that_is_too_large_is_looked_at_as_the_rule_takes_it():
     assert 1 < found.sweeps < 1000
 
 
+def network(params, x):
+    for index, layer in enumerate(params):
+        x = x @ layer["w"] + layer["b"]
+        x = x if index == 2 else neurai.activity(jnp.tanh(x), f"v{index + 1}")
+    return x
+
+
 def test_networks_of_names_are_probed_alike():
     params, batch = problem()
-
-    def network(params, x):
-        for index, layer in enumerate(params):
-            x = x @ layer["w"] + layer["b"]
-            x = x if index == 2 else neurai.activity(jnp.tanh(x), f"v{index + 1}")
-        return x
-
     ours, layers = (PC("cross_entropy").probe(model, params, batch) for model in (network, MODEL))
     np.testing.assert_allclose(ours.curvatures[-1], layers.curvatures[-1], rtol=1e-9)
     assert ours.sweeps == layers.sweeps
+
+
+def test_the_sweeps_are_those_of_a_step_for_every_activity():
+    params, (x, _) = problem(1)
+    params[2]["w"] = 20 * params[2]["w"]
+    targets = network(params, x) + 1e-4
+    ours, layers = (PC("sum_squared_error", eta=0.1).probe(model, params, (x, targets)) for model in (network, MODEL))
+    assert ours.step < 0.01 and ours.sweeps < layers.sweeps
+
+    def first_error(n):
+        rule = neurai.algorithm("pc", loss="sum_squared_error", eta=0.1, n=n, fresh=True)
+        return float(jax.jit(lambda: rule.estimate(network, params, (), (x, targets))[0].aux["error_norms"][0])())
+
+    half = first_error(2000) / 2
+    assert first_error(ours.sweeps - 1) < half <= first_error(ours.sweeps)
 
 
 def test_what_cannot_be_probed_is_refused():

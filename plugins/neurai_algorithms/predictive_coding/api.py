@@ -13,6 +13,7 @@ from neurai_core.arrays import PyTree
 from neurai_core.errors import SettingsError, UsageError
 from neurai_core.explain import is_traced, validate_settings
 from neurai_core.grads.base import LocalBase
+from neurai_core.layered import Layered
 from neurai_core.rule import objective, split_batch
 
 
@@ -100,7 +101,8 @@ class PC(LocalBase):
                 "PC: probe does not support fuse=True.", "Probe PC without it, or join layers by block(...)."
             )
         network = as_network(adapted.model)
-        return probed(network_task(config, score, network, params, model_state, split_batch(batch), key), steps)
+        task = network_task(config, score, network, params, model_state, split_batch(batch), key)
+        return probed(task, steps, alike=isinstance(adapted.model, Layered))
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -16,8 +16,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from neurai_algorithms.predictive_coding.network_strict import energy_from_rest
-from neurai_algorithms.predictive_coding.network_task import NetworkTask
-from neurai_algorithms.stable_step import ALLOWED, SAFE, limited_steps
+from neurai_algorithms.predictive_coding.network_task import NetworkTask, in_reverse_only
+from neurai_algorithms.stable_step import ALLOWED, SAFE, curvature_of_activities, limited_steps
+from neurai_core.arrays import batch_size
 from neurai_core.errors import DataError
 
 LONGEST = 10_000_000  # number of sweeps searched
@@ -29,7 +30,8 @@ class Probe(NamedTuple):
     Attributes:
         curvatures: estimates of the eigenvalues of the second derivatives of F, ascending; the outermost are accurate.
         safe_step: 2 over the largest curvature; sweeps with a larger step diverge.
-        step: the step that ``sweeps`` refers to: ``eta``, or 1 over the largest curvature where ``eta`` is too large.
+        step: the step that ``sweeps`` refers to: ``eta``, or 1 over the largest curvature where ``eta`` is too large;
+            in a network of named values, the smallest of the steps that its activities then take.
         sweeps: sweeps until half of the error at equilibrium has reached the first activity; None if more than about
             ten million.
     """
@@ -40,12 +42,13 @@ class Probe(NamedTuple):
     sweeps: int | None
 
 
-def probed(task: NetworkTask, steps: int | None = None) -> Probe:
+def probed(task: NetworkTask, steps: int | None = None, *, alike: bool) -> Probe:
     """Probe the relaxation of one batch.
 
     Args:
         task: the batch.
         steps: products with the second derivatives; 20 more than twice the number of activities by default.
+        alike: whether all activities take the same step, as those of layers do.
 
     Raises:
         DataError: the loss does not act on the activities, or its gradient is not finite.
@@ -62,17 +65,38 @@ def probed(task: NetworkTask, steps: int | None = None) -> Probe:
             else "The gradient of the loss is not finite.",
             hint="Probe a batch that is not fitted perfectly, with finite inputs.",
         )
-    basis, diagonal, beside = lanczos(
-        lambda v: pull(jnp.asarray(v, zero.dtype)), direction, steps or 2 * len(rest) + 20
-    )
-    curvatures, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
-    first = float(limited_steps(task.config.eta, None)(0))
-    largest = float(curvatures[-1])
-    step = SAFE / largest if task.config.stable and first * largest > ALLOWED else first
+    products = steps or 2 * len(rest) + 20
     lowest = next(iter(rest))
-    mask = np.asarray(ravel_pytree({name: jnp.full(v.shape, name == lowest) for name, v in rest.items()})[0])
-    seen = vectors.T @ basis[:, mask]  # component of every eigenvector at the first activity
-    return Probe(curvatures, 2 / largest, step, _sweeps(curvatures, vectors[0], seen, step))
+    first = np.asarray(ravel_pytree({name: jnp.full(v.shape, name == lowest) for name, v in rest.items()})[0])
+
+    def seen(root: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Curvatures of H in coordinates ``v / root``, the shares of b, and the parts at the first activity."""
+        basis, diagonal, beside = lanczos(
+            lambda v: root * np.asarray(pull(jnp.asarray(root * v, zero.dtype)), np.float64), root * direction, products
+        )
+        curvatures, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
+        return curvatures, vectors[0], vectors.T @ basis[:, first]
+
+    curvatures, shares, at_first = seen(1.0)
+    eta, largest = float(limited_steps(task.config.eta, None)(0)), float(curvatures[-1])
+    if not task.config.stable or eta * largest <= ALLOWED:
+        step, sweeps = eta, _sweeps(curvatures, shares, at_first, eta)
+    elif alike:
+        step = SAFE / largest
+        sweeps = _sweeps(curvatures, shares, at_first, step)
+    else:
+        own = _own_steps(task, slope, rest, eta)
+        step = min(own.values())
+        each = {name: np.full(v.shape, np.sqrt(own[name])) for name, v in rest.items()}
+        sweeps = _sweeps(*seen(np.asarray(ravel_pytree(each)[0], np.float64)), 1.0)
+    return Probe(curvatures, 2 / largest, step, sweeps)
+
+
+def _own_steps(task: NetworkTask, slope: Any, rest: dict[str, jax.Array], eta: float) -> dict[str, float]:
+    """The step of every activity where ``eta`` is too large, from the whole batch."""
+    reverse = in_reverse_only(task.network, *task.arguments)
+    found = curvature_of_activities(slope, rest, eta, 1, batch_size(task.x), reverse=reverse)
+    return {name: float(step) for name, step in found.steps(eta).items()}
 
 
 def _sweeps(curvatures: np.ndarray, weights: np.ndarray, seen: np.ndarray, step: float) -> int | None:
