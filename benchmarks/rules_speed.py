@@ -1,6 +1,6 @@
 """What does a step of every built-in rule cost beside the matrix products that it needs?
 
-python benchmarks/rules_speed.py [--json FILE] [--rules NAME ...] [--rounds 15] [--again]
+python benchmarks/rules_speed.py [--width 512] [--batch 256] [--json FILE] [--rules NAME ...] [--rounds 15] [--again]
 
 A step is one compiled estimate. Its floor is a program of nothing but the products that the rule needs, by the counts
 on the pages of the rules, in the same shapes and layouts, of operands of their own. Floor, step and a step of
@@ -39,8 +39,8 @@ from neurai_core.models.spiking import LIF, snn
 from neurai_core.products import products
 from neurai_core.rule import initial_state, objective, problem_of, true_gradient
 
-WIDTH, CLASSES, BATCH = 512, 10, 256
-SPIKING_BATCH, STEPS = 128, 10
+CLASSES = 10
+STEPS = 10
 SAMPLES = 4
 SWEEPS = 20
 
@@ -125,13 +125,6 @@ class Net:
         return found
 
 
-DENSE = Net((WIDTH, WIDTH, WIDTH, CLASSES), BATCH)
-FEATURES = Net((WIDTH, WIDTH, WIDTH), BATCH)
-SPIKING = Net(DENSE.sizes, SPIKING_BATCH, STEPS)
-AT_ONCE = Net(SPIKING.sizes, SPIKING_BATCH * STEPS)  # the same, if the products of all steps are one
-SPIKING_FEATURES = Net(SPIKING.sizes[:-1], SPIKING_BATCH, STEPS)
-
-
 @dataclass(frozen=True)
 class Need:
     """What a step of a rule needs.
@@ -154,38 +147,41 @@ def small(rows: int, k: int, n: int, times: int = 1) -> Product:
     return Product("forward", rows, k, n, times)
 
 
-def needs() -> dict[str, Need]:
+def needs(width: int, batch: int) -> dict[str, Need]:
     """By rule, the products on its page."""
-    d, f, s, sf, a = DENSE, FEATURES, SPIKING, SPIKING_FEATURES, AT_ONCE
+    d = Net((width, width, width, CLASSES), batch)
+    s = Net(d.sizes, batch // 2, STEPS)
+    f, sf = (Net(one.sizes[:-1], one.batch, one.times) for one in (d, s))
+    a = Net(s.sizes, s.batch * STEPS)  # the spiking network, if the products of all steps are one
     back = [*d.forward(), *d.error(), *d.update()]
     through_time = [*s.forward(), *s.error(), *s.update()]
     weights = [(SAMPLES, *shape) for n, m in zip(d.sizes, d.sizes[1:], strict=False) for shape in ((n, m), (m,))]
-    units = [(SAMPLES, BATCH, width) for width in d.sizes[1:]]
+    units = [(SAMPLES, batch, width) for width in d.sizes[1:]]
     sampled = {"samples": SAMPLES}
     above = {"first": 2}
-    inverses = [Product("forward", BATCH, m, n) for n, m in zip(d.sizes[1:], d.sizes[2:], strict=False)]
-    learned = [Product("update", m, BATCH, n) for n, m in zip(d.sizes[1:], d.sizes[2:], strict=False)]
-    local = [small(SPIKING_BATCH, *pair, STEPS) for pair in ((WIDTH, CLASSES), (CLASSES, WIDTH))] * 2
-    squares = [Product("update", WIDTH, BATCH, WIDTH), Product("forward", WIDTH, WIDTH, WIDTH)] * f.last
+    inverses = [Product("forward", batch, m, n) for n, m in zip(d.sizes[1:], d.sizes[2:], strict=False)]
+    learned = [Product("update", m, batch, n) for n, m in zip(d.sizes[1:], d.sizes[2:], strict=False)]
+    local = [small(s.batch, *pair, STEPS) for pair in ((width, CLASSES), (CLASSES, width))] * 2
+    squares = [Product("update", width, batch, width), Product("forward", width, width, width)] * f.last
     return {
         "bp": Need(d, back),
         "fa": Need(d, back),
         "sign-symmetry": Need(d, back),
         "kolen-pollack": Need(d, back),
-        "dfa": Need(d, [*d.forward(), *d.update(), *[small(BATCH, CLASSES, WIDTH)] * 2]),
+        "dfa": Need(d, [*d.forward(), *d.update(), *[small(batch, CLASSES, width)] * 2]),
         "dtp": Need(
             d,
             [*d.forward(), *d.update(), *inverses * 3, *learned, *d.forward(**above)],
-            [(BATCH, width) for width in d.sizes[1:-1]],
+            [(batch, width) for width in d.sizes[1:-1]],
         ),
-        "pepita": Need(d, [*d.forward(), *d.forward(last=2), *d.update(), small(BATCH, CLASSES, WIDTH)]),
+        "pepita": Need(d, [*d.forward(), *d.forward(last=2), *d.update(), small(batch, CLASSES, width)]),
         "forward-forward": Need(
             d,
             [
                 *d.forward(last=1),
                 *d.update(last=1),
-                *d.forward(**above, batch=2 * BATCH),
-                *d.update(**above, batch=2 * BATCH),
+                *d.forward(**above, batch=2 * batch),
+                *d.update(**above, batch=2 * batch),
             ],
         ),
         "forward-gradient": Need(
@@ -326,8 +322,10 @@ def _rows(columns: Sequence[str], results: dict[str, dict[str, Any]]) -> Iterabl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--json", help="write the results to this file, and keep those that stand there")
-    parser.add_argument("--rules", nargs="+", default=list(needs()), choices=list(needs()), metavar="NAME")
+    parser.add_argument("--rules", nargs="+", default=list(needs(1, 2)), choices=list(needs(1, 2)), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--again", action="store_true", help="measure again what stands in the file")
     args = parser.parse_args()
@@ -336,7 +334,7 @@ def main() -> None:
         results = json.loads(Path(args.json).read_text())["results"]
     for name in args.rules:
         if args.again or name not in results:
-            results[name] = measured(name, needs()[name], args.rounds)
+            results[name] = measured(name, needs(args.width, args.batch)[name], args.rounds)
             print(table({name: results[name]}), flush=True)
             write(args.json, dict(sorted(results.items())))
     print(table(results))

@@ -60,7 +60,7 @@ def plain_params() -> Any:
     return MODEL.init(jax.random.key(0), (4,))[0]
 
 
-@pytest.mark.few(9)
+@pytest.mark.few(5)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize(("name", "setting", "beside"), [*numbers(), *MODES])

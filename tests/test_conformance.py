@@ -15,8 +15,8 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 SHIPPED = [one.name for kind in KITS for one in REGISTRY.entries(kind) if one.builtin]
-IN_FULL = ("bp", "ep", "pc")
-ALWAYS = ("structure", "settings", "finite", "bad-input", "definition", "unbiased", "unsupervised", "learns", "claims")
+IN_FULL = ("bp", "pc")
+ALWAYS = ("structure", "settings", "bad-input", "definition", "unbiased", "unsupervised", "claims")
 OF_VARIANTS = ("settings", "definition", "unbiased", "claims")
 SURROGATES = [one.name for one in REGISTRY.entries("surrogate") if one.builtin]
 OTHERS = [one.name for kind in KITS for one in REGISTRY.entries(kind) if not one.builtin]

@@ -36,10 +36,11 @@ PACKAGES = (
     "neurai_observers",
 )
 NEEDED = {"equinox": "neurai_adapters.equinox", "flax": "neurai_adapters.flax"}
-LONG_PYTHON = ("gallery", "gallery-networks")
+LONG_PYTHON = ("any-network", "comparing", "forward-only", "gallery", "gallery-networks", "models", "sweeping")
 LONG_COMMANDS = (
     "any-network",
     "bidirectional",
+    "command-line",
     "comparing",
     "devices",
     "equilibrium-propagation",

@@ -18,7 +18,7 @@ import pytest
 import neurai_core
 from neurai_core.offered import offered_modules
 
-pytestmark = [pytest.mark.golden, pytest.mark.contract]
+pytestmark = pytest.mark.contract
 
 CORE = Path(neurai_core.__file__).parent
 PLUGINS = Path(__file__).resolve().parent.parent / "plugins"

@@ -124,6 +124,7 @@ def test_its_rules_train_on_digits_from_the_command_line(installed: Installation
     assert result["test_accuracy"] >= accuracy
 
 
+@pytest.mark.slow
 def test_its_rule_that_relaxes_and_generates_is_drawn_as_a_built_in_one_is(installed: Installation) -> None:
     run = ("train", "--rule", "generative-feedback", "--model", "mlp:32,tanh", "--epochs", "3", "--quiet", "--out", "g")
     assert installed.neurai(*run).returncode == 0

@@ -13,7 +13,7 @@ import pytest
 import neurai_core
 import neurai_core.errors
 
-pytestmark = [pytest.mark.golden, pytest.mark.contract]
+pytestmark = pytest.mark.contract
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "generated" / "neurai_core.md"

@@ -40,7 +40,7 @@ HELD = frozenset(f"{kind}{bits}" for kind in ("int", "uint", "float") for bits i
 KEPT = 2  # by default: the newest, and the one to fall back to
 
 
-def save(path: Path, tree: PyTree, facts: Mapping[str, Any] | None = None) -> Path:
+def save(path: str | Path, tree: PyTree, facts: Mapping[str, Any] | None = None) -> Path:
     """Write a tree of arrays.
 
     Args:
@@ -59,7 +59,7 @@ def save(path: Path, tree: PyTree, facts: Mapping[str, Any] | None = None) -> Pa
         >>> load(path, {"w": np.zeros(2, np.float32)})
         ({'w': Array([1., 1.], dtype=float32)}, {'step': 3})
     """
-    return _save(path, {name: _plain(name, leaf) for name, leaf in _named_leaves(tree)}, facts or {})
+    return _save(Path(path), {name: _plain(name, leaf) for name, leaf in _named_leaves(tree)}, facts or {})
 
 
 def _save(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> Path:
@@ -72,7 +72,7 @@ def _save(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> Path:
     return path
 
 
-def load(path: Path, like: PyTree, *, may_differ: str = "", team: Team = ALONE) -> tuple[PyTree, dict[str, Any]]:
+def load(path: str | Path, like: PyTree, *, may_differ: str = "", team: Team = ALONE) -> tuple[PyTree, dict[str, Any]]:
     """Read a tree of arrays, verified.
 
     Args:
@@ -90,6 +90,7 @@ def load(path: Path, like: PyTree, *, may_differ: str = "", team: Team = ALONE) 
         DataError: the file cannot be read, or is damaged.
         ModelError: it holds a tree of a different structure.
     """
+    path = Path(path)
     arrays, facts = _verified(_file(path))
     parts = facts.pop("parts", {"files": {}, "arrays": {}})
     if parts["files"]:

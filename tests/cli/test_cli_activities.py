@@ -118,6 +118,7 @@ def test_a_network_of_a_tutorial_trains_unchanged(neurai: Run, tmp_path: Path) -
 TEXT = ("--data", "text", "--set", "data.length=8", "--set", "data.train=1000", "--set", "data.test=100")
 
 
+@pytest.mark.slow
 def test_every_position_of_a_sequence_may_have_a_label(neurai: Run, own: str, tmp_path: Path) -> None:
     words = ("--model", f"{own}:characters", *TEXT, *SMALL[4:], "--batch-size", "50", "--lr", "0.1", "--epochs", "2")
     ended = neurai("train", *words, "--out", tmp_path / "run")
@@ -134,6 +135,7 @@ def test_labels_of_positions_want_outputs_at_positions(neurai: Run, tmp_path: Pa
     assert "(B, 8, 28)" in ended.err
 
 
+@pytest.mark.slow
 def test_convolutions_and_names_of_the_users_own_fit(neurai: Run, own: str) -> None:
     for words in (["cnn:4", "--activities", "auto"], [f"{own}:naming"], [f"{own}:naming", "--activities", "named"]):
         ended = neurai("train", "--dry-run", "--model", *words)

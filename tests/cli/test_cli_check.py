@@ -178,7 +178,7 @@ plugin = Plugin(AlgorithmSpec(name="outside", summary="A rule", config=Config), 
 """
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("source", "arguments", "code", "said"),
     [
@@ -219,6 +219,7 @@ def test_bad_input_is_one_clear_sentence(neurai: Run, words: list[str], expected
     assert (done.code, done.out) == (2, "") and expected in done.err and "Traceback" not in done.err
 
 
+@pytest.mark.slow
 def test_the_command_spreads_batches_over_several_devices() -> None:
     program = (
         "from neurai_core.cli import main\ntry:\n    main()\nfinally:\n    import jax\n    print(jax.device_count())"

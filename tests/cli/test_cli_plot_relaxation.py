@@ -42,7 +42,7 @@ def test_fewer_steps_do_not_settle_and_the_cure_is_named(neurai: Run, hopfield: 
     assert "Raise n_relax or dt" in ended.json["phases"][0]
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["pc", "bipc"])
 def test_every_rule_that_relaxes_is_drawn_and_judged_by_its_force(neurai: Run, tmp_path: Path, rule: str) -> None:
     words = ("--loss", "sum_squared_error", *(("--set", "tol=0.01") if rule == "pc" else ()))

@@ -17,8 +17,6 @@ import pytest
 from neurai_core.cli import main
 from neurai_core.training.lock import LOCK, held
 
-pytestmark = pytest.mark.golden
-
 Run = Callable[..., Any]
 SMALL = ("--rule", "bp", "--model", "mlp:8", "--epochs", "2", "--batch-size", "100", "--quiet")
 

@@ -12,8 +12,6 @@ import pytest
 import neurai_core
 from neurai_core.cli import main
 
-pytestmark = pytest.mark.golden
-
 SETTINGS = ("--rule", "bp", "--model", "mlp:8", "--epochs", "30", "--batch-size", "100")
 Run = Callable[..., Any]
 

@@ -148,6 +148,7 @@ def test_a_function_of_ones_own_is_given_surrogate_and_steps(neurai: Run, tmp_pa
     assert refused.code == 2 and "--surrogate was given, and" in refused.err
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_need_not_take_the_defaults_of_a_spiking_rule(neurai: Run, tmp_path: Path) -> None:
     """It has its own steps and surrogate: only what is asked for on the command line is refused."""
     (tmp_path / "own_snn.py").write_text(

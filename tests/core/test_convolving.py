@@ -47,6 +47,7 @@ def same(ours, expected):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), ours, expected)
 
 
+@pytest.mark.slow
 @given(
     kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     channels=FEW,
@@ -123,6 +124,7 @@ def test_a_form_that_does_not_exist_is_told():
 # ---------------------------------------------------------------------------- with mean pooling behind it
 
 
+@pytest.mark.slow
 @given(
     kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     stride=FEW,

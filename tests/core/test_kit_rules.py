@@ -262,7 +262,7 @@ def test_a_sound_rule_passes_every_check() -> None:
     assert tried == {one.check for one in outcomes} - {"light"}  # it is not loaded from a module
 
 
-@pytest.mark.few(10)
+@pytest.mark.few(6)
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_defect_is_caught_by_its_check_and_by_no_other(mutant: str) -> None:
     check, defect = MUTANTS[mutant]

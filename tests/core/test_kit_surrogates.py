@@ -304,7 +304,7 @@ def test_the_sound_one_passes_every_check():
     assert not failures(check_surrogate(plugin(Sound, {"claims": ("unimodal",)})))
 
 
-@pytest.mark.few(23)
+@pytest.mark.few(12)
 @pytest.mark.parametrize(
     ("caught", "cls", "spec"), MUTANTS, ids=[f"{caught}: {cls.__name__}" for caught, cls, _ in MUTANTS]
 )

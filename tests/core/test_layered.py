@@ -96,6 +96,7 @@ def test_pools_equal_numpy(x64):
     np.testing.assert_array_equal(max_pool(2).apply((), (), x)[0], windows.max(axis=(2, 4)))
 
 
+@pytest.mark.slow
 @given(window=st.tuples(*[st.integers(1, 4)] * 2), more=st.tuples(*[st.integers(0, 5)] * 2), seed=st.integers(0, 99))
 @example(window=(5, 4), more=(1, 0), seed=0)  # more entries than are handled one by one
 @settings(max_examples=6, deadline=None)

@@ -8,8 +8,6 @@ import pytest
 from neurai_core.errors import UnknownName, UsageError
 from neurai_core.optax_texts import Transformation, lacks, made, parse, written
 
-pytestmark = pytest.mark.golden
-
 
 def test_a_call_has_literal_arguments_only():
     assert parse("adam(1e-3, b1=0.8)").kwargs == {"b1": 0.8}

@@ -53,6 +53,7 @@ def test_weights_are_drawn_with_their_variance(parametrization):
     assert any(leaf.ndim == 1 for leaf in jax.tree.leaves(params)) == (parametrization != "mupc")
 
 
+@pytest.mark.slow
 def test_activities_grow_with_depth_only_where_nothing_holds_them():
     def size(parametrization, depth):
         model = resmlp(N, depth, 10, "relu", parametrization)

@@ -117,7 +117,7 @@ def test_a_batch_is_all_examples_in_all_steps(pool, train, x64):
         close(model(params, x, state), ours[0][0] * 0 + by_hand(pool, params, state, x, False)[0])
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", POOLS)
 def test_pooling_in_the_loop_is_pooling_ahead_of_it(pool, x64):
     params, _, x, y = problem(network(pool, norm=False))

@@ -109,6 +109,7 @@ def test_storing_membranes_alone_gives_the_gradient_of_jax(name, x64):
     close(value_and_grads(network(CELLS[name], hoist=(True, False, True)), *problem(reference)), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("optimized")
 def test_chunks_equal_the_plain_loop_to_the_bit(x64):
     plain = network(CELLS["ALIF learned"], hoist=False)
@@ -304,6 +305,7 @@ def test_the_derivative_by_a_learned_width_is_that_of_jax(x64):
     np.testing.assert_allclose([ours, difference], [theirs, theirs], rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_one_trace_per_shape():
     traces = []
 
@@ -584,6 +586,7 @@ def test_networks_compare_by_structure():
 # ---------------------------------------------------------------------------- inside other libraries' modules
 
 
+@pytest.mark.slow
 def test_an_equinox_module_holds_it():
     eqx = pytest.importorskip("equinox")
 

@@ -105,7 +105,7 @@ def assert_bitwise(a, b):
         np.testing.assert_array_equal(left, right)
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("double", PRECISIONS)
 @pytest.mark.parametrize(("make", "shape"), [(mlp, (6,)), (cnn, (1, 8, 8)), (Custom, (6,))])
 def test_bp_is_filter_grad_to_the_bit(make, shape, double):

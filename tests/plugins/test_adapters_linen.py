@@ -91,7 +91,7 @@ def as_double(variables):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.zeros(()).dtype), variables)
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("double", PRECISIONS)
 @pytest.mark.parametrize(("make", "shape"), [(mlp, (6,)), (cnn, (8, 8, 1)), (Plain, (6,))])
 def test_bp_is_jax_grad_of_apply_to_the_bit(make, shape, double):

@@ -95,7 +95,7 @@ def assert_bitwise(a, b):
         np.testing.assert_array_equal(left, right)
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("double", PRECISIONS)
 @pytest.mark.parametrize(("make", "shape"), [(mlp, (6,)), (cnn, (8, 8, 1)), (Tied, (6,))])
 def test_bp_is_nnx_grad_to_the_bit(make, shape, double):

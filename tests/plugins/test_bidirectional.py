@@ -175,7 +175,7 @@ def test_the_energy_falls_in_every_sweep_when_the_step_is_small(x64, mode, name,
 # ---------------------------------------------------------------------------- what it reduces to
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("mode", "name", "n"), [(MODES[0], "mlp", 1), (MODES[1], "mlp", 3), (MODES[0], "cnn", 20), (MODES[1], "cnn", 20)]
 )
@@ -308,6 +308,7 @@ def test_one_tree_of_parameters_for_optax(x64):
 # ---------------------------------------------------------------------------- compiling
 
 
+@pytest.mark.slow
 def test_one_trace_per_shape():
     traces = []
 

@@ -44,6 +44,7 @@ SHIPPED = [
 QUICK = ("bp", "ep", "eprop", "fa", "hebbian")
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in SHIPPED]
 )

@@ -294,6 +294,7 @@ def test_the_second_part_of_a_loss_does_not_disturb(x64):
     assert distance(paired, EP("mse").get_grads(model, params, batch)[0]) < 1e-5
 
 
+@pytest.mark.slow
 def test_any_loss_nudges_and_closed_forms_agree_with_differentiation(x64):
     def as_written(outputs, targets):
         logs = outputs - jnp.log(jnp.sum(jnp.exp(outputs), axis=1, keepdims=True))

@@ -67,7 +67,7 @@ RHO = {"sigmoid": "sigmoid", "relu": "relu", "softplus": "softplus", "tanh": "ta
 ENERGY = {"restr_hopfield": "hopfield", "cond_gaussian": "gaussian"}
 
 
-@pytest.mark.few(33)
+@pytest.mark.few(20)
 @pytest.mark.filterwarnings("ignore:EP. after n_relax")
 @pytest.mark.parametrize("case", of("smonsays"))
 def test_both_energies_with_costs_activations_steps_and_early_stops(case):

@@ -114,6 +114,7 @@ def learned(params, batch, beta, dt):
     return rule.estimate(skipping, params, (), batch)[0]
 
 
+@pytest.mark.slow
 def test_estimates_are_contrasts_of_energies_at_rest(skip_params):
     """The states are found independently; the rule is not told that the network has a cycle and a skip connection."""
     _, _, batch = problem(sizes=SHALLOW)

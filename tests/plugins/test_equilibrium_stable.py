@@ -95,7 +95,7 @@ def test_the_energy_falls_at_every_step_where_the_documented_step_goes_uphill(ki
     assert limited.aux["energy_change"] < 0
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "energy"), [("dense", "gaussian"), ("conv", "hopfield")])
 def test_the_bound_is_not_below_the_curvature_of_the_energy(kind, energy):
     model, params, (x, _) = network(kind, 2)

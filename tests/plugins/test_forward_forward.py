@@ -70,6 +70,7 @@ def test_a_prediction_is_the_goodness_of_every_label_in_turn(x64: None) -> None:
         np.testing.assert_allclose(scores[:, label], total + jnp.mean(h**2, axis=1), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_layers_without_parameters_pass_on_what_they_get_and_have_no_goodness() -> None:
     plain = Layered((conv(3, 3, activation="relu"), max_pool(2), flatten(), dense(4)))
     rule = neurai.algorithm("forward-forward", accuracy="accuracy")

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.usefixtures("x64", "quick_compile")
 KEYS, SAMPLES = 1000, 2
 
 
+@pytest.mark.slow
 def test_their_size_is_that_of_gaussian_directions() -> None:
     """E |g|^2 = (N + 2) |grad L|^2 for one direction in N dimensions, so (N + 1 + S) / S of it for a mean of S."""
     model = mlp((4, 3, 2), "tanh")

@@ -52,6 +52,7 @@ def test_pc_on_fused_layers_is_pc_on_blocks(settings):
     assert ours.loss == estimate("bp", PLAIN, PARAMS).loss
 
 
+@pytest.mark.slow
 def test_hopfield_on_fused_layers_is_hopfield_on_their_product(x64):
     """Convolution, pooling and flattening, as one matrix, which is trained alike."""
     params, _ = LINEAR.init(KEY, X.shape[1:])
@@ -71,6 +72,7 @@ def test_hopfield_on_fused_layers_is_hopfield_on_their_product(x64):
     np.testing.assert_allclose(ours.aux["energy"], theirs.aux["energy"], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_gaussian_ep_on_fused_layers_keeps_the_loss():
     assert estimate("ep", PLAIN, PARAMS, fuse=True).loss == estimate("ep", PLAIN, PARAMS).loss
     assert len(chain_of(PLAIN, PARAMS, X, fuse=True).blocks) == 3

@@ -130,7 +130,7 @@ def test_strict_is_its_definition_on_any_layers(name, n, x64):
     close(ours, defined(model, params, batch, "strict", 0.2, n))
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("mode", ["strict", "fixed_pred"])
 @pytest.mark.usefixtures("optimized")
@@ -186,7 +186,7 @@ def per(stacked):
     return [jax.tree.unflatten(structure, entries) for entries in zip(*leaves, strict=True)]
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "n"), [*((name, 5) for name in sorted({*MODELS} - {"tanh", "relu", "blocks"})), ("tanh", 2)]
 )
@@ -585,6 +585,7 @@ def test_batch_statistics_are_updated_once_per_batch(mode, x64):
     equal(model_state_of(state), jax.jit(lambda p: model.apply(p, model_state, batch[0], train=True)[1])(params))
 
 
+@pytest.mark.slow
 def test_inputs_may_be_integers():
     table = function(lambda params, x: params[x], init=lambda key, shape: jax.random.normal(key, (11, 6)))
     model = Layered((table, dense(5, "tanh"), dense(3)))
@@ -619,7 +620,7 @@ def test_a_layer_may_bring_its_own_difference(x64):
 # ---------------------------------------------------------------------------- numbers, memory, compiling
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["strict", "fixed_pred", "exact", "incremental"])
 @pytest.mark.usefixtures("optimized")
 def test_bfloat16_keeps_activities_and_errors_in_float32(mode):

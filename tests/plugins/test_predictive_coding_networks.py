@@ -128,6 +128,7 @@ def test_the_longest_path_is_counted_where_paths_end():
         assert network_fixed.longest_path(facts) is None
 
 
+@pytest.mark.slow
 def test_the_trace_of_the_energy_is_that_of_the_chain(params, batch):
     with jax.enable_x64(True):
         params = jax.tree.map(lambda p: p.astype(float), params)
@@ -332,7 +333,7 @@ def test_steps_follow_the_moves_where_activities_bend_the_energy(watched, batch,
     assert falls == watched and found.aux["step_scale"] < 0.1
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["strict", "fixed_pred", "incremental"])
 def test_activities_that_no_error_reaches_are_counted(mode):
     def model(params, x):

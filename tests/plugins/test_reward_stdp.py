@@ -51,6 +51,7 @@ def test_without_a_difference_in_reward_nothing_is_learned(x64):
     np.testing.assert_allclose(changes([2.0, 2.0], [3, -3]), 0.0, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_trials_of_an_example_teach_by_their_own_mean(x64):
     """Without a draw, all trials of an example earn the same, so the stages below the readout learn nothing."""
     model = snn((5, 7, 3), surrogate=SuperSpike(2.0), steps=8, encode="rate")

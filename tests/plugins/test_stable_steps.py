@@ -135,7 +135,7 @@ def test_a_steep_prediction_slows_down_its_own_activity_only(name, x64):
     assert shares[0] > 1e-3 and shares[1] > 0.5  # with one step for both activities: below 1e-4 and 0.02
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::neurai_core.errors.RisingEnergy")
 @pytest.mark.parametrize("mode", ["sweight_bistrict", "bistrict"])
 def test_bidirectional_relaxations_are_limited_by_both_ways_at_once(mode, x64):

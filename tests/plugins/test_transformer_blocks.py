@@ -131,7 +131,7 @@ def test_the_energy_never_rises_in_ten_steps_of_training_in_error_coordinates(li
     assert changes.max() < 0
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("library", MODELS)
 def test_the_energy_never_rises_where_normalization_bends_it_more_as_activities_move(library):
     changes, scales = ten_steps(library, eta=1.0, light_cone=library == "flax")

@@ -21,7 +21,7 @@ def problem(model, inputs=4, examples=5):
     return params, (x, jax.random.normal(jax.random.key(2), model(params, x).shape))
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("two_sided", "order"), [(True, 2), (False, 1)])
 def test_it_tends_to_the_forward_gradient_along_the_same_directions(two_sided: bool, order: int) -> None:
     """The difference quotient of the loss has an error of O(sigma^2) with two sides, and of O(sigma) with one."""

@@ -33,8 +33,10 @@ def as_numbers(one: Any) -> list[Any]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(plain)]
 
 
-def test_what_is_saved_comes_back_to_the_bit(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.safetensors", tree(), {"step": 7, "name": "µ"})
+@pytest.mark.parametrize("kind", [Path, str])
+def test_what_is_saved_comes_back_to_the_bit(tmp_path: Path, kind: type) -> None:
+    path = kind(tmp_path / "a.safetensors")
+    save(path, tree(), {"step": 7, "name": "µ"})
     back, facts = load(path, tree(0.0))
     assert facts == {"step": 7, "name": "µ"}
     for one, other in zip(as_numbers(back), as_numbers(tree()), strict=True):

@@ -233,6 +233,7 @@ def test_a_folder_of_another_comparison_is_rejected(folder: Path) -> None:
         run(plan(["pc", "bp"], SMALL, ["pc.n=3"], seeds=2, environ={}), folder)
 
 
+@pytest.mark.slow
 def test_a_comparison_from_python_needs_no_folder() -> None:
     found = neurai.compare(["bp", "pc"], seeds=1, settings={"pc": {"n": 3, "lr": 0.01}}, **SMALL)
     assert found.folder is None

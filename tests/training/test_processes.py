@@ -203,6 +203,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes of a job in Linux's /proc")
 def test_a_killed_process_and_a_signal_leave_the_bits_of_the_run(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"

@@ -257,6 +257,7 @@ def test_a_setting_that_fails_names_its_values(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_from_python_nothing_is_written_unless_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     given: Any = {"optimizer": "sgd", "settings": {"optimizer.momentum": 0.5}, "data": "digits", **SMALL}

@@ -49,6 +49,7 @@ def close(one: Any, other: Any, rtol: float = 1e-10) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-13), one, other)
 
 
+@pytest.mark.slow
 def test_it_trains_on_digits_with_its_defaults_and_predicts_in_a_fresh_task(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

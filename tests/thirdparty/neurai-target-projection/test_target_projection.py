@@ -87,6 +87,7 @@ def test_it_is_its_definition_on_layers_and_on_names(float64) -> None:
         assert_close(rule.estimate(one, params, state, batch)[0].grads, expected)
 
 
+@pytest.mark.slow
 def test_only_the_last_layer_learns_from_the_error(float64) -> None:
     """Whatever the loss, hidden layers learn the same; the last one learns by its exact gradient."""
     model, params, batch = cnn()
