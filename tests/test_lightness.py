@@ -18,8 +18,6 @@ import pytest
 import neurai_core
 from neurai_core.offered import offered_modules
 
-pytestmark = pytest.mark.contract
-
 CORE = Path(neurai_core.__file__).parent
 PLUGINS = Path(__file__).resolve().parent.parent / "plugins"
 HEAVY = ("jax", "numpy", "optax", "pydantic", "pluggy", "importlib_metadata")

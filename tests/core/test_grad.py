@@ -14,8 +14,6 @@ import pytest
 from neurai_core.errors import UsageError
 from neurai_core.grads import grad
 
-pytestmark = pytest.mark.contract
-
 
 def cubic(x, y):
     return jnp.sum(x**3 * y)

@@ -16,8 +16,6 @@ from neurai_core.errors import BlockedName, DuplicateName, MissingExtra, PluginE
 from neurai_core.plugin import Plugin
 from neurai_core.registry import PluginStatus, Registry
 
-pytestmark = pytest.mark.contract
-
 HEAD = """
     from neurai_core.hookspecs import hookimpl
     from neurai_core.plugin import Plugin

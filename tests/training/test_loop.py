@@ -22,8 +22,6 @@ from neurai_core.training.settings import choose
 from neurai_core.training.step import restored, saved
 from neurai_core.training.task import Task, prepare
 
-pytestmark = pytest.mark.contract
-
 SMALL = {"rule": "bp", "model": "mlp:8", "epochs": 2, "batch_size": 100}
 
 
