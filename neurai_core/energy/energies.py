@@ -1,4 +1,4 @@
-"""Energies of the activities of a chain, of which a new one needs only its value."""
+"""Energies of the activities of a chain. A new one has to define only its value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chunks of a few steps, whose matrix products are taken at once, in memory that does not grow with time."""
+"""Matrix products of several steps at once: of all, or of chunks, in memory that does not grow with time."""
 
 from __future__ import annotations
 

@@ -125,6 +125,12 @@ def registry() -> Registry:
 
 
 @pytest.fixture
+def alone(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plugins that are installed are blocked, each of which would start an interpreter where plugins are isolated."""
+    monkeypatch.setenv("NEURAI_BLOCK", ",".join({row.distribution for row in registry.plugins(static=True)}))
+
+
+@pytest.fixture
 def source() -> Callable[..., str]:
     """Writes the module of a working plugin."""
     return algorithm_source

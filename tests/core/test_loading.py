@@ -349,11 +349,8 @@ class TestBuild:
 class TestIsolated:
     """Each plugin in a process of its own."""
 
-    def test_a_segfault_is_survived_and_named(
-        self, site: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        others = {row.distribution for row in registry.plugins(static=True)}
-        monkeypatch.setenv("NEURAI_BLOCK", ",".join(others))  # each would start an interpreter
+    @pytest.mark.usefixtures("alone")
+    def test_a_segfault_is_survived_and_named(self, site: Any, registry: Registry) -> None:
         site.add("crash-dist", "import ctypes; ctypes.string_at(0)", entries={"crash": "plugin"})
         site.add("leave-dist", "import os; os._exit(5)", entries={"leave": "plugin"})
         install(site, BROKEN["syntax error"])

@@ -227,9 +227,8 @@ def test_an_installed_observer_that_fails_is_switched_off_and_the_others_go_on(s
 
 
 @pytest.mark.slow
-def test_a_broken_observer_is_isolated_too(site: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    others = {row.distribution for row in registry.plugins(static=True)}
-    monkeypatch.setenv("NEURAI_BLOCK", ",".join(others))  # each would start an interpreter
+@pytest.mark.usefixtures("alone")
+def test_a_broken_observer_is_isolated_too(site: Any, registry: Registry) -> None:
     site.add("watch-b", "import os; os.abort()", entries={"bad": "plugin"}, group="neurai.observers")
     row = next(row for row in registry.plugins(isolate=True) if row.name == "bad")
     assert (row.status, row.error) == ("crash", "Its process was ended by SIGABRT (signal 6).")

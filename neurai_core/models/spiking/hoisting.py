@@ -41,27 +41,16 @@ def loops(
         steps: number of steps.
         constant: whether the input is the same at every step.
     """
-    hoisted = _hoisted(stages, hoist, params, states, drive, steps, constant)
-    firsts = [0, *(index for index in range(1, len(hoisted)) if hoisted[index])]
-    return [(a, b, hoisted[a]) for a, b in zip(firsts, [*firsts[1:], len(hoisted)], strict=True)]
-
-
-def _hoisted(
-    stages: Sequence[Stage],
-    hoist: Hoist | tuple[bool, ...],
-    params: PyTree,
-    states: Sequence[PyTree],
-    drive: jax.Array,
-    steps: int,
-    constant: bool,
-) -> tuple[bool, ...]:
     inside = _inside(stages, params, states, drive.shape[1:] if constant else drive.shape[2:])
     if isinstance(hoist, tuple):
-        return hoist
-    if isinstance(hoist, bool):
-        return (hoist,) * len(stages)
-    usual = _usual(inside, steps * drive.shape[0] * drive.dtype.itemsize, constant)
-    return tuple(one or stage.synapse.stateful for one, stage in zip(usual, stages, strict=True))
+        hoisted = hoist
+    elif isinstance(hoist, bool):
+        hoisted = (hoist,) * len(stages)
+    else:
+        usual = _usual(inside, steps * drive.shape[0] * drive.dtype.itemsize, constant)
+        hoisted = tuple(one or stage.synapse.stateful for one, stage in zip(usual, stages, strict=True))
+    firsts = [0, *(index for index in range(1, len(hoisted)) if hoisted[index])]
+    return [(a, b, hoisted[a]) for a, b in zip(firsts, [*firsts[1:], len(hoisted)], strict=True)]
 
 
 def _usual(inside: list[list[Shape]], scale: int, constant: bool) -> tuple[bool, ...]:

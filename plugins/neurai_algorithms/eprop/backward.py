@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from neurai_algorithms.eprop.signals import Feedback, potentials, signals_of
+from neurai_algorithms.time_chunks import flat, folded
 from neurai_core.arrays import PyTree
 from neurai_core.models.spiking import Constant, SpikingNetwork, Stage
 
@@ -50,7 +52,7 @@ def run_backward(
     for stage, own in zip(model.stages[:-1], params[:-1], strict=True):
         ran.append(_run(replace(stage, detach_recurrent=True), model.surrogate, own, below, len(sequence)))
         below = ran[-1].spikes
-    traces = potentials(model.stages[-1].cell, _currents(model.stages[-1], params[-1], below))
+    traces = potentials(model.stages[-1].cell, folded(partial(model.stages[-1].project, params[-1]), below))
 
     def grads_of(errors: jax.Array) -> PyTree:
         signals = signals_of(params, feedback, errors, [one.gain for one in ran])
@@ -61,7 +63,7 @@ def run_backward(
 
 
 def _run(stage: Stage, surrogate: Any, own: PyTree, below: jax.Array, steps: int) -> _Ran:
-    currents = _currents(stage, own, below)
+    currents = folded(partial(stage.project, own), below)
     currents = jnp.broadcast_to(currents, (steps, *currents.shape[1:]))
 
     def neurons(currents: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -80,26 +82,16 @@ def _run(stage: Stage, surrogate: Any, own: PyTree, below: jax.Array, steps: int
     return _Ran(below, spikes, gain, back)
 
 
-def _currents(stage: Stage, own: PyTree, below: jax.Array) -> jax.Array:
-    """The currents of the synapses from below in all steps, by one product."""
-    found = stage.project(own, _flat(below))
-    return found.reshape(*below.shape[:2], -1)
-
-
 def _grads(own: PyTree, ran: _Ran, of_currents: jax.Array) -> PyTree:
     """The gradient of a hidden stage, in the structure of its parameters."""
     made = {"input": _products(own["input"], ran.below, of_currents), "cell": own["cell"]}
     if "recurrent" not in own:
         return made
-    return made | {"recurrent": _flat(ran.spikes[:-1]).T @ _flat(of_currents[1:])}
+    return made | {"recurrent": flat(ran.spikes[:-1]).T @ flat(of_currents[1:])}
 
 
 def _products(own: PyTree, below: jax.Array, of_currents: jax.Array) -> PyTree:
     """The gradients of weights, and of the bias if there is one."""
     total = of_currents.sum(axis=0, keepdims=True) if len(below) == 1 else of_currents
-    parts = {"w": _flat(below).T @ _flat(total), "b": total.sum(axis=(0, 1))}
+    parts = {"w": flat(below).T @ flat(total), "b": total.sum(axis=(0, 1))}
     return {name: parts[name] for name in own}
-
-
-def _flat(all_steps: jax.Array) -> jax.Array:
-    return all_steps.reshape(-1, all_steps.shape[-1])
