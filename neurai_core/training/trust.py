@@ -57,8 +57,8 @@ def sha256_of(file: Path) -> str:
 def _texts(chosen: Chosen) -> Iterator[tuple[str, str]]:
     """Settings whose text may name code."""
     yield from _strings("model", chosen.settings.model)
-    for part in ("rule", "surrogate", "optimizer"):
-        for name, value in chosen.parts[part].items():
+    for part, given in chosen.parts.items():
+        for name, value in given.items():
             yield from _strings(f"{part}.{name}", value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,12 @@ def test_code_in_settings_of_a_rule_and_in_packages_is_found(package: Path, tmp_
     check_trusted(chosen, tmp_path / "config.toml", trust=True)
     known = f'[record.code]\n"rule.energy" = "{sha256_of(package / "energies.py")}"\n'
     check_trusted(from_file(tmp_path / "config.toml", text + known), tmp_path / "config.toml")
+
+
+def test_code_in_settings_of_every_part_is_found(package: Path, tmp_path: Path) -> None:
+    chosen = from_file(tmp_path / "config.toml", 'rule = "bp"\n')
+    named = replace(chosen, parts={part: {"maker": "pack.energies:mine"} for part in chosen.parts})
+    assert set(code_of(named)) == {f"{part}.maker" for part in ("rule", "data", "surrogate", "optimizer")}
 
 
 def test_what_the_caller_names_is_the_callers_own(package: Path, tmp_path: Path) -> None:
