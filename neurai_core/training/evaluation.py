@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Any, TypeAlias, cast
 
 import jax
@@ -35,36 +37,76 @@ def evaluate(task: Task, params: PyTree, state: PyTree) -> tuple[float, float]:
     return evaluator(task)(params, state)
 
 
-def evaluator(task: Task, applied: Applied = lambda task, numbers: task) -> Callable[..., tuple[float, float]]:
-    """`evaluate` for one task, compiled once: ``(params, state, numbers={}) -> (loss, accuracy)``.
+def evaluator(task: Task) -> Callable[[PyTree, PyTree], tuple[float, float]]:
+    """`evaluate` for one task, compiled once: ``(params, state) -> (loss, accuracy)``."""
+    if not len(task.data.x_test):
+        return lambda params, state: (math.nan, math.nan)
+    if task.unsupervised:
+        return _prober(task, _same)
+    test = _tester(task, jax.jit(partial(_scored, task, _same)))
+
+    def one(params: PyTree, state: PyTree) -> tuple[float, float]:
+        loss, accuracy = test(params, state, NONE)
+        return float(loss), float(accuracy)
+
+    return one
+
+
+def evaluator_of_several(
+    task: Task, tasks: int, applied: Applied
+) -> Callable[[PyTree, PyTree, Any], Sequence[tuple[float, float]]]:
+    """`evaluate` for several tasks at once: ``(params, state, numbers) -> `` loss and accuracy of each.
 
     Args:
-        task: the task.
+        task: one of the tasks.
+        tasks: their number, the length of the first axis of all arguments.
         applied: ``(task, numbers) -> `` the task with these numbers, which may be traced.
     """
     if not len(task.data.x_test):
-        return lambda params, state, numbers=None: (math.nan, math.nan)
+        return lambda params, state, numbers: [(math.nan, math.nan)] * tasks
     if task.unsupervised:
-        return _prober(task, applied)
-    n, batches = len(task.data.x_test), _batches(task, "test", task.data.x_test, task.data.y_test)
+        probed = _prober(task, applied)
+        return lambda *stacked: [probed(*one_of(stacked, at)) for at in range(tasks)]
+    scores = jax.jit(jax.vmap(partial(_scored, task, applied), in_axes=(0, 0, None, None, 0)))
+    test = _tester(task, scores, tasks)
+    return lambda *stacked: [(float(loss), float(accuracy)) for loss, accuracy in test(*stacked)]
 
-    @jax.jit
-    def scores(params: PyTree, state: PyTree, x: jax.Array, y: jax.Array, numbers: Any) -> Scalar:
-        made = applied(task, numbers)
-        return _scores(made, made.rule.predict(made.model, params, x, state), y)
 
-    def test(params: PyTree, state: PyTree, numbers: Any = NONE) -> tuple[float, float]:
+@jax.jit
+def one_of(stacked: PyTree, at: int) -> PyTree:
+    """The leaves of one task; together, because dispatching each of them alone takes longer than a step."""
+    return jax.tree.map(itemgetter(at), stacked)
+
+
+def _same(task: Task, numbers: Any) -> Task:
+    return task
+
+
+def _scored(
+    task: Task, applied: Applied, params: PyTree, state: PyTree, x: jax.Array, y: jax.Array, numbers: Any
+) -> Scalar:
+    """`_scores` of the rule's prediction, (2,)."""
+    made = applied(task, numbers)
+    return _scores(made, made.rule.predict(made.model, params, x, state), y)
+
+
+def _tester(task: Task, scores: Callable[..., jax.Array], tasks: int = 1) -> Callable[..., np.ndarray]:
+    """``(params, state, numbers) -> `` loss and accuracy on the test set, (2,), or (tasks, 2) if the scores are so."""
+    n, batches = len(task.data.x_test), _batches(task, "test", task.data.x_test, task.data.y_test, tasks=tasks)
+
+    def test(params: PyTree, state: PyTree, numbers: Any) -> np.ndarray:
         parts = [_at_once(batches, scores(params, state, x, y, numbers)) for x, y in batches]
-        losses, accuracies = np.stack(jax.device_get(parts), axis=1, dtype=np.float64)
-        return float(losses.sum()) / n, float(accuracies.sum()) / n
+        total: np.ndarray = np.stack(jax.device_get(parts), axis=-1, dtype=np.float64).sum(axis=-1)
+        return total / n
 
     return test
 
 
-def _batches(task: Task, part: str, *arrays: Any) -> Iterable[tuple[jax.Array, ...]]:
+def _batches(task: Task, part: str, *arrays: Any, tasks: int = 1) -> Iterable[tuple[jax.Array, ...]]:
     """The rows of a part on the devices, a whole number of batches together; from the host where they stay there."""
     of_one = max(1, math.prod(arrays[0].shape[1:]) * arrays[0].dtype.itemsize)
-    at_once = task.batch_size * max(1, min(AT_ONCE, BYTES_AT_ONCE // of_one) // task.batch_size)
+    rows = min(AT_ONCE, BYTES_AT_ONCE // of_one) // tasks
+    at_once = task.batch_size * max(1, rows // task.batch_size)
     if not on_device(task.data, part):
         return HostParts(task.data, arrays, at_once, task.mesh)
     starts = range(0, len(arrays[0]), at_once)

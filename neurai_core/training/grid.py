@@ -97,7 +97,7 @@ def _of_program(
         done = f"{path} was written"
         return SWEEP.read_result(path, "points", task=first, done=done, note=told.note)
     looks = Looks(told=lambda epoch, runs: told.epoch(what, epoch, first.epochs, runs))
-    trained = train_program(planned, program, data, looks)
+    trained = train_program(planned, program, data, looks, first)
     result = {
         "points": [seeds_of(trained, at, len(planned.seeds)) for at in range(len(program.points))],
         "together": trained.together,

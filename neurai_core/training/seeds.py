@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache
 from itertools import repeat
 from operator import itemgetter
 from pathlib import Path
@@ -25,7 +25,7 @@ from jax.dtypes import canonicalize_dtype
 from neurai_core.arrays import PyTree
 from neurai_core.data import Dataset, order
 from neurai_core.errors import NeurAIError
-from neurai_core.training.evaluation import Applied, evaluator
+from neurai_core.training.evaluation import Applied, evaluator_of_several, one_of
 from neurai_core.training.host_data import gather, on_device, prefetched, sender
 from neurai_core.training.loop import epoch_values
 from neurai_core.training.step import Progress, begin, check_closed, rows_used, start_function, step_function
@@ -102,6 +102,10 @@ class Numbers:
         return {name: jnp.asarray(given, float) for name, given in self.values.items()}
 
 
+class NeedsNumbers(Exception):
+    """A rule or an optimizer needs a number to build its program, so that one cannot serve all values."""
+
+
 @dataclass(frozen=True)
 class TrainedSeeds:
     """What training several seeds gave.
@@ -135,6 +139,9 @@ def train_seeds(
         together: number of tasks in one program; None takes as many as fit.
         numbers: what else the tasks differ in.
 
+    Raises:
+        NeedsNumbers: one program cannot serve all values of the numbers; raised before training.
+
     Example:
         >>> from neurai_core.training.settings import choose
         >>> from neurai_core.training.task import prepare
@@ -150,7 +157,7 @@ def train_seeds(
     size = math.ceil(len(tasks) / math.ceil(len(tasks) / size))  # groups of one size are compiled once
     places = [range(at, min(at + size, len(tasks))) for at in range(0, len(tasks), size)]
     groups = [(tasks[here.start : here.stop], numbers.at(here)) for here in places]
-    runs = [run for group, own in groups for run in _Group(group, own, programs.of(len(group)), looks).run()]
+    runs = [run for group, own in groups for run in _Group(group, own, programs, looks).run()]
     return TrainedSeeds(runs, size, _bytes(programs.of(size)) // size)
 
 
@@ -160,18 +167,19 @@ def train_seeds(
 class _Group:
     """Tasks that are trained together."""
 
-    def __init__(self, tasks: Sequence[Task], numbers: Numbers, step: Any, looks: Looks) -> None:
-        self.tasks, self.task, self.step, self.looks = tasks, tasks[0], step, looks
+    def __init__(self, tasks: Sequence[Task], numbers: Numbers, programs: _Programs, looks: Looks) -> None:
+        self.tasks, self.task, self.programs, self.looks = tasks, tasks[0], programs, looks
         self.numbers, self.arrays = numbers, numbers.arrays()
         self.data = cast(Dataset, self.task.data)
-        self.test = evaluator(self.task, numbers.applied)
+        self.step = programs.of(len(tasks))
+        self.test = evaluator_of_several(self.task, len(tasks), numbers.applied)
         self.seeds = np.array([task.seed for task in tasks], np.uint32)
         self.feed = _placed(tasks) if on_device(self.data) else _gathered(tasks)
         self.runs = [SeedRun(task.seed) for task in tasks]
         self.seconds = 0.0
 
     def run(self) -> list[SeedRun]:
-        progress = _begun(self.tasks, self.numbers)
+        progress = self.programs.begun(self.tasks, self.numbers)
         self._record(0, progress)
         for epoch in range(self.task.epochs):
             progress = self._epoch(epoch, progress)
@@ -182,7 +190,8 @@ class _Group:
 
     def _epoch(self, epoch: int, progress: Progress) -> Progress:
         n = len(self.data.x_train)
-        rows = np.stack([order(task.seed, epoch, n)[: rows_used(self.task)] for task in self.tasks])
+        used = {seed: order(seed, epoch, n)[: rows_used(self.task)] for seed in {task.seed for task in self.tasks}}
+        rows = np.stack([used[task.seed] for task in self.tasks])
         with closing(self.feed(rows)) as batches:
             jax.block_until_ready(progress)
             start = time.perf_counter()
@@ -196,28 +205,34 @@ class _Group:
 
     def _record(self, epoch: int, progress: Progress) -> None:
         counted = jax.device_get((progress.step, progress.bad, progress.totals))
+        tested = self.test(progress.params, progress.state, self.arrays)
         for at, run in enumerate(self.runs):
-            if run.failed is None:
-                own = _one_of((progress.params, progress.state, self.arrays), at)
-                self._record_one(epoch, run, *jax.tree.map(itemgetter(at), counted), *own)
+            if run.failed is None and self._record_one(epoch, run, *jax.tree.map(itemgetter(at), counted), tested[at]):
+                self._look(epoch, run, (progress.params, progress.state), at)
         self.looks.told(epoch, self.runs)
 
     def _record_one(
-        self, epoch: int, run: SeedRun, steps: Any, bad: Any, totals: Any, params: PyTree, state: PyTree, numbers: Any
-    ) -> None:
-        loss, accuracy = self.test(params, state, numbers)
+        self, epoch: int, run: SeedRun, steps: Any, bad: Any, totals: Any, tested: tuple[float, float]
+    ) -> bool:
+        """Add the row of an epoch; False if a loss was not finite."""
         step = int(steps)
-        if bad >= 0 or (len(self.data.x_test) and not math.isfinite(loss)):
+        if bad >= 0 or (len(self.data.x_test) and not math.isfinite(tested[0])):
             run.failed = int(bad) if bad >= 0 else step
-            return
-        values = epoch_values(self.task, totals, (loss, accuracy))
+            return False
+        values = epoch_values(self.task, totals, tested)
         if epoch == 0:  # no step was done, so only the test means anything
             values = {name: value for name, value in values.items() if name.startswith("test_")}
         run.rows.append({"epoch": epoch, "step": step, "seconds": self.seconds, **values})
-        if self.looks.each_epoch:
-            run.seen.append(self.looks.each_epoch(params, state))
-        if self.looks.at_end and epoch == self.task.epochs:
-            run.at_end = self.looks.at_end(params, state)
+        return True
+
+    def _look(self, epoch: int, run: SeedRun, stacked: tuple[PyTree, PyTree], at: int) -> None:
+        ends = self.looks.at_end is not None and epoch == self.task.epochs
+        if self.looks.each_epoch or ends:
+            own = one_of(stacked, at)
+            if self.looks.each_epoch:
+                run.seen.append(self.looks.each_epoch(*own))
+            if ends:
+                run.at_end = self.looks.at_end(*own)
 
 
 Feed = Callable[[np.ndarray], Generator[tuple[jax.Array, ...]]]  # what a step takes, by the rows of all tasks in order
@@ -251,58 +266,77 @@ def _gathered(tasks: Sequence[Task]) -> Feed:
     return feed
 
 
-@jax.jit
-def _one_of(stacked: PyTree, at: int) -> PyTree:
-    """The leaves of one task; together, because dispatching each of them alone takes longer than a step."""
-    return jax.tree.map(itemgetter(at), stacked)
-
-
-def started_alike(task: Task, numbers: Numbers | None = None) -> bool:
-    """Whether one program can serve all values of the numbers: none of them is needed to build it.
-
-    Without numbers, the task is only checked, as far as that is possible without computing.
+def check_started(task: Task) -> None:
+    """Check a task as far as that is possible without computing.
 
     Raises:
-        PluginError: the rule breaks its contract; without numbers.
+        PluginError: the rule breaks its contract.
     """
-    if numbers is None or not numbers.values:
-        jax.eval_shape(start_function(task), task.params, task.model_state, np.int64(task.seed))
-        return True
-    try:
-        _traced([task, task], numbers.at([0, 0]))
-    except (TypeError, ValueError, NeurAIError):
-        return False
-    return True
+    jax.eval_shape(start_function(task), task.params, task.model_state, np.int64(task.seed))
 
 
-def _begun(tasks: Sequence[Task], numbers: Numbers) -> Progress:
-    """The initial progress of all tasks; with numbers, one program for every seed."""
-    if not numbers.values:
-        stacked: Progress = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(begin, tasks))
-        return stacked
-    own = {id(task): task for task in tasks}
-    places = [[at for at, one in enumerate(tasks) if one is task] for task in own.values()]
-    parts = [
-        jax.jit(jax.vmap(partial(_start, task, numbers)))(numbers.at(here).arrays())
-        for task, here in zip(own.values(), places, strict=True)
-    ]
-    back = np.argsort(np.concatenate(places))
-    started: Progress = jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[back], *parts)
-    return started
+# ---------------------------------------------------------------------------- compiled programs
 
 
-def _start(task: Task, numbers: Numbers, given: Any) -> Progress:
-    """The initial progress of one task with its numbers."""
-    made = numbers.applied(task, given)
-    return start_function(made)(made.params, made.model_state, task.seed)
+class _Programs:
+    """What several tasks start from, and the compiled steps of so many of them."""
+
+    def __init__(self, tasks: Sequence[Task], numbers: Numbers) -> None:
+        self.tasks, self.numbers = tasks, numbers
+        self.made: dict[int, Any] = {}
+        self.start = cache(self._start)
+
+    def of(self, size: int) -> Any:
+        """The step of so many tasks."""
+        if size not in self.made:
+            self.made[size] = self._traced(size).lower().compile()
+        return self.made[size]
+
+    def fitting(self) -> int:
+        """The number of tasks that fit into memory together."""
+        free, n = SHARE * free_bytes(), len(self.tasks)
+        if n == 1 or _bytes(self.of(n)) <= free:
+            return n
+        return max(1, min(n - 1, int(free // max(_bytes(self.of(1)), 1))))
+
+    def begun(self, tasks: Sequence[Task], numbers: Numbers) -> Progress:
+        """The initial progress of some of the tasks; with numbers, one program for every seed."""
+        if not numbers.values:
+            stacked: Progress = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(begin, tasks))
+            return stacked
+        own = {id(task): task for task in tasks}
+        places = [[at for at, one in enumerate(tasks) if one is task] for task in own.values()]
+        parts = [
+            jax.vmap(self.start(task))(numbers.at(here).arrays())
+            for task, here in zip(own.values(), places, strict=True)
+        ]
+        back = np.argsort(np.concatenate(places))
+        started: Progress = jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[back], *parts)
+        return started
+
+    def _start(self, task: Task) -> Callable[[Any], Progress]:
+        """``numbers -> `` the initial progress of a task; traced once, for its shapes and to be run."""
+
+        def start(given: Any) -> Progress:
+            made = self.numbers.applied(task, given)
+            return start_function(made)(made.params, made.model_state, task.seed)
+
+        return jax.jit(start)
+
+    def _traced(self, size: int) -> Any:
+        try:
+            return _traced(self.tasks[0], size, self.numbers, self.start)
+        except (TypeError, ValueError, NeurAIError) as error:
+            if not self.numbers.values:
+                raise
+            raise NeedsNumbers from error
 
 
-def _traced(tasks: Sequence[Task], numbers: Numbers) -> Any:
-    """The step of all tasks: ``(progress, seeds, numbers, x, y, rows) -> progress``; the progress is donated.
+def _traced(task: Task, n: int, numbers: Numbers, start: Callable[[Task], Callable[[Any], Progress]]) -> Any:
+    """The step of n tasks: ``(progress, seeds, numbers, x, y, rows) -> progress``; the progress is donated.
 
     Without rows if the data are not on the device; x and y are then the batches of all tasks.
     """
-    task, n = tasks[0], len(tasks)
 
     def one(progress: Progress, seed: jax.Array, given: Any, *batch: jax.Array) -> Progress:
         made = replace(numbers.applied(task, given), seed=cast(int, seed))
@@ -313,7 +347,7 @@ def _traced(tasks: Sequence[Task], numbers: Numbers) -> Any:
 
     data, first = cast(Dataset, task.data), numbers.at([0]).arrays()
     given = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), first)
-    start = jax.eval_shape(partial(_start, task, numbers), given) if first else begin(task)
+    started = jax.eval_shape(start(task), given) if first else begin(task)
     axes: tuple[int | None, ...] = (0, 0)
     batch = tuple(map(several, task.problem.batch))
     if on_device(data):
@@ -322,32 +356,9 @@ def _traced(tasks: Sequence[Task], numbers: Numbers) -> Any:
         batch, axes = (x, y, jax.ShapeDtypeStruct((n, rows_used(task)), "int32")), (None, None, 0)
     step = jax.jit(jax.vmap(one, in_axes=(0, 0, 0, *axes)), donate_argnums=0)
     seeds = jax.ShapeDtypeStruct((n,), "uint32")
-    traced = step.trace(jax.tree.map(several, start), seeds, jax.tree.map(several, given), *batch)
-    check_closed(jax.tree.map(several, start), traced.out_info)
+    traced = step.trace(jax.tree.map(several, started), seeds, jax.tree.map(several, given), *batch)
+    check_closed(jax.tree.map(several, started), traced.out_info)
     return traced
-
-
-# ---------------------------------------------------------------------------- memory
-
-
-class _Programs:
-    """The compiled steps of so many tasks."""
-
-    def __init__(self, tasks: Sequence[Task], numbers: Numbers) -> None:
-        self.tasks, self.numbers = tasks, numbers
-        self.made: dict[int, Any] = {}
-
-    def of(self, size: int) -> Any:
-        if size not in self.made:
-            self.made[size] = _traced(self.tasks[:size], self.numbers.at(range(size))).lower().compile()
-        return self.made[size]
-
-    def fitting(self) -> int:
-        """The number of tasks that fit into memory together."""
-        free, n = SHARE * free_bytes(), len(self.tasks)
-        if n == 1 or _bytes(self.of(n)) <= free:
-            return n
-        return max(1, min(n - 1, int(free // max(_bytes(self.of(1)), 1))))
 
 
 def _bytes(compiled: Any) -> int:

@@ -69,6 +69,8 @@ class Task:
         mesh: the devices that share every batch; None for one.
         shard: what is split over the mesh besides batches.
         join: ``(params, model_state) -> `` the parameters in the structure of the user's model.
+        network: the network as it was built, which tasks with another rule or optimizer can take; None for one made by
+            hand.
     """
 
     rule: Rule
@@ -92,6 +94,7 @@ class Task:
     mesh: Mesh | None = None
     shard: Shard = None
     join: Callable[[PyTree, PyTree], PyTree] = lambda params, model_state: params
+    network: Untrained | None = None
 
     @property
     def rule_name(self) -> str:
@@ -134,6 +137,7 @@ class Objects(NamedTuple):
         loss: ``(outputs, targets) -> scalar``.
         optimizer: of optax.
         observers: observers of this run, besides those that its settings name.
+        network: the network that the settings name, where another task has built it.
     """
 
     rule: Rule | None = None
@@ -143,6 +147,7 @@ class Objects(NamedTuple):
     loss: Callable[..., Any] | None = None
     optimizer: optax.GradientTransformation | None = None
     observers: tuple[Any, ...] = ()
+    network: Untrained | None = None
 
 
 BY_NAME = Objects()
@@ -210,6 +215,7 @@ def prepare(chosen: Chosen, objects: Objects = BY_NAME) -> Task:
         mesh=mesh,
         shard=shard,
         join=join,
+        network=found,
     )
     return _fitting(task)
 
@@ -266,6 +272,8 @@ def _network(
     spike: Any,
 ) -> Untrained:
     """The network to train, by name or given. Defaults of a rule are no demand on a network of one's own."""
+    if objects.network is not None:
+        return objects.network
     asked = [name for name in ("surrogate", "steps") if chosen.sources[name].startswith("--")]
     if objects.model is not None:
         for name in asked:

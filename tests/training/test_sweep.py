@@ -160,13 +160,13 @@ def test_one_step_is_compiled_for_all_values(monkeypatch: pytest.MonkeyPatch) ->
     compiled: list[int] = []
     of = seeds_module._traced
 
-    def counted(tasks: Any, numbers: Any) -> Any:
-        compiled.append(len(tasks))
-        return of(tasks, numbers)
+    def counted(task: Any, size: int, *others: Any) -> Any:
+        compiled.append(size)
+        return of(task, size, *others)
 
     monkeypatch.setattr(seeds_module, "_traced", counted)
     sweep_programs.train_program(made, *made.programs(), data_of(made))
-    assert compiled == [2, 12]  # the first only sees whether numbers can be traced, and compiles nothing
+    assert compiled == [12]
 
 
 def test_numbers_that_are_needed_to_build_a_program_go_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
