@@ -10,11 +10,12 @@ from typing import Any, cast
 
 from neurai_core.errors import DataError, OutputError
 from neurai_core.training.deciding import numerics
-from neurai_core.training.folders import timed_folder, writing
+from neurai_core.training.folders import timed_folder
 from neurai_core.training.json_files import plain, read_json, write_json
 from neurai_core.training.lock import LOCK
 from neurai_core.training.record import versions
 from neurai_core.training.task import Task
+from neurai_core.training.writing import writing_to
 
 Record = Mapping[str, Any]
 
@@ -53,7 +54,7 @@ class Work:
             self.refuse_difference(f"{folder} holds a {self.word}", before, record, hint)
             return
         ours = LOCK, f".{self.plan}"  # of processes that begin at the same time
-        with writing(folder):
+        with writing_to(folder):
             if folder.is_file() or (
                 folder.is_dir() and not all(path.name.startswith(ours) for path in folder.iterdir())
             ):
@@ -91,7 +92,7 @@ class Work:
             *names: further parts of that name.
         """
         folder = folder or timed_folder(f"{self.word}s", *names)
-        with writing(folder):
+        with writing_to(folder):
             folder.mkdir(parents=True, exist_ok=True)
         if not (folder / self.plan).exists():
             write_json(folder / self.plan, record)

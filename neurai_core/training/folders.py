@@ -7,8 +7,8 @@ import os
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +19,7 @@ from neurai_core.training.lock import LOCK
 from neurai_core.training.record import CONFIG
 from neurai_core.training.settings import Chosen, choose
 from neurai_core.training.trust import check_trusted
+from neurai_core.training.writing import writing_to
 
 CHECKPOINTS = "checkpoints"
 
@@ -33,7 +34,7 @@ def timed_folder(parent: str, *names: str) -> Path:
     name = "-".join((time.strftime("%Y%m%d-%H%M%S"), *names))
     for number in itertools.count(1):
         folder = Path(parent, name if number == 1 else f"{name}-{number}")
-        with suppress(FileExistsError), writing(folder):
+        with writing_to(folder), suppress(FileExistsError):
             folder.mkdir(parents=True)
             break
     return folder
@@ -46,25 +47,12 @@ def new_folder(folder: Path) -> Path:
             f"{folder} already holds a run.",
             f"Choose another --out, or continue it with: neurai train --resume {folder}",
         )
-    with writing(folder):
+    with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not all(path.name.startswith((LOCK, f".{CONFIG}.")) for path in folder.iterdir()):
             raise OutputError(f"{folder} is not empty, and it holds no run.", "Choose another --out.")
         with tempfile.TemporaryFile(dir=folder):
             return folder
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn an error of the system inside the block into one that names the folder."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, FileExistsError) and folder.is_dir():
-            raise
-        raise OutputError(
-            f"{folder} cannot be written: {error.strerror or error}.", "Choose another folder with --out."
-        ) from error
 
 
 def settings_of(

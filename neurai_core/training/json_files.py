@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from neurai_core.errors import OutputError
-from neurai_core.training.folders import writing
+from neurai_core.training.writing import writing_to
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a file of JSON, whole or not at all."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")  # others may write the same file
-    with writing(path.parent):
+    with writing_to(path):
         path.parent.mkdir(exist_ok=True)
         beside.write_text(json.dumps(plain(value), allow_nan=False), encoding="utf-8")
         os.replace(beside, path)
