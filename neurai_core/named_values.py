@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from neurai_core.arrays import PyTree, Shape
 from neurai_core.errors import ModelError
+from neurai_core.program_convolutions import computed
 from neurai_core.programs import CUSTOM, Equation, Evaluate, Operand, Program, Value, read_program
 from neurai_core.sources import Labels
 
@@ -84,14 +85,14 @@ def evaluate(program: Program, arguments: Sequence[Any], given: Mapping[str, Any
     """
     predictions: list[jax.Array] = []
 
-    def step(equation: Equation, operands: list[Any]) -> list[Any]:
+    def step(equation: Equation, operands: list[Any]) -> Sequence[Any]:
         if equation.name is not None:
             predictions.append(operands[0])
             value = given.get(equation.name, operands[0])
             # The equation names the value again, for rematerialization policies that save it by name.
             return equation(jnp.asarray(value, equation.results[0].aval.dtype))
         if not equation.holds_names:
-            return equation(*operands)
+            return computed(equation, operands)
         results, found = _inside(equation, operands, given)
         predictions.extend(found)
         return results
@@ -126,7 +127,7 @@ def displace(
     predictions: list[jax.Array] = []
     values: list[jax.Array] = []
 
-    def step(equation: Equation, operands: list[Any]) -> list[Any]:
+    def step(equation: Equation, operands: list[Any]) -> Sequence[Any]:
         if equation.name is not None:
             name, (prediction,) = equation.name, operands
             if name not in at:
@@ -135,7 +136,7 @@ def displace(
             values.append(at[name])
             return equation(at[name])
         if not equation.holds_names:
-            return equation(*operands)
+            return computed(equation, operands)
         results, (found, placed) = _within(equation, operands, errors, displace)
         predictions.extend(found)
         values.extend(placed)
@@ -155,7 +156,7 @@ def unnamed(function: Callable[..., PyTree], names: Collection[str]) -> Callable
     """
 
     def run(program: Program, arguments: Sequence[Any], slices: PyTree) -> tuple[list[Any], PyTree]:
-        def step(equation: Equation, operands: list[Any]) -> list[Any]:
+        def step(equation: Equation, operands: list[Any]) -> Sequence[Any]:
             if equation.name in names:
                 return operands
             if equation.body is None or equation.primitive in CUSTOM or not equation.holds_names:

@@ -32,7 +32,7 @@ FLOORS = (
     ("stored",),
     ("arrays", "data", "batched", "products", "surrogates", "overview", "run_settings"),
     ("programs", "manual_axes", "curvature", "layered", "losses", "optimizers"),
-    ("probe", "terms", "relaxation", "surrogate_makers"),
+    ("probe", "program_convolutions", "terms", "relaxation", "surrogate_makers"),
     ("by_name", "sources", "changes", "energy", "rule", "adapting", "models"),
     ("explicit_axes",),
     ("__init__", "named_values", "automatic_names", "rising", "transforms", "grads"),

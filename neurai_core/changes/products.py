@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 
 from neurai_core.changes.arithmetic import as_dtype, moved, wide
 from neurai_core.changes.rule import Changes, Rule, Values, bind, derivative_of, exact
+from neurai_core.program_convolutions import convolution_of
 from neurai_core.programs import Equation
 
 
@@ -29,7 +30,7 @@ def matrix_product(equation: Equation, values: Values, results: Values, moving: 
     dtypes = [value.dtype for value in values]
 
     def times(x: Any, y: Any) -> Any:
-        return wide(bind(equation, *map(as_dtype, (x, y), dtypes))[0])
+        return wide(_multiplied(equation, *map(as_dtype, (x, y), dtypes)))
 
     def change(values: Values, _: Any, changes: Changes) -> list[Any]:
         a, b = values
@@ -38,6 +39,11 @@ def matrix_product(equation: Equation, values: Values, results: Values, moving: 
     if all(moving):  # two products in the backward pass, where the separate terms would need three
         return Partial(exact(derivative_of(partial(bind, equation)), change), tuple(values), ())
     return Partial(change, (values[0] if moving[1] else None, values[1] if moving[0] else None), ())
+
+
+def _multiplied(equation: Equation, x: Any, y: Any) -> Any:
+    convolution = convolution_of(equation)
+    return bind(equation, x, y)[0] if convolution is None else convolution(x, y)
 
 
 def _by_parts(a: Any, b: Any, changes: Changes, times: Callable[[Any, Any], Any]) -> Any:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from neurai_core.errors import ModelError
 from neurai_core.layered import ConvForms, Convolution, avg_pool, conv, convolving, joins, max_pool, mean_pooled
+from neurai_core.program_convolutions import convolution_of
+from neurai_core.programs import read_program
 
 KEY = jax.random.key(0)
 ALL = ConvForms("shifts", "patches", "chunks")
@@ -168,3 +170,26 @@ def test_which_convolutions_are_joined_with_their_means():
     )
     with mock.patch.object(jax, "default_backend", return_value="gpu"):
         assert not joined(conv(4, 5), avg_pool(2))
+
+
+@pytest.mark.parametrize(
+    ("axes", "settings", "taken"),
+    [
+        (("NCHW", "OIHW", "NCHW"), {"padding": ((0, 1), (2, 0)), "window_strides": (2, 1)}, True),
+        (("NHWC", "HWIO", "NHWC"), {"padding": "SAME", "feature_group_count": 2}, False),
+    ],
+)
+def test_a_convolution_of_a_program_has_its_values_and_derivatives(axes, settings, taken, x64):
+    groups = settings.get("feature_group_count", 1)
+    sizes = {"N": 3, "H": 6, "W": 5, "C": 4, "I": 4 // groups, "O": 6}
+    shape = lambda order, size: [3 if one in "HW" and size == "kernel" else sizes[one] for one in order]  # noqa: E731
+    x, w = (jax.random.normal(KEY, shape(*pair), "float64") for pair in ((axes[0], "image"), (axes[1], "kernel")))
+
+    def program(x, w):
+        return jax.lax.conv_general_dilated(x, w, **{"window_strides": (1, 1), **settings}, dimension_numbers=axes)
+
+    found = convolution_of(read_program(program, x, w).equations[0])
+    assert (found is not None) == taken
+    if taken:
+        assert (found(x, w) == program(x, w)).all()
+        same(derivatives(found, x, w), derivatives(program, x, w))
