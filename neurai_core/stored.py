@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,9 @@ from neurai_core.errors import DataError
 Array = NDArray[Any]
 
 AT_ONCE = 2**26  # bytes that are read together where all of an array is gone through: 64 MiB
+SHARE = 0.5  # of the free memory, up to which the pages of a file are mapped before its rows are used
+ALIGNED = 64  # bytes; XLA uses memory that begins at a multiple of them without copying it
+_POPULATE_READ = 22  # madvise of Linux 5.14
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,11 +178,38 @@ def check_unchanged(files: tuple[FileMark, ...]) -> None:
             raise DataError(f"{was.path} changed while it was read: {_difference(was, now)}.", _RESTORE)
 
 
-def read_rows(array: Array, rows: Array) -> Array:
-    """Rows of an array by their numbers, in that order; those of a file are read in the order of the file.
+def row_reader(array: Array) -> Callable[[Array], Array]:
+    """What reads rows of an array by their numbers, (B,), in that order.
 
-    Reading is faster than going through the map, which takes a fault of memory for every row that was not used before,
-    and lets other threads run.
+    A file that fits into half of the free memory is read through its map, whose pages are prepared here, all at once: a
+    fault of memory at every row would take longer than reading it. Rows of a larger file, or on systems that cannot
+    prepare pages, are read one by one, by `read_rows`.
+
+    Args:
+        array: the array, (N, ...), in memory or mapped.
+
+    >>> row_reader(np.array([[1], [2], [3]]))(np.array([2, 0])).tolist()
+    [[3], [1]]
+    """
+    pages = next((one for one in _bases(array) if isinstance(one, mmap.mmap)), None)
+    if pages is None or (len(pages) <= SHARE * free_memory() and _prepared(pages)):
+        return partial(_taken, array)
+    return partial(read_rows, array)
+
+
+def free_memory() -> float:
+    """The free memory of the machine, in bytes; infinite if the system does not tell.
+
+    >>> free_memory() > 0
+    True
+    """
+    with suppress(OSError, ValueError, StopIteration), open("/proc/meminfo", encoding="ascii") as file:
+        return 1024.0 * next(float(line.split()[1]) for line in file if line.startswith("MemAvailable:"))
+    return math.inf
+
+
+def read_rows(array: Array, rows: Array) -> Array:
+    """Rows of an array by their numbers, in that order; those of a file are read one by one, in the order of the file.
 
     Args:
         array: the array, (N, ...), in memory or mapped.
@@ -193,9 +224,9 @@ def read_rows(array: Array, rows: Array) -> Array:
     maps = [one for one in _bases(array) if isinstance(one, np.memmap)]
     origin = maps[-1] if maps else None  # only of the map itself is the offset that of its first byte
     if origin is None or origin.filename is None or not array.flags.c_contiguous:
-        return np.take(array, rows, axis=0)
+        return _taken(array, rows)
     start = origin.offset + array.__array_interface__["data"][0] - origin.__array_interface__["data"][0]
-    found = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    found = _room((len(rows), *array.shape[1:]), array.dtype)
     size = array.nbytes // max(1, len(array))
     memory = found.reshape(-1).view(np.uint8).data
     file = os.open(origin.filename, os.O_RDONLY)
@@ -227,6 +258,31 @@ def parts_of(array: Any, at_once: int = AT_ONCE) -> Iterator[Any]:
 _READ_ONLY = np.zeros(0)
 _READ_ONLY.flags.writeable = False
 _RESTORE = "Restore the file to continue from the newest checkpoint (--resume FOLDER), or start another run."
+
+
+def _prepared(pages: mmap.mmap) -> bool:
+    """Whether all pages of a map could be prepared for reading."""
+    try:
+        for start in range(0, len(pages), AT_ONCE):  # between parts, signals are obeyed
+            pages.madvise(_POPULATE_READ, start, min(AT_ONCE, len(pages) - start))
+    except (AttributeError, OSError, ValueError):
+        return False
+    return True
+
+
+def _taken(array: Array, rows: Array) -> Array:
+    if not (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
+        return np.asarray(array[rows])  # `take` would copy all of it before
+    found = _room((len(rows), *array.shape[1:]), array.dtype)
+    return np.take(array, rows, axis=0, out=found, mode="clip")  # any other mode fills a second array
+
+
+def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array to fill, whose memory XLA can use as it is."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + ALIGNED, np.uint8)
+    start = -memory.__array_interface__["data"][0] % ALIGNED
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def _difference(was: FileMark, now: FileMark) -> str:

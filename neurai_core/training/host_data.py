@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from numpy.typing import NDArray
 
 from neurai_core.data import Dataset, order
-from neurai_core.stored import StoredArray, check_unchanged, is_stored, read_rows
+from neurai_core.stored import StoredArray, check_unchanged, is_stored, row_reader
 from neurai_core.training.devices import own_rows, place_batch
 from neurai_core.training.stream import Batch, Data
 
@@ -62,25 +62,26 @@ def device_bytes() -> float:
     return math.inf
 
 
-def gather(data: Dataset, rows: Array) -> Batch:
-    """Training rows by their numbers, in that order, as they are stored.
+def gatherer(data: Dataset) -> Callable[[Array], Batch]:
+    """What gives training rows by their numbers, (B,), in that order, as they are stored.
 
-    Rows are read in the order of the file.
+    It raises a `DataError` if a file of the data has changed.
 
     Args:
         data: the data set.
-        rows: row numbers, (B,).
-
-    Raises:
-        DataError: a file of the data has changed.
 
     >>> x = StoredArray(np.array([[0], [51], [255]], np.uint8), unit=255)
     >>> data = Dataset("mine", x, np.array([0, 1, 2]), x, np.array([0, 1, 2]), classes=("a", "b", "c"))
-    >>> gather(data, np.array([2, 0])).x.tolist()
+    >>> gatherer(data)(np.array([2, 0])).x.tolist()
     [[255], [0]]
     """
-    check_unchanged(data.files)
-    return Batch(*(_rows(stored_form(one), rows) for one in (data.x_train, data.y_train)))
+    readers = [_reader(stored_form(one)) for one in (data.x_train, data.y_train)]
+
+    def gather(rows: Array) -> Batch:
+        check_unchanged(data.files)
+        return Batch(*(read(rows) for read in readers))
+
+    return gather
 
 
 def stored_form(array: Any) -> Any:
@@ -88,11 +89,12 @@ def stored_form(array: Any) -> Any:
     return array.stored if isinstance(array, StoredArray) else np.asarray(array)
 
 
-def sender(arrays: Sequence[Any], mesh: Mesh | None = None) -> Callable[..., tuple[jax.Array, ...]]:
+def sender(arrays: Sequence[Any], mesh: Mesh | None = None) -> Callable[..., tuple[Any, ...]]:
     """What brings rows of arrays, as they are stored, to the devices, as the numbers that a model takes.
 
     Bytes are sent as bytes and converted there, by a table of their 256 values: the same bits as on the host. Rows of
-    which a process needs only some, `own_rows`, are sent with their number as the second argument.
+    which a process needs only some, `own_rows`, are sent with their number as the second argument. On a single CPU,
+    other rows stay arrays of NumPy, whose memory a program uses.
 
     Args:
         arrays: the arrays.
@@ -106,15 +108,22 @@ def sender(arrays: Sequence[Any], mesh: Mesh | None = None) -> Callable[..., tup
     tables = [one.table if isinstance(one, StoredArray) else None for one in arrays]
     converting = [isinstance(one, StoredArray) and one.table is None for one in arrays]
 
-    def send(stored: Sequence[Array], count: int | None = None) -> tuple[jax.Array, ...]:
+    here = mesh is None and jax.default_backend() == "cpu"
+
+    def send(stored: Sequence[Array], count: int | None = None) -> tuple[Any, ...]:
         given = zip(arrays, converting, stored, strict=True)
         converted = [array.converted(rows) if on_host else rows for array, on_host, rows in given]
-        placed = place_batch(mesh, converted, count)
+        placed = tuple(map(_canonical, converted)) if here else place_batch(mesh, converted, count)
         return tuple(
             rows if table is None else _looked_up(mesh, table, rows) for table, rows in zip(tables, placed, strict=True)
         )
 
     return send
+
+
+def _canonical(rows: Array) -> Array:
+    """Rows in the dtype that they have in JAX."""
+    return np.asarray(rows, jax.dtypes.canonicalize_dtype(rows.dtype))
 
 
 def _looked_up(mesh: Mesh | None, table: Array, codes: jax.Array) -> jax.Array:
@@ -129,7 +138,7 @@ def _taken(table: jax.Array, codes: jax.Array) -> jax.Array:
 
 def host_feed(
     data: Dataset, seed: int, batch_size: int, mesh: Mesh | None = None
-) -> Callable[[int, int], Iterator[tuple[jax.Array, ...]]]:
+) -> Callable[[int, int], Iterator[tuple[Any, ...]]]:
     """``(epoch, start) -> `` the batches of an epoch from step ``start`` on, on the device.
 
     A process reads those rows of a batch that belong to its devices.
@@ -141,11 +150,12 @@ def host_feed(
         mesh: the devices that share every batch; None is the default device.
     """
     send, own = sender([data.x_train, data.y_train], mesh), own_rows(mesh, batch_size)
+    gather = gatherer(data)
 
-    def batches(epoch: int, start: int) -> Iterator[tuple[jax.Array, ...]]:
+    def batches(epoch: int, start: int) -> Iterator[tuple[Any, ...]]:
         rows = order(seed, epoch, len(data.x_train))
         for step in range(start, len(rows) // batch_size):
-            yield send(gather(data, rows[step * batch_size : (step + 1) * batch_size][own]), batch_size)
+            yield send(gather(rows[step * batch_size : (step + 1) * batch_size][own]), batch_size)
 
     return lambda epoch, start: prefetched(batches(epoch, start))
 
@@ -166,10 +176,10 @@ class HostParts:
     at_once: int
     mesh: Mesh | None = None
 
-    def __iter__(self) -> Iterator[tuple[jax.Array, ...]]:
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
         return prefetched(self._parts())
 
-    def _parts(self) -> Iterator[tuple[jax.Array, ...]]:
+    def _parts(self) -> Iterator[tuple[Any, ...]]:
         stored, send = [stored_form(one) for one in self.arrays], sender(self.arrays, self.mesh)
         for at in range(0, len(self.arrays[0]), self.at_once):
             check_unchanged(getattr(self.data, "files", ()))
@@ -221,11 +231,15 @@ def prefetched(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
             thread.join(timeout=0.01)
 
 
-def _rows(array: Any, rows: Array) -> Array:
-    """Rows of an array, or of what is indexed like one."""
+def _reader(array: Any) -> Callable[[Array], Array]:
+    """What reads rows of an array, or of what is indexed like one, which is read in its own order."""
     if isinstance(array, np.ndarray):
-        return read_rows(array, rows)
-    by_place = np.argsort(rows, kind="stable")
-    found = np.empty((len(rows), *array.shape[1:]), array.dtype)
-    found[by_place] = array[rows[by_place]]
-    return found
+        return row_reader(array)
+
+    def read(rows: Array) -> Array:
+        by_place = np.argsort(rows, kind="stable")
+        found = np.empty((len(rows), *array.shape[1:]), array.dtype)
+        found[by_place] = array[rows[by_place]]
+        return found
+
+    return read

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import repeat
@@ -25,8 +25,9 @@ from jax.dtypes import canonicalize_dtype
 from neurai_core.arrays import PyTree
 from neurai_core.data import Dataset, order
 from neurai_core.errors import NeurAIError
+from neurai_core.stored import free_memory
 from neurai_core.training.evaluation import Applied, evaluator_of_several, one_of
-from neurai_core.training.host_data import gather, on_device, prefetched, sender
+from neurai_core.training.host_data import gatherer, on_device, prefetched, sender
 from neurai_core.training.loop import epoch_values
 from neurai_core.training.step import Progress, begin, check_closed, rows_used, start_function, step_function
 from neurai_core.training.task import Task
@@ -253,11 +254,11 @@ def _placed(tasks: Sequence[Task]) -> Feed:
 def _gathered(tasks: Sequence[Task]) -> Feed:
     """The batches of all tasks are read while the step before is computed."""
     task, data = tasks[0], cast(Dataset, tasks[0].data)
-    send = sender([data.x_train, data.y_train])
+    send, gather = sender([data.x_train, data.y_train]), gatherer(data)
 
     def read(rows: np.ndarray) -> Iterator[tuple[jax.Array, ...]]:
         for at in range(0, rows.shape[1], task.batch_size):
-            found = [gather(data, own) for own in rows[:, at : at + task.batch_size]]
+            found = [gather(own) for own in rows[:, at : at + task.batch_size]]
             yield send([np.stack(parts) for parts in zip(*found, strict=True)])
 
     def feed(rows: np.ndarray) -> Generator[tuple[jax.Array, ...]]:
@@ -379,6 +380,4 @@ def free_bytes() -> float:
     stats = jax.devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return float(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
-    with suppress(OSError, ValueError, IndexError), open("/proc/meminfo", encoding="ascii") as file:
-        return 1024.0 * next(float(line.split()[1]) for line in file if line.startswith("MemAvailable:"))
-    return math.inf
+    return free_memory()

@@ -13,7 +13,7 @@ import pytest
 from neurai_core import stored
 from neurai_core.data import Dataset, check
 from neurai_core.errors import DataError
-from neurai_core.stored import StoredArray, check_unchanged, files_of, is_stored, parts_of, read_rows
+from neurai_core.stored import StoredArray, check_unchanged, files_of, is_stored, parts_of, read_rows, row_reader
 
 
 def mapped(path: Path, array: np.ndarray) -> np.ndarray:
@@ -64,8 +64,19 @@ def test_rows_that_are_read_are_those_of_the_map(tmp_path: Path, dtype: str) -> 
     rows = np.array([19, 0, 7, 7])
     for array in (x, np.asarray(x), x.reshape(20, 6), x[4:][:16], x[::2], x[:, 1:], np.array(x)):
         chosen = rows % len(array)
-        found = read_rows(array, chosen)
-        assert (found == array[chosen]).all() and found.dtype == array.dtype and not is_stored(found)
+        for found in (read_rows(array, chosen), row_reader(array)(chosen)):
+            assert (found == array[chosen]).all() and found.dtype == array.dtype and not is_stored(found)
+
+
+def test_only_a_file_that_fits_into_memory_is_read_through_its_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, rows = mapped(tmp_path / "x.npy", np.arange(60).reshape(20, 3)), np.array([19, 0])
+    through_map = row_reader(x)
+    monkeypatch.setattr(stored, "free_memory", lambda: x.nbytes)
+    from_file = row_reader(x)
+    assert (through_map(rows) == from_file(rows)).all()
+    assert (through_map.func, from_file.func) == (stored._taken, read_rows)  # type: ignore[attr-defined]
 
 
 def test_a_row_beyond_the_end_of_a_shorter_file_is_missed(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from neurai_core.data import Dataset, order
 from neurai_core.errors import DataError
 from neurai_core.stored import StoredArray
 from neurai_core.training import host_data
-from neurai_core.training.host_data import gather, host_feed, on_device, prefetched
+from neurai_core.training.host_data import gatherer, host_feed, on_device, prefetched
 
 BYTES = np.round(neurai.dataset("digits").x_train[:260].reshape(-1, 64) * 255).astype(np.uint8)
 LABELS = neurai.dataset("digits").y_train[:260]
@@ -95,7 +95,7 @@ def test_doubles_stay_doubles_in_the_thread(tmp_path: Path) -> None:
 def test_rows_come_in_the_order_that_was_asked_for(folder: Path) -> None:
     data = neurai.dataset("npy", path=str(folder))
     rows = np.array([150, 3, 3, 199, 0])
-    x, y = gather(data, rows)
+    x, y = gatherer(data)(rows)
     assert x.dtype == np.uint8 and (x == BYTES[rows]).all() and (y == LABELS[rows]).all()
 
 
