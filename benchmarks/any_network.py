@@ -7,7 +7,8 @@ python benchmarks/any_network.py [--networks ...] [--data NAME] [--rules ...] [-
 Linen and a character transformer in Flax NNX. Each is an ordinary module with a `__call__` of its own, and
 `neurai.named(model, "auto")` makes its products the activities. Convolutional networks see images, Fashion-MNIST unless
 `--data` says digits; the transformer sees the data set `text`, whose lowest possible loss is known. Mean cross entropy,
-batch 64, Adam along a cosine; nothing is set of a rule but its mode, and what `--set` says.
+batch 64, Adam along a cosine; nothing is set of a rule but its mode or coordinates,
+and what `--set` says.
 
 `--time` times one estimate of every rule instead, in interleaved rounds. Cells that stand in the JSON file already are
 not run again.
@@ -41,6 +42,7 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "pc error": ("pc", {"mode": "error"}),
     "pc fixed_pred": ("pc", {"mode": "fixed_pred"}),
     "ep": ("ep", {"energy": "gaussian"}),
+    "ep errors": ("ep", {"energy": "gaussian", "coordinates": "errors"}),
 }
 IMAGES, TEXT = ("equinox_cnn", "flax_cnn", "resnet"), ("character_transformer",)
 RATES = {"fashion-mnist": 1e-3, "digits": 2e-3, "text": 1e-2}  # of Adam; for text the better of two for bp

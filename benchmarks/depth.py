@@ -1,11 +1,11 @@
 """Does depth matter? Residual networks of 8 to 128 layers by bp, pc and ep at one learning rate for all depths.
 
 python benchmarks/depth.py [--depths 8 30 64 128] [--rules ...] [--parametrizations ...] [--steps 300] [--seeds 1]
-                           [--json FILE] [--picture FILE]
+                           [--set KEY=VALUE ...] [--json FILE] [--picture FILE]
 
 `resmlp` 128 wide on Fashion-MNIST: mean cross entropy, 300 steps of 64 with Adam along a cosine. Nothing is set of a
-rule but its mode; those called long take larger steps, and four sweeps for every layer. Cells that stand in the JSON
-file already are not run again.
+rule but its mode or coordinates, and what `--set` says; those called long take larger steps, and four sweeps for every
+layer. Cells that stand in the JSON file already are not run again.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from any_network import value
 from timing import write
 
 import neurai_core as neurai
@@ -31,6 +32,7 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "pc error": ("pc", {"mode": "error"}),
     "pc": ("pc", {}),
     "ep": ("ep", {}),
+    "ep errors": ("ep", {"coordinates": "errors"}),
     "pc long": ("pc", {"eta": 0.3}),
     "ep long": ("ep", {"dt": 0.15}),
 }
@@ -43,7 +45,9 @@ RATES = {"standard": 1e-3, "depth": 1e-3, "mupc": 1e-1}  # of Adam, chosen for b
 WIDTH, BATCH = 128, 64
 
 
-def train(rule_name: str, depth: int, parametrization: Any, seed: int, steps: int) -> dict[str, float]:
+def train(
+    rule_name: str, depth: int, parametrization: Any, seed: int, steps: int, more: dict[str, Any]
+) -> dict[str, float]:
     """One training: test accuracy, and milliseconds per step."""
     data = neurai.dataset("fashion-mnist")
     x, x_test = (jnp.asarray(part).reshape(len(part), -1) for part in (data.x_train, data.x_test))
@@ -51,7 +55,7 @@ def train(rule_name: str, depth: int, parametrization: Any, seed: int, steps: in
     name, settings = RULES[rule_name]
     if rule_name in LONG:
         settings = {**settings, LONG[rule_name]: SWEEPS * depth}
-    rule = neurai.algorithm(name, loss="cross_entropy", **settings)
+    rule = neurai.algorithm(name, loss="cross_entropy", **settings, **({} if name == "bp" else more))
     model = resmlp(WIDTH, depth, 10, parametrization=parametrization)
     params, _ = model.init(jax.random.key(seed), x.shape[1:])
     optimizer = optax.adam(optax.cosine_decay_schedule(RATES[parametrization], steps))
@@ -107,8 +111,10 @@ def draw(lines: Lines, path: str) -> None:
     colors = {
         "bp": "#0072B2",
         "pc error": "#D55E00",
+        "pc error loss_scale=0.1": "#F0A080",
         "pc": "#E69F00",
         "ep": "#009E73",
+        "ep errors": "#0B5345",
         "pc long": "#CC79A7",
         "ep long": "#56B4E9",
     }
@@ -117,7 +123,9 @@ def draw(lines: Lines, path: str) -> None:
     for (parametrization, rule), points in lines.items():
         line, marker = styles[parametrization]
         depths, values = zip(*sorted(points.items()), strict=True)
-        axes.plot(depths, values, line, marker=marker, color=colors[rule], label=f"{rule}, {parametrization}")
+        axes.plot(
+            depths, values, line, marker=marker, color=colors.get(rule, "#777777"), label=f"{rule}, {parametrization}"
+        )
     ticks = sorted({depth for points in lines.values() for depth in points})
     axes.set(xscale="log", xlabel="layers", ylabel="test accuracy")
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -134,16 +142,18 @@ def main() -> None:
     parser.add_argument("--parametrizations", nargs="+", choices=RATES, default=["depth", "mupc"])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--set", nargs="+", type=value, default=[], metavar="KEY=VALUE", help="of all rules but bp")
     parser.add_argument("--json")
     parser.add_argument("--picture")
     args = parser.parse_args()
+    label = "".join(f" {key}={setting}" for key, setting in args.set)
     saved = Path(args.json) if args.json else None
     results = json.loads(saved.read_text())["results"] if saved and saved.exists() else {}
     for cell in product(args.parametrizations, args.rules, args.depths, range(args.seeds)):
-        name = " | ".join(map(str, cell))
+        parametrization, rule, depth, seed = cell
+        name = f"{parametrization} | {rule}{'' if rule == 'bp' else label} | {depth} | {seed}"
         if name not in results:
-            parametrization, rule, depth, seed = cell
-            results[name] = train(rule, depth, parametrization, seed, args.steps)
+            results[name] = train(rule, depth, parametrization, seed, args.steps, dict(args.set))
             write(args.json, results)
             print(name, results[name], flush=True)
     lines = lines_of(results)

@@ -249,3 +249,32 @@ def test_activities_that_blow_up_are_named():
     batch = jnp.ones((4, 2)), jnp.ones((4, 3))
     with pytest.raises(TrainingError, match="activities of 'h' blew up at step 1 of the nudged phase"):
         EP("squared_error", dt=1e9, n_relax=3, stable=False).get_grads(hidden, jnp.ones((2, 3)), batch)
+
+
+def test_errors_relax_to_the_equilibrium_of_activities(skip_params):
+    batch, found = problem(sizes=SHALLOW)[2], []
+    for coordinates, steps in (("activities", 1000), ("errors", 300)):
+        settings = {"mode": "symmetric", "beta": 0.2, "n_relax": steps, "coordinates": coordinates}
+        rule = build(EPConfig(**settings), loss=loss_function("cross_entropy"))
+        found.append(jax.jit(rule.estimate, static_argnums=0)(skipping, skip_params, (), batch)[0])
+    assert_close(found[1].grads, found[0].grads, 1e-8)
+    assert_close((found[1].loss, found[1].aux["energy"]), (found[0].loss, found[0].aux["energy"]), 1e-8)
+
+
+def test_errors_reach_the_first_layer_in_one_step(x64):
+    model, params, batch = problem(sizes=DEEP)
+    first = []
+    for coordinates in ("activities", "errors"):
+        rule = build(EPConfig(n_relax=1, coordinates=coordinates), loss=loss_function("cross_entropy"))
+        grads = jax.jit(rule.estimate, static_argnums=0)(model, params, rule.init(model, params), batch)[0].grads
+        first.append(float(jnp.abs(grads[0]["w"]).max()))
+    assert first[0] == 0 < first[1]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"mode": "coupled"}, {"energy": "hopfield", "dt": 0.5}, {"linearized": True}, {"activation": "tanh"}],
+)
+def test_what_does_not_go_with_error_coordinates_is_told(settings):
+    with pytest.raises(SettingsError, match=r"EP: coordinates='errors' and .* cannot be combined"):
+        build(EPConfig(coordinates="errors", **settings), loss=loss_function("cross_entropy"))

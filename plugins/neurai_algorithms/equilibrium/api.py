@@ -16,6 +16,7 @@ from neurai_algorithms.equilibrium.estimators import needed
 from neurai_algorithms.equilibrium.phases import BLOWN_UP
 from neurai_algorithms.equilibrium.rule import build
 from neurai_algorithms.equilibrium.spec import PRESETS, EPConfig, EPMode
+from neurai_algorithms.predictive_coding.network_task import as_network
 from neurai_core.adapting import Adapted
 from neurai_core.arrays import PyTree, Scalar, whole_number
 from neurai_core.energy import Activities, Energy
@@ -51,6 +52,7 @@ class EP(LocalBase):
             the last batch of the same shape ended, see ``activities``), or the activities ``(u_1, ..., u_L)``; for
             a network, those of its named values, then its outputs. None takes the energy's default.
         order: ``synchronous`` or ``even_odd``.
+        coordinates: ``activities``, or ``errors``, which reach all layers in every step.
         n_points: number of nudges of mode HOLOMORPHIC.
         linearized: contract the mixed second derivative of E at the free state with the change in activities.
         n_nudged: steps of a nudged phase; None takes ``n_relax``.
@@ -98,6 +100,7 @@ class EP(LocalBase):
         energy: str | Energy = "gaussian",
         init: str | Sequence[jax.Array] | None = None,
         order: str = "synchronous",
+        coordinates: str = "activities",
         n_points: int = 2,
         linearized: bool = False,
         n_nudged: int | None = None,
@@ -117,6 +120,7 @@ class EP(LocalBase):
             "energy": energy,
             "init": init,
             "order": order,
+            "coordinates": coordinates,
             "n_points": n_points,
             "linearized": linearized or linearised,
             "n_nudged": n_nudged,
@@ -284,6 +288,8 @@ class EP(LocalBase):
 
     def _names(self, model: Any, params: PyTree, model_state: PyTree, x: PyTree, key: Any) -> tuple[str, ...]:
         """Names of the activities, in the order of their states."""
+        if self._settings["coordinates"] == "errors":
+            model = as_network(model)
         if isinstance(model, Layered):
             energy = energy_of(self._objects.get("energy", self._settings.get("energy")))
             fuse = self._settings.get("fuse", False)

@@ -70,6 +70,31 @@ def _lowest(config: EPConfig) -> float:
     return config.beta if config.mode not in CLAMPED else 0.0
 
 
+def check_coordinates(config: EPConfig, energy: Energy, activation: Elementwise | None) -> None:
+    """Reject settings that do not go with error coordinates.
+
+    Raises:
+        SettingsError: there is one.
+
+    >>> check_coordinates(EPConfig(coordinates="errors"), Gaussian(), None)
+    """
+    if config.coordinates == "activities":
+        return
+    held = config.mode in CLAMPED or config.mode in (EPMode.HOLOMORPHIC, EPMode.CONTINUAL)
+    works = ", ".join(mode for mode in EPMode if mode not in {*CLAMPED, EPMode.HOLOMORPHIC, EPMode.CONTINUAL})
+    reasons = {
+        f"mode {config.mode}": (held, f"Modes that work: {works}."),
+        "this energy": (type(energy) is not Gaussian, "Use energy='gaussian', which consists of errors."),
+        "linearized": (config.linearized, "Leave it out."),
+        f"order {config.order}": (config.order != "synchronous", "Use order='synchronous'."),
+        "fuse": (config.fuse, "Leave it out: where errors are counted hardly matters to them."),
+        "activation": (activation is not None, "Leave it out, and write the function into the model."),
+    }
+    for what, (wrong, hint) in reasons.items():
+        if wrong:
+            raise SettingsError(f"EP: coordinates='errors' and {what} cannot be combined.", hint=hint)
+
+
 def check_network(config: EPConfig, energy: Energy, activation: Elementwise | None, model: Any) -> None:
     """Reject settings that have no meaning on a network of named values.
 

@@ -27,7 +27,8 @@ def definition(config: Any, loss: Any, model: Any, params: Any, state: Any, batc
     (x, y), hopfield, rho = batch, config.energy == "hopfield", activations(config, model)
     init = config.init or ("zeros" if hopfield else "feedforward")
     known = config.mode in CONTRASTS and config.energy in ("gaussian", "hopfield") and init in ("zeros", "feedforward")
-    other = config.order != "synchronous" or config.tol or config.linearized or (hopfield and hard_sigmoid in rho)
+    moved = config.order != "synchronous" or config.coordinates != "activities"
+    other = moved or config.tol or config.linearized or (hopfield and hard_sigmoid in rho)
     if other or not known:
         raise NotImplementedError(f"The definition has synchronous steps, tol=0 and the modes {', '.join(CONTRASTS)}.")
 

@@ -40,7 +40,14 @@ from neurai_core.network import Network, learning_network
 
 
 def network_dynamics(
-    model: Any, params: PyTree, x: PyTree, model_state: PyTree, cost: Cost | None, key: Any, descent: Descent
+    model: Any,
+    params: PyTree,
+    x: PyTree,
+    model_state: PyTree,
+    cost: Cost | None,
+    key: Any,
+    descent: Descent,
+    kind: type[NetworkDynamics] | None = None,
 ) -> NetworkDynamics:
     """Dynamics of one batch on a network of named values.
 
@@ -52,6 +59,7 @@ def network_dynamics(
         cost: the nudging cost; None without targets, and the model is then in evaluation mode.
         key: PRNG key of stochastic layers; the draw is held fixed.
         descent: how activities descend.
+        kind: what states are; distances from the forward pass by default.
 
     Raises:
         ModelError: only outputs are named, or the model does not return a single array of floats.
@@ -66,7 +74,7 @@ def network_dynamics(
             hint="Return the outputs that the loss is given, batch axis first.",
         )
     direct, _ = network.outputs_from((params, model_state), x)
-    dynamics = NetworkDynamics(
+    dynamics = (kind or NetworkDynamics)(
         params=params,
         cost=cost,
         descent=descent,

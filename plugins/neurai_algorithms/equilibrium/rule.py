@@ -21,13 +21,21 @@ import jax
 import jax.numpy as jnp
 
 from neurai_algorithms.equilibrium.chain import ChainDynamics, chain_dynamics
-from neurai_algorithms.equilibrium.checks import check_elementwise, check_holomorphic, check_network, check_settings
+from neurai_algorithms.equilibrium.checks import (
+    check_coordinates,
+    check_elementwise,
+    check_holomorphic,
+    check_network,
+    check_settings,
+)
 from neurai_algorithms.equilibrium.costs import Cost
 from neurai_algorithms.equilibrium.energies import energy_of
 from neurai_algorithms.equilibrium.estimators import Points, needed, points
-from neurai_algorithms.equilibrium.network import network_dynamics
+from neurai_algorithms.equilibrium.network import NetworkDynamics, network_dynamics
+from neurai_algorithms.equilibrium.network_errors import ErrorDynamics
 from neurai_algorithms.equilibrium.phases import Descent, Dynamics, Settled
 from neurai_algorithms.equilibrium.spec import CLAMPED, EPConfig, EPMode
+from neurai_algorithms.predictive_coding.network_task import as_network
 from neurai_core.adapting import adapt
 from neurai_core.arrays import Elementwise, PyTree, Scalar, batch_size, normal
 from neurai_core.energy import Activities, Energy
@@ -77,6 +85,7 @@ def build(
         check_elementwise(rho)
     init = (config.init or energy.default_init) if activities is None else "given"
     check_settings(config, loss, energy, init, schedule)
+    check_coordinates(config, energy, rho)
     rule = EquilibriumRule(config, loss, accuracy, has_aux, rho, energy, init, activities, schedule, optimizer, zeros)
     return Rule(rule.start, rule.estimate, rule.predict)
 
@@ -178,9 +187,12 @@ class EquilibriumRule:
     ) -> tuple[Dynamics, PyTree]:
         """The dynamics of a batch, and the collections after it; in evaluation mode without a cost."""
         model = adapt(model, needs="network").model
-        if not isinstance(model, Layered):
+        in_errors = self.config.coordinates == "errors" and not (isinstance(model, Layered) and len(model) == 1)
+        if in_errors or not isinstance(model, Layered):
             check_network(self.config, self.energy, self.rho, model)
-            on_network = network_dynamics(model, params, x, model_state, cost, key, self._descent(True))
+            kind = ErrorDynamics if in_errors else NetworkDynamics
+            network, descent = as_network(model), self._descent(True)
+            on_network = network_dynamics(network, params, x, model_state, cost, key, descent, kind)
             return on_network, on_network.here.outputs[1]
         moves = cost is not None or not (self.energy.settled_by_feedforward and self.init == "feedforward")
         descent = self._descent(moves)

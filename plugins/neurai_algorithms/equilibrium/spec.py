@@ -81,6 +81,11 @@ class EPConfig(Config):
     order: Literal["synchronous", "even_odd"] = Field(
         "synchronous", description="all layers at once, or every other layer in turn"
     )
+    coordinates: Literal["activities", "errors"] = Field(
+        "activities",
+        description="what moves: activities, or their errors, with the same equilibrium; errors reach all layers in "
+        "every step, each of which is one back-propagation",
+    )
     n_points: int = Field(2, ge=1, le=64, description="number of nudges of mode holomorphic")
     linearized: bool = Field(False, description="contract the mixed second derivative with the change in activities")
     n_nudged: int | None = Field(None, ge=1, le=1_000_000, description="steps of a nudged phase; none takes n_relax")

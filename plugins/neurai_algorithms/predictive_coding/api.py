@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from neurai_algorithms.predictive_coding.network_task import network_task
+from neurai_algorithms.predictive_coding.network_task import as_network, network_task
 from neurai_algorithms.predictive_coding.probing import Probe, probed
-from neurai_algorithms.predictive_coding.rule import as_network, with_schedule
+from neurai_algorithms.predictive_coding.rule import with_schedule
 from neurai_algorithms.predictive_coding.spec import PCConfig, PCMode, mode_name
 from neurai_core.arrays import PyTree
 from neurai_core.errors import SettingsError, UsageError

@@ -15,8 +15,11 @@ from neurai_algorithms.predictive_coding.spec import PCConfig
 from neurai_algorithms.predictive_coding.task import Batch, half_square
 from neurai_algorithms.residuals import mean_norm
 from neurai_algorithms.stable_step import Curvature, curvature_of_activities, looked_at
+from neurai_core.adapting import adapt
 from neurai_core.arrays import PyTree, Scalar, batch_size
+from neurai_core.automatic_names import named
 from neurai_core.changes import Around
+from neurai_core.layered import Layered
 from neurai_core.network import Activities, Network, PredictedFrom, learning_network
 from neurai_core.programs import primitives_of
 from neurai_core.rule import Objective, check_objective
@@ -184,6 +187,11 @@ def errors_of(predictions: Mapping[str, Sequence[PyTree]], activities: Activitie
         name: tuple(subtract(widened(mu), widened(activities[name])) for mu in found)
         for name, found in predictions.items()
     }
+
+
+def as_network(model: Any) -> Any:
+    """A network of named values; the layers of a `Layered` are its names."""
+    return adapt(named(model, "modules")).model if isinstance(model, Layered) else model
 
 
 def network_task(

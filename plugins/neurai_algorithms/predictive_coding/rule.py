@@ -22,7 +22,7 @@ from neurai_algorithms.predictive_coding.network_error import error_coordinates
 from neurai_algorithms.predictive_coding.network_fixed import exact_on_network, fixed_on_network
 from neurai_algorithms.predictive_coding.network_incremental import incremental_on_network
 from neurai_algorithms.predictive_coding.network_strict import strict_on_network
-from neurai_algorithms.predictive_coding.network_task import NetworkTask, network_task
+from neurai_algorithms.predictive_coding.network_task import NetworkTask, as_network, network_task
 from neurai_algorithms.predictive_coding.nudging import nudged
 from neurai_algorithms.predictive_coding.reach import warn_if_short, warn_if_unreached
 from neurai_algorithms.predictive_coding.spec import PCConfig, PCMode
@@ -30,7 +30,6 @@ from neurai_algorithms.predictive_coding.strict import strict
 from neurai_algorithms.predictive_coding.task import Solution, Task, layered_task
 from neurai_core.adapting import adapt
 from neurai_core.arrays import PyTree, tree_norm
-from neurai_core.automatic_names import named
 from neurai_core.errors import UsageError
 from neurai_core.layered import Layered
 from neurai_core.optax_texts import made
@@ -112,11 +111,6 @@ def with_schedule(config: PCConfig) -> PCConfig:
 def seen_model(model: Any) -> Any:
     """The model in the form this rule needs: layers if it has them, else a callable with named values."""
     return adapt(model, needs="network").model
-
-
-def as_network(model: Any) -> Any:
-    """A network of named values; the layers of a `Layered` are its names."""
-    return adapt(named(model, "modules")).model if isinstance(model, Layered) else model
 
 
 def _on_network(
