@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import neurai_core as neurai
+from neurai_algorithms import directions
 from neurai_core.arrays import tree_norm
 from neurai_core.errors import SettingsError, UsageError
 from neurai_core.models import mlp
@@ -58,3 +60,20 @@ def test_settings_out_of_bounds_and_a_call_without_a_key_are_refused() -> None:
     params, batch = problem(model)
     with pytest.raises(UsageError, match=r"'weight-perturbation'.*: estimate needs a key, and none was given"):
         neurai.algorithm("weight-perturbation", loss="squared_error").estimate(model, params, (), batch)
+
+
+@pytest.mark.parametrize(("name", "distribution"), [("weight-perturbation", "normal"), ("node-perturbation", "signs")])
+def test_directions_that_follow_one_another_are_those_side_by_side(
+    monkeypatch: pytest.MonkeyPatch, name: str, distribution: str
+) -> None:
+    model = mlp((4, 3, 2), "tanh")
+    params, batch = problem(model)
+    rule = neurai.algorithm(name, loss="squared_error", samples=4, distribution=distribution)
+
+    def gradients(at_once: int) -> list[jax.Array]:
+        monkeypatch.setattr(directions, "AT_ONCE", at_once)
+        estimate = jax.jit(lambda: rule.estimate(model, params, (), batch, key=jax.random.key(3))[0])
+        return jax.tree.leaves(estimate().grads)
+
+    for one, other in zip(gradients(2**20), gradients(1), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)

@@ -45,7 +45,7 @@ def build(
 
         # The forward pass is the same for all directions, and is computed once.
         value, slope, (accuracy_now, updated, aux) = jax.linearize(loss_of, params, has_aux=True)
-        grads = mean_along(slope, key, params, config.samples)
+        grads = mean_along(slope, key, params, config.samples, config.distribution)
         return Estimate(grads, value, accuracy_now, loss_aux(aux)), updated
 
     return Rule(feedforward_init, estimate, feedforward_predict)

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from neurai_algorithms.directions import directions
+from neurai_algorithms.directions import mean_along
 from neurai_algorithms.node_perturbation.spec import NodePerturbationConfig
 from neurai_core.arrays import PyTree
 from neurai_core.errors import ModelError
@@ -51,19 +51,20 @@ def build(
         outputs, below, u = passed(model, wide, x, key)
         value, aux = score.loss(outputs, y)
 
+        counts = share(score, outputs, y)
+
         def slopes(xi: PyTree) -> jax.Array:
-            """Of the loss of every example along its noise, (B,)."""
+            """Of the loss along its noise, by example, (B,)."""
 
             def at(size: Any) -> jax.Array:
-                return examples(score, passed(model, wide, x, key, jax.tree.map(lambda n: size * n, xi))[0], y)
+                noise = jax.tree.map(lambda n: size * n, xi)
+                return examples(score, passed(model, wide, x, key, noise, clean=u)[0], y)
 
             if config.two_sided:
-                return (at(sigma) - at(-sigma)) / (2 * sigma)
-            return (at(sigma) - examples(score, outputs, y)) / sigma
+                return (at(sigma) - at(-sigma)) / (2 * sigma) * counts
+            return (at(sigma) - examples(score, outputs, y)) / sigma * counts
 
-        xi = directions(key, u, config.samples)
-        weights = jax.vmap(slopes)(xi) * share(score, outputs, y) / config.samples  # (samples, B)
-        signals = jax.tree.map(lambda noise: jnp.einsum("sb,sb...->b...", weights, noise), xi)
+        signals = mean_along(slopes, key, u, config.samples, config.distribution)
         grads = tuple(
             _pulled(layer, own, h, signal)
             for layer, own, h, signal in zip(model.layers, params, below, signals, strict=True)
@@ -74,19 +75,24 @@ def build(
 
 
 def passed(
-    model: Layered, params: PyTree, x: jax.Array, key: jax.Array, noise: PyTree | None = None
+    model: Layered, params: PyTree, x: jax.Array, key: jax.Array, noise: PyTree | None = None, clean: PyTree = ()
 ) -> tuple[jax.Array, list[jax.Array], tuple[Any, ...]]:
-    """Outputs, the input of every layer, and the input u of its units; () for a layer without parameters."""
+    """Outputs, the input of every layer, and the input u of its units; () for a layer without parameters.
+
+    Up to the first noise, u is taken from the clean pass, if it is given.
+    """
     layers: tuple[Any, ...] = model.layers
-    below, inputs = [], []
+    below: list[jax.Array] = []
+    inputs: list[Any] = []
     for index, (layer, own) in enumerate(zip(layers, params, strict=True)):
         below.append(x)
+        u: Any = ()
         if jax.tree.leaves(own):
-            u = layer.linear(own, x)
+            is_clean = clean and not jax.tree.leaves(inputs)
+            u = clean[index] if is_clean else layer.linear(own, x)
             u = u if noise is None else u + noise[index].astype(u.dtype)
             x = layer.activation(u)
         else:
-            u = ()
             x = layer.apply(own, (), x, key=jax.random.fold_in(key, index), train=True)[0]
         inputs.append(u)
     return x, below, tuple(inputs)

@@ -59,7 +59,7 @@ def build(
                 return (at(v, sigma) - at(v, -sigma)) / (2 * sigma)
             return (at(v, sigma) - value) / sigma
 
-        found = mean_along(slope, key, wide, config.samples)
+        found = mean_along(slope, key, wide, config.samples, config.distribution)
         grads = jax.tree.map(lambda leaf, g: g.astype(leaf.dtype), params, found)
         return Estimate(grads, value, accuracy_now, loss_aux(aux)), updated
 
