@@ -148,7 +148,7 @@ def small(rows: int, k: int, n: int, times: int = 1) -> Product:
 
 
 def needs(width: int, batch: int) -> dict[str, Need]:
-    """By rule, the products on its page."""
+    """By rule, and settings of which a step takes another time, the products on its page."""
     d = Net((width, width, width, CLASSES), batch)
     s = Net(d.sizes, batch // 2, STEPS)
     f, sf = (Net(one.sizes[:-1], one.batch, one.times) for one in (d, s))
@@ -163,6 +163,10 @@ def needs(width: int, batch: int) -> dict[str, Need]:
     learned = [Product("update", m, batch, n) for n, m in zip(d.sizes[1:], d.sizes[2:], strict=False)]
     local = [small(s.batch, *pair, STEPS) for pair in ((width, CLASSES), (CLASSES, width))] * 2
     squares = [Product("update", width, batch, width), Product("forward", width, width, width)] * f.last
+    signs = {"samples": SAMPLES, "distribution": "signs"}
+    forward_gradient = [*d.forward(), *d.forward(times=SAMPLES), *d.forward(**above, times=SAMPLES)]
+    weight_perturbation = [*d.forward(), *d.forward(times=2 * SAMPLES)]
+    node_perturbation = [*d.forward(), *d.update(), *d.forward(**above, times=2 * SAMPLES)]
     return {
         "bp": Need(d, back),
         "fa": Need(d, back),
@@ -184,13 +188,12 @@ def needs(width: int, batch: int) -> dict[str, Need]:
                 *d.update(**above, batch=2 * batch),
             ],
         ),
-        "forward-gradient": Need(
-            d, [*d.forward(), *d.forward(times=SAMPLES), *d.forward(**above, times=SAMPLES)], weights, sampled
-        ),
-        "weight-perturbation": Need(d, [*d.forward(), *d.forward(times=2 * SAMPLES)], weights, sampled),
-        "node-perturbation": Need(
-            d, [*d.forward(), *d.update(), *d.forward(**above, times=2 * SAMPLES)], units, sampled
-        ),
+        "forward-gradient": Need(d, forward_gradient, weights, sampled),
+        "forward-gradient, signs": Need(d, forward_gradient, settings=signs),
+        "weight-perturbation": Need(d, weight_perturbation, weights, sampled),
+        "weight-perturbation, signs": Need(d, weight_perturbation, settings=signs),
+        "node-perturbation": Need(d, node_perturbation, units, sampled),
+        "node-perturbation, signs": Need(d, node_perturbation, settings=signs),
         "hebbian": Need(f, [*f.forward(), *f.update(), *squares]),
         "softhebb": Need(f, [*f.forward(), *f.update()]),
         "pc": Need(d, [*d.forward(), *d.update(), *d.forward(**above, times=SWEEPS), *d.error(times=SWEEPS)]),
@@ -252,7 +255,8 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> Step:
 
 
 def steps(name: str, need: Need) -> tuple[Step, Step]:
-    """An estimate of the rule, and one of back-propagation on the same network."""
+    """An estimate of the rule, whose settings may follow its name, and one of back-propagation on the same network."""
+    name = name.partition(",")[0]
     spec, net = neurai.spec("algorithm", name), need.net
     spiking, unsupervised = net.times > 1, "unsupervised" in spec.claims
     keys = jax.random.split(jax.random.key(1), 6)
@@ -315,9 +319,9 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 
 def _rows(columns: Sequence[str], results: dict[str, dict[str, Any]]) -> Iterable[str]:
-    yield f"{'':20}" + "".join(f"{one:>21}" for one in columns)
+    yield f"{'':27}" + "".join(f"{one:>21}" for one in columns)
     for name, found in results.items():
-        yield f"{name:20}" + "".join(f"{'' if found[one] is None else f'{found[one]:.2f}':>21}" for one in columns)
+        yield f"{name:27}" + "".join(f"{'' if found[one] is None else f'{found[one]:.2f}':>21}" for one in columns)
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ every epoch, the mean over epochs and seeds, from the first layer to the last. R
     yield from _costs(steps)
     yield """
 Networks are 512-512-512-10, with tanh and a batch of 256 or, spiking, over 10 steps with a batch of 128; rules without
-labels leave out the last layer, and rules with samples take 4.
+labels leave out the last layer, and rules with samples take 4; signs stand for `distribution="signs"`.
 Products are the operations of the matrix products that a rule needs, as its page counts them, in forward passes.
 The floor is a program of these products alone; those of spiking rules follow step by step, and those of `eprop` are
 of all steps at once. It and back-propagation run in turn with the step. Where a rule draws random numbers, the second
@@ -82,14 +82,16 @@ def _reached(runs: Mapping[str, Any]) -> Lines:
 
 def _costs(steps: Mapping[str, Any]) -> Lines:
     columns = ("needed", "to floor", "to floor with draws", "to bp", "memory to bp")
-    rows = [(_link(name), *(_short(found[one]) for one in columns)) for name, found in sorted(steps.items())]
+    rows = [
+        (_link(*name.split(", ")), *(_short(found[one]) for one in columns)) for name, found in sorted(steps.items())
+    ]
     headings = ("rule", "products", "time / floor", "time / floor with draws", "time / `bp`", "memory / `bp`")
     yield from table(headings, rows)
 
 
-def _link(name: str) -> str:
+def _link(name: str, *settings: str) -> str:
     page = next((page for page, names in PAGES.items() if name in names), None)
-    return code(name) if page is None else f"[{code(name)}](../{page}.md)"
+    return ", ".join([code(name) if page is None else f"[{code(name)}](../{page}.md)", *settings])
 
 
 def _short(number: float | None) -> str:
