@@ -137,7 +137,7 @@ class Checkpoints:
             )
             self._writer.put(lambda: (step, finish()))
             return
-        copy = kept(progress)  # in all processes, each of which may hold a part
+        copy = kept(progress, writes=self._team.writes)  # in all processes, each of which may hold a part
         if self._team.writes:
             self._writer.put(
                 lambda: (step, checkpoint.save_step(self.place, step, copy, facts, keep=self._options.keep))

@@ -362,7 +362,7 @@ class _Run:
         self.callbacks.epoch(row, progress)
 
     def _keep(self, trained: Snapshot) -> None:
-        kept = whole(_kept(trained))
+        kept = whole(_kept(trained), writes=self.team.writes)
         if self.team.writes:
             checkpoint.save(self.folder / PARAMS, kept)
 

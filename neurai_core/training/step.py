@@ -169,20 +169,23 @@ def saved(progress: Progress) -> PyTree:
     return progress._asdict() | {"last_finite": ()}
 
 
-def kept(progress: Progress) -> PyTree:
-    """`saved`, in memory of its own, for a thread that writes it while training goes on."""
-    copy: PyTree = jax.jit(_copied)(whole(saved(progress)))
-    return copy
+def kept(progress: Progress, *, writes: bool = True) -> PyTree:
+    """`saved`, `whole` and in memory of its own, for a thread that writes it while training goes on."""
+    return whole(jax.jit(_copied)(saved(progress)), writes=writes)
 
 
-def whole(tree: PyTree) -> PyTree:
-    """The tree with arrays that are spread over several processes put together in each; all have to ask for it."""
+def whole(tree: PyTree, *, writes: bool = True) -> PyTree:
+    """The tree with arrays that are spread over several processes put together on the host of the one that writes.
+
+    All processes have to ask for it. Arrays are put together one after another, so that no device holds two of them.
+    """
 
     def put_together(leaf: Any) -> Any:
         if not is_split(leaf):
             return leaf
         where = NamedSharding(leaf.sharding.mesh, PartitionSpec())
-        return jax.jit(_copied, out_shardings=where)(leaf)
+        found = jax.jit(_copied, out_shardings=where)(leaf).block_until_ready()
+        return np.asarray(found) if writes else leaf
 
     return jax.tree.map(put_together, tree)
 
