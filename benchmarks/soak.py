@@ -79,7 +79,8 @@ def soak(rule: str, steps: int, batch: int) -> dict[str, Any]:
 
 def in_its_own_process(rule: str, steps: int, batch: int) -> dict[str, Any]:
     words = [sys.executable, __file__, "--one", "--rules", rule, "--steps", str(steps), "--batch", str(batch)]
-    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+    usual = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}  # of the C library
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, env=usual)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 

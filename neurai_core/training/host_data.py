@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from queue import Empty, Queue
 from typing import Any, TypeVar
 
 import jax
@@ -26,7 +26,7 @@ from neurai_core.training.devices import own_rows, place_batch
 from neurai_core.training.stream import Batch, Data
 
 SHARE = 0.25  # of the memory of a device, up to which the arrays of a part of the data are kept there
-AHEAD = 2  # batches that wait for the device
+AHEAD = 4  # batches that wait for the device
 
 Array = NDArray[Any]
 Item = TypeVar("Item")
@@ -177,7 +177,7 @@ class HostParts:
     mesh: Mesh | None = None
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return prefetched(self._parts())
+        return prefetched(self._parts(), ahead=2)
 
     def _parts(self) -> Iterator[tuple[Any, ...]]:
         stored, send = [stored_form(one) for one in self.arrays], sender(self.arrays, self.mesh)
@@ -191,44 +191,54 @@ class HostParts:
 def prefetched(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
     """The same items, made by a thread while others are used; at most ``ahead`` of them wait.
 
-    An error of the thread is raised in place of the item. The thread ends when this iterator does, also if that is
-    closed early.
+    Once so many wait, the thread rests until half of them are used: waking it for each would take as long as a short
+    step. An error of the thread is raised in place of the item. The thread ends when this iterator does, also if that
+    is closed early.
 
     >>> list(prefetched(range(3)))
     [0, 1, 2]
     """
-    waiting: Queue[tuple[Any, BaseException | None, bool]] = Queue(ahead)
-    closed = threading.Event()
+    changed, waiting = threading.Condition(), deque[tuple[Any, BaseException | None, bool]]()
+    closed = False
     config: Any = jax.config
     wide, device = config.jax_enable_x64, config.jax_default_device  # which a thread does not inherit
+
+    def put(item: Any, error: BaseException | None = None, *, last: bool = False) -> None:
+        with changed:
+            waiting.append((item, error, last))
+            changed.notify()
+            if len(waiting) >= ahead:
+                changed.wait_for(lambda: closed or len(waiting) <= ahead // 2)
 
     def work() -> None:
         try:
             with jax.enable_x64(wide), jax.default_device(device):
                 for item in items:
-                    waiting.put((item, None, False))
-                    if closed.is_set():
+                    put(item)
+                    if closed:
                         return
-            waiting.put((None, None, True))
+            put(None, last=True)
         except BaseException as error:
-            waiting.put((None, error, True))
+            put(None, error, last=True)
 
     thread = threading.Thread(target=work, name="neurai rows", daemon=True)
     thread.start()
     try:
         while True:
-            item, error, last = waiting.get()
+            with changed:
+                changed.wait_for(lambda: waiting)
+                item, error, last = waiting.popleft()
+                changed.notify()
             if error is not None:
                 raise error
             if last:
                 return
             yield item
     finally:
-        closed.set()
-        while thread.is_alive():
-            with suppress(Empty):  # it may wait for room
-                waiting.get_nowait()
-            thread.join(timeout=0.01)
+        with changed:
+            closed = True
+            changed.notify()
+        thread.join()
 
 
 def _reader(array: Any) -> Callable[[Array], Array]:
