@@ -95,6 +95,7 @@ def test_defaults_are_the_documented_ones():
         "energy": "gaussian",
         "init": None,
         "order": "synchronous",
+        "coordinates": "activities",
         "n_points": 2,
         "linearized": False,
         "n_nudged": None,

@@ -43,9 +43,9 @@ def named_chain(params, x):
 
 def skipping(params, x):
     """A skip connection and a cycle of one: what no chain has. The outputs have no parameter of their own."""
-    h = neurai.activity(jnp.tanh(x @ params["in"]), "h")
-    h = neurai.activity(0.5 * jnp.tanh(h @ params["side"]), "h")
-    top = neurai.activity(jnp.tanh(h) @ params["up"] + x @ params["skip"], "top")
+    v = neurai.activity(jnp.tanh(x @ params["in"]), "v")  # its name is behind that of the top in the alphabet
+    v = neurai.activity(0.5 * jnp.tanh(v @ params["side"]), "v")
+    top = neurai.activity(jnp.tanh(v) @ params["up"] + x @ params["skip"], "top")
     return jnp.sin(top)
 
 

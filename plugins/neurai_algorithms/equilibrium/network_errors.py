@@ -28,7 +28,7 @@ class ErrorDynamics(NetworkDynamics):
     def state(self, activities: Activities) -> Activities:
         """The errors of activities."""
         errors, top = super()._seen(super().state(activities))[0]
-        return (*(-found[0] for found in errors.values()), *(-e for e in top))
+        return (*(-errors[name][0] for name in self.here.at), *(-e for e in top))
 
     def activities(self, u: Activities) -> Activities:
         """The activities with these errors."""
