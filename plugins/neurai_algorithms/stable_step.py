@@ -60,16 +60,35 @@ class Curvature(NamedTuple):
         largest: the largest, which decides whether documented steps are taken.
         each: one for every activity, 1 over the step that it takes otherwise; not computed while all of them stay at
             the documented step.
+        longest: the largest documented step of all sweeps.
     """
 
     largest: Scalar
     each: PyTree
+    longest: Any
+
+    @property
+    def shrinks(self) -> Scalar:
+        """Whether the documented step is too large."""
+        return self.longest * self.largest > ALLOWED
 
     def steps(self, eta: Any) -> PyTree:
         """The documented step, bit for bit, or a smaller one for every activity that is too curved for it."""
         return jax.tree.map(
             lambda c: jnp.where(eta * self.largest > ALLOWED, jnp.minimum(eta, SAFE / c), eta), self.each
         )
+
+    def own_steps(self, eta: Any) -> PyTree:
+        """The documented step, bit for bit; or, if it is too large, the largest safe one of every activity.
+
+        Of a schedule only the shape is then left: its largest step counts as 1.
+
+        >>> steep = Curvature(jnp.asarray(100.0), {"h": jnp.asarray(4.0)}, 0.2)
+        >>> float(steep.own_steps(0.2)["h"]), float(steep.own_steps(0.1)["h"])
+        (0.25, 0.125)
+        """
+        share = eta / jnp.where(self.shrinks, self.longest, 1)
+        return jax.tree.map(lambda c: jnp.where(self.shrinks, share * (SAFE / c), eta), self.each)
 
 
 def curvature_of_activities(
@@ -93,7 +112,7 @@ def curvature_of_activities(
         lambda: curvature_of_each(uphill, at, ITERATIONS, reverse=reverse),
         lambda: jax.tree.map(lambda leaf: largest, at),
     )
-    return Curvature(largest, each)
+    return Curvature(largest, each, longest)
 
 
 def looked_at(batch: int) -> int:
@@ -167,8 +186,23 @@ def first_moves(limits: tuple[Scalar, ...], at: tuple[PyTree, ...]) -> Moves:
     return Moves(jax.tree.map(jnp.zeros_like, at), none, each, jnp.zeros(rows, bool), jnp.ones(()))
 
 
+def momentum(t: Any) -> Any:
+    """The part of the last move that the next one repeats, after t sweeps (Nesterov 1983).
+
+    >>> momentum(0), momentum(6)
+    (0.0, 0.6666666666666666)
+    """
+    return t / (t + 3)
+
+
 def secant_steps(
-    eta: Any, curvature: Scalar, directions: tuple[PyTree, ...], last: Moves
+    eta: Any,
+    curvature: Scalar,
+    directions: tuple[PyTree, ...],
+    last: Moves,
+    *,
+    most: Any = None,
+    along: tuple[PyTree, ...] | None = None,
 ) -> tuple[tuple[Scalar, ...], Moves]:
     """One step per example and layer, for energies whose curvature changes as activities move.
 
@@ -183,21 +217,25 @@ def secant_steps(
         curvature: at the start.
         directions: descent directions, one tree per layer; None for a layer that no signal has reached.
         last: the moves so far.
+        most: largest step of a layer that is careful; the documented one by default.
+        along: the directions of the last move, if they were not those of descent.
 
     Returns:
         The steps, each of shape (B,), and the moves including this one.
     """
     known = tuple(old if new is None else new for new, old in zip(directions, last.directions, strict=True))
-    pairs = list(zip(known, last.directions, last.steps, strict=True))
-    bent = [squares_per_example(jax.tree.map(jnp.subtract, new, old)) for new, old, _ in pairs]
-    moved = [jnp.square(step) * squares_per_example(old) for _, old, step in pairs]
+    pairs = zip(known, last.directions, strict=True)
+    bent = [squares_per_example(jax.tree.map(jnp.subtract, new, old)) for new, old in pairs]
+    along = last.directions if along is None else along
+    moved = [jnp.square(step) * squares_per_example(one) for one, step in zip(along, last.steps, strict=True)]
     together = sum(moved)
     careful = last.careful | (eta * curvature > ALLOWED) | (eta * _secant(sum(bent), together) > ALLOWED)
     limits = tuple(
         jnp.where(s > MATTERS**2 * together, jnp.minimum(GROWTH * old, SAFE / _at_least_tiny(_secant(y, s))), old)
         for y, s, old in zip(bent, moved, last.limits, strict=True)
     )
-    steps = tuple(jnp.where(careful, jnp.minimum(eta, limit), eta) for limit in limits)
+    most = eta if most is None else most
+    steps = tuple(jnp.where(careful, jnp.minimum(most, limit), eta) for limit in limits)
     scale = jnp.minimum(last.scale, jnp.min(_share(jnp.stack(steps), eta)))
     return steps, Moves(known, steps, limits, careful, scale)
 

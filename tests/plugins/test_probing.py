@@ -77,9 +77,10 @@ def test_networks_of_names_are_probed_alike():
     assert ours.sweeps == layers.sweeps
 
 
-def test_the_sweeps_are_those_of_a_step_for_every_activity():
+@pytest.mark.filterwarnings("ignore::neurai_algorithms.predictive_coding.reach.ShortRelaxation")
+def test_the_sweeps_are_those_of_a_step_for_every_activity_with_momentum():
     params, (x, _) = problem(1)
-    params[2]["w"] = 20 * params[2]["w"]
+    params[1]["w"], params[2]["w"] = 4 * params[1]["w"], 20 * params[2]["w"]
     targets = network(params, x) + 1e-4
     ours, layers = (PC("sum_squared_error", eta=0.1).probe(model, params, (x, targets)) for model in (network, MODEL))
     assert ours.step < 0.01 and ours.sweeps < layers.sweeps

@@ -17,11 +17,11 @@ from jax.flatten_util import ravel_pytree
 
 from neurai_algorithms.predictive_coding.network_strict import energy_from_rest
 from neurai_algorithms.predictive_coding.network_task import NetworkTask, in_reverse_only
-from neurai_algorithms.stable_step import ALLOWED, SAFE, curvature_of_activities, limited_steps
+from neurai_algorithms.stable_step import ALLOWED, SAFE, curvature_of_activities, limited_steps, momentum
 from neurai_core.arrays import batch_size
 from neurai_core.errors import DataError
 
-LONGEST = 10_000_000  # number of sweeps searched
+LONGEST, LONGEST_ACCELERATED = 10_000_000, 100_000  # number of sweeps searched
 
 
 class Probe(NamedTuple):
@@ -31,9 +31,9 @@ class Probe(NamedTuple):
         curvatures: estimates of the eigenvalues of the second derivatives of F, ascending; the outermost are accurate.
         safe_step: 2 over the largest curvature; sweeps with a larger step diverge.
         step: the step that ``sweeps`` refers to: ``eta``, or 1 over the largest curvature where ``eta`` is too large;
-            in a network of named values, the smallest of the steps that its activities then take.
+            in a network of named values, the smallest of the steps that its activities then take, with momentum.
         sweeps: sweeps until half of the error at equilibrium has reached the first activity; None if more than about
-            ten million.
+            ten million, or a hundred thousand of those with momentum.
     """
 
     curvatures: np.ndarray
@@ -88,7 +88,7 @@ def probed(task: NetworkTask, steps: int | None = None, *, alike: bool) -> Probe
         own = _own_steps(task, slope, rest, eta)
         step = min(own.values())
         each = {name: np.full(v.shape, np.sqrt(own[name])) for name, v in rest.items()}
-        sweeps = _sweeps(*seen(np.asarray(ravel_pytree(each)[0], np.float64)), 1.0)
+        sweeps = _accelerated_sweeps(*seen(np.asarray(ravel_pytree(each)[0], np.float64)))
     return Probe(curvatures, 2 / largest, step, sweeps)
 
 
@@ -96,7 +96,7 @@ def _own_steps(task: NetworkTask, slope: Any, rest: dict[str, jax.Array], eta: f
     """The step of every activity where ``eta`` is too large, from the whole batch."""
     reverse = in_reverse_only(task.network, *task.arguments)
     found = curvature_of_activities(slope, rest, eta, 1, batch_size(task.x), reverse=reverse)
-    return {name: float(step) for name, step in found.steps(eta).items()}
+    return {name: float(step) for name, step in found.own_steps(eta).items()}
 
 
 def _sweeps(curvatures: np.ndarray, weights: np.ndarray, seen: np.ndarray, step: float) -> int | None:
@@ -117,6 +117,18 @@ def _sweeps(curvatures: np.ndarray, weights: np.ndarray, seen: np.ndarray, step:
         middle = (early + late) // 2
         early, late = (early, middle) if arrived(middle) else (middle, late)
     return late
+
+
+def _accelerated_sweeps(curvatures: np.ndarray, weights: np.ndarray, seen: np.ndarray) -> int | None:
+    """The same with steps of 1 and momentum."""
+    settled = np.linalg.norm((weights / curvatures) @ seen)
+    moved = last = np.zeros_like(curvatures)
+    for t in range(LONGEST_ACCELERATED):
+        last = 1 - curvatures * moved + momentum(t) * last
+        moved = moved + last
+        if np.linalg.norm((weights * moved) @ seen) >= settled / 2:
+            return t + 1
+    return None
 
 
 def lanczos(
