@@ -115,11 +115,12 @@ def draw(lines: Lines, path: str) -> None:
         "pc": "#E69F00",
         "ep": "#009E73",
         "ep errors": "#0B5345",
+        "ep errors beta=0.01": "#0B5345",
         "pc long": "#CC79A7",
         "ep long": "#56B4E9",
     }
     styles = {"depth": ("-", "o"), "mupc": ("--", "s"), "standard": (":", "^")}
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6, 4.4), layout="constrained")
     for (parametrization, rule), points in lines.items():
         line, marker = styles[parametrization]
         depths, values = zip(*sorted(points.items()), strict=True)
@@ -130,7 +131,7 @@ def draw(lines: Lines, path: str) -> None:
     axes.set(xscale="log", xlabel="layers", ylabel="test accuracy")
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    axes.legend(fontsize=8, ncols=2)
+    figure.legend(fontsize=8, ncols=3, loc="outside lower center")
     figure.savefig(path, dpi=150)
 
 
