@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from neurai_core.arrays import Elementwise, PyTree, Scalar
+from neurai_core.arrays import Elementwise, PyTree, Scalar, Shape
 from neurai_core.curvature import spectral_norm
 from neurai_core.energy.per_example import dot
 from neurai_core.layered import (
@@ -80,6 +80,16 @@ class Chain:
         columns = (replace(block, map=block.columns) for block in self.blocks[1:] if block.columns)
         return Chain((self.blocks[0], *columns), self.x, batch_last=True)
 
+    def on_rows(self, u: Activities) -> Chain:
+        """The chain with activities ``(B, D)`` in place of images: XLA's loops over few channels are slow on a CPU.
+
+        Args:
+            u: activities, for their shapes.
+        """
+        below = (None, *(v.shape for v in u[:-1]))
+        maps = (partial(_on_rows, block.map, shape) for block, shape in zip(self.blocks, below, strict=True))
+        return Chain(tuple(map(_with_map, self.blocks, maps)), self.x)
+
     def dot(self, a: jax.Array, b: jax.Array) -> jax.Array:
         """Inner product of every example, ``(B,)``, without conjugation."""
         return jnp.sum(a * b, axis=0) if self.batch_last else dot(a, b)
@@ -101,6 +111,18 @@ class Chain:
         later = zip(self.blocks[1:], below, strict=False)
         maps = ((block.unpooled or block.map, jnp.zeros(v.shape, v.dtype)) for block, v in later)
         return [spectral_norm(partial(affine, params), zeros) for affine, zeros in maps]
+
+
+def _on_rows(
+    map: Callable[[PyTree, jax.Array], jax.Array], shape: Shape | None, params: PyTree, below: jax.Array
+) -> jax.Array:
+    """A map of images between rows; None if its own input stays as it is."""
+    above = map(params, below if shape is None else below.reshape(shape))
+    return above.reshape(len(above), -1)
+
+
+def _with_map(block: Block, map: Callable[[PyTree, jax.Array], jax.Array]) -> Block:
+    return replace(block, map=map, columns=None, unpooled=None)
 
 
 def chain_of(

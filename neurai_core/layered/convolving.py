@@ -4,9 +4,11 @@ On a CPU, XLA's own convolution is slow where a kernel sees few channels, and wh
 over more pixels than fit into the cache. ``"auto"``, the default, takes other forms there, in float32 and float64:
 
     forward    shifts    one channel in and fewer than 32 out: a sum of shifted images, times one weight per channel
+               pairs     two to eight channels in, no stride or dilation along rows: XLA's convolution of images in
+                         which two pixels side by side are one with twice the channels
     inputs     patches   channels in, times pixels out per pixel in, at most 8, or a stride above 1: one matrix product
-                         of the gradients with the kernel, added up where the kernel was, for parts of the batch if its
-                         result takes more than 16 MiB
+                         of the gradients with the kernel, added up where the kernel was, in pairs too where they have
+                         no stride or dilation, for parts of the batch if its result takes more than 6 MiB
     weights    chunks    a stride of 1, images and gradients of more than 2 MiB, and a single device: a sum over parts
                          of the batch of 1 MiB
 
@@ -28,11 +30,11 @@ from jax.custom_derivatives import SymbolicZero
 
 from neurai_core.errors import ModelError
 
-FORMS = {"forward": "shifts", "inputs": "patches", "weights": "chunks"}
+FORMS = {"forward": ("shifts", "pairs"), "inputs": ("patches",), "weights": ("chunks",)}
 ONE_BY_ONE = 49  # the most entries of a kernel that are handled one by one
 FEW_IN, FEW_OUT = 8, 32  # channels
 LARGE, CHUNK, SEVERAL = 2 * 2**20, 2**20, 2**18  # bytes
-MANY, FEWER = 16 * 2**20, 4 * 2**20  # bytes of patches
+MANY, FEWER = 6 * 2**20, 4 * 2**20  # bytes of patches
 
 Pair = tuple[int, int]
 
@@ -42,7 +44,7 @@ class ConvForms:
     """How a convolution and its derivatives are computed; the page on performance says when which form is fast.
 
     Attributes:
-        forward: ``"auto"``, ``"xla"`` or ``"shifts"``.
+        forward: ``"auto"``, ``"xla"``, ``"shifts"`` or ``"pairs"``.
         inputs: the derivative by the inputs, ``"auto"``, ``"xla"`` or ``"patches"``.
         weights: the derivative by the weights, ``"auto"``, ``"xla"`` or ``"chunks"``.
 
@@ -59,10 +61,12 @@ class ConvForms:
     weights: str = "auto"
 
     def __post_init__(self) -> None:
-        for what, other in FORMS.items():
-            given = getattr(self, what)
-            if given not in ("auto", "xla", other):
-                raise ModelError(f"ConvForms has no {what}={given!r}.", hint=f'Use "auto", "xla" or "{other}".')
+        for what, others in FORMS.items():
+            given, known = getattr(self, what), ("auto", "xla", *others)
+            if given not in known:
+                names = [f'"{form}"' for form in known]
+                hint = f"Use {', '.join(names[:-1])} or {names[-1]}."
+                raise ModelError(f"ConvForms has no {what}={given!r}.", hint=hint)
 
 
 AUTO = ConvForms()
@@ -103,12 +107,14 @@ class Convolution:
         usual = jax.default_backend() != "cpu" or x.dtype not in (jnp.float32, jnp.float64)
         small = height * width <= ONE_BY_ONE and not usual
         large = len(x) * self._bytes(x, w) > LARGE and not usual
-        pays = {
-            "forward": small and channels == 1 and outputs < FEW_OUT,
-            "inputs": small and (self._multiplied(x, w) <= FEW_IN or max(self.stride) > 1),
-            "weights": large and max(self.stride) == 1 and jax.device_count() == 1,
+        shifts, pairs = channels == 1 and outputs < FEW_OUT, 1 < channels <= FEW_IN and self._pairs(x, w)
+        patches = small and (self._multiplied(x, w) <= FEW_IN or max(self.stride) > 1)
+        chunks = large and max(self.stride) == 1 and jax.device_count() == 1
+        auto = {
+            "forward": "shifts" if small and shifts else "pairs" if small and pairs else "xla",
+            "inputs": "patches" if patches else "xla",
+            "weights": "chunks" if chunks else "xla",
         }
-        auto = {what: form if pays[what] else "xla" for what, form in FORMS.items()}
         given = {what: getattr(self.forms, what) for what in FORMS}
         return ConvForms(**{what: auto[what] if form == "auto" else form for what, form in given.items()})
 
@@ -118,6 +124,8 @@ class Convolution:
         """The convolution."""
         if self.forms.forward == "xla":
             return self._xla(x, w, ("NHWC", "HWIO", "NHWC"))
+        if self.forms.forward == "pairs":
+            return self._by_pairs(lambda pairs, x, w: pairs._xla(x, w, ("NHWC", "HWIO", "NHWC")), x, w)
         if len(x) * self._bytes(x, w) < SEVERAL or jax.device_count() > 1:
             return self._sum_of_shifts(x, w)
         # Without a loop, XLA would compute the sum again for everyone who reads it, such as each part of max pooling.
@@ -131,6 +139,9 @@ class Convolution:
         """The convolution as a function of images whose transpose is fast."""
         if self.forms.inputs == "xla":
             return self._xla(dx, w.swapaxes(2, 3), ("NHWC", "HWOI", "NHWC"))
+        return self._by_pairs(Convolution._patches, dx, w) if self._pairs(dx, w) else self._patches(dx, w)
+
+    def _patches(self, dx: jax.Array, w: jax.Array) -> jax.Array:
         along = partial(self._product_of_patches, w=w)
         each = dx.dtype.itemsize * math.prod((*self._output(dx, w), *w.shape[:3]))
         if len(dx) * each <= MANY or jax.device_count() > 1:
@@ -160,7 +171,28 @@ class Convolution:
             x, w, self.stride, self.padding, rhs_dilation=self.dilation, dimension_numbers=axes
         )
 
+    def _by_pairs(self, form: Callable[[Convolution, jax.Array, jax.Array], jax.Array], x: Any, w: Any) -> jax.Array:
+        """By a form of the convolution in which the pixels of two outputs side by side are one with their channels.
+
+        Its kernel has the entries of w twice, those for the second output a stride further.
+        """
+        across, extent, step = self._output(x, w)[1], self._extent(w)[1], self.stride[1]
+        tile, zero, none = 2 * step, jnp.zeros((), x.dtype), (0, 0, 0)
+        tiles = -(-(extent + step) // tile)
+        width, (top, (left, _)) = tile * (tiles - 1 + -(-across // 2)), self._pads(x, w)
+        x = jax.lax.pad(x, zero, [none, (*top, 0), (left, width - x.shape[2] - left, 0), none])
+        ends = ((shift, tile * tiles - extent - shift, self.dilation[1] - 1) for shift in (0, step))
+        both = jnp.stack([jax.lax.pad(w, zero, [none, end, none, none]) for end in ends], 3)
+        x = x.reshape(*x.shape[:2], width // tile, tile * x.shape[3])
+        kernel = both.reshape(len(w), tiles, x.shape[3], 2 * w.shape[3])
+        y = form(Convolution((self.stride[0], 1), "VALID", (self.dilation[0], 1), self.forms), x, kernel)
+        return y.reshape(*y.shape[:2], -1, w.shape[3])[:, :, :across]
+
     # ---- sizes
+
+    def _pairs(self, x: Any, w: Any) -> bool:
+        """Whether pairs of pixels are worth it: neighbors share what they see, and one is not alone."""
+        return self.stride[1] == self.dilation[1] == 1 and w.shape[1] > 1 and self._output(x, w)[1] > 1
 
     def _seen(self, x: jax.Array, w: jax.Array) -> list[jax.Array]:
         """What every entry of the kernel sees of the images, ``(B, H', W', C_in)`` each."""

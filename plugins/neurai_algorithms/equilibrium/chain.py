@@ -12,12 +12,12 @@ import jax.numpy as jnp
 from neurai_algorithms.equilibrium.costs import Cost
 from neurai_algorithms.equilibrium.energies import Hopfield
 from neurai_algorithms.equilibrium.phases import Descent, Dynamics, Settled, weighted_change
-from neurai_algorithms.equilibrium.skips import chain_with_skips
+from neurai_algorithms.equilibrium.skips import chain_with_skips, skips_of
 from neurai_algorithms.residuals import mean_norm
 from neurai_core.arrays import Elementwise, PyTree, Scalar
 from neurai_core.curvature import SAFE
 from neurai_core.energy import Activities, Chain, Energy, chain_of, on_columns
-from neurai_core.layered import Layered
+from neurai_core.layered import ACTIVATIONS, Layered
 
 
 def chain_dynamics(
@@ -84,6 +84,10 @@ def _working(model: Layered, params: PyTree, x: jax.Array) -> tuple[PyTree, jax.
     dtype = jnp.result_type(jnp.float32, *dtypes)
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
     return params, x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x
+
+
+def _rows(v: jax.Array) -> jax.Array:
+    return v.reshape(len(v), -1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,9 +184,19 @@ class ChainDynamics(Dynamics):
     def settle(self, u: Activities, beta: Any, n: int, clamped: bool = False) -> Settled:
         """Take up to n steps from u, in whichever layout is faster."""
         chain, (laid,) = self.energy.laid_out(self.chain, [u])
-        dynamics = replace(self, chain=chain, drive=self.drive.T) if chain.batch_last else self
-        settled = dynamics._settle(laid, beta, n, clamped).or_zeros()
-        return settled._replace(u=on_columns(settled.u)) if chain.batch_last else settled
+        if chain.batch_last:
+            settled = replace(self, chain=chain, drive=self.drive.T)._settle(laid, beta, n, clamped).or_zeros()
+            return settled._replace(u=on_columns(settled.u))
+        if not self._fits_rows(u):
+            return self._settle(u, beta, n, clamped).or_zeros()
+        rows = replace(self, chain=chain.on_rows(u), drive=_rows(self.drive))
+        settled = rows._settle(tuple(map(_rows, u)), beta, n, clamped).or_zeros()
+        return settled._replace(u=tuple(v.reshape(shape.shape) for v, shape in zip(settled.u, u, strict=True)))
+
+    def _fits_rows(self, u: Activities) -> bool:
+        """Whether images may become rows: nothing depends on their axes, and the cost does not see them."""
+        known = all(block.rho in ACTIVATIONS.values() for block in self.chain.blocks)
+        return self.energy.any_layout and known and u[-1].ndim == 2 and not skips_of(self.chain)
 
     def residual(self, forces: Activities) -> Scalar:
         """Sum over layers of `mean_norm`."""
