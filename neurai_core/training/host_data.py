@@ -113,7 +113,7 @@ def sender(arrays: Sequence[Any], mesh: Mesh | None = None) -> Callable[..., tup
     def send(stored: Sequence[Array], count: int | None = None) -> tuple[Any, ...]:
         given = zip(arrays, converting, stored, strict=True)
         converted = [array.converted(rows) if on_host else rows for array, on_host, rows in given]
-        placed = tuple(map(_canonical, converted)) if here else place_batch(mesh, converted, count)
+        placed: tuple[Any, ...] = tuple(map(_canonical, converted)) if here else place_batch(mesh, converted, count)
         return tuple(
             rows if table is None else _looked_up(mesh, table, rows) for table, rows in zip(tables, placed, strict=True)
         )

@@ -208,7 +208,8 @@ class _Group:
         counted = jax.device_get((progress.step, progress.bad, progress.totals))
         tested = self.test(progress.params, progress.state, self.arrays)
         for at, run in enumerate(self.runs):
-            if run.failed is None and self._record_one(epoch, run, *jax.tree.map(itemgetter(at), counted), tested[at]):
+            step, bad, totals = jax.tree.map(itemgetter(at), counted)
+            if run.failed is None and self._record_one(epoch, run, step, bad, totals, tested[at]):
                 self._look(epoch, run, (progress.params, progress.state), at)
         self.looks.told(epoch, self.runs)
 
@@ -227,13 +228,13 @@ class _Group:
         return True
 
     def _look(self, epoch: int, run: SeedRun, stacked: tuple[PyTree, PyTree], at: int) -> None:
-        ends = self.looks.at_end is not None and epoch == self.task.epochs
-        if self.looks.each_epoch or ends:
+        at_end = self.looks.at_end if epoch == self.task.epochs else None
+        if self.looks.each_epoch or at_end:
             own = one_of(stacked, at)
             if self.looks.each_epoch:
                 run.seen.append(self.looks.each_epoch(*own))
-            if ends:
-                run.at_end = self.looks.at_end(*own)
+            if at_end:
+                run.at_end = at_end(*own)
 
 
 Feed = Callable[[np.ndarray], Generator[tuple[jax.Array, ...]]]  # what a step takes, by the rows of all tasks in order
