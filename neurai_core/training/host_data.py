@@ -107,7 +107,6 @@ def sender(arrays: Sequence[Any], mesh: Mesh | None = None) -> Callable[..., tup
     """
     tables = [one.table if isinstance(one, StoredArray) else None for one in arrays]
     converting = [isinstance(one, StoredArray) and one.table is None for one in arrays]
-
     here = mesh is None and jax.default_backend() == "cpu"
 
     def send(stored: Sequence[Array], count: int | None = None) -> tuple[Any, ...]:
@@ -126,7 +125,7 @@ def _canonical(rows: Array) -> Array:
     return np.asarray(rows, jax.dtypes.canonicalize_dtype(rows.dtype))
 
 
-def _looked_up(mesh: Mesh | None, table: Array, codes: jax.Array) -> jax.Array:
+def _looked_up(mesh: Mesh | None, table: Array, codes: Any) -> jax.Array:
     found: jax.Array = _taken(table, codes)
     return found if mesh is None else jax.device_put(found, codes.sharding)
 

@@ -208,8 +208,8 @@ class _Group:
         counted = jax.device_get((progress.step, progress.bad, progress.totals))
         tested = self.test(progress.params, progress.state, self.arrays)
         for at, run in enumerate(self.runs):
-            step, bad, totals = jax.tree.map(itemgetter(at), counted)
-            if run.failed is None and self._record_one(epoch, run, step, bad, totals, tested[at]):
+            steps, bad, totals = jax.tree.map(itemgetter(at), counted)
+            if run.failed is None and self._record_one(epoch, run, steps, bad, totals, tested[at]):
                 self._look(epoch, run, (progress.params, progress.state), at)
         self.looks.told(epoch, self.runs)
 
