@@ -165,7 +165,7 @@ def _largest_of_tiles(window: tuple[int, int], x: jax.Array) -> jax.Array:
 def _first_of_tiles(window: tuple[int, int], primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (x,), (d,) = primals, tangents
     top = _largest_of_tiles(window, x)  # itself, so that its derivative is this one too
-    return top, _picked(window, d, _places(window, x))
+    return top, _masked(window, d, _places(window, x))
 
 
 def _places(window: tuple[int, int], x: jax.Array) -> jax.Array:
@@ -191,13 +191,25 @@ def _larger(a: tuple[jax.Array, jax.Array], b: tuple[jax.Array, jax.Array]) -> t
     return jnp.where(above, b[0], a[0]), jnp.where(above, b[1], a[1])
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _picked(window: tuple[int, int], x: jax.Array, places: jax.Array) -> jax.Array:
     """The entries of the tiles at these places."""
     if math.prod(window) > FEW:
-        order = jnp.arange(math.prod(window)).reshape(1, 1, window[0], 1, window[1], 1)
-        return jnp.where(order == places[:, :, None, :, None], _tiles(window, x), 0).sum((2, 4))
+        return _masked(window, x, places)
     parts = (jnp.where(places == place, entry, 0) for place, entry in enumerate(_entries(window, x)))
     return reduce(jnp.add, parts)
+
+
+@_picked.defjvp
+def _picked_changes(window: tuple[int, int], primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    (x, places), (d, _) = primals, tangents
+    return _picked(window, x, places), _masked(window, d, places)
+
+
+def _masked(window: tuple[int, int], x: jax.Array, places: jax.Array) -> jax.Array:
+    """The same by a sum over masked tiles, whose transpose is one pass over the image."""
+    order = jnp.arange(math.prod(window), dtype=places.dtype).reshape(1, 1, window[0], 1, window[1], 1)
+    return jnp.where(order == places[:, :, None, :, None], _tiles(window, x), 0).sum((2, 4))
 
 
 def _entries(window: tuple[int, int], x: jax.Array) -> list[jax.Array]:

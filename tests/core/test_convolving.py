@@ -17,7 +17,7 @@ from neurai_core.program_convolutions import convolution_of
 from neurai_core.programs import read_program
 
 KEY = jax.random.key(0)
-ALL = ConvForms("shifts", "patches", "chunks")
+ALL, PAIRS = ConvForms("shifts", "patches", "chunks"), ConvForms("pairs", "patches", "chunks")
 SMALL = {"CHUNK": 600, "SEVERAL": 0, "MANY": 0, "FEWER": 600}
 FEW = st.tuples(st.integers(1, 2), st.integers(1, 2))
 PADS = st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * 2)
@@ -58,15 +58,28 @@ def same(ours, expected):
     padding=st.one_of(st.sampled_from(["SAME", "SAME_LOWER", "VALID"]), PADS),
     more=st.tuples(st.integers(0, 3), st.integers(0, 3)),
     batch=st.sampled_from([1, 4, 5]),
+    forms=st.sampled_from([ALL, PAIRS]),
 )
-@settings(max_examples=5, deadline=None)
-def test_every_form_has_the_derivatives_of_jax(kernel, channels, stride, dilation, padding, more, batch):
+@settings(max_examples=6, deadline=None)
+def test_every_form_has_the_derivatives_of_jax(kernel, channels, stride, dilation, padding, more, batch, forms):
     side = [(size - 1) * step + 1 + extra for size, step, extra in zip(kernel, dilation, more, strict=True)]
-    convolution = Convolution(stride, padding, dilation, ALL)
+    convolution = Convolution(stride, padding, dilation, forms)
     with jax.enable_x64(True), mock.patch.multiple(convolving, **SMALL):  # a few examples in a chunk
         x = jax.random.normal(KEY, (batch, *side, channels[0]))
         w = jax.random.normal(KEY, (*kernel, *channels))
         same(derivatives(convolution, x, w), derivatives(plain(convolution), x, w))
+
+
+@pytest.mark.parametrize(
+    ("stride", "padding", "dilation"),
+    [((1, 1), "SAME", (1, 1)), ((2, 1), "VALID", (1, 1)), ((1, 2), ((0, 1), (2, 0)), (2, 3))],
+)
+def test_pairs_of_pixels_are_the_same_convolution(x64, stride, padding, dilation):
+    x, w = jax.random.normal(KEY, (2, 8, 9, 2)), jax.random.normal(KEY, (3, 2, 2, 3))
+    convolution = Convolution(stride, padding, dilation, PAIRS)
+    expected, back = jax.vjp(plain(convolution), x, w)
+    ours, our_back = jax.vjp(convolution, x, w)
+    same((ours, our_back(jnp.cos(expected))), (expected, back(jnp.cos(expected))))
 
 
 def test_parts_of_the_batch_add_up_to_the_derivative_by_the_weights(x64):
@@ -98,6 +111,8 @@ def test_a_constant_kernel_costs_no_derivative_of_its_own():
         ((64, 28, 28, 1), (9, 9, 1, 6), 1, ("xla", "xla", "xla")),
         ((64, 32, 32, 16), (3, 3, 16, 32), 1, ("xla", "xla", "chunks")),
         ((64, 32, 32, 32), (3, 3, 32, 32), 2, ("xla", "patches", "xla")),
+        ((64, 14, 14, 6), (5, 5, 6, 16), 1, ("pairs", "patches", "xla")),
+        ((64, 14, 14, 6), (5, 5, 6, 16), 2, ("xla", "patches", "xla")),
     ],
 )
 def test_the_automatic_choice_is_the_documented_rule(x, w, stride, expected):

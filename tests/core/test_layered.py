@@ -96,6 +96,19 @@ def test_pools_equal_numpy(x64):
     np.testing.assert_array_equal(max_pool(2).apply((), (), x)[0], windows.max(axis=(2, 4)))
 
 
+@pytest.mark.parametrize("window", [(2, 2), (5, 4), (3, 1)], ids=str)
+def test_mean_pooling_has_the_derivatives_of_reduce_window(x64, window):
+    x, tiles = jax.random.normal(KEY, (2, 7, 5, 3)), (1, *window, 1)
+
+    def theirs(x):
+        return jax.lax.reduce_window(x, 0.0, jax.lax.add, tiles, tiles, "VALID") / np.prod(window)
+
+    expected, back = jax.vjp(theirs, x)
+    ours, our_back = jax.vjp(lambda x: avg_pool(window).apply((), (), x)[0], x)
+    np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(our_back(ours)[0], back(ours)[0], rtol=1e-12)
+
+
 @pytest.mark.slow
 @given(window=st.tuples(*[st.integers(1, 4)] * 2), more=st.tuples(*[st.integers(0, 5)] * 2), seed=st.integers(0, 99))
 @example(window=(5, 4), more=(1, 0), seed=0)  # more entries than are handled one by one
