@@ -311,8 +311,7 @@ def test_layers_in_a_loop_relax(mode, batch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("watched", [True, False])
-def test_steps_follow_the_moves_where_activities_bend_the_energy(watched, batch, monkeypatch):
+def test_steps_follow_the_moves_where_activities_bend_the_energy(batch, monkeypatch):
     def normalized(x):
         x = x - x.mean(-1, keepdims=True)
         return x / jnp.sqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-5)
@@ -325,12 +324,12 @@ def test_steps_follow_the_moves_where_activities_bend_the_energy(watched, batch,
     keys = jax.random.split(jax.random.key(0), 4)
     sizes = ((6, 8), 0.01), ((8, 8), 0.01), ((8, 8), 1.0), ((8, 3), 1.0)
     params = [scale * jax.random.normal(key, size) for key, (size, scale) in zip(keys, sizes, strict=True)]
-    if not watched:
-        monkeypatch.setattr(NetworkTask, "steps_are_watched", False)
-    with neurai.unwatched():
-        found = estimate(model, params, batch, loss_scale="per_sample", energy_trace=True, n=30)
-    falls = np.all(np.diff(found.aux["energy_trace"]) < 0)
-    assert falls == watched and found.aux["step_scale"] < 0.1
+    settings = {"loss_scale": "per_sample", "energy_trace": True, "n": 30}
+    found = estimate(model, params, batch, **settings)
+    trace = found.aux["energy_trace"]
+    assert trace[-1] < trace[0] / 4 and trace.argmax() == 0  # in between, momentum may carry it a little uphill
+    monkeypatch.setattr(NetworkTask, "steps_are_watched", False)
+    assert found.aux["step_scale"] < estimate(model, params, batch, **settings).aux["step_scale"] < 0.1
 
 
 @pytest.mark.slow

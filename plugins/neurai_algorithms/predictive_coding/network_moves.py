@@ -109,7 +109,10 @@ def accelerated(
 
 
 def _watching_mover(config: PCConfig, curvature: Curvature, names: tuple[str, ...]) -> NetworkMover:
-    """Like `accelerated`, with a step for every example and activity, adapted after each move."""
+    """Like `accelerated`, with a step for every example and activity, adapted after each move.
+
+    An example whose energy rises along its last move loses its momentum (O'Donoghue and Candès 2015).
+    """
     eta = limited_steps(config.eta, None)
 
     def begin(at: Deltas) -> tuple[Moves, Deltas]:
@@ -124,9 +127,15 @@ def _watching_mover(config: PCConfig, curvature: Curvature, names: tuple[str, ..
         known, last = carry
         most, along = jnp.maximum(LARGEST, eta(t)), tuple(last[name] for name in names)
         steps, known = secant_steps(eta(t), curvature.largest, downhill, known, most=most, along=along)
-        beside, part = dict(zip(names, steps, strict=True)), jnp.where(known.careful, momentum(t), 0)
+        beside = dict(zip(names, steps, strict=True))
+        part = jnp.where(known.careful & _falls(uphill, last), momentum(t), 0)
         velocity = {name: beside_batch(part, v) * last[name] - uphill[name] for name, v in at.items()}
         after = {name: v + beside_batch(beside[name], v) * velocity[name] for name, v in at.items()}
         return after, (known, {**last, **velocity})
 
     return NetworkMover(begin, move, lambda carry: carry[0].scale)
+
+
+def _falls(uphill: Deltas, last: Deltas) -> Scalar:
+    """For every example, whether the energy still falls along the last move, ``(B,)``."""
+    return sum(jnp.sum(g * last[name], range(1, g.ndim)) for name, g in uphill.items()) <= 0  # type: ignore[return-value]
