@@ -45,20 +45,20 @@ def forms(shape: tuple[int, ...], padding: str) -> dict[str, dict[str, Callable[
     x = jax.random.normal(jax.random.key(0), (batch, side, side, channels))
     w = jax.random.normal(jax.random.key(1), (kernel, kernel, channels, outputs))
     convolution = Convolution((stride, stride), padding)
-    g = jnp.ones_like(convolution(x, w))
+    g = jax.random.normal(jax.random.key(2), convolution(x, w).shape)
     chosen = convolution.chosen(x, w)
-    calls: dict[str, Callable[[Any, Any, Any], Any]] = {
-        "forward": lambda f, x, w: f(x, w),
-        "inputs": lambda f, x, w: jax.vjp(lambda x: f(x, w), x)[1](g),
-        "weights": lambda f, x, w: jax.vjp(lambda w: f(x, w), w)[1](g),
+    calls: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
+        "forward": lambda f, x, w, g: f(x, w),
+        "inputs": lambda f, x, w, g: jax.vjp(lambda x: f(x, w), x)[1](g),
+        "weights": lambda f, x, w, g: jax.vjp(lambda w: f(x, w), w)[1](g),
     }
     rows: dict[str, dict[str, Callable[[], Any]]] = {}
     for what, call in calls.items():
         for form in ("xla", *FORMS[what]):
             f = Convolution((stride, stride), padding, forms=ConvForms(**{**vars(XLA), what: form}))
-            compiled = jax.jit(lambda x, w, f=f, call=call: call(f, x, w))
+            compiled = jax.jit(lambda x, w, g, f=f, call=call: call(f, x, w, g))
             taken = " (auto)" if getattr(chosen, what) == form else ""
-            rows.setdefault(what, {})[form + taken] = lambda compiled=compiled: compiled(x, w)
+            rows.setdefault(what, {})[form + taken] = lambda compiled=compiled: compiled(x, w, g)
     return rows
 
 

@@ -84,7 +84,7 @@ class MaxPool:
         top = _largest_of_tiles(self.window, x)
         tiles = _tiles(self.window, x)
         below = tiles.astype(d.dtype) - top[:, :, None, :, None].astype(d.dtype)
-        return _largest_of_tiles(self.window, _flat(below) + _cropped(self.window, d))
+        return _largest_of_sums(self.window, _flat(below) + _cropped(self.window, d))
 
     def places(self, x: jax.Array) -> jax.Array:
         """Where in its window every maximum is, the first of equal ones; for windows side by side."""
@@ -165,7 +165,19 @@ def _largest_of_tiles(window: tuple[int, int], x: jax.Array) -> jax.Array:
 def _first_of_tiles(window: tuple[int, int], primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (x,), (d,) = primals, tangents
     top = _largest_of_tiles(window, x)  # itself, so that its derivative is this one too
-    return top, _masked(window, d, _places(window, x))
+    return top, _picked(window, d, _places(window, x))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _largest_of_sums(window: tuple[int, int], x: jax.Array) -> jax.Array:
+    """The same for sums that a relaxation computes anyway, where a mask is the faster derivative."""
+    return _largest_of_tiles(window, x)
+
+
+@_largest_of_sums.defjvp
+def _first_of_sums(window: tuple[int, int], primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    (x,), (d,) = primals, tangents
+    return _largest_of_sums(window, x), _masked(window, d, _places(window, x))
 
 
 def _places(window: tuple[int, int], x: jax.Array) -> jax.Array:
