@@ -8,7 +8,6 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -34,9 +33,13 @@ def timed_folder(parent: str, *names: str) -> Path:
     name = "-".join((time.strftime("%Y%m%d-%H%M%S"), *names))
     for number in itertools.count(1):
         folder = Path(parent, name if number == 1 else f"{name}-{number}")
-        with writing_to(folder), suppress(FileExistsError):
-            folder.mkdir(parents=True)
-            break
+        with writing_to(folder):
+            try:
+                folder.mkdir(parents=True)
+                break
+            except FileExistsError:
+                if not os.path.lexists(folder):  # a parent is in the way, such as a link that leads nowhere
+                    raise
     return folder
 
 

@@ -389,6 +389,15 @@ def test_a_folder_that_holds_anything_else_is_left_alone(neurai: Run, tmp_path: 
     assert "is not empty" in ended.err
 
 
+def test_runs_that_lead_nowhere_are_said_before_work_starts(
+    neurai: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").symlink_to(tmp_path / "gone")
+    ended = neurai("train", "--rule", "bp", "--model", "mlp:8")
+    assert (ended.code, "cannot be written: File exists" in ended.err) == (2, True)
+
+
 def test_a_folder_that_cannot_be_made_is_said_before_work_starts(neurai: Run, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ended = neurai("train", *SMALL, "--out", tmp_path / "file" / "run")
