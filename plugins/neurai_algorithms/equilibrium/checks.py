@@ -80,10 +80,9 @@ def check_coordinates(config: EPConfig, energy: Energy, activation: Elementwise 
     """
     if config.coordinates == "activities":
         return
-    held = config.mode in CLAMPED or config.mode in (EPMode.HOLOMORPHIC, EPMode.CONTINUAL)
-    works = ", ".join(mode for mode in EPMode if mode not in {*CLAMPED, EPMode.HOLOMORPHIC, EPMode.CONTINUAL})
+    works = [mode for mode in EPMode if mode not in {*CLAMPED, EPMode.HOLOMORPHIC, EPMode.CONTINUAL}]
     reasons = {
-        f"mode {config.mode}": (held, f"Modes that work: {works}."),
+        f"mode {config.mode}": (config.mode not in works, f"Modes that work: {', '.join(works)}."),
         "this energy": (type(energy) is not Gaussian, "Use energy='gaussian', which consists of errors."),
         "linearized": (config.linearized, "Leave it out."),
         f"order {config.order}": (config.order != "synchronous", "Use order='synchronous'."),
